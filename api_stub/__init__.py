@@ -1,0 +1,1 @@
+"""The HTTP door: thin. It validates, asks the rooms of `worker`, and answers."""

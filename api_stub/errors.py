@@ -1,0 +1,75 @@
+"""The one translation of errors into answers: problem+json (RFC 9457), the framework's own errors too."""
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from api_stub.schemas import Problem
+from worker.errors import TeamSessionsError
+from worker.observe import logs
+
+log = logs.get(__name__)
+
+_HTTP = {
+    404: ("route_not_found", "There is nothing at this path. See /openapi.json for what there is."),
+    405: ("method_not_allowed", "This path does not take this method. See /openapi.json for those it takes."),
+}
+
+
+def problem(*, status: int, code: str, detail: str, retry: bool = False) -> JSONResponse:
+    """Return an error as an answer."""
+    body = {
+        "type": f"urn:team-sessions:error:{code}",
+        "title": code.replace("_", " "),
+        "status": status,
+        "code": code,
+        "detail": detail,
+        "retry": retry,
+    }
+    headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
+    headers |= {"Retry-After": "1"} if status == 503 else {}
+    return JSONResponse(body, status_code=status, media_type="application/problem+json", headers=headers)
+
+
+def install(app: FastAPI) -> None:
+    """Give *app* the translation."""
+    app.add_exception_handler(TeamSessionsError, _ours)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _framework)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+def responses(*codes: int) -> dict[int | str, dict[str, object]]:
+    """Return the OpenAPI description of the errors that a route can answer with."""
+    content = {"application/problem+json": {"schema": Problem.model_json_schema()}}
+    return {code: {"description": "A problem.", "content": content} for code in (401, *codes, 503)}
+
+
+async def _ours(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, TeamSessionsError)
+    if error.status >= 500:
+        log.error("request failed", error=error)
+    return problem(status=error.status, code=error.code, detail=error.message, retry=error.retry)
+
+
+async def _invalid(_request: Request, error: Exception) -> JSONResponse:
+    """Name every field that is wrong, without the values: they may be message text."""
+    assert isinstance(error, RequestValidationError)
+    mistakes = error.errors()
+    if any(m["type"] == "json_invalid" for m in mistakes):
+        return problem(status=400, code="malformed_json", detail="The body is not JSON.")
+    detail = "; ".join(f"{'.'.join(map(str, m['loc']))}: {m['msg']}" for m in mistakes)
+    return problem(status=422, code="invalid_request", detail=detail)
+
+
+async def _framework(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    code, detail = _HTTP.get(error.status_code, ("http_error", str(error.detail)))
+    return problem(status=error.status_code, code=code, detail=detail)
+
+
+async def _unexpected(_request: Request, error: Exception) -> JSONResponse:
+    log.error("request failed on an unexpected error", error=error)
+    detail = "The server met an error that it has no name for. Its log says where."
+    return problem(status=500, code="internal", detail=detail)

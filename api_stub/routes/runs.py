@@ -1,0 +1,110 @@
+"""Runs: enqueue, look, wait, watch, cancel."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query, Response
+from fastapi.responses import StreamingResponse
+from starlette.concurrency import run_in_threadpool
+
+from api_stub import schemas, sse
+from api_stub.auth import Asking, Rooms
+from api_stub.errors import responses
+from api_stub.service import Service
+from worker import clock
+from worker.domain import run as domain
+from worker.domain.event import TERMINAL, EventId
+from worker.domain.principal import Principal
+from worker.domain.text import check_id
+from worker.errors import InvalidEventId, RunNotFound
+from worker.runs import cancel, enqueue
+from worker.store import runs
+
+router = APIRouter(prefix="/v1/runs", tags=["runs"])
+LOOK_S = 1.0  # while waiting, look at the row at least so often: its event may be lost
+
+ForUser = Annotated[str | None, Query(description="The user that a service key acts for.")]
+
+
+@router.post("", status_code=202, responses=responses(400, 403, 404, 409, 413, 422))
+def enqueue_run(
+    body: schemas.RunRequest,
+    rooms: Rooms,
+    asking: Asking,
+    response: Response,
+    idempotency_key: Annotated[
+        str | None, Header(description="Send the same key again to be sure: it finds the same run.")
+    ] = None,
+) -> schemas.Run:
+    """Accept a run: it is committed before this answers, waits its turn in its session, and is executed by a worker."""
+    asking.check_team(body.team)
+    order = enqueue.Order(
+        team=body.team,
+        input=body.input,
+        session_id=body.session_id,
+        user_id=asking.acting_for(body.user_id) or "",
+        metadata=body.metadata,
+    )
+    enqueue.check(order, max_input_bytes=rooms.settings.max_input_bytes)
+    if idempotency_key is not None:
+        check_id(idempotency_key, field="Idempotency-Key")
+    enqueue.check_known(rooms.db, order.team)
+    accepted = enqueue.enqueue(rooms.db, order, idempotency_key=idempotency_key)
+    rooms.dispatcher.send(accepted.ready)
+    response.headers["Location"] = f"/v1/runs/{accepted.run.id}"
+    return schemas.Run.of(accepted.run)
+
+
+@router.get("/{run_id}", responses=responses(403, 404, 422))
+async def get_run(
+    run_id: str,
+    rooms: Rooms,
+    asking: Asking,
+    user_id: ForUser = None,
+    wait: Annotated[float, Query(ge=0, le=60, description="Seconds to wait for the end of the run.")] = 0,
+) -> schemas.Run:
+    """The run as it is: at once, or as soon as it is terminal, at the latest after `wait` seconds."""
+    deadline = clock.monotonic() + wait
+    place = await rooms.follower.newest(run_id) if wait else EventId(0, 0)
+    run = await _find(rooms, asking, run_id, user_id)
+    while not run.status.terminal and (left := deadline - clock.monotonic()) > 0:
+        events = await rooms.follower.read(run_id, after=place, wait_s=min(left, LOOK_S))
+        place = events[-1][0] if events else place
+        if not events or any(event.type in TERMINAL for _id, event in events):
+            run = await _find(rooms, asking, run_id, user_id)
+    return schemas.Run.of(run)
+
+
+@router.post("/{run_id}/cancel", status_code=202, responses=responses(403, 404))
+def cancel_run(run_id: str, rooms: Rooms, asking: Asking, user_id: ForUser = None) -> schemas.Run:
+    """End a run: at once if it is queued or its worker is silent, else within a second. What it wrote is kept."""
+    run, ready = cancel.cancel(rooms.db, run_id, principal=asking, user_id=user_id)
+    rooms.dispatcher.send(ready)
+    return schemas.Run.of(run)
+
+
+@router.get("/{run_id}/events", response_class=StreamingResponse, responses=responses(403, 404, 422))
+async def watch_run(
+    run_id: str,
+    rooms: Rooms,
+    asking: Asking,
+    user_id: ForUser = None,
+    last_event_id: Annotated[str | None, Header(description="Go on behind this event.")] = None,
+) -> StreamingResponse:
+    """The run's events as they happen, as text/event-stream, up to the one terminal event."""
+    after = EventId.parse(last_event_id) if last_event_id else None
+    if last_event_id and after is None:
+        raise InvalidEventId(found=last_event_id[:40])
+    run = await _find(rooms, asking, run_id, user_id)
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return StreamingResponse(sse.follow(rooms, run, after=after), media_type="text/event-stream", headers=headers)
+
+
+async def _find(rooms: Service, asking: Principal, run_id: str, user_id: str | None) -> domain.Run:
+    def read() -> domain.Run | None:
+        with rooms.db.read() as tx:
+            return runs.get(tx, run_id, principal=asking, user_id=user_id)
+
+    run = await run_in_threadpool(read)
+    if run is None:
+        raise RunNotFound(run_id=run_id)
+    return run

@@ -1,0 +1,120 @@
+"""What goes in and out, field by field.
+
+Times are RFC 3339 in UTC with six decimals; positions and seqs count from 1.
+"""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
+
+from worker.domain import message as messages
+from worker.domain import run as runs
+
+Time = Annotated[
+    datetime,
+    PlainSerializer(lambda t: t.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"), str),
+]
+
+
+class RunRequest(BaseModel):
+    """A run to be accepted."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    team: str = Field(description="Id of a team that some worker serves.", examples=["support"])
+    input: str = Field(description="What the user says.", examples=["My parcel has not come. What now?"])
+    session_id: str | None = Field(
+        None,
+        description="The session that it continues, unique for its user; without it, a new one.",
+        examples=["s-42"],
+    )
+    user_id: str | None = Field(
+        None, description="The user that a service key acts for. A user's own key leaves it out.", examples=["u-7"]
+    )
+    metadata: dict[str, Any] = Field(default_factory=dict, description="Yours; stored and returned as it is.")
+
+
+class RunError(BaseModel):
+    """Why a run failed."""
+
+    code: str
+    message: str
+
+
+class Usage(BaseModel):
+    """What a run used of its models."""
+
+    model_calls: int
+    input_tokens: int
+    cached_input_tokens: int = Field(description="Part of input_tokens.")
+    output_tokens: int
+
+
+class Run(BaseModel):
+    """One input and everything done to answer it."""
+
+    id: str
+    team: str
+    session_id: str
+    user_id: str
+    status: Literal["queued", "running", "completed", "failed", "cancelled"]
+    position: int = Field(description="Place in its session, from 1.")
+    attempt: int = Field(description="Claims so far.")
+    input: str
+    output: str | None = Field(description="The final answer, once completed.")
+    error: RunError | None
+    usage: Usage
+    retry_of: str | None
+    metadata: dict[str, Any]
+    created_at: Time
+    started_at: Time | None
+    finished_at: Time | None
+
+    @classmethod
+    def of(cls, run: runs.Run) -> "Run":
+        return cls.model_validate(run, from_attributes=True)
+
+
+class ToolCall(BaseModel):
+    """A model's wish to call a tool. `arguments` is its text, meant to be a JSON object."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+class Message(BaseModel):
+    """One entry of the history."""
+
+    seq: int = Field(description="Place in its session, from 1, without gaps.")
+    run_id: str
+    role: Literal["user", "assistant", "tool"]
+    author: str = Field(description="The user, the team, a member or the tool.")
+    delegation: str | None = Field(description="The delegation that a member's message belongs to.")
+    content: str
+    tool_calls: list[ToolCall]
+    tool_call_id: str | None = Field(description="The call that a tool's result answers.")
+    created_at: Time
+
+    @classmethod
+    def of(cls, message: messages.Message) -> "Message":
+        return cls.model_validate(message, from_attributes=True)
+
+
+class MessagePage(BaseModel):
+    """Some messages, oldest first, and where to go on."""
+
+    data: list[Message]
+    next_cursor: str | None = Field(description="Pass it as `cursor` for the next page; null: this was the last.")
+
+
+class Problem(BaseModel):
+    """An error, as RFC 9457 has it. `code` is stable; `retry` tells whether the same request can succeed later."""
+
+    type: str
+    title: str
+    status: int
+    code: str
+    detail: str
+    retry: bool

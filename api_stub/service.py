@@ -1,0 +1,55 @@
+"""What the routes ask: the rooms of `worker` that this process holds."""
+
+from dataclasses import dataclass
+
+from worker import clock
+from worker.domain.principal import Principal
+from worker.errors import KeyInvalid, KeyMissing
+from worker.events.follow import Follower
+from worker.queue.dispatch import Dispatcher
+from worker.settings import Settings
+from worker.store import api_keys
+from worker.store.engine import Database
+
+KEY_CACHE_S = 2.0  # a revoked key works for so much longer, at most
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """The rooms of one API process."""
+
+    settings: Settings
+    db: Database
+    dispatcher: Dispatcher
+    follower: Follower
+    keys: "KeyRing"
+
+
+class KeyRing:
+    """Who a key is, asked of the database at most every two seconds a key."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._known: dict[str, tuple[float, Principal]] = {}
+
+    def principal(self, authorization: str | None) -> Principal:
+        """Return who the header `Authorization: Bearer KEY` names.
+
+        Raises:
+            KeyMissing, KeyInvalid
+        """
+        scheme, _, key = (authorization or "").partition(" ")
+        if scheme.lower() != "bearer" or not key.strip():
+            raise KeyMissing()
+        known = self._known.get(key)
+        if known is not None and known[0] > clock.monotonic():
+            return known[1]
+        with self._db.read() as tx:
+            principal = api_keys.verify(tx, key.strip())
+        if principal is None:
+            self._known.pop(key, None)
+            raise KeyInvalid()
+        if len(self._known) > 10_000:
+            self._known.clear()
+        self._known[key] = (clock.monotonic() + KEY_CACHE_S, principal)
+        return principal

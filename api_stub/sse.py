@@ -1,0 +1,98 @@
+"""A run's events as text/event-stream: from the stream while it lasts, from the row where it does not.
+
+The first event and the last are made from the row, so that they are there whatever became of Redis. In between, what
+the stream has lost is made good from the messages: `message.completed` replaces all deltas of its message.
+"""
+
+import json
+from collections.abc import AsyncIterator
+
+from starlette.concurrency import run_in_threadpool
+
+from api_stub import schemas
+from api_stub.service import Service
+from worker.domain.event import QUEUED_ID, TERMINAL, Event, EventId, queued, terminal_id
+from worker.domain.message import Message
+from worker.domain.run import Run
+from worker.runs.enqueue import SERVICE
+from worker.runs.journal import completed
+from worker.store import messages, runs
+
+LOOK_S = 2.0  # without an event for so long, look at the row: the stream may have been lost
+LATE_S = 1.0  # the last events may be on their way when the row is terminal already
+FROM_ROWS = 1_000_000_000  # numbers of events that were made from rows: <fence>-<this + seq>
+
+
+async def follow(rooms: Service, run: Run, *, after: EventId | None) -> AsyncIterator[str]:
+    """Yield the events of *run* behind *after*, up to its one terminal event. Leaving early cancels nothing."""
+    place = after or EventId(0, 0)
+    if place < QUEUED_ID:
+        yield _spelled(QUEUED_ID, queued(run))
+        place = QUEUED_ID
+    shown = await _shown(rooms, run, place)
+    while not _is_over(run, place):
+        events = await rooms.follower.read(run.id, after=place, wait_s=LATE_S if run.status.terminal else LOOK_S)
+        for id, event in events:
+            if event.type in TERMINAL:
+                run = await _look(rooms, run)
+                break
+            yield _spelled(id, event)
+            place = id
+            shown.add(event.data.get("seq"))
+        else:
+            if events:
+                continue
+            yield ": still here\n\n"
+            was_terminal = run.status.terminal
+            run = await _look(rooms, run)
+            if not was_terminal:
+                continue
+            for id, event in await _lost(rooms, run, shown):
+                yield _spelled(id, event)
+        if run.status.terminal:
+            end = Event(f"run.{run.status}", schemas.Run.of(run).model_dump(mode="json"))
+            yield _spelled(terminal_id(run), end)
+            return
+
+
+def _is_over(run: Run, place: EventId) -> bool:
+    return run.status.terminal and place >= terminal_id(run)
+
+
+async def _look(rooms: Service, run: Run) -> Run:
+    def read() -> Run | None:
+        with rooms.db.read() as tx:
+            return runs.get(tx, run.id, principal=SERVICE)
+
+    return await run_in_threadpool(read) or run
+
+
+async def _shown(rooms: Service, run: Run, place: EventId) -> set[object]:
+    """Return the seqs of the messages that a reader who resumes at *place* has been shown."""
+    if place.n > FROM_ROWS:
+        return set(range(place.n - FROM_ROWS + 1))
+    shown: set[object] = set()
+    at = QUEUED_ID
+    while at < place and (events := await rooms.follower.read(run.id, after=at, wait_s=0)):
+        shown.update(event.data.get("seq") for id, event in events if id <= place)
+        at = events[-1][0]
+    return shown
+
+
+async def _lost(rooms: Service, run: Run, shown: set[object]) -> list[tuple[EventId, Event]]:
+    """Return the run's messages that the stream, which ended before the run did, has not shown."""
+
+    def read() -> list[Message]:
+        with rooms.db.read() as tx:
+            return messages.of_run_by_id(tx, run.id)
+
+    return [
+        (EventId(run.fence - 1, FROM_ROWS + m.seq), Event("message.completed", completed(m, message_id=f"seq-{m.seq}")))
+        for m in await run_in_threadpool(read)
+        if m.seq not in shown
+    ]
+
+
+def _spelled(id: EventId, event: Event) -> str:
+    data = json.dumps(event.data, ensure_ascii=False)
+    return f"id: {id}\nevent: {event.type}\ndata: {data}\n\n"

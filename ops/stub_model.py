@@ -1,0 +1,147 @@
+"""A small rule-based model behind the Chat Completions wire format: for the demo, the benches and the crash tests.
+
+It is no language model and says so. It knows names that were told to it in the conversation, and it does what marks in
+the last user message ask for, so that tests need no state in the server:
+
+    [delay=2.5]    wait before the first byte
+    [words=50]     answer in so many words, one chunk each
+    [pace=0.05]    wait before each word
+    [steps=3]      ask for the first tool, so many times in a row, before the answer
+    [calls=2]      ask for it so many times in each of these replies
+
+With --journal FILE it writes a JSON line when a call arrives and another when its answer has left:
+{"call", "at", "event": "asked" | "answered", "user": the last user message, "turn": replies so far in its run}.
+"""
+
+import argparse
+import asyncio
+import json
+import re
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, StreamingResponse
+from starlette.routing import Route
+
+MARK = re.compile(r"\[(delay|words|pace|steps|calls)=([0-9.]+)\]")
+TELLS_NAME = re.compile(r"\b(?:[Mm]y name is|I am|I'm)\s+([A-Z]\w*)")
+ASKS_NAME = re.compile(r"\bmy name\b[^.]*\?")
+BODY = ["Lorem", "ipsum", "dolor", "sit", "amet", "consectetur", "adipiscing", "elit", "sed", "do"]
+
+
+class Model:
+    """Answers requests, and keeps the journal."""
+
+    def __init__(self, journal: Path | None, *, pace_s: float) -> None:
+        self._pace_s = pace_s
+        self._journal = journal.open("a", buffering=1) if journal else None
+        self._calls = 0
+
+    async def answer(self, request: Request) -> StreamingResponse | JSONResponse:
+        """Answer one Chat Completions request, streamed or whole."""
+        asked = await request.json()
+        self._calls += 1
+        call = self._calls
+        messages = asked["messages"]
+        user, turn = _last_user(messages)
+        marks = {name: float(value) for name, value in MARK.findall(user)}
+        self._note(call, "asked", user, turn)
+        await asyncio.sleep(marks.get("delay", 0))
+        tools = [t["function"]["name"] for t in asked.get("tools", ())]
+        if tools and turn < marks.get("steps", 0):
+            chunks = _tool_calls(tools[0], turn, int(marks.get("calls", 1)))
+        else:
+            chunks = _words(_text(messages, user, marks))
+        usage = _usage(messages, chunks)
+        if not asked.get("stream"):
+            return JSONResponse(_whole(asked["model"], chunks, usage))
+
+        async def stream() -> AsyncIterator[str]:
+            for chunk in chunks:
+                if pace_s := marks.get("pace", self._pace_s):
+                    await asyncio.sleep(pace_s)
+                yield _event(asked["model"], call, [{"index": 0, "delta": chunk, "finish_reason": None}])
+            reason = "tool_calls" if "tool_calls" in chunks[0] else "stop"
+            yield _event(asked["model"], call, [{"index": 0, "delta": {}, "finish_reason": reason}])
+            yield _event(asked["model"], call, [], usage=usage)
+            yield "data: [DONE]\n\n"
+            self._note(call, "answered", user, turn)
+
+        return StreamingResponse(stream(), media_type="text/event-stream")
+
+    def _note(self, call: int, event: str, user: str, turn: int) -> None:
+        if self._journal is not None:
+            line = {"call": call, "at": time.time(), "event": event, "user": user, "turn": turn}
+            self._journal.write(json.dumps(line) + "\n")
+
+
+def _last_user(messages: list[dict[str, Any]]) -> tuple[str, int]:
+    """Return the last user message, and how many replies came behind it."""
+    place = max((n for n, m in enumerate(messages) if m["role"] == "user"), default=-1)
+    user = messages[place]["content"] if place >= 0 else ""
+    return user, sum(m["role"] == "assistant" for m in messages[place + 1 :])
+
+
+def _text(messages: list[dict[str, Any]], user: str, marks: dict[str, float]) -> str:
+    if "words" in marks:
+        return " ".join(BODY[n % len(BODY)] for n in range(int(marks["words"])))
+    told = [name for m in messages if m["role"] == "user" for name in TELLS_NAME.findall(m["content"])]
+    if ASKS_NAME.search(user):
+        well = "I am well, thank you. " if "How are you" in user else ""
+        return f"{well}Your name is {told[-1]}, as you told me." if told else "You have not told me your name."
+    if names := TELLS_NAME.findall(user):
+        return f"Hello {names[-1]}, nice to meet you. I only follow rules; I am no language model."
+    return "I only follow rules. Tell me your name, and ask me for it later."
+
+
+def _words(text: str) -> list[dict[str, Any]]:
+    return [{"content": (" " if n else "") + word} for n, word in enumerate(text.split(" "))]
+
+
+def _tool_calls(name: str, turn: int, count: int) -> list[dict[str, Any]]:
+    calls = [
+        {"index": n, "id": f"call_{turn}_{n}", "type": "function", "function": {"name": name, "arguments": "{}"}}
+        for n in range(count)
+    ]
+    return [{"tool_calls": calls}]
+
+
+def _usage(messages: list[dict[str, Any]], chunks: list[dict[str, Any]]) -> dict[str, Any]:
+    asked = sum(len(m.get("content") or "") for m in messages) // 4 + 1
+    return {"prompt_tokens": asked, "completion_tokens": len(chunks), "total_tokens": asked + len(chunks)}
+
+
+def _event(model: str, call: int, choices: list[dict[str, Any]], usage: dict[str, Any] | None = None) -> str:
+    chunk = {"id": f"chatcmpl-{call}", "object": "chat.completion.chunk", "created": 0, "model": model}
+    return f"data: {json.dumps({**chunk, 'choices': choices, 'usage': usage})}\n\n"
+
+
+def _whole(model: str, chunks: list[dict[str, Any]], usage: dict[str, Any]) -> dict[str, Any]:
+    content = "".join(c.get("content", "") for c in chunks)
+    calls = chunks[0].get("tool_calls")
+    message = {"role": "assistant", "content": content, **({"tool_calls": calls} if calls else {})}
+    choice = {"index": 0, "message": message, "finish_reason": "tool_calls" if calls else "stop"}
+    return {"id": "chatcmpl-0", "object": "chat.completion", "created": 0, "model": model, "choices": [choice]} | {
+        "usage": usage
+    }
+
+
+def main() -> None:
+    """Serve on loopback until SIGTERM."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--journal", type=Path)
+    parser.add_argument("--pace", type=float, default=0.0, help="seconds between two words, unless a mark says so")
+    options = parser.parse_args()
+    model = Model(options.journal, pace_s=options.pace)
+    app = Starlette(routes=[Route("/v1/chat/completions", model.answer, methods=["POST"])])
+    uvicorn.run(app, host="127.0.0.1", port=options.port, log_level="warning")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""Real parts for every test: SQLite and Postgres, Valkey."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from redis import Redis
+
+from tests.support.postgres import NoPostgres, PostgresServer
+from tests.support.valkey import ValkeyServer
+from worker.store import migrate
+from worker.store.engine import Database
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting of the machine reaches a test."""
+    for name in list(os.environ):
+        ours = name.startswith(("TEAM_SESSIONS_", "OPENAI_")) or name in ("DATABASE_URL", "REDIS_URL")
+        if ours and not name.startswith("TEAM_SESSIONS_TEST_"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A Postgres server. Where none can be had, tests that need it are skipped; under CI they fail."""
+    try:
+        server = PostgresServer()
+    except NoPostgres as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(str(error))
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def valkey_server() -> Iterator[ValkeyServer]:
+    """A Valkey server for the whole session."""
+    server = ValkeyServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def valkey(valkey_server: ValkeyServer) -> Iterator[ValkeyServer]:
+    """The session's Valkey, empty. Afterwards every key has a lifetime, or is a broker's own."""
+    with Redis.from_url(valkey_server.url, decode_responses=True) as redis:
+        redis.flushall()
+        yield valkey_server
+        leaks = [key for key in redis.scan_iter() if redis.ttl(key) == -1 and not _is_brokers(key)]
+        assert not leaks, f"keys without a lifetime: {leaks}"
+
+
+def _is_brokers(key: str) -> bool:
+    """Celery's queues and bindings; they hold ids only, and are bounded by the number of ready runs."""
+    return key.startswith(("_kombu.", "unacked")) or key in ("runs", "resumed", "batch", "enqueue", "summaries")
+
+
+@pytest.fixture
+def new_sqlite(tmp_path: Path) -> Callable[[], str]:
+    """Make a migrated SQLite file and return its URL."""
+
+    def make() -> str:
+        url = f"sqlite:///{tmp_path / 'team-sessions.db'}"
+        db = Database(url)
+        migrate.upgrade(db)
+        db.close()
+        return url
+
+    return make
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database_url(request: pytest.FixtureRequest, new_sqlite: Callable[[], str]) -> Iterator[str]:
+    """The URL of a new, migrated database: each test that asks for it runs on both."""
+    if request.param == "sqlite":
+        yield new_sqlite()
+        return
+    server: PostgresServer = request.getfixturevalue("postgres")
+    url = server.new_database()
+    yield url
+    server.drop(url)
+
+
+@pytest.fixture
+def db(database_url: str) -> Iterator[Database]:
+    """An open database."""
+    database = Database(database_url)
+    yield database
+    database.close()

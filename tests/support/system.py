@@ -1,0 +1,127 @@
+"""The whole product as real processes: model server, workers, API; on whichever database and broker are given.
+
+For tests that break processes, for those of the HTTP door, and for the benches.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx2
+
+from api_stub.client import Client
+from worker.queue.embedded import free_port
+from worker.store import api_keys
+from worker.store.engine import Database
+
+ROOT = Path(__file__).parent.parent.parent
+PROGRAM = [sys.executable, str(Path(sys.executable).with_name("team-sessions"))]
+T = TypeVar("T")
+
+
+def wait_until(condition: Callable[[], T], *, description: str, timeout_s: float = 30.0) -> T:
+    """Return the first true value of *condition*; fail with *description* when it takes too long."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        if value := condition():
+            return value
+        time.sleep(0.02)
+    raise AssertionError(f"not within {timeout_s:g} s: {description}")
+
+
+class System:
+    """Processes that this object started, and ends, by their pid."""
+
+    def __init__(
+        self, directory: Path, *, database_url: str, redis_url: str, settings: Mapping[str, str] | None = None
+    ) -> None:
+        self.directory = directory
+        self.database_url = database_url
+        self.journal_file = directory / "model-journal.jsonl"
+        self._processes: list[subprocess.Popen[bytes]] = []
+        model_port = free_port()
+        command = [sys.executable, str(ROOT / "ops/stub_model.py"), "--port", str(model_port)]
+        self.model = self.start("model", [*command, "--journal", str(self.journal_file)], environment=os.environ)
+        self.environment = {
+            **{k: v for k, v in os.environ.items() if not k.startswith(("TEAM_SESSIONS_", "OPENAI_"))},
+            "TEAM_SESSIONS_DATA_DIR": str(directory),
+            "TEAM_SESSIONS_DATABASE_URL": database_url,
+            "TEAM_SESSIONS_REDIS_URL": redis_url,
+            "TEAM_SESSIONS_TEAMS": "tests.support.teams",
+            "OPENAI_API_KEY": "none",
+            "OPENAI_BASE_URL": f"http://127.0.0.1:{model_port}/v1",
+            "PYTHONPATH": str(ROOT),
+            **(settings or {}),
+        }
+        self.workers: list[subprocess.Popen[bytes]] = []
+        self.db = Database(database_url)
+        with self.db.write() as tx:
+            self.key = api_keys.create(tx, name="test")
+        self.url = ""
+
+    def start(self, name: str, command: list[str], *, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+        """Start a process whose output goes to `<name>.log`."""
+        with (self.directory / f"{name}.log").open("ab") as log:
+            process = subprocess.Popen(command, env=dict(environment), cwd=ROOT, stdout=log, stderr=log)
+        self._processes.append(process)
+        return process
+
+    def start_worker(self, *, concurrency: int = 20, **settings: str) -> subprocess.Popen[bytes]:
+        """Start a worker for `resumed,runs` and wait until it is ready; *settings* are added to its environment."""
+        name = f"worker-{len(self.workers) + 1}"
+        command = [*PROGRAM, "worker", "--queues", "resumed,runs", "--concurrency", str(concurrency)]
+        worker = self.start(name, command, environment={**self.environment, **settings})
+        self.workers.append(worker)
+        wait_until(lambda: "worker ready" in self.log(name), description=f"{name} is ready", timeout_s=60)
+        return worker
+
+    def start_api(self) -> Client:
+        """Start an API process and return a client with a service key."""
+        port = free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        self.start("api", [*PROGRAM, "api", "--port", str(port)], environment=self.environment)
+
+        def answers() -> bool:
+            try:
+                return httpx2.get(f"{self.url}/healthz").status_code == 200
+            except httpx2.TransportError:
+                return False
+
+        wait_until(answers, description="the API answers", timeout_s=60)
+        return Client(self.url, self.key)
+
+    def log(self, name: str) -> str:
+        """Return what a process has printed so far."""
+        return (self.directory / f"{name}.log").read_text(errors="replace")
+
+    def journal(self) -> list[dict[str, Any]]:
+        """Return the model server's journal: what it was asked and what it answered."""
+        if not self.journal_file.exists():
+            return []
+        return [json.loads(line) for line in self.journal_file.read_text().splitlines()]
+
+    def close(self) -> None:
+        """End every process that was started here."""
+        for process in self._processes:
+            if process.poll() is None:
+                process.send_signal(signal.SIGCONT)
+                process.kill()
+                process.wait()
+        self.db.close()
+
+
+@contextmanager
+def system(directory: Path, **options: Any) -> Iterator[System]:
+    """A `System` that is ended at the end of the block."""
+    running = System(directory, **options)
+    try:
+        yield running
+    finally:
+        running.close()

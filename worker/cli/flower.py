@@ -1,0 +1,29 @@
+"""`team-sessions flower`: Flower, with a login on every path."""
+
+import os
+
+import click
+
+from worker import settings as configuration
+from worker.observe import logs
+from worker.queue.app import make_app
+from worker.queue.flower import serve
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=5555, show_default=True, help="Port to listen on.")
+@click.option(
+    "--login-file",
+    type=click.Path(exists=True, dir_okay=False),
+    required=True,
+    help="File that holds user:password.",
+)
+def flower(host: str, port: int, login_file: str) -> None:
+    """Serve Flower: which worker executes what."""
+    settings = configuration.load()
+    logs.configure(settings.log_level, style=settings.log_style)
+    with open(login_file, encoding="utf-8") as file:
+        login = file.read().strip()
+    os.environ.pop("FLOWER_UNAUTHENTICATED_API", None)
+    serve(make_app(settings), address=host, port=port, login=login)

@@ -1,0 +1,62 @@
+"""`team-sessions`: its commands, and how an error of theirs is told."""
+
+import importlib
+import os
+import sys
+
+import click
+
+from worker.errors import TeamSessionsError
+from worker.settings import unknown_names
+
+# Where each command stands. It is imported when it is asked for: `run` needs no Celery, and starts at once.
+COMMANDS = {
+    "up": "worker.cli.up:up",
+    "worker": "worker.cli.work:worker",
+    "api": "worker.cli.api:api",
+    "flower": "worker.cli.flower:flower",
+    "run": "worker.cli.run:run",
+    "keys": "worker.cli.keys:keys",
+    "db": "worker.cli.db:db",
+}
+
+
+class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name].partition(":")
+        command = getattr(importlib.import_module(module), name)
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="team-sessions")
+def cli() -> None:
+    """Durable, queue-backed sessions with teams of LLM agents.
+
+    On a laptop, one command is enough:
+
+    \b
+        team-sessions up
+        team-sessions run team "What can you do?"
+
+    In production: 'db upgrade' once, then 'api' and 'worker' as services of their own, with TEAM_SESSIONS_DATABASE_URL
+    and TEAM_SESSIONS_REDIS_URL set.
+    """
+    for sentence in unknown_names(os.environ):
+        click.echo(f"Warning: {sentence}", err=True)
+
+
+def main() -> None:
+    """Run the command line. An error that we have a name for is one sentence, not a traceback."""
+    sys.path.insert(0, os.getcwd())  # TEAM_SESSIONS_TEAMS names a module of the directory that one stands in
+    try:
+        cli(standalone_mode=True)
+    except TeamSessionsError as error:
+        click.echo(f"Error: {error.message}", err=True)
+        sys.exit(2)

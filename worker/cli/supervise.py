@@ -1,0 +1,146 @@
+"""Keep several processes running in one terminal, and stop them in the right order.
+
+Each child stands in a session of its own, so that Ctrl-C reaches the supervisor alone: it asks them to end one group
+after the other, SIGTERM to the main process and never to its group. A child that dies is started again. If the
+supervisor itself is killed, the kernel sends its children SIGTERM (Linux).
+"""
+
+import ctypes
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import click
+
+PR_SET_PDEATHSIG = 1
+TICK_S = 0.1
+QUICK_S = 5.0  # a child that lived shorter than this waits before it is started again
+PAUSE_S = 1.0
+
+
+@dataclass(slots=True)
+class Child:
+    """One process: how it is started, and how long it may take to end after SIGTERM."""
+
+    name: str
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    grace_s: float
+    standard_input: str | None = None
+    process: "subprocess.Popen[str] | None" = field(default=None, repr=False)
+    started_at: float = 0.0
+    start_after: float = 0.0
+
+    @property
+    def alive(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def start(self) -> None:
+        """Start the process; its lines appear behind its name."""
+        self.process = subprocess.Popen(  # noqa: S603 - the commands are ours
+            list(self.command),
+            env=dict(self.environment),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+            preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+        )
+        self.started_at = time.monotonic()
+        assert self.process.stdin is not None
+        if self.standard_input is not None:
+            self.process.stdin.write(self.standard_input)
+        self.process.stdin.close()
+        threading.Thread(target=_print_lines, args=(self.name, self.process), daemon=True).start()
+
+    def end(self) -> None:
+        """Ask the process to end."""
+        if self.process is not None and self.alive:
+            self.process.send_signal(signal.SIGTERM)
+
+    def wait_for_end(self) -> None:
+        """Wait for its end; kill it when its grace is over."""
+        if self.process is None:
+            return
+        left = self.grace_s
+        try:
+            self.process.wait(timeout=left)
+        except subprocess.TimeoutExpired:
+            click.echo(f"{self.name} did not end within {self.grace_s:g} s; killing it.", err=True)
+            self.process.kill()
+            self.process.wait()
+
+
+class Supervisor:
+    """Groups of children, in the order in which they start; they stop in the reverse order."""
+
+    def __init__(self) -> None:
+        self._groups: list[list[Child]] = []
+        self._stopping = False
+
+    def start(self, *children: Child) -> None:
+        """Start one more group."""
+        self._groups.append(list(children))
+        for child in children:
+            child.start()
+
+    def stop(self, *_: object) -> None:
+        """Leave `run`. Also a signal handler."""
+        self._stopping = True
+
+    @property
+    def stopping(self) -> bool:
+        return self._stopping
+
+    def wait_until(self, ready: Callable[[], bool], *, timeout_s: float) -> bool:
+        """Look after the children until *ready*; False: it took too long, or it is time to stop."""
+        deadline = time.monotonic() + timeout_s
+        while not self._stopping and time.monotonic() < deadline:
+            self._look_after()
+            if ready():
+                return True
+            time.sleep(TICK_S)
+        return False
+
+    def run(self) -> None:
+        """Look after the children until `stop`."""
+        while not self._stopping:
+            self._look_after()
+            time.sleep(TICK_S)
+
+    def end_all(self) -> None:
+        """Stop everything, the last group first."""
+        for group in reversed(self._groups):
+            for child in group:
+                child.end()
+            for child in group:
+                child.wait_for_end()
+
+    def _look_after(self) -> None:
+        now = time.monotonic()
+        for child in (child for group in self._groups for child in group):
+            if child.alive or child.process is None:
+                continue
+            if not child.start_after:
+                quick = now - child.started_at < QUICK_S
+                child.start_after = now + (PAUSE_S if quick else 0)
+                click.echo(f"{child.name} ended with code {child.process.returncode}; starting it again.", err=True)
+            if now >= child.start_after:
+                child.start_after = 0.0
+                child.start()
+
+
+def _print_lines(name: str, process: "subprocess.Popen[str]") -> None:
+    assert process.stdout is not None
+    for line in process.stdout:
+        click.echo(f"{name:<9}| {line.rstrip()}", err=True)
+
+
+def _end_with_parent() -> None:
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,0 +1,146 @@
+"""`team-sessions up`: everything on one machine, in one terminal."""
+
+import os
+import secrets
+import signal
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from worker import settings as configuration
+from worker.cli.supervise import Child, Supervisor
+from worker.queue import embedded
+from worker.queue.app import QUEUES
+from worker.settings import PREFIX, Settings
+from worker.store import api_keys, migrate
+from worker.store.engine import Database
+from worker.team import served
+
+START_S = 60.0
+
+
+@click.command()
+@click.option("--data-dir", type=click.Path(file_okay=False, path_type=Path), help="Where it keeps its files.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address of the API and of Flower.")
+@click.option("--port", default=8000, show_default=True, help="Port of the API.")
+@click.option("--flower-port", default=5555, show_default=True, help="Port of Flower.")
+@click.option("--workers", default=2, show_default=True, help="Worker processes.")
+@click.option("--concurrency", default=100, show_default=True, help="Runs at the same time in each worker.")
+def up(data_dir: Path | None, host: str, port: int, flower_port: int, workers: int, concurrency: int) -> None:
+    """Start broker, workers, API and Flower, and keep them running until Ctrl-C or SIGTERM.
+
+    Without TEAM_SESSIONS_DATABASE_URL it keeps a SQLite file in its data directory (./.team-sessions), without
+    TEAM_SESSIONS_REDIS_URL it starts a Valkey of its own. At its first start it writes a service key to
+    DIR/api-key and Flower's login to DIR/flower-login.
+    """
+    if data_dir is not None:
+        os.environ[PREFIX + "DATA_DIR"] = str(data_dir)
+    settings = configuration.load()
+    directory = settings.data_dir.absolute()
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    os.environ[PREFIX + "DATA_DIR"] = str(directory)
+    teams = served(settings)
+    if sys.stderr.isatty():
+        os.environ.setdefault(PREFIX + "LOG_STYLE", "readable")
+
+    database = Database(settings.database)
+    migrate.upgrade(database)
+    _keep_secret(directory / "api-key", valid=lambda key: _is_key(database, key), make=lambda: _service_key(database))
+    _keep_secret(directory / "flower-login", valid=bool, make=lambda: f"flower:{secrets.token_urlsafe(18)}")
+    database.close()
+    (directory / "api-url").write_text(f"http://{host}:{port}\n", encoding="utf-8")
+
+    supervisor = Supervisor()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, supervisor.stop)
+    try:
+        if settings.redis_url is None:
+            _start_broker(supervisor, directory)
+        supervisor.start(*_workers(settings, workers=workers, concurrency=concurrency))
+        supervisor.start(*_front(directory, host=host, port=port, flower_port=flower_port))
+        url = f"http://{_reachable(host)}:{port}"
+        if supervisor.wait_until(lambda: _is_ready(url), timeout_s=START_S):
+            click.echo(f"Ready. Teams: {', '.join(sorted(teams))}." + _hint(settings))
+            click.echo(f"  API     {url}   key in {directory / 'api-key'}")
+            click.echo(f"  Flower  http://{_reachable(host)}:{flower_port}   login in {directory / 'flower-login'}")
+        elif not supervisor.stopping:
+            click.echo(f"Not ready after {START_S:g} s; see the lines above. Still trying.", err=True)
+        supervisor.run()
+    finally:
+        click.echo("Stopping: API and Flower, then workers, then the broker.")
+        supervisor.end_all()
+
+
+def _start_broker(supervisor: Supervisor, directory: Path) -> None:
+    port, password = embedded.free_port(), secrets.token_hex(16)
+    os.environ[PREFIX + "REDIS_URL"] = embedded.url(port=port, password=password)
+    supervisor.start(
+        Child(
+            "broker",
+            embedded.command(),
+            {},
+            grace_s=5,
+            standard_input=embedded.configuration(port=port, password=password, directory=directory),
+        )
+    )
+
+
+def _workers(settings: Settings, *, workers: int, concurrency: int) -> list[Child]:
+    command = [*_ourselves(), "worker", "--queues", ",".join(QUEUES), "--concurrency", str(concurrency)]
+    grace_s = settings.handover_seconds + 10
+    return [Child(f"worker-{n}", command, os.environ, grace_s) for n in range(1, workers + 1)]
+
+
+def _front(directory: Path, *, host: str, port: int, flower_port: int) -> list[Child]:
+    login = ["--login-file", str(directory / "flower-login")]
+    return [
+        Child("api", [*_ourselves(), "api", "--host", host, "--port", str(port)], os.environ, grace_s=8),
+        Child("flower", [*_ourselves(), "flower", "--host", host, "--port", str(flower_port), *login], os.environ, 5),
+    ]
+
+
+def _ourselves() -> list[str]:
+    """Return the command that starts this program again, in the same environment."""
+    return [sys.executable, str(Path(sys.executable).with_name("team-sessions"))]
+
+
+def _service_key(database: Database) -> str:
+    with database.write() as tx:
+        return api_keys.create(tx, name="up")
+
+
+def _is_key(database: Database, key: str) -> bool:
+    with database.read() as tx:
+        return api_keys.verify(tx, key) is not None
+
+
+def _keep_secret(path: Path, *, valid: Callable[[str], bool], make: Callable[[], str]) -> None:
+    """Keep the secret that stands in *path*, or put a new one there, for the owner's eyes only."""
+    if path.exists() and valid(path.read_text(encoding="utf-8").strip()):
+        return
+    path.unlink(missing_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(make() + "\n")
+
+
+def _reachable(host: str) -> str:
+    return "127.0.0.1" if host == "0.0.0.0" else host  # noqa: S104 - compared, not bound
+
+
+def _is_ready(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/readyz", timeout=2) as answer:  # noqa: S310 - http, to ourselves
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def _hint(settings: Settings) -> str:
+    if settings.teams is not None:
+        return ""
+    return " It is a plain one; set TEAM_SESSIONS_TEAMS to a module with your own."

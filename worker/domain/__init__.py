@@ -1,0 +1,1 @@
+"""What things are: runs, messages, events, principals. Values only; nothing here reads or writes anything."""

@@ -1,0 +1,74 @@
+"""The border between the loop and any model: what is asked, and what comes back.
+
+Shapes follow the Chat Completions wire format, the common denominator of compatible servers.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+from worker.domain.message import ToolCall
+from worker.domain.stop import Stop
+from worker.domain.usage import Usage
+
+
+@dataclass(frozen=True, slots=True)
+class ChatMessage:
+    """One message of a context. `role` is 'system', 'user', 'assistant' or 'tool'."""
+
+    role: str
+    content: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolDescription:
+    """A tool as a model sees it. `parameters` is a JSON schema of an object."""
+
+    name: str
+    description: str
+    parameters: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """One model call. A model that sends nothing for `silence_s` seconds has failed."""
+
+    messages: tuple[ChatMessage, ...]
+    tools: tuple[ToolDescription, ...] = ()
+    silence_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a model answered: text, tool calls or both, never neither. `usage.model_calls` is 1."""
+
+    content: str
+    tool_calls: tuple[ToolCall, ...]
+    usage: Usage
+
+
+@runtime_checkable
+class ChatModel(Protocol):
+    """A model. Implementations hold no state of a run, and may be asked from many runs at once."""
+
+    @property
+    def id(self) -> str:
+        """The model's name at its provider."""
+
+    async def reply(self, request: ChatRequest, on_delta: Callable[[str], None]) -> Reply:
+        """Answer *request*, and hand over each piece of text as it arrives.
+
+        Runs on the process's one event loop: it must not block. Cancelling it ends the call at once.
+
+        Raises:
+            ModelError: `retry` tells whether asking again can help.
+        """
+
+
+class AskModel(Protocol):
+    """How the synchronous loop calls a model: it waits for the reply, and no longer than *stop* allows."""
+
+    def __call__(self, model: ChatModel, request: ChatRequest, on_delta: Callable[[str], None], *, stop: Stop) -> Reply:
+        """Raises ModelError, Stopped."""

@@ -1,0 +1,61 @@
+"""What a run tells those who watch it.
+
+An event has an id `<fence>-<n>`, so that a stream in Redis refuses an entry of an older claim, and a JSON object.
+
+    run.queued        {run_id, session_id, team, position}       0-1, made from the row by the endpoint
+    run.started       {run_id, attempt}
+    run.requeued      {run_id, reason, not_before}
+    message.delta     {message_id, author, delegation, delta}
+    message.restarted {message_id}                               withdraws the deltas of an unfinished message
+    message.completed {message_id, seq, role, author, delegation, content, tool_calls, tool_call_id}
+    tool_call.started {tool_call_id, name, author, delegation}
+    tool_call.completed {tool_call_id, name, author, delegation}
+    run.completed, run.failed, run.cancelled: the run           <fence>-0, exactly one
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from worker.domain.run import Run
+
+TERMINAL = frozenset({"run.completed", "run.failed", "run.cancelled"})
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event of a run's stream."""
+
+    type: str
+    data: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class EventId:
+    """Place of an event in its stream: by fence, then by number."""
+
+    fence: int
+    n: int
+
+    def __str__(self) -> str:
+        return f"{self.fence}-{self.n}"
+
+    @classmethod
+    def parse(cls, text: str) -> "EventId | None":
+        """Return the id that *text* spells, or None."""
+        fence, _, n = text.partition("-")
+        return cls(int(fence), int(n)) if fence.isdecimal() and n.isdecimal() and len(text) <= 40 else None
+
+
+QUEUED_ID = EventId(0, 1)
+
+
+def queued(run: Run) -> Event:
+    """Return the first event of *run*."""
+    return Event(
+        "run.queued", {"run_id": run.id, "session_id": run.session_id, "team": run.team, "position": run.position}
+    )
+
+
+def terminal_id(run: Run) -> EventId:
+    """Return the id of a terminal run's last event. Finishing raised the fence once more, so it stands last."""
+    return EventId(run.fence, 0)

@@ -1,0 +1,96 @@
+"""A run: one input and everything done to answer it."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from worker.domain.usage import Usage
+
+
+class Status(StrEnum):
+    """`queued` → `running` → one of the terminal three. A terminal status never changes."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def terminal(self) -> bool:
+        return self not in (Status.QUEUED, Status.RUNNING)
+
+
+@dataclass(frozen=True, slots=True)
+class RunError:
+    """Why a run failed. `code` is stable; `message` is a sentence without message text."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run as a caller sees it. `position` counts from 1 in its session; `output` is the final answer."""
+
+    id: str
+    team: str
+    session_id: str
+    user_id: str
+    position: int
+    input: str
+    metadata: dict[str, Any]
+    created_at: datetime
+    status: Status = Status.QUEUED
+    attempt: int = 0
+    fence: int = 0
+    output: str | None = None
+    error: RunError | None = None
+    usage: Usage = Usage()
+    retry_of: str | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right of one process to execute a run, and what it needs to do so.
+
+    Every write names `run_id` and `fence`; once another process has claimed the run its fence is higher, and the write
+    is refused. `first_seq` is the seq of its input, `last_seq` of its last written message; `elapsed_s` the seconds
+    since its first claim; `retries` how often in a row its model has failed.
+    """
+
+    run_id: str
+    session_pk: int
+    session_id: str
+    user_id: str
+    team: str
+    position: int
+    input: str
+    fence: int
+    attempt: int
+    retries: int
+    first_seq: int
+    last_seq: int
+    usage: Usage
+    dispatched_at: datetime | None
+    elapsed_s: float
+    cancel_requested: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatch:
+    """One run that is ready, and the queue that its id goes to. Ids only: nothing of a message."""
+
+    run_id: str
+    session_id: str
+    team: str
+    attempt: int
+    queue: str
+
+
+def queue_of(*, attempt: int) -> str:
+    """Return the queue of a ready run: runs that were started before go to `resumed`, which workers ask first."""
+    return "resumed" if attempt else "runs"

@@ -1,0 +1,257 @@
+"""Every error that a caller can meet, drawn once.
+
+    TeamSessionsError
+    ├── SettingsInvalid, TeamsInvalid, SchemaOutdated     at start
+    ├── RequestRefused                           the caller can mend it
+    │   ├── InvalidText, InvalidIdentifier, EmptyInput, InputTooLarge, InvalidEventId, InvalidCursor
+    │   ├── UnknownTeam, RunNotFound, SessionNotFound
+    │   ├── SessionOfOtherTeam, AmbiguousSession, IdempotencyConflict
+    │   └── KeyMissing, KeyInvalid, TeamForbidden, UserForbidden
+    ├── DatabaseUnavailable                      it did not answer; nothing was half written
+    ├── LeaseLost                                a write of a process whose run another one has claimed
+    ├── ModelError                               what a model call can end with; `retry` says whether again helps
+    │   ├── ModelRateLimited, ModelUnavailable, ModelSilent, ModelStreamBroken      again helps
+    │   └── ModelRefused, ModelEmptyReply                                           again does not
+    ├── LimitReached                             a run has used what its team allows
+    └── ToolNotDescribable                       a function that cannot become a tool
+
+The first paragraph of an error's docstring is its message; `{fact}` is filled in from the constructor. A message says
+what was found, what was expected and what to do. It carries identifiers, never message text and never a secret.
+`code` is stable and part of the contract, `status` is the HTTP status, `retry` tells whether the same call can succeed
+later without being changed.
+"""
+
+import inspect
+from typing import ClassVar
+
+
+class TeamSessionsError(Exception):
+    """Team Sessions met an error that it has no better name for. See the log of the process for the cause."""
+
+    code: ClassVar[str] = "internal"
+    status: ClassVar[int] = 500
+    retry: ClassVar[bool] = False
+
+    def __init__(self, **facts: object) -> None:
+        self.facts = facts
+        self.message = _first_paragraph(type(self)).format(**facts)
+        super().__init__(self.message)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), self.facts)
+
+
+def _first_paragraph(cls: type) -> str:
+    return " ".join(inspect.cleandoc(cls.__doc__ or "").split("\n\n")[0].split())
+
+
+def _rebuild(cls: type[TeamSessionsError], facts: dict[str, object]) -> TeamSessionsError:
+    return cls(**facts)
+
+
+class SettingsInvalid(TeamSessionsError):
+    """The settings have {count} mistake(s):{mistakes}"""
+
+    code = "settings_invalid"
+
+
+class TeamsInvalid(TeamSessionsError):
+    """TEAM_SESSIONS_TEAMS={module!r} cannot be served: {problem}"""
+
+    code = "teams_invalid"
+
+
+class SchemaOutdated(TeamSessionsError):
+    """The database does not have the schema of this version. Run 'team-sessions db upgrade' first."""
+
+    code = "schema_outdated"
+
+
+class RequestRefused(TeamSessionsError):
+    """The request cannot be carried out as it is."""
+
+    code = "request_refused"
+    status = 422
+
+
+class InvalidText(RequestRefused):
+    """{field} holds {found}, which a database or a model cannot take. Remove it and send again."""
+
+    code = "invalid_text"
+
+
+class InvalidIdentifier(RequestRefused):
+    """{field} has {length} characters. Expected 1 to {limit} printable ones."""
+
+    code = "invalid_identifier"
+
+
+class InvalidEventId(RequestRefused):
+    """Last-Event-ID is {found!r}. Expected the id of an event of this run, such as '1-5'."""
+
+    code = "invalid_event_id"
+
+
+class InvalidCursor(RequestRefused):
+    """The cursor is not one that this API gave out. Pass next_cursor of the page before, unchanged."""
+
+    code = "invalid_cursor"
+
+
+class EmptyInput(RequestRefused):
+    """The input is empty. Send the text that the team shall answer."""
+
+    code = "empty_input"
+
+
+class InputTooLarge(RequestRefused):
+    """The input has {size} bytes in UTF-8; at most {limit} are taken. Shorten it, or raise {setting}."""
+
+    code = "input_too_large"
+    status = 413
+
+
+class UnknownTeam(RequestRefused):
+    """No worker has announced a team {team!r}. Check the name, or start a worker that serves it."""
+
+    code = "unknown_team"
+    status = 404
+
+
+class RunNotFound(RequestRefused):
+    """There is no run {run_id!r} that this key may see."""
+
+    code = "run_not_found"
+    status = 404
+
+
+class SessionNotFound(RequestRefused):
+    """There is no session {session_id!r} that this key may see."""
+
+    code = "session_not_found"
+    status = 404
+
+
+class SessionOfOtherTeam(RequestRefused):
+    """Session {session_id!r} belongs to team {found!r}, not {wanted!r}. Name team {found!r}, or open a new session."""
+
+    code = "session_of_other_team"
+    status = 409
+
+
+class AmbiguousSession(RequestRefused):
+    """More than one user has a session {session_id!r}. Name the user with user_id."""
+
+    code = "ambiguous_session"
+    status = 409
+
+
+class IdempotencyConflict(RequestRefused):
+    """Idempotency-Key {key!r} was used for run {run_id!r} with another request. Use a new key for a new request."""
+
+    code = "idempotency_conflict"
+    status = 409
+
+
+class KeyMissing(RequestRefused):
+    """This request carries no key. Send the header 'Authorization: Bearer KEY'."""
+
+    code = "key_missing"
+    status = 401
+
+
+class KeyInvalid(RequestRefused):
+    """This key is not known or was revoked. Make one with 'team-sessions keys create'."""
+
+    code = "key_invalid"
+    status = 401
+
+
+class TeamForbidden(RequestRefused):
+    """This key may not use team {team!r}. Use a key that is bound to it, or to no team."""
+
+    code = "team_forbidden"
+    status = 403
+
+
+class UserForbidden(RequestRefused):
+    """This key acts for its own user only, and the request names another. Leave user_id out."""
+
+    code = "user_forbidden"
+    status = 403
+
+
+class DatabaseUnavailable(TeamSessionsError):
+    """The database did not answer ({reason}). Nothing was written; try again."""
+
+    code = "database_unavailable"
+    status = 503
+    retry = True
+
+
+class LeaseLost(TeamSessionsError):
+    """Run {run_id!r} is not held with fence {fence} any more: another process claimed it, or it has ended."""
+
+    code = "lease_lost"
+
+
+class ModelError(TeamSessionsError):
+    """Model {model!r} failed: {reason}."""
+
+    code = "model_error"
+
+    def __init__(self, *, retry_after_s: float | None = None, **facts: object) -> None:
+        super().__init__(**facts)
+        self.retry_after_s = retry_after_s
+
+
+class ModelRateLimited(ModelError):
+    """Model {model!r} answered 429, too many requests: {reason}."""
+
+    code = "model_rate_limited"
+    retry = True
+
+
+class ModelUnavailable(ModelError):
+    """Model {model!r} could not be reached, or its server failed: {reason}."""
+
+    code = "model_unavailable"
+    retry = True
+
+
+class ModelSilent(ModelError):
+    """Model {model!r} sent nothing for {silence_s:g} s."""
+
+    code = "model_silent"
+    retry = True
+
+
+class ModelStreamBroken(ModelError):
+    """Model {model!r} broke its answer off: {reason}."""
+
+    code = "model_stream_broken"
+    retry = True
+
+
+class ModelRefused(ModelError):
+    """Model {model!r} refused the request: {reason}. Sending it again would not help."""
+
+    code = "model_refused"
+
+
+class ModelEmptyReply(ModelError):
+    """Model {model!r} answered with neither text nor a tool call."""
+
+    code = "model_empty_reply"
+
+
+class LimitReached(TeamSessionsError):
+    """The run reached its limit of {limit} {what}. Raise {option} of the team if it needs more."""
+
+    code = "limit_reached"
+
+
+class ToolNotDescribable(TeamSessionsError):
+    """Function {function!r} cannot be a tool: {problem}."""
+
+    code = "tool_not_describable"

@@ -1,0 +1,52 @@
+"""Read the stream of a run as it grows. Async: a watcher is a socket that waits, not a thread."""
+
+import asyncio
+import json
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from worker.domain.event import Event, EventId
+from worker.events import stream_key
+
+PAUSE_S = 0.25  # between two looks at a Redis that is away
+
+
+class Follower:
+    """Reads streams for all watchers of this process."""
+
+    def __init__(self, url: str, *, prefix: str) -> None:
+        self._redis = Redis.from_url(url, socket_connect_timeout=2, max_connections=20_000, decode_responses=True)
+        self._prefix = prefix
+
+    async def read(self, run_id: str, *, after: EventId, wait_s: float) -> list[tuple[EventId, Event]]:
+        """Return the events behind *after*, in order; none within *wait_s* (0: none yet), or while Redis is away."""
+        key = stream_key(self._prefix, run_id)
+        block = max(1, int(wait_s * 1000)) if wait_s else None
+        try:
+            # A frozen server answers nothing, not even the end of the wait.
+            async with asyncio.timeout(wait_s + 2):
+                answer: Any = await self._redis.xread({key: str(after)}, count=500, block=block)
+        except (RedisError, OSError, TimeoutError):
+            await asyncio.sleep(min(PAUSE_S, wait_s))
+            return []
+        return [_event(entry) for _key, entries in answer or () for entry in entries]
+
+    async def newest(self, run_id: str) -> EventId:
+        """Return the id of the last event so far; the lowest where there is none, or while Redis is away."""
+        try:
+            async with asyncio.timeout(2):
+                entries: Any = await self._redis.xrevrange(stream_key(self._prefix, run_id), count=1)
+        except (RedisError, OSError, TimeoutError):
+            return EventId(0, 0)
+        return _event(entries[0])[0] if entries else EventId(0, 0)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._redis.aclose()
+
+
+def _event(entry: tuple[str, dict[str, str]]) -> tuple[EventId, Event]:
+    fence, _, n = entry[0].partition("-")
+    return EventId(int(fence), int(n)), Event(entry[1]["type"], json.loads(entry[1]["data"]))

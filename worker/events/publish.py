@@ -1,0 +1,145 @@
+"""Send the events of all runs of this process to their streams, in order, without holding up any run.
+
+A run's thread only puts its events in line; one thread sends them. Deltas wait 50 ms for more of their kind and leave
+as one entry; everything else leaves at once, and takes along what stood before it. While Redis is away the line is
+kept, within bounds: deltas go first, since `message.completed` carries the whole text.
+"""
+
+import json
+import threading
+from dataclasses import dataclass, replace
+from typing import Any
+
+from redis import Redis
+from redis.exceptions import RedisError
+from redis.exceptions import ResponseError as Refused
+
+from worker.domain.event import EventId
+from worker.events import stream_key
+
+BATCH_S = 0.05
+PAUSE_S = 1.0  # a process whose publish failed leaves Redis alone for so long
+LINE_LIMIT = 20_000  # entries kept while Redis is away
+STREAM_LIMIT = 20_000  # entries of one run, about
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    run_id: str
+    id: EventId
+    type: str
+    data: dict[str, Any]
+
+    @property
+    def is_delta(self) -> bool:
+        return self.type == "message.delta"
+
+
+class Publisher:
+    """The line, and the thread that sends it."""
+
+    def __init__(self, url: str, *, prefix: str, ttl_s: int) -> None:
+        self._redis = Redis.from_url(url, socket_timeout=2, socket_connect_timeout=2)
+        self._prefix = prefix
+        self._ttl_s = ttl_s
+        self._line: list[_Entry] = []
+        self._changed = threading.Condition()
+        self._urgent = False
+        self._closing = False
+        self._thread = threading.Thread(target=self._send_forever, name="events", daemon=True)
+        self._thread.start()
+
+    def open(self, *, run_id: str, fence: int) -> "RunStream":
+        """Return the writing end of a run's stream for one claim of it."""
+        return RunStream(self, run_id, fence)
+
+    def put(self, entry: _Entry) -> None:
+        """Put an entry in line."""
+        with self._changed:
+            self._line.append(entry)
+            self._urgent |= not entry.is_delta
+            self._changed.notify()
+
+    def close(self, *, timeout_s: float = 3.0) -> None:
+        """Send what is in line and stop; give up after *timeout_s*."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        self._thread.join(timeout_s)
+        self._redis.close()
+
+    def _send_forever(self) -> None:
+        while (batch := self._next_batch()) is not None:
+            try:
+                self._send(batch)
+            except RedisError:
+                with self._changed:
+                    self._line = _bounded(batch + self._line)
+                    if self._closing:
+                        return
+                    self._changed.wait_for(lambda: self._closing, timeout=PAUSE_S)
+
+    def _next_batch(self) -> list[_Entry] | None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._line or self._closing)
+            if not self._urgent and not self._closing:
+                self._changed.wait_for(lambda: self._urgent or self._closing, timeout=BATCH_S)
+            batch, self._line, self._urgent = self._line, [], False
+            return batch or None
+
+    def _send(self, batch: list[_Entry]) -> None:
+        pipeline = self._redis.pipeline(transaction=False)
+        for entry in _merged(batch):
+            fields: dict[Any, Any] = {"type": entry.type, "data": json.dumps(entry.data, ensure_ascii=False)}
+            key = stream_key(self._prefix, entry.run_id)
+            pipeline.xadd(key, fields, id=str(entry.id), maxlen=STREAM_LIMIT, approximate=True)
+        for run_id in {entry.run_id for entry in batch}:
+            pipeline.expire(stream_key(self._prefix, run_id), self._ttl_s)
+        for answer in pipeline.execute(raise_on_error=False):
+            # An id that is not above the last one is refused: it was sent before, or a later claim has written since.
+            if isinstance(answer, RedisError) and not isinstance(answer, Refused):
+                raise answer
+
+
+class RunStream:
+    """The events of one claim of a run, numbered. Safe to use from several threads."""
+
+    def __init__(self, publisher: Publisher, run_id: str, fence: int) -> None:
+        self._publisher = publisher
+        self._run_id = run_id
+        self._fence = fence
+        self._n = 0
+        self._lock = threading.Lock()
+
+    def tell(self, type: str, data: dict[str, Any]) -> None:
+        """Put an event in line."""
+        with self._lock:
+            self._n += 1
+            self._publisher.put(_Entry(self._run_id, EventId(self._fence, self._n), type, data))
+
+    def end(self, type: str, data: dict[str, Any]) -> None:
+        """Put the one terminal event in line. Ending a run raised its fence: the event stands behind all others."""
+        self._publisher.put(_Entry(self._run_id, EventId(self._fence + 1, 0), type, data))
+
+
+def _merged(batch: list[_Entry]) -> list[_Entry]:
+    """Join deltas of one message that stand side by side in their run; the joined entry has the last one's id."""
+    kept: list[_Entry] = []
+    newest: dict[str, int] = {}  # run id → place in `kept` of its newest entry
+    for entry in batch:
+        place = newest.get(entry.run_id)
+        before = kept[place] if place is not None else None
+        if place is not None and before is not None and _same_message(before, entry):
+            kept[place] = replace(entry, data={**entry.data, "delta": before.data["delta"] + entry.data["delta"]})
+        else:
+            newest[entry.run_id] = len(kept)
+            kept.append(entry)
+    return kept
+
+
+def _same_message(a: _Entry, b: _Entry) -> bool:
+    return a.is_delta and b.is_delta and a.data["message_id"] == b.data["message_id"]
+
+
+def _bounded(line: list[_Entry]) -> list[_Entry]:
+    return line if len(line) <= LINE_LIMIT else [entry for entry in line if not entry.is_delta][-LINE_LIMIT:]

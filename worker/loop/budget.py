@@ -1,0 +1,33 @@
+"""The limits of one run: turns, tool calls and tokens. Its seconds are kept by the keeper, which can interrupt."""
+
+from collections.abc import Iterable
+
+from worker.domain.message import Message, Role
+from worker.domain.usage import Usage
+from worker.errors import LimitReached
+from worker.loop.definition import Limits
+
+
+def check_turns(limits: Limits, log: Iterable[Message], usage: Usage) -> None:
+    """Check whether the run may ask its model once more.
+
+    Counts what is written, so a run that was taken over goes on counting where it stopped.
+
+    Raises:
+        LimitReached
+    """
+    turns = sum(m.role is Role.ASSISTANT for m in log)
+    if limits.turns is not None and turns >= limits.turns:
+        raise LimitReached(limit=limits.turns, what="turns", option="Limits(turns=…)")
+    if limits.tokens is not None and usage.tokens >= limits.tokens:
+        raise LimitReached(limit=limits.tokens, what="tokens", option="Limits(tokens=…)")
+
+
+def check_calls(limits: Limits, log: Iterable[Message]) -> None:
+    """Check whether the run may make the calls that its model asked for.
+
+    Raises:
+        LimitReached
+    """
+    if limits.tool_calls is not None and sum(len(m.tool_calls) for m in log) > limits.tool_calls:
+        raise LimitReached(limit=limits.tool_calls, what="tool calls", option="Limits(tool_calls=…)")

@@ -1,0 +1,192 @@
+"""Any model behind the Chat Completions API, through the `openai` package.
+
+What can go wrong is told apart by whether asking again can help. The package raises nothing for a stream that ends
+early, and a raw JSONDecodeError for a chunk that is no JSON: both are noticed here. Its own retries are off, since a
+retry belongs to the run, which keeps what it has and holds no slot while it waits.
+"""
+
+import asyncio
+import email.utils
+import json
+import weakref
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import openai
+from openai.types.chat import ChatCompletionChunk
+
+from worker import clock
+from worker.domain.chat import ChatMessage, ChatRequest, Reply, ToolDescription
+from worker.domain.message import ToolCall
+from worker.domain.usage import Usage
+from worker.errors import (
+    ModelEmptyReply,
+    ModelError,
+    ModelRateLimited,
+    ModelRefused,
+    ModelSilent,
+    ModelStreamBroken,
+    ModelUnavailable,
+)
+
+# An AsyncOpenAI works on the event loop that it was first used on, and on no other.
+_clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[str | None, str | None], openai.AsyncOpenAI]]
+_clients = weakref.WeakKeyDictionary()
+
+
+@dataclass(frozen=True, slots=True)
+class OpenAIChat:
+    """A model by its name: `OpenAIChat(id="gpt-5-mini")`.
+
+    `api_key` and `base_url` default to OPENAI_API_KEY and OPENAI_BASE_URL. `request_params` are sent with every call,
+    such as `{"temperature": 0.2}`.
+    """
+
+    id: str
+    api_key: str | None = field(default=None, repr=False)
+    base_url: str | None = None
+    request_params: Mapping[str, Any] = field(default_factory=dict)
+
+    async def reply(self, request: ChatRequest, on_delta: Callable[[str], None]) -> Reply:
+        """Answer *request*; see `ChatModel.reply`.
+
+        Raises:
+            ModelRateLimited, ModelUnavailable, ModelSilent, ModelStreamBroken: asking again can help.
+            ModelRefused, ModelEmptyReply: it cannot.
+        """
+        answer = _Answer(on_delta)
+        try:
+            completions: Any = self._client().chat.completions
+            stream = await completions.create(
+                **self.request_params,
+                model=self.id,
+                messages=[_message(m) for m in request.messages],
+                stream=True,
+                stream_options={"include_usage": True},
+                timeout=openai.Timeout(request.silence_s, connect=min(10.0, request.silence_s)),
+                **_tools(request.tools),
+            )
+            async with stream:
+                await answer.read(stream)
+        except ModelError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a chunk that is none raises whatever the package trips over
+            raise self._explained(error, silence_s=request.silence_s) from None
+        return self._checked(answer)
+
+    def _client(self) -> openai.AsyncOpenAI:
+        clients = _clients.setdefault(asyncio.get_running_loop(), {})
+        place = (self.base_url, self.api_key)
+        if place not in clients:
+            clients[place] = openai.AsyncOpenAI(api_key=self.api_key, base_url=self.base_url, max_retries=0)
+        return clients[place]
+
+    def _checked(self, answer: "_Answer") -> Reply:
+        if answer.finish_reason is None:
+            raise ModelStreamBroken(model=self.id, reason="the stream ended without a finish reason")
+        if answer.finish_reason == "content_filter":
+            raise ModelRefused(model=self.id, reason="its content filter stopped the answer")
+        reply = answer.reply()
+        if not reply.content.strip() and not reply.tool_calls:
+            raise ModelEmptyReply(model=self.id)
+        return reply
+
+    def _explained(self, error: Exception, *, silence_s: float) -> ModelError:
+        """Return *error* as one of ours. The provider's own words are kept, except where they could hold a key."""
+        match error:
+            case openai.APITimeoutError():
+                return ModelSilent(model=self.id, silence_s=silence_s)
+            case openai.APIConnectionError():
+                return ModelUnavailable(model=self.id, reason="the connection failed or was cut")
+            case openai.RateLimitError() if error.code != "insufficient_quota":
+                wait = _retry_after(error.response.headers)
+                return ModelRateLimited(model=self.id, reason=_said(error), retry_after_s=wait)
+            case openai.AuthenticationError() | openai.PermissionDeniedError():
+                return ModelRefused(model=self.id, reason=f"{error.status_code}, check OPENAI_API_KEY")
+            case openai.APIStatusError() if error.status_code >= 500 or error.status_code in (408, 409):
+                wait = _retry_after(error.response.headers)
+                return ModelUnavailable(model=self.id, reason=_said(error), retry_after_s=wait)
+            case openai.APIStatusError():
+                return ModelRefused(model=self.id, reason=_said(error))
+            case openai.APIError():
+                return ModelStreamBroken(model=self.id, reason="it sent an error in its stream")
+            case openai.OpenAIError():
+                return ModelRefused(model=self.id, reason="OPENAI_API_KEY is not set")
+            case json.JSONDecodeError() | AttributeError() | TypeError() | UnicodeDecodeError():
+                return ModelStreamBroken(model=self.id, reason="it sent a chunk that is no Chat Completions chunk")
+        raise error
+
+
+class _Answer:
+    """A reply while its chunks arrive."""
+
+    def __init__(self, on_delta: Callable[[str], None]) -> None:
+        self.finish_reason: str | None = None
+        self._on_delta = on_delta
+        self._text: list[str] = []
+        self._calls: dict[int, dict[str, str]] = {}
+        self._usage = Usage(model_calls=1)
+
+    async def read(self, chunks: AsyncIterator[ChatCompletionChunk]) -> None:
+        async for chunk in chunks:
+            if chunk.usage is not None:
+                details = chunk.usage.prompt_tokens_details
+                cached = (details.cached_tokens if details else None) or 0
+                self._usage = Usage(1, chunk.usage.prompt_tokens, cached, chunk.usage.completion_tokens)
+            for choice in chunk.choices[:1]:
+                self.finish_reason = choice.finish_reason or self.finish_reason
+                if choice.delta.content:
+                    self._text.append(choice.delta.content)
+                    self._on_delta(choice.delta.content)
+                for part in choice.delta.tool_calls or ():
+                    call = self._calls.setdefault(part.index, {"id": "", "name": "", "arguments": ""})
+                    call["id"] = part.id or call["id"]
+                    if part.function is not None:
+                        call["name"] += part.function.name or ""
+                        call["arguments"] += part.function.arguments or ""
+
+    def reply(self) -> Reply:
+        calls: dict[str, ToolCall] = {}
+        for place, call in sorted(self._calls.items()):
+            # Results are matched to calls by id, and some servers send none, or the same one twice.
+            call_id = call["id"] if call["id"] and call["id"] not in calls else f"call_{place}_{len(calls)}"
+            calls[call_id] = ToolCall(call_id, call["name"], call["arguments"])
+        return Reply("".join(self._text), tuple(calls.values()), self._usage)
+
+
+def _message(message: ChatMessage) -> dict[str, Any]:
+    sent: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.tool_call_id is not None:
+        sent["tool_call_id"] = message.tool_call_id
+    if message.tool_calls:
+        sent["tool_calls"] = [
+            {"id": c.id, "type": "function", "function": {"name": c.name, "arguments": c.arguments}}
+            for c in message.tool_calls
+        ]
+    return sent
+
+
+def _tools(tools: tuple[ToolDescription, ...]) -> dict[str, Any]:
+    if not tools:
+        return {}
+    described = [{"name": t.name, "description": t.description, "parameters": t.parameters} for t in tools]
+    return {"tools": [{"type": "function", "function": d} for d in described]}
+
+
+def _said(error: openai.APIStatusError) -> str:
+    body = error.body if isinstance(error.body, dict) else {}
+    return f"{error.status_code} {body.get('message') or error.code or ''}".strip()[:300]
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds that a server asked to wait: `retry-after-ms`, or Retry-After in seconds or as a date."""
+    for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
+        try:
+            return max(0.0, float(headers[name]) / unit)
+        except (KeyError, ValueError):
+            continue
+    try:
+        return max(0.0, (email.utils.parsedate_to_datetime(headers["retry-after"]) - clock.now()).total_seconds())
+    except (KeyError, ValueError, TypeError):
+        return None

@@ -1,0 +1,1 @@
+"""What operators see: logs now; no message text in any of it."""

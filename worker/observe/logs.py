@@ -1,0 +1,92 @@
+"""Logs: constant text, values in fields, one line each.
+
+Readable on a terminal, JSON elsewhere. An exception is named by its type and place only: its words can hold message
+text or a secret, and never get here.
+"""
+
+import json
+import logging
+import sys
+import traceback
+from datetime import UTC, datetime
+from typing import Literal
+
+from worker.errors import TeamSessionsError
+
+_PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message", "data"}
+# The first three write whole requests at DEBUG, message text included; the others say nothing that we do not.
+_CHATTY = ("openai", "httpx2", "httpcore2", "kombu", "celery.worker.strategy", "alembic", "uvicorn", "flower.command")
+
+
+class Log:
+    """A logger whose values are fields: `log.warning("dispatch failed", run_id=…)`."""
+
+    def __init__(self, name: str) -> None:
+        self._logger = logging.getLogger(name)
+
+    def debug(self, text: str, **fields: object) -> None:
+        """Say what helps to develop."""
+        self._logger.debug(text, extra=_told(fields))
+
+    def info(self, text: str, **fields: object) -> None:
+        """Say what happened."""
+        self._logger.info(text, extra=_told(fields))
+
+    def warning(self, text: str, **fields: object) -> None:
+        """Say what went wrong and mends itself."""
+        self._logger.warning(text, extra=_told(fields))
+
+    def error(self, text: str, **fields: object) -> None:
+        """Say what somebody has to look at."""
+        self._logger.error(text, extra=_told(fields))
+
+
+def get(name: str) -> Log:
+    """Return the log of one module."""
+    return Log(name)
+
+
+def configure(level: str, *, style: Literal["auto", "json", "readable"] = "auto") -> None:
+    """Send all logs of this process to stderr, one line each; 'auto' is readable on a terminal, else JSON."""
+    readable = style == "readable" or (style == "auto" and sys.stderr.isatty())
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Readable() if readable else _Json())
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelNamesMapping()[level]))
+
+
+class _Json(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="microseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "text": record.getMessage(),
+            **_fields(record),
+        }
+        return json.dumps(line, ensure_ascii=False, default=str)
+
+
+class _Readable(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        time = datetime.fromtimestamp(record.created).strftime("%H:%M:%S")
+        fields = "".join(f" {name}={value}" for name, value in _fields(record).items())
+        return f"{time} {record.levelname:<7} {record.getMessage()}{fields}"
+
+
+def _fields(record: logging.LogRecord) -> dict[str, object]:
+    fields = {name: value for name, value in vars(record).items() if name not in _PLAIN}
+    if record.exc_info and record.exc_info[1] is not None:
+        fields |= _told({"error": record.exc_info[1]})
+    return fields
+
+
+def _told(fields: dict[str, object]) -> dict[str, object]:
+    told = dict(fields)
+    error = told.get("error")
+    if isinstance(error, BaseException):
+        told["error"] = error.code if isinstance(error, TeamSessionsError) else type(error).__name__
+        frames = traceback.extract_tb(error.__traceback__)[-3:]
+        told["at"] = " < ".join(f"{f.filename.rsplit('/', 1)[-1]}:{f.lineno}" for f in reversed(frames))
+    return told

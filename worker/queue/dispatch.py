@@ -1,0 +1,58 @@
+"""Send the ids of ready runs to their queues, after the commit that made them ready.
+
+Best effort: the run's row says that it was dispatched, and the sweep sends it again if that got lost. So nobody waits
+for Redis: after a failure this process leaves it alone for a second.
+"""
+
+from collections.abc import Iterable
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+
+from worker.clock import monotonic
+from worker.domain.run import Dispatch
+from worker.observe import logs
+from worker.queue.app import QUEUES
+from worker.settings import Settings
+
+PAUSE_S = 1.0
+TASK = "runs.execute"
+
+log = logs.get(__name__)
+
+
+class Dispatcher:
+    """Sends run ids through a Celery app. Safe to use from several threads."""
+
+    def __init__(self, app: Celery, settings: Settings) -> None:
+        self._app = app
+        self._settings = settings
+        self._paused_until = 0.0
+
+    def send(self, ready: Iterable[Dispatch]) -> None:
+        """Send each run's id to its queue; never raises for a broker that is away."""
+        for dispatch in ready:
+            if monotonic() < self._paused_until:
+                return
+            try:
+                self._app.send_task(
+                    TASK,
+                    kwargs={"run_id": dispatch.run_id, "session_id": dispatch.session_id, "team": dispatch.team},
+                    task_id=f"{dispatch.run_id}.{dispatch.attempt + 1}",
+                    queue=self._settings.queue(dispatch.queue),
+                    retry=False,
+                )
+            except (OperationalError, OSError) as error:
+                self._paused_until = monotonic() + PAUSE_S
+                log.warning("dispatch failed; the sweep will repeat it", run_id=dispatch.run_id, error=error)
+                return
+
+    def depths(self) -> dict[str, int] | None:
+        """Return how many messages wait in each of our queues; None: the broker does not answer."""
+        try:
+            with self._app.connection_for_read() as connection:
+                connection.connect()  # tries once; `default_channel` would try for ever
+                client = connection.channel().client
+                return {queue: int(client.llen(self._settings.queue(queue))) for queue in QUEUES}
+        except Exception:  # noqa: BLE001 - the client's errors belong to another room; each means "no answer"
+            return None

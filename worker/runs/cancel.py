@@ -1,0 +1,57 @@
+"""Cancel a run: at once where nobody executes it, else by asking the process that does.
+
+The user's text is kept, and so is what the run wrote.
+"""
+
+from worker.domain.message import Draft, Role
+from worker.domain.principal import Principal
+from worker.domain.run import Dispatch, Run, Status
+from worker.errors import RunNotFound
+from worker.loop.loop import unanswered
+from worker.runs.enqueue import SERVICE
+from worker.runs.finish import Ending, Head, end_head
+from worker.store import messages, runs, sessions
+from worker.store.engine import Database, Transaction
+
+BECAUSE = "the run was cancelled"
+
+
+def cancel(
+    db: Database, run_id: str, *, principal: Principal = SERVICE, user_id: str | None = None
+) -> tuple[Run, tuple[Dispatch, ...]]:
+    """Cancel a run and return how it stands, with the dispatch of the next head if it made one.
+
+    A terminal run stays as it is. A queued one, and a running one whose lease has run out, is cancelled at once. The
+    process that executes any other is asked to end it, and does within a second.
+
+    Raises:
+        RunNotFound, UserForbidden
+    """
+    ready: tuple[Dispatch, ...] = ()
+    with db.write() as tx:
+        if runs.get(tx, run_id, principal=principal, user_id=user_id) is None:
+            raise RunNotFound(run_id=run_id)
+        session = sessions.lock_of_run(tx, run_id)
+        run = runs.lock(tx, run_id) if session is not None else None
+        if session is not None and run is not None and not run.status.terminal:
+            if run.status is Status.RUNNING and not run.expired:
+                runs.request_cancel(tx, run_id)
+            elif session.head_run_id != run_id:
+                runs.end_behind_head(tx, run_id, status=Status.CANCELLED)
+            else:
+                ready = _end_now(tx, session, run)
+        after = runs.get(tx, run_id, principal=principal, user_id=user_id)
+    if after is None:
+        raise RunNotFound(run_id=run_id)
+    return after, ready
+
+
+def _end_now(tx: Transaction, session: sessions.Locked, run: runs.Unfinished) -> tuple[Dispatch, ...]:
+    if run.first_seq is None or run.last_seq is None:
+        drafts = [Draft(Role.USER, session.user_id, run.input)]
+    else:
+        log = messages.of_run(tx, session_pk=session.pk, first_seq=run.first_seq, last_seq=run.last_seq)
+        drafts = unanswered(log, because=BECAUSE)
+    head = Head(run.id, session.pk, session.session_id, session.team, run.position, run.fence, run.status)
+    _, ready = end_head(tx, head, Ending(Status.CANCELLED, drafts))
+    return ready

@@ -1,0 +1,171 @@
+"""The story of a run. READ FIRST.
+
+A delivery names a run. Take it if it is free (`claim`), keep its lease alive (`keeper`), go on behind its last written
+message (`loop`), each message in a transaction that checks the fence (`journal`), end it and make the next run of the
+session the head (`finish`), and send on what became ready (`dispatch`).
+
+Whatever goes wrong ends in one of four ways: the run is terminal and says why; it is back in the queue, with all that
+it has written; another process has it; or this process is lost, and the lease runs out. In each the next step is taken
+by whoever finds it (`sweep`), and nobody's hand is needed.
+"""
+
+import random
+
+from worker.domain.message import Draft
+from worker.domain.run import Claim, RunError, Status
+from worker.domain.stop import Reason, Stop, Stopped
+from worker.errors import DatabaseUnavailable, LeaseLost, LimitReached, ModelError, TeamSessionsError
+from worker.loop.definition import Definition, Limits
+from worker.loop.loop import Conversation, converse, unanswered
+from worker.models.openai_chat import OpenAIChat
+from worker.observe import logs
+from worker.runs import cancel
+from worker.runs.claim import claim_head
+from worker.runs.finish import Ending
+from worker.runs.journal import RunJournal
+from worker.runs.runtime import Runtime
+from worker.store import messages, runs
+
+log = logs.get(__name__)
+
+NOT_SERVED_S = 5.0  # how long a run waits that was delivered to a worker without its team
+BACKOFF_S = (1.0, 60.0)  # the first wait and the longest, doubling between; Retry-After goes before both
+
+
+def execute(runtime: Runtime, run_id: str, team: str) -> str:
+    """Execute a run as far as it goes, and say in a few words, without message text, how it went."""
+    definition = runtime.teams.get(team)
+    if runtime.keeper.handing_over:
+        return _put_back(runtime, run_id, wait_s=0)
+    if definition is None:
+        return _put_back(runtime, run_id, wait_s=NOT_SERVED_S)
+
+    ttl_s = runtime.settings.lease_seconds
+    claim = claim_head(runtime.db, run_id, owner=runtime.owner, ttl_s=ttl_s, version=definition.version)
+    if not isinstance(claim, Claim):
+        return type(claim).__name__
+    runtime.sweep.saw(claim)
+
+    stream = runtime.publisher.open(run_id=run_id, fence=claim.fence)
+    stream.tell("run.started", {"run_id": run_id, "attempt": claim.attempt})
+    limits = _limits(definition, runtime)
+    assert limits.seconds is not None
+    with runtime.keeper.keep(claim, limit_s=limits.seconds) as stop:
+        try:
+            journal = RunJournal(runtime.db, claim, stream, ttl_s=ttl_s)
+            outcome = _attempt(runtime, definition, limits, claim, journal, stop)
+        except LeaseLost:
+            return "lease lost"
+        except DatabaseUnavailable as error:
+            # What is written is kept; the lease runs out and the run goes on behind it.
+            log.error("run left to its lease", run_id=run_id, attempt=claim.attempt, error=error)
+            return "database unavailable"
+    runtime.dispatcher.send(journal.ready)
+    return outcome
+
+
+def _attempt(
+    runtime: Runtime, definition: Definition, limits: Limits, claim: Claim, journal: RunJournal, stop: Stop
+) -> str:
+    """Converse until the answer, or until something ends the attempt; write down which."""
+    if claim.attempt > 1:
+        # The attempt before may have left a message unfinished: watchers forget its deltas.
+        journal.tell("message.restarted", {"message_id": f"{claim.fence - 1}-{len(journal.log)}"})
+    else:
+        journal.tell_input()
+    try:
+        answer = converse(_conversation(runtime, definition, limits, claim, journal, stop))
+        journal.end(Ending(Status.COMPLETED, [answer], output=answer.content, usage=answer.usage))
+        return "completed"
+    except Stopped as stopped:
+        return _stopped(stopped.reason, limits, journal)
+    except ModelError as error:
+        return _model_failed(error, runtime, claim, journal)
+    except (LeaseLost, DatabaseUnavailable):
+        raise
+    except LimitReached as error:
+        return _fail(journal, error, because="the run reached its limit")
+    except Exception as error:  # noqa: BLE001 - a fault in a definition or in us: this run fails, its session goes on
+        log.error("run failed on an unexpected error", run_id=claim.run_id, attempt=claim.attempt, error=error)
+        return _fail(journal, TeamSessionsError(), because="the run failed")
+
+
+def _conversation(
+    runtime: Runtime, definition: Definition, limits: Limits, claim: Claim, journal: RunJournal, stop: Stop
+) -> Conversation:
+    history = []
+    if definition.add_history_to_context:
+        with runtime.db.read() as tx:
+            history = messages.of_last_runs(
+                tx, session_pk=claim.session_pk, before=claim.position, count=definition.num_history_runs
+            )
+    return Conversation(
+        definition=definition,
+        model=definition.model or OpenAIChat(runtime.settings.model),
+        limits=limits,
+        history=history,
+        journal=journal,
+        ask=runtime.background.ask,
+        stop=stop,
+        run_id=claim.run_id,
+        session_id=claim.session_id,
+        user_id=claim.user_id,
+        silence_s=runtime.settings.model_silence_seconds,
+        attempt_id=str(claim.fence),
+    )
+
+
+def _stopped(reason: Reason, limits: Limits, journal: RunJournal) -> str:
+    match reason:
+        case Reason.CANCELLED:
+            drafts = unanswered(journal.log, because=cancel.BECAUSE)
+            journal.end(Ending(Status.CANCELLED, drafts))
+            return "cancelled"
+        case Reason.DEADLINE:
+            error = LimitReached(limit=f"{limits.seconds:g}", what="seconds", option="Limits(seconds=…)")
+            return _fail(journal, error, because="the run's time was over")
+        case Reason.HANDED_OVER:
+            journal.requeue(wait_s=None, retried=False)
+            return "handed over"
+        case Reason.LEASE_LOST:
+            return "lease lost"
+
+
+def _model_failed(error: ModelError, runtime: Runtime, claim: Claim, journal: RunJournal) -> str:
+    """Put the run back until the model may answer again; fail it when that cannot help, or did not for long."""
+    retries = 0 if len(journal.log) > claim.last_seq - claim.first_seq + 1 else claim.retries
+    if not error.retry or retries >= runtime.settings.model_retries:
+        return _fail(journal, error, because="the model failed")
+    first, longest = BACKOFF_S
+    backoff = min(longest, first * 2**retries) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, not a secret
+    wait_s = backoff if error.retry_after_s is None else error.retry_after_s
+    at = journal.requeue(wait_s=wait_s, retried=True)
+    journal.tell(
+        "run.requeued",
+        {"run_id": claim.run_id, "reason": error.code, "not_before": at.isoformat(timespec="microseconds")},
+    )
+    return f"waits: {error.code}"
+
+
+def _fail(journal: RunJournal, error: TeamSessionsError, *, because: str) -> str:
+    drafts: list[Draft] = unanswered(journal.log, because=because)
+    journal.end(Ending(Status.FAILED, drafts, error=RunError(error.code, error.message)))
+    return f"failed: {error.code}"
+
+
+def _limits(definition: Definition, runtime: Runtime) -> Limits:
+    """Return the team's limits, and those of the settings where it names none."""
+    own, settings = definition.limits, runtime.settings
+    return Limits(
+        turns=own.turns if own.turns is not None else settings.max_turns,
+        tool_calls=own.tool_calls if own.tool_calls is not None else settings.max_tool_calls,
+        tokens=own.tokens,
+        seconds=own.seconds if own.seconds is not None else settings.max_run_seconds,
+    )
+
+
+def _put_back(runtime: Runtime, run_id: str, *, wait_s: float) -> str:
+    """Leave a run to a worker that can execute it: it waits, spends no attempt, and the sweep sends it again."""
+    with runtime.db.write() as tx:
+        runs.put_back(tx, run_id, wait_s=wait_s)
+    return "put back"

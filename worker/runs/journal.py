@@ -1,0 +1,140 @@
+"""What the executing process writes for its run. Every write checks the fence in its own transaction.
+
+The order inside each is the same: lock the session, check fence and status of the run, and only then give out seqs and
+write. Without the lock, a reply that is not committed yet would be invisible to the next claimer, who would pay for it
+again. Watchers are told after the commit.
+"""
+
+import threading
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from worker.domain.message import Draft, Message
+from worker.domain.run import Claim, Dispatch, Status, queue_of
+from worker.domain.usage import Usage
+from worker.errors import LeaseLost
+from worker.events.publish import RunStream
+from worker.runs.finish import Ending, Head, end_head
+from worker.store import messages, runs, sessions
+from worker.store.engine import Database, Transaction
+
+
+class RunJournal:
+    """The messages of one claimed run, and the only way to add to them. Safe to use from several threads."""
+
+    def __init__(self, db: Database, claim: Claim, stream: RunStream, *, ttl_s: float) -> None:
+        self._db = db
+        self._claim = claim
+        self._stream = stream
+        self._ttl_s = ttl_s
+        self._lock = threading.Lock()
+        with db.read() as tx:
+            self.log = messages.of_run(
+                tx, session_pk=claim.session_pk, first_seq=claim.first_seq, last_seq=claim.last_seq
+            )
+        self.usage = claim.usage
+        self.ready: tuple[Dispatch, ...] = ()
+
+    def write(self, drafts: Sequence[Draft]) -> None:
+        """Write messages, all or none, and renew the lease with it.
+
+        Raises:
+            LeaseLost: another process has claimed the run; nothing is written.
+            DatabaseUnavailable: it is not known whether anything is written; the next claim will see.
+        """
+        used = sum((d.usage for d in drafts), Usage())
+        with self._lock:
+            with self._db.write() as tx:
+                last_seq = self._hold(tx, messages_added=len(drafts), usage=used)
+                written = messages.append(
+                    tx,
+                    drafts,
+                    session_pk=self._claim.session_pk,
+                    run_id=self._claim.run_id,
+                    last_seq=last_seq,
+                )
+            self.usage += used
+            self._keep(written)
+
+    def record_start(self, idempotency_key: str) -> bool:
+        """Record that a call that is unsafe to repeat starts; False: its start was recorded before.
+
+        Raises:
+            LeaseLost, DatabaseUnavailable
+        """
+        with self._lock, self._db.write() as tx:
+            self._hold(tx, messages_added=0, usage=Usage())
+            return runs.record_start(tx, run_id=self._claim.run_id, idempotency_key=idempotency_key)
+
+    def end(self, ending: Ending) -> None:
+        """End the run; what became ready by that stands in `ready`.
+
+        Raises:
+            LeaseLost, DatabaseUnavailable
+        """
+        claim = self._claim
+        head = Head(
+            claim.run_id, claim.session_pk, claim.session_id, claim.team, claim.position, claim.fence, Status.RUNNING
+        )
+        with self._lock:
+            with self._db.write() as tx:
+                written, self.ready = end_head(tx, head, ending)
+            self._keep(written)
+        self._stream.end(f"run.{ending.status}", {"run_id": claim.run_id, "status": ending.status})
+
+    def requeue(self, *, wait_s: float | None, retried: bool) -> datetime:
+        """Give the run back to the queue with all it has written, for any process to go on with; it stays head.
+
+        Raises:
+            LeaseLost, DatabaseUnavailable
+        """
+        claim = self._claim
+        with self._lock, self._db.write() as tx:
+            sessions.advance(tx, claim.session_pk, messages=0)
+            at = runs.requeue(tx, claim, wait_s=wait_s, retried=retried)
+            if at is None:
+                raise LeaseLost(run_id=claim.run_id, fence=claim.fence)
+        if wait_s is None:
+            queue = queue_of(attempt=claim.attempt)
+            self.ready = (Dispatch(claim.run_id, claim.session_id, claim.team, claim.attempt, queue),)
+        return at
+
+    def tell_input(self) -> None:
+        """Tell those who watch that the run's input is in the history."""
+        self._tell_completed(self.log[0], place=0)
+
+    def tell(self, event: str, data: dict[str, Any]) -> None:
+        """Tell those who watch."""
+        self._stream.tell(event, data)
+
+    def _hold(self, tx: Transaction, *, messages_added: int, usage: Usage) -> int:
+        """Lock, then check the fence; return the seq that the last of the new messages gets."""
+        claim = self._claim
+        last_seq = sessions.advance(tx, claim.session_pk, messages=messages_added)
+        held = last_seq is not None and runs.hold(tx, claim, last_seq=last_seq, usage=usage, ttl_s=self._ttl_s)
+        if last_seq is None or not held:
+            raise LeaseLost(run_id=claim.run_id, fence=claim.fence)
+        return last_seq
+
+    def _keep(self, written: Sequence[Message]) -> None:
+        for message in written:
+            self.log.append(message)
+            self._tell_completed(message, place=len(self.log) - 1)
+
+    def _tell_completed(self, message: Message, *, place: int) -> None:
+        self._stream.tell("message.completed", completed(message, message_id=f"{self._claim.fence}-{place}"))
+
+
+def completed(message: Message, *, message_id: str) -> dict[str, Any]:
+    """Return the data of `message.completed`: the whole message, in place of its deltas."""
+    return {
+        "message_id": message_id,
+        "seq": message.seq,
+        "role": message.role,
+        "author": message.author,
+        "delegation": message.delegation,
+        "content": message.content,
+        "tool_calls": [{"id": c.id, "name": c.name, "arguments": c.arguments} for c in message.tool_calls],
+        "tool_call_id": message.tool_call_id,
+    }

@@ -1,0 +1,119 @@
+"""Keep the leases of the runs that this process executes, and learn which of them shall stop.
+
+One thread. Every half second it asks, in one statement, which runs were asked to stop or were taken over; every third
+of a lease it renews them all with one more. A deadline is kept here too: it ends a model call that has sent nothing.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from worker import clock
+from worker.domain.run import Claim
+from worker.domain.stop import Reason, Stop
+from worker.observe import logs
+from worker.store import runs
+from worker.store.engine import Database
+
+TICK_S = 0.5
+
+log = logs.get(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    claim: Claim
+    deadline: float  # on clock.monotonic
+    stop: Stop = field(default_factory=Stop)
+
+
+class Keeper:
+    """The leases of one process. `owner` names it in the rows."""
+
+    def __init__(self, db: Database, *, owner: str, ttl_s: float) -> None:
+        self._db = db
+        self._owner = owner
+        self._ttl_s = ttl_s
+        self._kept: dict[str, _Kept] = {}
+        self._lock = threading.Lock()
+        self._closing = threading.Event()
+        self._handing_over = False
+        self._renewed_at = clock.monotonic()
+        self._thread = threading.Thread(target=self._keep_forever, name="keeper", daemon=True)
+        self._thread.start()
+
+    @contextmanager
+    def keep(self, claim: Claim, *, limit_s: float) -> Iterator[Stop]:
+        """Keep the lease of a claimed run inside the block; the Stop tells when to leave it.
+
+        *limit_s* is the time that the run may take from its first claim.
+        """
+        kept = _Kept(claim, clock.monotonic() + limit_s - claim.elapsed_s)
+        with self._lock:
+            self._kept[claim.run_id] = kept
+            if self._handing_over:
+                kept.stop.set_at_boundary()
+        if claim.cancel_requested:
+            kept.stop.set(Reason.CANCELLED)
+        try:
+            yield kept.stop
+        finally:
+            with self._lock:
+                if self._kept.get(claim.run_id) is kept:
+                    del self._kept[claim.run_id]
+
+    def hand_over(self, *, grace_s: float) -> None:
+        """Have every run handed over at its next message boundary; after *grace_s*, end what is in flight."""
+        with self._lock:
+            self._handing_over = True
+            kept = list(self._kept.values())
+        for one in kept:
+            one.stop.set_at_boundary()
+        timer = threading.Timer(grace_s, self._end_all)
+        timer.daemon = True
+        timer.start()
+
+    @property
+    def handing_over(self) -> bool:
+        """Whether this process is on its way out and claims nothing more."""
+        return self._handing_over
+
+    def close(self) -> None:
+        """Stop the thread."""
+        self._closing.set()
+        self._thread.join(timeout=5)
+
+    def _end_all(self) -> None:
+        with self._lock:
+            kept = list(self._kept.values())
+        for one in kept:
+            one.stop.set(Reason.HANDED_OVER)
+
+    def _keep_forever(self) -> None:
+        while not self._closing.wait(TICK_S):
+            with self._lock:
+                kept = dict(self._kept)
+            if not kept:
+                continue
+            for one in kept.values():
+                if clock.monotonic() > one.deadline:
+                    one.stop.set(Reason.DEADLINE)
+            try:
+                self._look(kept)
+            except Exception as error:  # noqa: BLE001 - whatever it was, the leases of all runs hang on this thread
+                log.warning("leases could not be renewed; trying again", error=error)
+
+    def _look(self, kept: dict[str, _Kept]) -> None:
+        if clock.monotonic() - self._renewed_at > self._ttl_s / 3:
+            with self._db.write() as tx:
+                runs.renew(tx, owner=self._owner, ttl_s=self._ttl_s)
+            self._renewed_at = clock.monotonic()
+        with self._db.read() as tx:
+            watched = {w.run_id: w for w in runs.watch(tx, list(kept))}
+        for run_id, one in kept.items():
+            row = watched.get(run_id)
+            if row is None or row.fence != one.claim.fence or not row.running:
+                one.stop.set(Reason.LEASE_LOST)
+            elif row.cancel_requested:
+                one.stop.set(Reason.CANCELLED)

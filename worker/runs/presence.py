@@ -1,0 +1,43 @@
+"""Say what a worker serves, every few seconds: others learn which teams exist, and whether anybody executes them."""
+
+from collections.abc import Mapping, Sequence
+
+from worker import clock
+from worker.errors import DatabaseUnavailable
+from worker.observe import logs
+from worker.store import teams
+from worker.store.engine import Database
+
+EVERY_S = 5.0
+SILENT_S = 15.0  # a worker that has said nothing for so long counts as gone
+FORGET_S = 86_400.0
+
+log = logs.get(__name__)
+
+
+class Presence:
+    """What one worker says of itself."""
+
+    def __init__(self, db: Database, *, worker: str, versions: Mapping[str, str], queues: Sequence[str]) -> None:
+        self._db = db
+        self._worker = worker
+        self._versions = versions
+        self._queues = queues
+        self._said_at = float("-inf")
+
+    def announce(self) -> None:
+        """Say it, unless it was said a moment ago."""
+        if clock.monotonic() - self._said_at < EVERY_S:
+            return
+        with self._db.write() as tx:
+            teams.announce(tx, worker=self._worker, versions=self._versions, queues=self._queues)
+            teams.forget_silent(tx, after_s=FORGET_S)
+        self._said_at = clock.monotonic()
+
+    def leave(self) -> None:
+        """Say that this worker is gone."""
+        try:
+            with self._db.write() as tx:
+                teams.leave(tx, worker=self._worker)
+        except DatabaseUnavailable as error:
+            log.warning("the worker could not sign off; it counts as gone soon", error=error)

@@ -1,0 +1,70 @@
+"""What a process holds that executes runs: made once at start, closed once at the end."""
+
+import os
+import secrets
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from celery import Celery
+
+from worker.events.publish import Publisher
+from worker.loop.definition import Definition
+from worker.models.background import Background
+from worker.queue.dispatch import Dispatcher
+from worker.runs.keeper import Keeper
+from worker.runs.presence import Presence
+from worker.runs.sweep import Sweep
+from worker.settings import Settings
+from worker.store.engine import Database
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """The rooms of one process, as `execute` uses them."""
+
+    settings: Settings
+    owner: str
+    teams: Mapping[str, Definition]
+    db: Database
+    publisher: Publisher
+    dispatcher: Dispatcher
+    background: Background
+    keeper: Keeper
+    sweep: Sweep
+    presence: Presence
+
+    def close(self) -> None:
+        """Stop the threads and close the connections, in the order in which they need each other."""
+        self.sweep.close()
+        self.presence.leave()
+        self.background.close()
+        self.keeper.close()
+        self.publisher.close()
+        self.db.close()
+
+
+def start(settings: Settings, app: Celery, teams: Mapping[str, Definition], queues: Sequence[str]) -> Runtime:
+    """Open the database and the broker, and start the threads of a worker that consumes *queues*."""
+    owner = owner_name()
+    db = Database(settings.database, pool_size=20)
+    dispatcher = Dispatcher(app, settings)
+    versions = {team: definition.version for team, definition in teams.items()}
+    presence = Presence(db, worker=owner, versions=versions, queues=queues)
+    return Runtime(
+        settings=settings,
+        owner=owner,
+        teams=teams,
+        db=db,
+        publisher=Publisher(settings.broker, prefix=settings.queue_prefix, ttl_s=settings.stream_seconds),
+        dispatcher=dispatcher,
+        background=Background(),
+        keeper=Keeper(db, owner=owner, ttl_s=settings.lease_seconds),
+        sweep=Sweep(db, dispatcher, also=presence.announce),
+        presence=presence,
+    )
+
+
+def owner_name() -> str:
+    """Return a name for this process that no other has, now or later: host, pid and 32 random bits."""
+    return f"{socket.gethostname()[:64]}:{os.getpid()}:{secrets.token_hex(4)}"

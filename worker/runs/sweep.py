@@ -1,0 +1,98 @@
+"""Find what was lost, and send it again. Every worker does; several at once do no harm.
+
+Ready without anybody sending it: a run whose lease ran out, and a queued one whose time has come. Sent and lost: its
+queue has been empty for two seconds, or a run that was sent to the same queue five seconds later was already claimed.
+Queues are first in, first out, so a backlog of 100,000 is not mistaken for a loss, and costs no statement per run.
+"""
+
+import threading
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from worker import clock
+from worker.domain.run import Claim, queue_of
+from worker.observe import logs
+from worker.queue.dispatch import Dispatcher
+from worker.store import runs
+from worker.store.engine import Database
+
+EVERY_S = 1.0
+EMPTY_S = 2.0
+OVERTAKEN_S = 5.0
+BATCH = 500
+
+log = logs.get(__name__)
+
+
+class Sweep:
+    """The repair pass of one process."""
+
+    def __init__(self, db: Database, dispatcher: Dispatcher, *, also: Callable[[], None] | None = None) -> None:
+        self._db = db
+        self._dispatcher = dispatcher
+        self._also = also  # what else this process does about once a second
+        self._empty_since: dict[str, float] = {}
+        self._newest_claimed: dict[str, datetime] = {}
+        self._lock = threading.Lock()
+        self._closing = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Sweep every second, on a thread of its own, until `close`."""
+        self._thread = threading.Thread(target=self._sweep_forever, name="sweep", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop the thread."""
+        self._closing.set()
+        if self._thread is not None:
+            self._thread.join(timeout=5)
+
+    def saw(self, claim: Claim) -> None:
+        """Note that a delivery of this dispatch arrived: whatever was sent to its queue long before it is lost."""
+        if claim.dispatched_at is None:
+            return
+        queue = queue_of(attempt=claim.attempt - 1)
+        with self._lock:
+            newest = self._newest_claimed.get(queue, claim.dispatched_at)
+            self._newest_claimed[queue] = max(newest, claim.dispatched_at)
+
+    def once(self) -> int:
+        """Sweep once; return how many runs were sent. Does nothing while the broker is away: nothing could be sent."""
+        depths = self._dispatcher.depths()
+        if depths is None:
+            self._empty_since.clear()
+            return 0
+        with self._db.write() as tx:
+            ready = runs.take_ready(tx, limit=BATCH)
+            for queue, depth in depths.items():
+                before = self._lost_before(queue, depth, now=runs.db_now(tx))
+                if before is not None:
+                    ready += runs.take_lost(tx, resumed=queue == "resumed", before=before, limit=BATCH)
+        self._dispatcher.send(ready)
+        return len(ready)
+
+    def _lost_before(self, queue: str, depth: int, *, now: datetime) -> datetime | None:
+        """Return the time up to which dispatches to *queue* that were not claimed are lost; None: none is."""
+        bounds = []
+        if depth:
+            self._empty_since.pop(queue, None)
+        else:
+            empty_s = clock.monotonic() - self._empty_since.setdefault(queue, clock.monotonic())
+            if empty_s >= EMPTY_S:
+                bounds.append(now - timedelta(seconds=EMPTY_S))
+        with self._lock:
+            newest = self._newest_claimed.get(queue)
+        if newest is not None:
+            bounds.append(newest - timedelta(seconds=OVERTAKEN_S))
+        return max(bounds, default=None)
+
+    def _sweep_forever(self) -> None:
+        while not self._closing.wait(EVERY_S):
+            try:
+                if sent := self.once():
+                    log.info("sweep sent runs again", count=sent)
+                if self._also is not None:
+                    self._also()
+            except Exception as error:  # noqa: BLE001 - whatever it was, the next sweep tries again
+                log.warning("sweep failed; the next one tries again", error=error)

@@ -1,0 +1,136 @@
+"""What can be set from outside, with defaults that carry a laptop.
+
+One object, read from the environment once, at start: `load()`. Every mistake is named at once. Nothing else in the
+code reads the environment.
+"""
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from worker.errors import SettingsInvalid
+
+PREFIX = "TEAM_SESSIONS_"
+
+
+class Settings(BaseSettings):
+    """The settings of one process. Durations are in seconds, sizes in bytes."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="ignore")
+
+    data_dir: Path = Field(
+        Path(".team-sessions"), description="Where the embedded database, the first key and Flower's login are kept."
+    )
+    database_url: SecretStr | None = Field(
+        None,
+        validation_alias=AliasChoices(PREFIX + "DATABASE_URL", "DATABASE_URL"),
+        description="postgresql://… or sqlite:///FILE. Without it: SQLite in the data directory.",
+    )
+    redis_url: SecretStr | None = Field(
+        None,
+        validation_alias=AliasChoices(PREFIX + "REDIS_URL", "REDIS_URL"),
+        description="redis://… or rediss://…. Without it, `up` starts a Valkey of its own.",
+    )
+    openai_api_key: SecretStr | None = Field(
+        None, validation_alias="OPENAI_API_KEY", description="Key of the model provider."
+    )
+    openai_base_url: str | None = Field(
+        None, validation_alias="OPENAI_BASE_URL", description="Address of an OpenAI-compatible server."
+    )
+    teams: str | None = Field(
+        None, description="Module whose `Team` objects are served. Without it: one plain team named 'team'."
+    )
+    model: str = Field("gpt-5-mini", min_length=1, description="Model of a team that names none.")
+    queue_prefix: str = Field(
+        "", pattern=r"^[A-Za-z0-9_.-]*$", description="Put before the names of queues, for a worker set of its own."
+    )
+    lease_seconds: float = Field(
+        15.0, ge=1, le=3600, description="How long a silent worker keeps a run before another may take it over."
+    )
+    handover_seconds: float = Field(
+        10.0, ge=0, le=3600, description="On SIGTERM: how long a model call may go on before it is ended."
+    )
+    model_silence_seconds: float = Field(
+        60.0, gt=0, le=3600, description="A model that sends nothing for so long has failed, and is asked again."
+    )
+    model_retries: int = Field(
+        6, ge=0, le=100, description="How often in a row a model call is asked again before its run fails."
+    )
+    max_turns: int = Field(20, ge=1, description="Model replies in one run, unless the team says otherwise.")
+    max_tool_calls: int = Field(100, ge=0, description="Tool calls in one run, unless the team says otherwise.")
+    max_run_seconds: float = Field(3600.0, gt=0, description="Time of one run from its start, unless the team says.")
+    max_input_bytes: int = Field(1_048_576, ge=1, description="Size of one input, in UTF-8.")
+    stream_seconds: int = Field(3600, ge=10, description="Lifetime of a run's stream after its last event.")
+    log_style: Literal["auto", "json", "readable"] = Field(
+        "auto", description="'auto': readable on a terminal, else JSON."
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="What the log says.")
+
+    @field_validator("database_url")
+    @classmethod
+    def _known_database(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None and not url.get_secret_value().startswith(("postgres://", "postgresql", "sqlite:///")):
+            raise ValueError("expected postgresql://USER:PASSWORD@HOST/NAME or sqlite:///FILE")
+        return url
+
+    @field_validator("redis_url")
+    @classmethod
+    def _known_broker(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None and not url.get_secret_value().startswith(("redis://", "rediss://")):
+            raise ValueError("expected redis://[:PASSWORD@]HOST:PORT/NUMBER or rediss://…")
+        return url
+
+    @property
+    def database(self) -> str:
+        """The database's address. Holds a secret."""
+        if self.database_url is None:
+            return f"sqlite:///{self.data_dir.absolute() / 'team-sessions.db'}"
+        return self.database_url.get_secret_value()
+
+    @property
+    def broker(self) -> str:
+        """The broker's address. Holds a secret.
+
+        Raises:
+            SettingsInvalid: there is none; only `up` brings its own.
+        """
+        if self.redis_url is None:
+            raise _invalid([f"{PREFIX}REDIS_URL is not set. Set it, or let 'team-sessions up' start a broker."])
+        return self.redis_url.get_secret_value()
+
+    def queue(self, name: str) -> str:
+        """Return the name on the broker of our queue *name*."""
+        return self.queue_prefix + name
+
+
+def load() -> Settings:
+    """Read the settings from the environment.
+
+    Raises:
+        SettingsInvalid: naming every mistake, one line each, without the values (they may be secrets).
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise _invalid([f"{_name(e['loc'])}: {e['msg']}" for e in error.errors(include_input=False)]) from None
+
+
+def unknown_names(environment: Mapping[str, str]) -> list[str]:
+    """Return one sentence for each TEAM_SESSIONS_* name that is no setting: most likely a slip of the pen."""
+    known = {PREFIX + name.upper() for name in Settings.model_fields} | {PREFIX + "URL", PREFIX + "KEY"}
+    unknown = sorted(name for name in environment if name.startswith(PREFIX) and name not in known)
+    near = {name: difflib.get_close_matches(name, known, 1) for name in unknown}
+    return [f"{name} is not a setting." + "".join(f" Did you mean {n}?" for n in near[name]) for name in unknown]
+
+
+def _name(location: tuple[int | str, ...]) -> str:
+    name = str(location[0])
+    return name if name.isupper() else PREFIX + name.upper()
+
+
+def _invalid(mistakes: list[str]) -> SettingsInvalid:
+    return SettingsInvalid(count=len(mistakes), mistakes="".join(f"\n  {m}" for m in mistakes))

@@ -1,0 +1,74 @@
+"""Column types and expressions that mean the same on SQLite and on Postgres."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import BigInteger, Connection, DateTime, Dialect, Float, Integer, Table, literal
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.types import TypeDecorator
+
+from worker import clock
+
+BigKey = BigInteger().with_variant(Integer(), "sqlite")  # SQLite counts up only a column that is spelled INTEGER
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """A point in time, to the microsecond, always aware and in UTC.
+
+    Postgres: timestamptz. SQLite: text 'YYYY-MM-DD HH:MM:SS.ffffff', which sorts as time does.
+    """
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        value = value.astimezone(UTC)
+        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        assert isinstance(value, datetime)
+        return value.replace(tzinfo=UTC) if dialect.name == "sqlite" else value.astimezone(UTC)
+
+
+class db_time(FunctionElement[datetime]):  # noqa: N801 - reads as an SQL function
+    """The database's own clock, some seconds from now: `db_time(15.0)`.
+
+    Leases are compared on this clock only: the clocks of two workers may differ, the database's does not from itself.
+    Not `now()` on Postgres, which stands still inside a transaction and so predates a wait for a lock.
+    """
+
+    type = UtcTime()
+    inherit_cache = True
+
+    def __init__(self, offset_s: float = 0.0) -> None:
+        super().__init__(literal(float(offset_s), Float()))
+
+
+@compiles(db_time, "postgresql")
+def _on_postgres(element: db_time, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"(clock_timestamp() + make_interval(secs => {compiler.process(element.clauses, **kw)}))"
+
+
+@compiles(db_time, "sqlite")
+def _on_sqlite(element: db_time, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"utc_now({compiler.process(element.clauses, **kw)})"
+
+
+def utc_now(offset_s: float) -> str:
+    """What `db_time` calls on SQLite, whose own clock has no microseconds. `engine.py` registers it."""
+    return (clock.now() + timedelta(seconds=offset_s)).strftime("%Y-%m-%d %H:%M:%S.%f")
+
+
+def upsert(tx: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
+    """Return an INSERT into *table* that can say ON CONFLICT. Both dialects spell it alike, in classes of their own.
+
+    Ask RETURNING whether a row went in, not `rowcount`: psycopg does not count rows that a conflict left out.
+    """
+    return sqlite.insert(table) if tx.dialect.name == "sqlite" else postgresql.insert(table)

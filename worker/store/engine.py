@@ -1,0 +1,119 @@
+"""The database of one process, and the only commit in the code.
+
+`write()` is a transaction that commits when its block ends and rolls back when it raises; `read()` is one that changes
+nothing. Every function of this room takes the transaction that they give. No model call, Redis call or sleep happens
+inside.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from worker.errors import DatabaseUnavailable
+from worker.store.columns import utc_now
+from worker.store.tables import SCHEMA
+
+Transaction = Connection
+"""A connection inside a transaction that `Database.write` or `Database.read` began."""
+
+
+class Database:
+    """Connections to one SQLite file or one Postgres database.
+
+    SQLite takes one writer at a time. Inside a process writers queue on a mutex, which is fair, rather than on the
+    file's lock, which is not: with 4 × 200 threads the longest wait was 1.2 s with it and 4.2 s without.
+    """
+
+    def __init__(self, url: str, *, pool_size: int = 10) -> None:
+        self._url = _with_driver(url)
+        self.is_sqlite = self._url.get_backend_name() == "sqlite"
+        self.engine = _sqlite(self._url, pool_size) if self.is_sqlite else _postgres(self._url, pool_size)
+        self._writer = threading.Lock() if self.is_sqlite else nullcontext()
+
+    def __repr__(self) -> str:
+        return f"Database({self._url.render_as_string(hide_password=True)!r})"
+
+    @contextmanager
+    def write(self) -> Iterator[Transaction]:
+        """Commit what the block did, or nothing of it if it raises.
+
+        Raises:
+            DatabaseUnavailable: the server or the file cannot be reached, or is locked or full.
+        """
+        with _translated(), self._writer, self.engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def read(self) -> Iterator[Transaction]:
+        """Read without holding up any writer."""
+        with _translated(), self.engine.connect().execution_options(reads_only=True) as connection:
+            yield connection
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.engine.dispose()
+
+
+def _with_driver(url: str) -> URL:
+    parsed = make_url(url.replace("postgres://", "postgresql://", 1))
+    return parsed.set(drivername="postgresql+psycopg") if parsed.drivername == "postgresql" else parsed
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (OperationalError, InterfaceError, PoolTimeout) as error:
+        raise DatabaseUnavailable(reason=type(error.__cause__ or error).__name__) from error
+
+
+def _sqlite(url: URL, pool_size: int) -> Engine:
+    if url.database:
+        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(
+        url,
+        pool_size=pool_size,
+        hide_parameters=True,  # they are message text, and an error is logged by its words elsewhere
+        max_overflow=-1,  # a reader more is a file handle more; writers are held by the mutex
+        connect_args={"timeout": 30},
+        execution_options={"schema_translate_map": {SCHEMA: None}},
+    )
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # the driver begins nothing by itself
+        connection.create_function("utc_now", 1, utc_now)
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")  # NORMAL survives kill -9, FULL a power cut too: accepted is kept
+        connection.execute("PRAGMA foreign_keys=ON")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        reads_only = connection.get_execution_options().get("reads_only", False)
+        # IMMEDIATE takes the write lock first: a transaction that reads, then writes, could otherwise meet
+        # "database is locked" in its middle.
+        connection.exec_driver_sql("BEGIN" if reads_only else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+def _postgres(url: URL, pool_size: int) -> Engine:
+    return create_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=pool_size,
+        hide_parameters=True,
+        pool_pre_ping=True,  # after a restart of the server the first user of a connection finds it dead
+        connect_args={
+            "connect_timeout": 5,
+            "keepalives_idle": 20,
+            "options": "-c timezone=UTC -c idle_in_transaction_session_timeout=60000",
+        },
+    )

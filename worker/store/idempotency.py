@@ -1,0 +1,34 @@
+"""Orders that were taken under a key: the same key again finds the same run."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import select
+
+from worker.store.columns import db_time, upsert
+from worker.store.engine import Transaction
+from worker.store.tables import idempotency
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """An earlier order under the same key."""
+
+    run_id: str
+    request_hash: str
+
+
+def take(tx: Transaction, *, user_id: str, key: str, run_id: str, request_hash: str) -> Taken | None:
+    """Take *key* for *run_id*; return the earlier order if it is taken.
+
+    Of two concurrent orders the second waits here until the first has committed or rolled back.
+    """
+    taken = tx.execute(
+        upsert(tx, idempotency)
+        .values(user_id=user_id, key=key, run_id=run_id, request_hash=request_hash, created_at=db_time())
+        .on_conflict_do_nothing(index_elements=[idempotency.c.user_id, idempotency.c.key])
+        .returning(idempotency.c.run_id)
+    ).one_or_none()
+    if taken is not None:
+        return None
+    columns = (idempotency.c.run_id, idempotency.c.request_hash)
+    return Taken(*tx.execute(select(*columns).where(idempotency.c.user_id == user_id, idempotency.c.key == key)).one())

@@ -1,0 +1,140 @@
+"""Rows of messages: written once, never changed."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from sqlalchemy import Integer, and_, func, insert, literal, select, update
+
+from worker.domain.message import Draft, Message, Role, ToolCall
+from worker.domain.text import mend
+from worker.store.columns import db_time
+from worker.store.engine import Transaction
+from worker.store.tables import messages, runs, sessions
+
+_COLUMNS = (
+    messages.c.seq,
+    messages.c.run_id,
+    messages.c.role,
+    messages.c.author,
+    messages.c.content,
+    messages.c.tool_calls,
+    messages.c.tool_call_id,
+    messages.c.delegation,
+    messages.c.created_at,
+)
+
+
+def append(tx: Transaction, drafts: Sequence[Draft], *, session_pk: int, run_id: str, last_seq: int) -> list[Message]:
+    """Write *drafts* so that the last has *last_seq*; the caller holds the session's lock and made the room."""
+    if not drafts:
+        return []
+    first = last_seq - len(drafts) + 1
+    rows = [_row(draft, session_pk=session_pk, run_id=run_id, seq=first + n) for n, draft in enumerate(drafts)]
+    statement = insert(messages).values(created_at=db_time()).returning(*_COLUMNS, sort_by_parameter_order=True)
+    return [_message(row) for row in tx.execute(statement, rows)]
+
+
+def append_inputs(tx: Transaction, *, session_pk: int, after: int, before: int, last_seq: int) -> int:
+    """Write the inputs of the runs between two positions, which ended while they were queued; return how many.
+
+    The user's text is never lost. Two statements, whatever their number; the caller holds the lock and advances it.
+    """
+    between = (runs.c.session_pk == session_pk, runs.c.position > after, runs.c.position < before)
+    seq = literal(last_seq, Integer) + func.row_number().over(order_by=runs.c.position)
+    user = select(sessions.c.user_id).where(sessions.c.pk == session_pk).scalar_subquery()
+    inputs = select(runs.c.session_pk, seq, runs.c.id, literal(Role.USER.value), user, runs.c.input, db_time())
+    columns = ["session_pk", "seq", "run_id", "role", "author", "content", "created_at"]
+    written = tx.execute(insert(messages).from_select(columns, inputs.where(*between)))
+    of_message = (
+        select(messages.c.seq)
+        .where(messages.c.session_pk == session_pk, messages.c.seq > last_seq, messages.c.run_id == runs.c.id)
+        .scalar_subquery()
+    )
+    tx.execute(update(runs).where(*between).values(first_seq=of_message, last_seq=of_message))
+    return written.rowcount
+
+
+def of_run(tx: Transaction, *, session_pk: int, first_seq: int, last_seq: int) -> list[Message]:
+    """Return the messages of one run, in order: they are contiguous. Reads the primary key only."""
+    statement = (
+        select(*_COLUMNS)
+        .where(messages.c.session_pk == session_pk, messages.c.seq.between(first_seq, last_seq))
+        .order_by(messages.c.seq)
+    )
+    return [_message(row) for row in tx.execute(statement)]
+
+
+def of_run_by_id(tx: Transaction, run_id: str) -> list[Message]:
+    """Return the messages of one run, in order, by its id."""
+    own = messages.c.seq.between(runs.c.first_seq, runs.c.last_seq)
+    statement = select(*_COLUMNS).join(runs, and_(runs.c.session_pk == messages.c.session_pk, own))
+    return [_message(row) for row in tx.execute(statement.where(runs.c.id == run_id).order_by(messages.c.seq))]
+
+
+def of_last_runs(tx: Transaction, *, session_pk: int, before: int, count: int) -> list[Message]:
+    """Return the leader's history of the last *count* finished runs in front of position *before*, in order.
+
+    Runs that were rolled back are not among them; members' messages are left out. Two index scans whose size depends
+    on *count* alone.
+    """
+    last = (
+        select(runs.c.first_seq, runs.c.last_seq)
+        .where(runs.c.session_pk == session_pk, runs.c.position < before, runs.c.excluded.is_(False))
+        .order_by(runs.c.position.desc())
+        .limit(count)
+        .subquery()
+    )
+    statement = (
+        select(*_COLUMNS)
+        .join(last, messages.c.seq.between(last.c.first_seq, last.c.last_seq))
+        .where(messages.c.session_pk == session_pk, messages.c.delegation.is_(None))
+        .order_by(messages.c.seq)
+    )
+    return [_message(row) for row in tx.execute(statement)]
+
+
+def page(tx: Transaction, *, session_pk: int, after_seq: int, limit: int, role: Role | None = None) -> list[Message]:
+    """Return up to *limit* messages behind *after_seq*, oldest first. A range of the primary key."""
+    statement = select(*_COLUMNS).where(messages.c.session_pk == session_pk, messages.c.seq > after_seq)
+    if role is not None:
+        statement = statement.where(messages.c.role == role)
+    return [_message(row) for row in tx.execute(statement.order_by(messages.c.seq).limit(limit))]
+
+
+def _row(draft: Draft, *, session_pk: int, run_id: str, seq: int) -> dict[str, Any]:
+    calls = [{"id": c.id, "name": mend(c.name), "arguments": mend(c.arguments)} for c in draft.tool_calls]
+    return {
+        "session_pk": session_pk,
+        "seq": seq,
+        "run_id": run_id,
+        "role": draft.role,
+        "author": draft.author,
+        "delegation": draft.delegation,
+        "content": mend(draft.content),
+        "tool_calls": calls or None,
+        "tool_call_id": draft.tool_call_id,
+        "usage": _usage(draft),
+    }
+
+
+def _usage(draft: Draft) -> dict[str, int] | None:
+    if not draft.usage.model_calls:
+        return None
+    used = asdict(draft.usage)
+    del used["model_calls"]
+    return used
+
+
+def _message(row: Any) -> Message:
+    return Message(
+        seq=row.seq,
+        run_id=row.run_id,
+        role=Role(row.role),
+        author=row.author,
+        content=row.content,
+        tool_calls=tuple(ToolCall(**call) for call in row.tool_calls or ()),
+        tool_call_id=row.tool_call_id,
+        delegation=row.delegation,
+        created_at=row.created_at,
+    )

@@ -1,0 +1,130 @@
+"""Rows of sessions. The row is the lock of all that happens in its session: take it before any of its runs."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, func, select, update
+
+from worker.domain.principal import Principal
+from worker.store.columns import db_time, upsert
+from worker.store.engine import Transaction
+from worker.store.tables import runs, sessions
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a newly accepted run stands in its session."""
+
+    session_pk: int
+    team: str
+    position: int
+    head_run_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Locked:
+    """A session whose row this transaction holds."""
+
+    pk: int
+    session_id: str
+    user_id: str
+    team: str
+    head_run_id: str | None
+    last_seq: int
+    run_count: int
+
+
+def visible(principal: Principal, user_id: str | None, column: ColumnElement[str]) -> ColumnElement[bool] | None:
+    """Return the condition that limits *column*, a user id, to what *principal* may see; None: no limit.
+
+    The one place where scope becomes SQL.
+
+    Raises:
+        UserForbidden: a user's key named another user.
+    """
+    acting = principal.acting_for(user_id)
+    return None if acting is None else column == acting
+
+
+def append_run(tx: Transaction, *, user_id: str, session_id: str, team: str, run_id: str) -> Place:
+    """Make room for one more run at the session's end; the session is created if it is new. Takes the lock.
+
+    The run becomes the head where there is none. The caller checks the team: a session belongs to one.
+    """
+    new = {"user_id": user_id, "session_id": session_id, "team_id": team, "head_run_id": run_id, "run_count": 1}
+    fresh = {"last_seq": 0, "tags": [], "metadata": {}, "state": {}, "created_at": db_time(), "updated_at": db_time()}
+    statement = (
+        upsert(tx, sessions)
+        .values(**new, **fresh)
+        .on_conflict_do_update(
+            index_elements=[sessions.c.user_id, sessions.c.session_id],
+            set_={
+                "run_count": sessions.c.run_count + 1,
+                "head_run_id": func.coalesce(sessions.c.head_run_id, run_id),
+                "updated_at": db_time(),
+            },
+        )
+        .returning(sessions.c.pk, sessions.c.team_id, sessions.c.run_count, sessions.c.head_run_id)
+    )
+    return Place(*tx.execute(statement).one())
+
+
+def lock_of_run(tx: Transaction, run_id: str) -> Locked | None:
+    """Take the lock of the session that *run_id* belongs to; None: there is no such run any more."""
+    of_run = select(runs.c.session_pk).where(runs.c.id == run_id).scalar_subquery()
+    statement = (
+        select(
+            sessions.c.pk,
+            sessions.c.session_id,
+            sessions.c.user_id,
+            sessions.c.team_id,
+            sessions.c.head_run_id,
+            sessions.c.last_seq,
+            sessions.c.run_count,
+        )
+        .where(sessions.c.pk == of_run)
+        .with_for_update()
+    )
+    row = tx.execute(statement).one_or_none()
+    return None if row is None else Locked(*row)
+
+
+def advance(tx: Transaction, pk: int, *, messages: int) -> int | None:
+    """Take the lock and make room for so many messages; return the seq of the last; None: the session is gone."""
+    return tx.execute(
+        update(sessions)
+        .where(sessions.c.pk == pk)
+        .values(last_seq=sessions.c.last_seq + messages, updated_at=db_time())
+        .returning(sessions.c.last_seq)
+    ).scalar_one_or_none()
+
+
+def move_head(tx: Transaction, pk: int, *, behind: int) -> tuple[str | None, int]:
+    """Make the first queued run behind position *behind* the head; return its id and the session's run count.
+
+    Only for the holder of the lock: under it no run can be accepted, so none is overlooked. A statement of its own,
+    since Postgres reads a subquery as of the statement's start, before the wait for the lock.
+    """
+    following = (
+        select(runs.c.id)
+        .where(runs.c.session_pk == pk, runs.c.position > behind, runs.c.status == "queued")
+        .order_by(runs.c.position)
+        .limit(1)
+        .scalar_subquery()
+    )
+    row = tx.execute(
+        update(sessions)
+        .where(sessions.c.pk == pk)
+        .values(head_run_id=following)
+        .returning(sessions.c.head_run_id, sessions.c.run_count)
+    ).one()
+    return row.head_run_id, row.run_count
+
+
+def find(tx: Transaction, *, session_id: str, principal: Principal, user_id: str | None) -> list[Any]:
+    """Return (pk, user_id, team_id) of the sessions of this id that *principal* may see, at most two."""
+    scope = visible(principal, user_id, sessions.c.user_id)
+    statement = select(sessions.c.pk, sessions.c.user_id, sessions.c.team_id).where(sessions.c.session_id == session_id)
+    if scope is not None:
+        statement = statement.where(scope)
+    return list(tx.execute(statement.limit(2)))

@@ -1,0 +1,160 @@
+"""The schema on one page.
+
+On Postgres the tables stand in a schema of their own, `team_sessions`; on SQLite in the file. The migrations build
+them; a test compares both. Times are `UtcTime`, in UTC. JSON columns hold what their comment says.
+"""
+
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+from worker.store.columns import BigKey, UtcTime
+
+SCHEMA = "team_sessions"
+metadata = MetaData(
+    schema=SCHEMA,
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    },
+)
+
+# One user's conversation with one team. The row is the lock of everything in it: whoever writes for one of its runs
+# takes it first.
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("pk", BigKey, primary_key=True),  # ours; callers never see it
+    Column("user_id", String(255), nullable=False),  # '' for a session without a user
+    Column("session_id", String(255), nullable=False),  # the callers' id, unique for its user
+    Column("team_id", String(255), nullable=False),
+    Column("name", Text),
+    Column("description", Text),
+    Column("tags", JSON, nullable=False),  # list of strings
+    Column("metadata", JSON, nullable=False),  # object
+    Column("state", JSON, nullable=False),  # object: the session_state of tools
+    Column("head_run_id", String(64)),  # the oldest unfinished run, the only one that may execute; None: all are done
+    Column("run_count", Integer, nullable=False),  # position of the newest run
+    Column("last_seq", Integer, nullable=False),  # seq of the newest message; 0: none yet
+    Column("created_at", UtcTime, nullable=False),
+    Column("updated_at", UtcTime, nullable=False),
+    UniqueConstraint("user_id", "session_id"),
+    sqlite_autoincrement=True,  # a deleted session's pk is never given to another: a late writer finds nothing
+)
+
+# One input and everything done to answer it. The row is its own outbox: it says whether and when it was dispatched.
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("session_pk", ForeignKey(sessions.c.pk, ondelete="CASCADE"), nullable=False),
+    Column("position", Integer, nullable=False),  # from 1, in the order of acceptance
+    Column("status", String(16), nullable=False),  # domain.run.Status
+    Column("input", Text, nullable=False),
+    Column("output", Text),  # the final answer, once completed
+    Column("error_code", String(64)),
+    Column("error_message", Text),
+    Column("attempt", Integer, nullable=False),  # claims so far
+    Column("fence", Integer, nullable=False),  # rises with every claim and at the end; an older one cannot write
+    Column("lease_owner", String(128)),  # the process that executes it
+    Column("lease_until", UtcTime),  # on the database's clock
+    Column("losses", Integer, nullable=False),  # claims in a row that ended with an expired lease and no new message
+    Column("retries", Integer, nullable=False),  # times in a row that its model failed and will be asked again
+    Column("dispatched_at", UtcTime),  # when its id was last sent to a queue; None: not since it became ready
+    Column("not_before", UtcTime),  # a queued run waits until then
+    Column("cancel_requested_at", UtcTime),
+    Column("excluded", Boolean, nullable=False),  # left out of later contexts and summaries
+    Column("retry_of", String(64)),  # the run whose input it repeats
+    Column("team_version", String(64)),  # of the definition that executed it last
+    Column("metadata", JSON, nullable=False),  # object, the caller's
+    Column("first_seq", Integer),  # its messages are first_seq..last_seq of its session; None: not in the history yet
+    Column("last_seq", Integer),
+    Column("claimed_seq", Integer),  # last_seq at its latest claim
+    Column("model_calls", Integer, nullable=False),
+    Column("input_tokens", Integer, nullable=False),
+    Column("cached_input_tokens", Integer, nullable=False),
+    Column("output_tokens", Integer, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("started_at", UtcTime),  # of its first claim
+    Column("finished_at", UtcTime),
+    UniqueConstraint("session_pk", "position"),
+)
+# What the sweep asks for, each a small index of unfinished runs only.
+_queued = runs.c.status == "queued"
+Index("ix_runs_dispatched", runs.c.dispatched_at, postgresql_where=_queued, sqlite_where=_queued)
+_running = runs.c.status == "running"
+Index("ix_runs_leased", runs.c.lease_until, postgresql_where=_running, sqlite_where=_running)
+_waiting = (runs.c.status == "queued") & runs.c.not_before.is_not(None)
+Index("ix_runs_waiting", runs.c.not_before, postgresql_where=_waiting, sqlite_where=_waiting)
+
+# The history: append-only, one row a message.
+messages = Table(
+    "messages",
+    metadata,
+    Column("session_pk", ForeignKey(sessions.c.pk, ondelete="CASCADE"), primary_key=True),
+    Column("seq", Integer, primary_key=True, autoincrement=False),  # from 1, without gaps
+    Column("run_id", String(64), nullable=False),
+    Column("role", String(16), nullable=False),  # domain.message.Role
+    Column("author", String(255), nullable=False),  # leader, member, user or tool
+    Column("delegation", String(64)),  # of a member's message
+    Column("content", Text, nullable=False),
+    Column("tool_calls", JSON(none_as_null=True)),  # list of {id, name, arguments: text}; None for none
+    Column("tool_call_id", String(255)),  # of a tool's result
+    Column("usage", JSON(none_as_null=True)),  # of a model's reply: {input_tokens, cached_input_tokens, output_tokens}
+    Column("created_at", UtcTime, nullable=False),
+)
+
+# The recorded starts of tool calls that are unsafe to repeat.
+tool_starts = Table(
+    "tool_starts",
+    metadata,
+    Column("idempotency_key", String(128), primary_key=True),  # <run>:<seq of the reply>:<place in it>
+    Column("run_id", ForeignKey(runs.c.id, ondelete="CASCADE"), nullable=False, index=True),
+    Column("started_at", UtcTime, nullable=False),
+)
+
+# Orders that were taken under a key: the same key again finds the same run.
+idempotency = Table(
+    "idempotency",
+    metadata,
+    Column("user_id", String(255), primary_key=True),  # the acting user
+    Column("key", String(255), primary_key=True),
+    Column("run_id", String(64), nullable=False),
+    Column("request_hash", String(64), nullable=False),  # SHA-256 of the canonical request
+    Column("created_at", UtcTime, nullable=False),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", String(64), primary_key=True),  # public part of the key
+    Column("secret_hash", String(64), nullable=False),  # SHA-256 of its secret part, which has 256 random bits
+    Column("name", String(255), nullable=False),
+    Column("user_id", String(255)),  # None: a service key
+    Column("teams", JSON, nullable=False),  # list of team ids; empty: every team
+    Column("created_at", UtcTime, nullable=False),
+    Column("revoked_at", UtcTime),
+)
+
+# What workers serve, one row a worker and team. The API needs none of the user's code.
+teams = Table(
+    "teams",
+    metadata,
+    Column("team_id", String(255), primary_key=True),
+    Column("worker", String(128), primary_key=True),
+    Column("version", String(64), nullable=False),
+    Column("queues", JSON, nullable=False),  # list of the queues that the worker consumes
+    Column("seen_at", UtcTime, nullable=False),
+)

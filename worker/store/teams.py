@@ -1,0 +1,48 @@
+"""Rows of what workers serve."""
+
+from collections.abc import Mapping, Sequence
+
+from sqlalchemy import and_, delete, exists, select
+
+from worker.store.columns import db_time, upsert
+from worker.store.engine import Transaction
+from worker.store.tables import teams
+
+
+def announce(tx: Transaction, *, worker: str, versions: Mapping[str, str], queues: Sequence[str]) -> None:
+    """Say that *worker* lives, and which teams (id → version) and queues it serves."""
+    rows = [
+        {"team_id": team, "worker": worker, "version": version, "queues": list(queues)}
+        for team, version in sorted(versions.items())
+    ]
+    statement = upsert(tx, teams).values(seen_at=db_time())
+    new = {"version": statement.excluded.version, "queues": statement.excluded.queues, "seen_at": db_time()}
+    tx.execute(statement.on_conflict_do_update(index_elements=[teams.c.team_id, teams.c.worker], set_=new), rows)
+
+
+def forget_silent(tx: Transaction, *, after_s: float) -> None:
+    """Remove what workers announced that have been silent for so long, the newest row of each team aside.
+
+    That row keeps the team known: a run for it is accepted, and waits.
+    """
+    newer = teams.alias("newer")
+    same = and_(newer.c.team_id == teams.c.team_id, newer.c.seen_at > teams.c.seen_at)
+    silent = teams.c.seen_at < db_time(-after_s)
+    tx.execute(delete(teams).where(silent, exists(select(newer.c.worker).where(same))))
+
+
+def leave(tx: Transaction, *, worker: str) -> None:
+    """Say that *worker* has stopped: what it announced counts as silent from now on."""
+    statement = teams.update().where(teams.c.worker == worker).values(seen_at=db_time(-3600.0))
+    tx.execute(statement)
+
+
+def is_known(tx: Transaction, team: str) -> bool:
+    """Tell whether any worker has ever announced *team*."""
+    return tx.execute(select(teams.c.worker).where(teams.c.team_id == team).limit(1)).one_or_none() is not None
+
+
+def live_workers(tx: Transaction, *, queue: str, silent_s: float) -> int:
+    """Return how many workers that were heard of in the last *silent_s* seconds consume *queue*."""
+    rows = tx.execute(select(teams.c.worker, teams.c.queues).where(teams.c.seen_at > db_time(-silent_s)))
+    return len({row.worker for row in rows if queue in row.queues})
