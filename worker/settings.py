@@ -121,10 +121,14 @@ def load() -> Settings:
 
 def unknown_names(environment: Mapping[str, str]) -> list[str]:
     """Return one sentence for each TEAM_SESSIONS_* name that is no setting: most likely a slip of the pen."""
-    known = {PREFIX + name.upper() for name in Settings.model_fields} | {PREFIX + "URL", PREFIX + "KEY"}
-    unknown = sorted(name for name in environment if name.startswith(PREFIX) and name not in known)
-    near = {name: difflib.get_close_matches(name, known, 1) for name in unknown}
-    return [f"{name} is not a setting." + "".join(f" Did you mean {n}?" for n in near[name]) for name in unknown]
+    names = {"URL": PREFIX + "URL", "KEY": PREFIX + "KEY"}  # the client's
+    for name, setting in Settings.model_fields.items():
+        alias = setting.validation_alias
+        names[name.upper()] = alias if isinstance(alias, str) else PREFIX + name.upper()
+    unknown = sorted(n for n in environment if n.startswith(PREFIX) and n not in names.values())
+    # Compared without the prefix, which alone makes any two names alike.
+    near = {n: difflib.get_close_matches(n.removeprefix(PREFIX), names, 1) for n in unknown}
+    return [f"{n} is not a setting." + "".join(f" Did you mean {names[m]}?" for m in near[n]) for n in unknown]
 
 
 def _name(location: tuple[int | str, ...]) -> str:

@@ -50,7 +50,7 @@ class System:
         command = [sys.executable, str(ROOT / "ops/stub_model.py"), "--port", str(model_port)]
         self.model = self.start("model", [*command, "--journal", str(self.journal_file)], environment=os.environ)
         self.environment = {
-            **{k: v for k, v in os.environ.items() if not k.startswith(("TEAM_SESSIONS_", "OPENAI_"))},
+            **{k: v for k, v in os.environ.items() if not k.startswith(("TEAM_SESSIONS_", "OPENAI_", "PYTHON"))},
             "TEAM_SESSIONS_DATA_DIR": str(directory),
             "TEAM_SESSIONS_DATABASE_URL": database_url,
             "TEAM_SESSIONS_REDIS_URL": redis_url,
@@ -65,6 +65,7 @@ class System:
         with self.db.write() as tx:
             self.key = api_keys.create(tx, name="test")
         self.url = ""
+        self._clients: list[Client] = []
 
     def start(self, name: str, command: list[str], *, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
         """Start a process whose output goes to `<name>.log`."""
@@ -95,7 +96,9 @@ class System:
                 return False
 
         wait_until(answers, description="the API answers", timeout_s=60)
-        return Client(self.url, self.key)
+        client = Client(self.url, self.key)
+        self._clients.append(client)
+        return client
 
     def log(self, name: str) -> str:
         """Return what a process has printed so far."""
@@ -109,6 +112,8 @@ class System:
 
     def close(self) -> None:
         """End every process that was started here."""
+        for client in self._clients:
+            client.close()
         for process in self._processes:
             if process.poll() is None:
                 process.send_signal(signal.SIGCONT)

@@ -1,5 +1,9 @@
 """The teams that test workers serve."""
 
+import os
+import time
+from pathlib import Path
+
 from worker import Limits, OpenAIChat, RunContext, Team, tool
 
 
@@ -9,6 +13,18 @@ def look_up(context: RunContext) -> str:
     return f"found {context.idempotency_key}"
 
 
-plain = Team(id="plain", model=OpenAIChat(id="rules"))
-remembers = Team(id="remembers", model=OpenAIChat(id="rules"), add_history_to_context=True, num_history_runs=3)
-with_tool = Team(id="with-tool", model=OpenAIChat(id="rules"), tools=[look_up], limits=Limits(turns=12))
+@tool(repeatable=False)
+def charge(context: RunContext) -> str:
+    """Charge somebody, and take long to say so."""
+    effects = Path(os.environ["TEAM_SESSIONS_DATA_DIR"]) / "effects"
+    with effects.open("a") as file:
+        file.write(f"{context.idempotency_key}\n")
+    time.sleep(8)
+    return "charged"
+
+
+model = OpenAIChat(id="rules")
+plain = Team(id="plain", model=model)
+remembers = Team(id="remembers", model=model, add_history_to_context=True, num_history_runs=3)
+with_tool = Team(id="with-tool", model=model, tools=[look_up], limits=Limits(turns=12))
+charges = Team(id="charges", model=model, tools=[charge])

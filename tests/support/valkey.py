@@ -47,6 +47,11 @@ class ValkeyServer:
         """Process id of the server."""
         return self._process.pid
 
+    def flush(self) -> None:
+        """Remove everything in it."""
+        with Redis.from_url(self.url) as redis:
+            redis.flushall()
+
     def kill(self) -> None:
         """Kill the server with everything in it."""
         self._process.send_signal(signal.SIGKILL)

@@ -56,7 +56,8 @@ def check_input(text: str, *, limit: int) -> str:
 
 def check_json(value: object, *, field: str) -> None:
     """Check every string inside a JSON value as `check_text` does."""
-    check_text(json.dumps(value, ensure_ascii=False).replace("\\u0000", "\x00"), field=field)
+    escaped = json.dumps(value, ensure_ascii=False).replace(r"\\", "")  # so that a backslash before u0000 is no escape
+    check_text(escaped.replace(r"\u0000", "\x00"), field=field)
 
 
 def mend(text: str) -> str:

@@ -9,6 +9,7 @@ import asyncio
 import inspect
 import json
 import threading
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, get_type_hints, overload
@@ -62,10 +63,17 @@ class Tool:
         return self.function(*args, **kwargs)
 
     def call(self, arguments: str, context: RunContext) -> str:
-        """Call the function with a model's arguments, and return its result as text. Never raises an Exception."""
+        """Call the function with a model's arguments, and return its result as text. Never raises."""
+        try:
+            return self._called(arguments, context)
+        # Not only Exception: a SystemExit or CancelledError would end the tool's thread, and the run wait on for ever.
+        except BaseException as error:  # noqa: BLE001 - whatever a user's function raises, the model shall see it
+            return f"Error: {type(error).__name__}: {error}"
+
+    def _called(self, arguments: str, context: RunContext) -> str:
         try:
             parsed = json.loads(arguments or "{}")
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             return f"Error: the arguments of {self.name!r} are not JSON ({error}). Send a JSON object."
         if not isinstance(parsed, dict):
             return f"Error: the arguments of {self.name!r} are a {type(parsed).__name__}. Send a JSON object."
@@ -77,13 +85,10 @@ class Tool:
         kwargs = {name: getattr(values, name) for name in type(values).model_fields}
         if self.context_parameter is not None:
             kwargs[self.context_parameter] = context
-        try:
-            result = self.function(**kwargs)
-            if inspect.iscoroutine(result):
-                result = asyncio.run(result)
-            return _as_text(result)
-        except Exception as error:  # noqa: BLE001 - whatever a user's function raises, the model shall see it
-            return f"Error: {type(error).__name__}: {error}"
+        result = self.function(**kwargs)
+        if inspect.iscoroutine(result):
+            result = asyncio.run(result)
+        return _as_text(result)
 
 
 @overload
@@ -140,18 +145,24 @@ def _describe(function: Callable[..., Any], *, name: str | None, description: st
     fields: dict[str, Any] = {}
     context_parameter = None
     for parameter in signature.parameters.values():
-        if hints.get(parameter.name) is RunContext:
-            context_parameter = parameter.name
-            continue
         if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
             problem = f"parameter {parameter.name!r} is {parameter.kind.description}; every parameter needs a name"
             raise ToolNotDescribable(function=label, problem=problem)
+        if hints.get(parameter.name) is RunContext:
+            context_parameter = parameter.name
+            continue
+        taken = parameter.name.startswith("model_") and hasattr(BaseModel, parameter.name)
+        if taken or parameter.name.startswith("_"):
+            raise ToolNotDescribable(function=label, problem=f"parameter {parameter.name!r} needs another name")
         if parameter.name not in hints:
             raise ToolNotDescribable(function=label, problem=f"parameter {parameter.name!r} has no type")
         default = ... if parameter.default is parameter.empty else parameter.default
         fields[parameter.name] = (hints[parameter.name], default)
     try:
-        arguments = create_model(label, __config__=ConfigDict(extra="forbid"), **fields)
+        with warnings.catch_warnings():
+            # Parameters may be called `json`, `copy` or `schema`: nothing uses these methods of the model.
+            warnings.filterwarnings("ignore", 'Field name ".*" shadows', UserWarning)
+            arguments = create_model(label, __config__=ConfigDict(extra="forbid"), **fields)
         schema = arguments.model_json_schema()
     except (PydanticUserError, NameError) as error:
         raise ToolNotDescribable(function=label, problem=str(error).splitlines()[0]) from error
@@ -167,4 +178,11 @@ def _as_text(result: object) -> str:
         return result
     if isinstance(result, BaseModel):
         return result.model_dump_json()
-    return json.dumps(result, ensure_ascii=False, default=str)
+    try:
+        return json.dumps(result, ensure_ascii=False, default=_plain)
+    except (TypeError, ValueError):  # keys that JSON does not know, a circle: the call was made, and did not fail
+        return str(result)
+
+
+def _plain(value: object) -> object:
+    return value.model_dump(mode="json") if isinstance(value, BaseModel) else str(value)

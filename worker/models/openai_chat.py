@@ -15,10 +15,12 @@ from typing import Any
 
 import openai
 from openai.types.chat import ChatCompletionChunk
+from openai.types.chat.chat_completion_chunk import ChoiceDeltaToolCall
 
 from worker import clock
 from worker.domain.chat import ChatMessage, ChatRequest, Reply, ToolDescription
 from worker.domain.message import ToolCall
+from worker.domain.text import mend
 from worker.domain.usage import Usage
 from worker.errors import (
     ModelEmptyReply,
@@ -69,11 +71,11 @@ class OpenAIChat:
             )
             async with stream:
                 await answer.read(stream)
+            return self._checked(answer)
         except ModelError:
             raise
         except Exception as error:  # noqa: BLE001 - a chunk that is none raises whatever the package trips over
             raise self._explained(error, silence_s=request.silence_s) from None
-        return self._checked(answer)
 
     def _client(self) -> openai.AsyncOpenAI:
         clients = _clients.setdefault(asyncio.get_running_loop(), {})
@@ -113,7 +115,9 @@ class OpenAIChat:
                 return ModelStreamBroken(model=self.id, reason="it sent an error in its stream")
             case openai.OpenAIError():
                 return ModelRefused(model=self.id, reason="OPENAI_API_KEY is not set")
-            case json.JSONDecodeError() | AttributeError() | TypeError() | UnicodeDecodeError():
+            case UnicodeEncodeError():
+                return ModelRefused(model=self.id, reason="OPENAI_API_KEY or a message cannot be encoded")
+            case json.JSONDecodeError() | AttributeError() | TypeError() | UnicodeDecodeError() | RecursionError():
                 return ModelStreamBroken(model=self.id, reason="it sent a chunk that is no Chat Completions chunk")
         raise error
 
@@ -125,7 +129,8 @@ class _Answer:
         self.finish_reason: str | None = None
         self._on_delta = on_delta
         self._text: list[str] = []
-        self._calls: dict[int, dict[str, str]] = {}
+        self._calls: list[dict[str, str]] = []
+        self._open: dict[int | None, dict[str, str]] = {}  # index → the call that its next fragments belong to
         self._usage = Usage(model_calls=1)
 
     async def read(self, chunks: AsyncIterator[ChatCompletionChunk]) -> None:
@@ -133,24 +138,34 @@ class _Answer:
             if chunk.usage is not None:
                 details = chunk.usage.prompt_tokens_details
                 cached = (details.cached_tokens if details else None) or 0
-                self._usage = Usage(1, chunk.usage.prompt_tokens, cached, chunk.usage.completion_tokens)
+                self._usage = Usage(1, chunk.usage.prompt_tokens or 0, cached, chunk.usage.completion_tokens or 0)
             for choice in chunk.choices[:1]:
                 self.finish_reason = choice.finish_reason or self.finish_reason
                 if choice.delta.content:
-                    self._text.append(choice.delta.content)
-                    self._on_delta(choice.delta.content)
+                    text = mend(choice.delta.content)
+                    self._text.append(text)
+                    self._on_delta(text)
                 for part in choice.delta.tool_calls or ():
-                    call = self._calls.setdefault(part.index, {"id": "", "name": "", "arguments": ""})
-                    call["id"] = part.id or call["id"]
-                    if part.function is not None:
-                        call["name"] += part.function.name or ""
-                        call["arguments"] += part.function.arguments or ""
+                    self._add(part)
+
+    def _add(self, part: ChoiceDeltaToolCall) -> None:
+        name = (part.function.name if part.function else None) or ""
+        call = self._open.get(part.index)
+        # Gemini's endpoint sends index 0 with every parallel call: https://github.com/NousResearch/hermes-agent/issues/62937
+        if call is None or (name and call["name"] and part.id and part.id != call["id"]):
+            call = self._open[part.index] = {"id": "", "name": "", "arguments": ""}
+            self._calls.append(call)
+        call["id"] = part.id or call["id"]
+        call["name"] += name
+        call["arguments"] += (part.function.arguments if part.function else None) or ""
 
     def reply(self) -> Reply:
         calls: dict[str, ToolCall] = {}
-        for place, call in sorted(self._calls.items()):
+        for place, call in enumerate(self._calls):
             # Results are matched to calls by id, and some servers send none, or the same one twice.
-            call_id = call["id"] if call["id"] and call["id"] not in calls else f"call_{place}_{len(calls)}"
+            call_id = call["id"]
+            while not call_id or call_id in calls:
+                call_id = f"call_{place}_{call_id}"
             calls[call_id] = ToolCall(call_id, call["name"], call["arguments"])
         return Reply("".join(self._text), tuple(calls.values()), self._usage)
 
@@ -176,17 +191,22 @@ def _tools(tools: tuple[ToolDescription, ...]) -> dict[str, Any]:
 
 def _said(error: openai.APIStatusError) -> str:
     body = error.body if isinstance(error.body, dict) else {}
-    return f"{error.status_code} {body.get('message') or error.code or ''}".strip()[:300]
+    return mend(f"{error.status_code} {body.get('message') or error.code or ''}".strip()[:300])
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
     """Return the seconds that a server asked to wait: `retry-after-ms`, or Retry-After in seconds or as a date."""
     for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
         try:
-            return max(0.0, float(headers[name]) / unit)
+            return _bounded(float(headers[name]) / unit)
         except (KeyError, ValueError):
             continue
     try:
-        return max(0.0, (email.utils.parsedate_to_datetime(headers["retry-after"]) - clock.now()).total_seconds())
+        return _bounded((email.utils.parsedate_to_datetime(headers["retry-after"]) - clock.now()).total_seconds())
     except (KeyError, ValueError, TypeError):
         return None
+
+
+def _bounded(wait_s: float) -> float:
+    """Return *wait_s* within 0 and a day: a database cannot add 'inf' seconds to its time."""
+    return min(max(0.0, wait_s), 86_400.0)

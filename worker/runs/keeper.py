@@ -74,6 +74,28 @@ class Keeper:
         timer.daemon = True
         timer.start()
 
+    def once(self) -> None:
+        """Renew the leases if it is time, and tell the runs that shall stop."""
+        with self._lock:
+            kept = dict(self._kept)
+        if not kept:
+            return
+        for one in kept.values():
+            if clock.monotonic() > one.deadline:
+                one.stop.set(Reason.DEADLINE)
+        if clock.monotonic() - self._renewed_at > self._ttl_s / 3:
+            with self._db.write() as tx:
+                runs.renew(tx, owner=self._owner, ttl_s=self._ttl_s)
+            self._renewed_at = clock.monotonic()
+        with self._db.read() as tx:
+            watched = {w.run_id: w for w in runs.watch(tx, list(kept))}
+        for run_id, one in kept.items():
+            row = watched.get(run_id)
+            if row is None or row.fence != one.claim.fence or not row.running:
+                one.stop.set(Reason.LEASE_LOST)
+            elif row.cancel_requested:
+                one.stop.set(Reason.CANCELLED)
+
     @property
     def handing_over(self) -> bool:
         """Whether this process is on its way out and claims nothing more."""
@@ -92,28 +114,7 @@ class Keeper:
 
     def _keep_forever(self) -> None:
         while not self._closing.wait(TICK_S):
-            with self._lock:
-                kept = dict(self._kept)
-            if not kept:
-                continue
-            for one in kept.values():
-                if clock.monotonic() > one.deadline:
-                    one.stop.set(Reason.DEADLINE)
             try:
-                self._look(kept)
+                self.once()
             except Exception as error:  # noqa: BLE001 - whatever it was, the leases of all runs hang on this thread
                 log.warning("leases could not be renewed; trying again", error=error)
-
-    def _look(self, kept: dict[str, _Kept]) -> None:
-        if clock.monotonic() - self._renewed_at > self._ttl_s / 3:
-            with self._db.write() as tx:
-                runs.renew(tx, owner=self._owner, ttl_s=self._ttl_s)
-            self._renewed_at = clock.monotonic()
-        with self._db.read() as tx:
-            watched = {w.run_id: w for w in runs.watch(tx, list(kept))}
-        for run_id, one in kept.items():
-            row = watched.get(run_id)
-            if row is None or row.fence != one.claim.fence or not row.running:
-                one.stop.set(Reason.LEASE_LOST)
-            elif row.cancel_requested:
-                one.stop.set(Reason.CANCELLED)

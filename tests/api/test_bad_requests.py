@@ -1,0 +1,218 @@
+"""What the door refuses: with a status, a stable code, and nothing half written."""
+
+import json
+import socket
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx2
+import pytest
+from sqlalchemy import update
+
+from tests.api.door import MAX_INPUT, SECRET, Door, check_problem, name
+from tests.support.system import wait_until
+from worker import clock
+from worker.store import tables
+
+BODY_LIMIT = 6 * MAX_INPUT + 262_144
+LONG = "x" * 256
+
+
+@dataclass(frozen=True)
+class Bad:
+    """A request that is refused. `body` is sent as JSON; bytes as they are; a list of bytes in chunks, without length.
+
+    `path` may name an existing run and its session: {run}, {session}.
+    """
+
+    status: int
+    code: str
+    body: Any = None
+    method: str = "POST"
+    path: str = "/v1/runs"
+    headers: dict[str, str | bytes] = field(default_factory=dict)
+
+    def send(self, http: httpx2.Client, known: dict[str, Any]) -> httpx2.Response:
+        content = json.dumps(self.body).encode() if isinstance(self.body, dict) else self.body
+        headers = {"Content-Type": "application/json"} | self.headers
+        path = self.path.format(run=known["id"], session=known["session_id"])
+        return http.request(
+            self.method, path, content=iter(content) if isinstance(content, list) else content, headers=headers
+        )
+
+
+def order(**fields: Any) -> dict[str, Any]:
+    return {"team": "plain", "input": SECRET} | fields
+
+
+def nested(depth: int) -> bytes:
+    return json.dumps(order(metadata={"deep": "HERE"})).replace('"HERE"', "[" * depth + "]" * depth).encode()
+
+
+def ask(path: str, status: int = 422, code: str = "invalid_request", **options: Any) -> Bad:
+    return Bad(status, code, method="GET", path=path, **options)
+
+
+INVALID = (422, "invalid_request")
+TEXT = (422, "invalid_text")
+IDENTIFIER = (422, "invalid_identifier")
+MESSAGES = "/v1/sessions/{session}/messages"
+REFUSED = {
+    "team that nobody serves": Bad(404, "unknown_team", order(team="nobody")),
+    "team of 256": Bad(*IDENTIFIER, order(team=LONG)),
+    "team with NUL": Bad(*TEXT, order(team="a\0b")),
+    "input empty": Bad(422, "empty_input", order(input="")),
+    "input blank": Bad(422, "empty_input", order(input=" \n\t\u3000")),
+    "input too large": Bad(413, "input_too_large", order(input=SECRET + "x" * MAX_INPUT)),
+    "input too large in bytes": Bad(413, "input_too_large", order(input="é" * (MAX_INPUT // 2 + 1))),
+    "input with NUL": Bad(*TEXT, order(input=SECRET + "\0")),
+    "input with a lone surrogate": Bad(*TEXT, order(input=SECRET + "\ud800")),
+    "input missing": Bad(*INVALID, {"team": "plain"}),
+    "input of another type": Bad(*INVALID, order(input=[SECRET])),
+    "input null": Bad(*INVALID, order(input=None)),
+    "session_id of another type": Bad(*INVALID, order(session_id=7)),
+    "session_id empty": Bad(*IDENTIFIER, order(session_id="")),
+    "session_id of 256": Bad(*IDENTIFIER, order(session_id=LONG)),
+    "session_id with NUL": Bad(*TEXT, order(session_id="a\0b")),
+    "session_id with a lone surrogate": Bad(*TEXT, order(session_id="\udfff")),
+    "session_id with a line end": Bad(*TEXT, order(session_id="a\nb")),
+    "user_id of another type": Bad(*INVALID, order(user_id={})),
+    "user_id of 256": Bad(*IDENTIFIER, order(user_id=LONG)),
+    "user_id with NUL": Bad(*TEXT, order(user_id="a\0b")),
+    "user_id with a lone surrogate": Bad(*TEXT, order(user_id="\ud800")),
+    "metadata of another type": Bad(*INVALID, order(metadata=[1])),
+    "metadata with NUL": Bad(*TEXT, order(metadata={"a": ["b\0"]})),
+    "metadata with a NUL in a key": Bad(*TEXT, order(metadata={"a": {"\0": 1}})),
+    "metadata with a lone surrogate": Bad(*TEXT, order(metadata={"a": "\ud800"})),
+    "metadata with NaN": Bad(*INVALID, order(metadata={"a": [float("nan")]})),
+    "metadata with a number beyond any": Bad(*INVALID, nested(1).replace(b"[]", b"1e400")),
+    "metadata nested too deep to be kept": Bad(*INVALID, nested(64)),
+    "metadata nested too deep to be answered": Bad(*INVALID, nested(300), headers={"Idempotency-Key": "deep"}),
+    "metadata nested too deep to be read": Bad(400, "malformed_json", nested(100_000)),
+    "a field too many": Bad(*INVALID, order(colour="red")),
+    "a field too many, of a lone surrogate": Bad(*INVALID, order(**{"\ud800": 1})),
+    "a body that is cut off": Bad(400, "malformed_json", b'{"team": "plain", "input": "' + SECRET.encode()),
+    "a body that is not UTF-8": Bad(400, "malformed_json", b'{"team": "plain", "input": "\xff"}'),
+    "a number of 5000 digits": Bad(400, "malformed_json", b'{"team": "plain", "input": ' + b"9" * 5000 + b"}"),
+    "a body that is a list": Bad(*INVALID, b"[]"),
+    "a body that is null": Bad(*INVALID, b"null"),
+    "a body that is text": Bad(*INVALID, json.dumps(SECRET).encode()),
+    "no body": Bad(*INVALID),
+    "a body that is not said to be JSON": Bad(*INVALID, order(), headers={"Content-Type": "text/plain"}),
+    "a body over the limit": Bad(413, "body_too_large", b"x" * (BODY_LIMIT + 1)),
+    "a body over the limit, in chunks": Bad(413, "body_too_large", [b'{"input": "', *[b"x" * 50_000] * 7]),
+    "Idempotency-Key empty": Bad(*IDENTIFIER, order(), headers={"Idempotency-Key": ""}),
+    "Idempotency-Key of 256": Bad(*IDENTIFIER, order(), headers={"Idempotency-Key": LONG}),
+    "no key": Bad(401, "key_missing", order(), headers={"Authorization": ""}),
+    "another scheme": Bad(401, "key_missing", order(), headers={"Authorization": "Basic dTpw"}),
+    "a scheme alone": Bad(401, "key_missing", order(), headers={"Authorization": "Bearer"}),
+    "a key of another kind": Bad(401, "key_invalid", order(), headers={"Authorization": "Bearer sk-1_2_3"}),
+    "a key that nobody made": Bad(401, "key_invalid", order(), headers={"Authorization": "Bearer ts_00_secret"}),
+    "a key that is not ASCII": Bad(401, "key_invalid", order(), headers={"Authorization": b"Bearer ts_00_\xe9"}),
+    "no key and a wrong body": Bad(401, "key_missing", order(input=1), headers={"Authorization": ""}),
+    "no key for a read": ask(MESSAGES, 401, "key_missing", headers={"Authorization": ""}),
+    "a path without anything": ask("/v2/runs", 404, "route_not_found"),
+    "another method": Bad(405, "method_not_allowed", method="DELETE"),
+    "cursor that is none": ask(MESSAGES + "?cursor=abc", 422, "invalid_cursor"),
+    "cursor that is no base64": ask(MESSAGES + "?cursor=%C3%A9", 422, "invalid_cursor"),
+    "cursor with NUL": ask(MESSAGES + "?cursor=%00", 422, "invalid_cursor"),
+    "cursor beyond any seq": ask(MESSAGES + "?cursor=czIxNDc0ODM2NDg", 422, "invalid_cursor"),
+    "limit 0": ask(MESSAGES + "?limit=0"),
+    "limit 201": ask(MESSAGES + "?limit=201"),
+    "role that is none": ask(MESSAGES + "?role=system"),
+    "session_id with NUL in a path": ask("/v1/sessions/a%00/messages", *TEXT),
+    "user_id with NUL in a query": ask(MESSAGES + "?user_id=%00", *TEXT),
+    "session that is absent": ask("/v1/sessions/absent/messages", 404, "session_not_found"),
+    "wait -1": ask("/v1/runs/{run}?wait=-1"),
+    "wait 61": ask("/v1/runs/{run}?wait=61"),
+    "wait nan": ask("/v1/runs/{run}?wait=nan"),
+    "run with NUL in a path": ask("/v1/runs/a%00", *TEXT),
+    "run with NUL, to cancel": Bad(*TEXT, path="/v1/runs/a%00/cancel"),
+    "run that is absent": ask("/v1/runs/absent?wait=5", 404, "run_not_found"),
+    "run that is absent, to cancel": Bad(404, "run_not_found", path="/v1/runs/absent/cancel"),
+    "run that is absent, to watch": ask("/v1/runs/absent/events", 404, "run_not_found"),
+} | {
+    f"Last-Event-ID {found}": ask("/v1/runs/{run}/events", 422, "invalid_event_id", headers={"Last-Event-ID": found})
+    for found in ("x", "1", "1-", "-1-1", "1-x", "9-1", "1-18446744073709551616", "9" * 41 + "-1")
+}
+
+
+@pytest.fixture(scope="package")
+def known(door: Door) -> dict[str, Any]:
+    """A run that has ended."""
+    return door.ended(door.enqueue()["id"])
+
+
+@pytest.mark.parametrize("bad", REFUSED.values(), ids=REFUSED)
+def test_a_bad_request_is_refused_and_leaves_nothing(door: Door, known: dict[str, Any], bad: Bad) -> None:
+    """Each has its status and its code, in a problem that repeats nothing of the input, and no row is written."""
+    before = door.rows()
+
+    answer = bad.send(door.http, known)
+
+    check_problem(answer, status=bad.status, code=bad.code)
+    assert door.rows() == before
+
+
+def test_a_wrong_method_is_told_the_right_ones(door: Door) -> None:
+    """RFC 9110 §15.5.6: a 405 names the methods that the path takes."""
+    assert door.http.put("/v1/runs").headers["allow"] == "POST"
+
+
+@pytest.mark.parametrize("found", [b"a\0b", b"a\x01b", b"a\rb"])
+def test_a_header_that_is_no_http_is_refused(door: Door, found: bytes) -> None:
+    """A NUL in a header ends at the parser, before anything of ours; it has no problem+json there."""
+    before = door.rows()
+    body = json.dumps(order()).encode()
+    head = [
+        b"POST /v1/runs HTTP/1.1",
+        b"Host: localhost",
+        f"Authorization: Bearer {door.system.key}".encode(),
+        b"Content-Type: application/json",
+        b"Idempotency-Key: " + found,
+        f"Content-Length: {len(body)}".encode(),
+    ]
+
+    with socket.create_connection(("127.0.0.1", int(door.system.url.rsplit(":", 1)[1])), timeout=10) as connection:
+        connection.sendall(b"\r\n".join(head) + b"\r\n\r\n" + body)
+        assert connection.recv(1000).startswith(b"HTTP/1.1 400 ")
+
+    assert door.rows() == before
+
+
+def test_a_session_stays_with_its_team(door: Door) -> None:
+    """A run for another team is refused; its idempotency key is still free for the mended order."""
+    session, key = name("s"), {"Idempotency-Key": name("k")}
+    door.enqueue(session_id=session)
+    before = door.rows()
+
+    answer = door.http.post("/v1/runs", json=order(team="with-tool", session_id=session), headers=key)
+
+    problem = check_problem(answer, status=409, code="session_of_other_team")
+    assert repr(session) in problem["detail"]
+    assert door.rows() == before
+    assert door.http.post("/v1/runs", json=order(session_id=session), headers=key).status_code == 202
+
+
+def test_a_revoked_key_ends_within_two_seconds(door: Door) -> None:
+    """A key is remembered for two seconds at most."""
+    key = door.new_key()
+    with door.with_key(key) as http:
+        assert http.get("/openapi.json").status_code == 200
+
+        with door.system.db.write() as tx:
+            row = tables.api_keys.c.id == key.split("_")[1]
+            tx.execute(update(tables.api_keys).where(row).values(revoked_at=clock.now()))
+
+        wait_until(lambda: http.get("/openapi.json").status_code == 401, description="it is refused", timeout_s=3)
+        before = door.rows()
+        check_problem(http.post("/v1/runs", json=order()), status=401, code="key_invalid")
+        assert door.rows() == before
+
+
+def test_a_backslash_is_not_a_nul(door: Door) -> None:
+    r"""Metadata that spells the six characters \u0000 is text like any other."""
+    run = door.enqueue(metadata={"pattern": r"\u0000", "deep": json.loads("[" * 60 + "]" * 60), "n": 10**40})
+
+    assert run["metadata"]["pattern"] == r"\u0000"
+    assert door.run(run["id"])["metadata"] == run["metadata"]

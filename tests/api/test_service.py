@@ -1,0 +1,80 @@
+"""The service around the runs: probes, description, and the client for those who only enqueue."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from api_stub.client import Client, RequestFailed
+from tests.api.door import Door, check_problem, name
+from tests.support.system import system, wait_until
+from tests.support.valkey import ValkeyServer
+from worker.store import migrate
+from worker.store.engine import Database
+
+
+def test_probes_need_no_key_and_the_description_does(door: Door) -> None:
+    """`/healthz` and `/readyz` are open; everything else asks who it is."""
+    with httpx2.Client(base_url=door.system.url) as stranger:
+        health, ready = stranger.get("/healthz"), stranger.get("/readyz")
+        hidden = stranger.get("/openapi.json")
+        assert [stranger.get(path).status_code for path in ("/docs", "/redoc")] == [404, 404]
+
+    assert (health.status_code, health.json()) == (200, {"status": "ok"})
+    assert (ready.status_code, ready.json()["status"]) == (200, "ready")
+    check_problem(hidden, status=401, code="key_missing")
+    description = door.http.get("/openapi.json").json()
+    assert description["openapi"].startswith("3.1.")
+    assert {"/v1/runs", "/v1/runs/{run_id}/events", "/healthz"} <= set(description["paths"])
+
+
+def test_without_a_worker_nothing_is_ready(tmp_path: Path, valkey: ValkeyServer) -> None:
+    """The process lives, and says that a run could not be executed; nobody serves a team."""
+    url = f"sqlite:///{tmp_path / 'team-sessions.db'}"
+    database = Database(url)
+    migrate.upgrade(database)
+    database.close()
+    with system(tmp_path, database_url=url, redis_url=valkey.url) as running, running.start_api() as client:
+        ready = httpx2.get(f"{running.url}/readyz")
+        assert (ready.status_code, ready.json()["status"]) == (503, "not ready")
+        assert httpx2.get(f"{running.url}/healthz").status_code == 200
+        with pytest.raises(RequestFailed, match="No worker has announced a team 'plain'"):
+            client.enqueue("plain", "hello")
+
+        worker = running.start_worker()
+        wait_until(lambda: httpx2.get(f"{running.url}/readyz").is_success, description="it is ready")
+        worker.terminate()
+        worker.wait()
+
+        assert httpx2.get(f"{running.url}/readyz").status_code == 503
+        assert client.enqueue("plain", "waits for a worker")["status"] == "queued"
+
+
+def test_the_client_speaks_to_the_door(door: Door) -> None:
+    """Enqueue, follow, look, cancel; a refusal has its code."""
+    user, session, key = name("u"), name("s"), name("k")
+    with Client(door.system.url, door.system.key) as client:
+        made = {"session_id": session, "user_id": user, "metadata": {"a": 1}, "idempotency_key": key}
+        run, again = (client.enqueue("plain", "I am Ada", **made) for _ in range(2))
+
+        ended = client.run(run["id"], wait_s=30)
+
+        assert again["id"] == run["id"]
+        assert [event.type for event in client.events(run["id"])][-1] == "run.completed"
+        assert [m["content"] for m in client.messages(session, user_id=user)] == ["I am Ada", ended["output"]]
+        assert client.cancel(run["id"]) == ended
+        with pytest.raises(RequestFailed) as refused:
+            client.enqueue("plain", "other", **made)
+        assert (refused.value.status, refused.value.code) == (409, "idempotency_conflict")
+
+
+def test_the_client_brings_nothing_of_the_worker_along() -> None:
+    """A service that only enqueues needs neither Celery nor a database."""
+    rooms = ("worker", "celery", "kombu", "sqlalchemy", "redis", "fastapi", "openai")
+    code = f"import sys, api_stub.client; print([name for name in {rooms!r} if name in sys.modules])"
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,113 @@
+"""A broker or a database that dies with all it held: the runs go on by themselves."""
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from api_stub.client import Client
+from tests.support import look
+from tests.support.postgres import PostgresServer
+from tests.support.system import PROGRAM, System, wait_until
+from tests.support.valkey import ValkeyServer
+from worker.queue.embedded import free_port
+
+pytestmark = pytest.mark.processes
+SLOTS = 16
+
+
+@pytest.fixture
+def up(tmp_path: Path, database_url: str, valkey: ValkeyServer) -> Iterator[tuple[System, Client, int]]:
+    """`team-sessions up` with a broker of its own: the system, a client, and the broker's pid."""
+    system = System(tmp_path, database_url=database_url, redis_url=valkey.url)
+    del system.environment["TEAM_SESSIONS_REDIS_URL"]
+    port = free_port()
+    options = ["--port", str(port), "--flower-port", str(free_port()), "--concurrency", str(SLOTS // 2)]
+    process = system.start("up", [*PROGRAM, "up", *options], environment=system.environment)
+    wait_until(lambda: "Ready." in system.log("up"), description="up is ready", timeout_s=90)
+    children = psutil.Process(process.pid).children(recursive=True)
+    broker = next(child.pid for child in children if "valkey-server" in child.name())
+    with Client(f"http://127.0.0.1:{port}", (tmp_path / "api-key").read_text().strip()) as client:
+        yield system, client, broker
+    process.send_signal(signal.SIGTERM)
+    process.wait(timeout=60)
+    assert not [child for child in children if child.is_running()], "up has left processes behind"
+    system.close()
+
+
+def test_a_killed_broker_loses_no_run(up: tuple[System, Client, int]) -> None:
+    """With 16 runs running and 26 queued the broker dies with everything in it: all complete, in order."""
+    system, client, broker = up
+    texts = [f"run {n} [delay=3]" for n in range(2)]
+    both = [client.enqueue("plain", text, session_id=f"s{s}", user_id="u") for text in texts for s in range(SLOTS)]
+    late = [client.enqueue("plain", "late [delay=1]", session_id=f"late{s}", user_id="u") for s in range(10)]
+    wait_until(lambda: look.count(system.db, "running") == SLOTS, description="every slot is taken")
+    running, queued = look.count(system.db, "running"), look.count(system.db, "queued")
+
+    os.kill(broker, signal.SIGKILL)
+    done = [client.run(run["id"], wait_s=90) for run in both + late]
+
+    assert running >= 15
+    assert queued >= 15
+    assert [run["status"] for run in done] == ["completed"] * len(done)
+    assert all(run["attempt"] == 1 for run in done), "no run lost its worker, so none was begun twice"
+    for run in done:
+        look.check_history(system.db, look.row(system.db, run["id"]).session_pk)
+
+
+def test_a_flushed_broker_loses_no_run(tmp_path: Path, database_url: str, valkey: ValkeyServer) -> None:
+    """FLUSHALL while heads wait for a slot: the sweep sends them again."""
+    system = System(tmp_path, database_url=database_url, redis_url=valkey.url)
+    system.start_worker(concurrency=2)
+    client = system.start_api()
+    accepted = [client.enqueue("plain", "x [delay=1]", session_id=f"s{s}", user_id="u") for s in range(8)]
+
+    valkey.flush()
+    done = [client.run(run["id"], wait_s=60) for run in accepted]
+
+    assert [run["status"] for run in done] == ["completed"] * len(done)
+    system.close()
+
+
+def test_a_restarted_postgres_loses_no_run(tmp_path: Path, valkey: ValkeyServer) -> None:
+    """The server crashes under running runs and comes back: they go on behind what was committed."""
+    postgres = PostgresServer(durable=True)
+    settings = {"TEAM_SESSIONS_LEASE_SECONDS": "3"}
+    system = System(tmp_path, database_url=postgres.new_database(), redis_url=valkey.url, settings=settings)
+    system.start_worker()
+    client = system.start_api()
+    texts = [f"run {n} [steps=3] [delay=0.5]" for n in range(10)]
+    accepted = [client.enqueue("with-tool", text, session_id=f"s{n}", user_id="u") for n, text in enumerate(texts)]
+    wait_until(lambda: look.count(system.db, "running") == 10, description="all run")
+
+    postgres.stop(mode="immediate")
+    postgres.start()
+    done = [client.run(run["id"], wait_s=60) for run in accepted]
+
+    assert [run["status"] for run in done] == ["completed"] * len(done)
+    for run in done:
+        look.check_whole(system.db, run["id"], steps=3)
+    system.close()
+    postgres.close()
+
+
+def test_up_starts_what_dies_and_leaves_nothing_behind(up: tuple[System, Client, int]) -> None:
+    """A worker of `up` is killed: it is started again, and the product goes on."""
+    system, client, _broker = up
+    workers = [
+        process
+        for process in psutil.process_iter(["cmdline", "ppid"])
+        if "team-sessions worker --queues resumed,runs" in " ".join(process.info["cmdline"] or ())
+        and str(system.directory) in process.environ().get("TEAM_SESSIONS_DATA_DIR", "")
+    ]
+
+    for worker in workers:
+        worker.kill()
+    run = client.run(client.enqueue("plain", "still there?", session_id="s", user_id="u")["id"], wait_s=60)
+
+    assert len(workers) == 2
+    assert run["status"] == "completed"
+    assert "starting it again" in system.log("up")

@@ -1,0 +1,131 @@
+"""Workers that die, stall or are stopped: their runs go on, nothing is paid twice, nothing is written twice."""
+
+import os
+import signal
+import subprocess
+
+import pytest
+
+from api_stub.client import Client
+from tests.crash.conftest import LEASE_S
+from tests.support import look
+from tests.support.system import System, wait_until
+
+pytestmark = pytest.mark.processes
+STEPS = 4
+
+
+def start(running: System, **settings: str) -> Client:
+    """Start two workers and the API."""
+    for _ in range(2):
+        running.start_worker(**settings)
+    return running.start_api()
+
+
+def executing(running: System, run_id: str) -> subprocess.Popen[bytes]:
+    """Return the worker that holds the run's lease."""
+    pid = int(look.row(running.db, run_id).lease_owner.split(":")[1])
+    return next(worker for worker in running.workers if worker.pid == pid)
+
+
+def test_a_killed_worker_loses_nothing_that_was_paid(running: System) -> None:
+    """kill -9 between two model calls: another worker goes on behind the last written message."""
+    text = f"kill [steps={STEPS}] [delay=0.4]"
+    client = start(running)
+    run = client.enqueue("with-tool", text, session_id="s", user_id="u")
+    wait_until(lambda: len(look.log(running.db, run["id"])) >= 5, description="two turns are written")
+
+    os.kill(executing(running, run["id"]).pid, signal.SIGKILL)
+    paid = sum(m.role == "assistant" for m in look.log(running.db, run["id"]))
+    wait_until(
+        lambda: look.row(running.db, run["id"]).attempt == 2,
+        description="the other worker takes it over within the lease plus 5 s",
+        timeout_s=LEASE_S + 5,
+    )
+    done = client.run(run["id"], wait_s=30)
+
+    assert done["status"] == "completed"
+    look.check_whole(running.db, run["id"], steps=STEPS)
+    asked = look.asked(running, text)
+    assert all(asked[turn] == 1 for turn in range(paid)), asked
+    assert sum(asked.values()) <= STEPS + 2, "only the call in flight may be asked again"
+    assert done["usage"]["model_calls"] == STEPS + 1
+
+
+def test_a_frozen_worker_cannot_write_after_another_claimed_its_run(running: System) -> None:
+    """SIGSTOP past the lease, then SIGCONT: the history shows one answer, and the woken worker works on."""
+    text = f"freeze [steps={STEPS}] [delay=0.4]"
+    client = start(running)
+    run = client.enqueue("with-tool", text, session_id="s", user_id="u")
+    wait_until(lambda: len(look.log(running.db, run["id"])) >= 3, description="a turn is written")
+    first = executing(running, run["id"])
+
+    os.kill(first.pid, signal.SIGSTOP)
+    paid = sum(m.role == "assistant" for m in look.log(running.db, run["id"]))
+    done = client.run(run["id"], wait_s=LEASE_S + 30)
+    written = look.log(running.db, run["id"])
+    os.kill(first.pid, signal.SIGCONT)
+    for other in running.workers:
+        if other is not first:
+            os.kill(other.pid, signal.SIGTERM)
+            other.wait(timeout=30)
+    after = client.run(client.enqueue("with-tool", "and now?", session_id="s", user_id="u")["id"], wait_s=30)
+
+    assert done["status"] == "completed"
+    look.check_whole(running.db, run["id"], steps=STEPS)
+    asked = look.asked(running, text)
+    assert all(asked[turn] == 1 for turn in range(paid)), asked
+    assert after["status"] == "completed", "the woken worker executes the next run"
+    assert look.log(running.db, run["id"]) == written, "the woken worker wrote nothing into the old one"
+
+
+def test_a_stopped_worker_hands_its_run_over(running: System) -> None:
+    """SIGTERM in the middle of a run: it goes on elsewhere, with no lease to wait for and no reply asked again."""
+    text = f"deploy [steps={STEPS}] [delay=0.4]"
+    client = start(running, TEAM_SESSIONS_LEASE_SECONDS="600")
+    run = client.enqueue("with-tool", text, session_id="s", user_id="u")
+    wait_until(lambda: len(look.log(running.db, run["id"])) >= 3, description="a turn is written")
+    first = executing(running, run["id"])
+
+    first.send_signal(signal.SIGTERM)
+    done = client.run(run["id"], wait_s=60)
+
+    assert first.wait(timeout=30) == 0
+    assert done["status"] == "completed"
+    assert done["attempt"] == 2
+    look.check_whole(running.db, run["id"], steps=STEPS)
+    assert max(look.asked(running, text).values()) == 1, "the reply in flight had time to arrive"
+
+
+def test_a_call_in_flight_is_ended_when_the_grace_is_over(running: System) -> None:
+    """SIGTERM during a model call that is longer than the grace: the worker ends, the call is made elsewhere."""
+    text = "slow [delay=6]"
+    client = start(running, TEAM_SESSIONS_LEASE_SECONDS="600")
+    run = client.enqueue("plain", text, session_id="s", user_id="u")
+    wait_until(lambda: look.asked(running, text)[0] == 1, description="the model is asked")
+    first = executing(running, run["id"])
+
+    first.send_signal(signal.SIGTERM)
+    code = first.wait(timeout=30)
+    done = client.run(run["id"], wait_s=60)
+
+    assert code == 0
+    assert done["status"] == "completed"
+    assert look.asked(running, text)[0] == 2
+
+
+def test_an_unsafe_tool_is_not_repeated_after_its_worker_was_killed(running: System) -> None:
+    """kill -9 inside a tool that must not happen twice: its effect stands once, and the model is told so."""
+    client = start(running)
+    run = client.enqueue("charges", "charge [steps=1]", session_id="s", user_id="u")
+    effects = running.directory / "effects"
+    wait_until(effects.exists, description="the tool has had its effect")
+
+    os.kill(executing(running, run["id"]).pid, signal.SIGKILL)
+    done = client.run(run["id"], wait_s=60)
+
+    assert done["status"] == "completed"
+    assert effects.read_text().splitlines() == [f"{run['id']}:2:0"]
+    results = [m.content for m in look.log(running.db, run["id"]) if m.role == "tool"]
+    assert len(results) == 1
+    assert "outcome of this call is unknown" in results[0]

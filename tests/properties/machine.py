@@ -1,0 +1,404 @@
+"""A state machine that breaks promises 1 to 4 on purpose, on the real code and a real database.
+
+Its steps are what can happen to a deployment: runs are accepted, deliveries come in any order, twice, late or never,
+models answer or fail, tools are called, processes crash at any commit or stall past their lease and wake up again,
+users cancel. Each attempt is `worker.runs.execute.execute` on a thread, held at the doors that the machine controls:
+the model, and the commits of its process's engine. After each step the rows are checked.
+"""
+
+import asyncio
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
+
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, precondition, rule
+from sqlalchemy import Connection, Engine, event, select, update
+
+from worker.domain.chat import ChatRequest, Reply
+from worker.domain.identity import new_id
+from worker.domain.message import Role, ToolCall, open_calls
+from worker.domain.run import Status
+from worker.domain.usage import Usage
+from worker.errors import ModelRefused, ModelUnavailable
+from worker.loop.definition import Definition
+from worker.loop.tools import RunContext, tool
+from worker.runs.cancel import cancel
+from worker.runs.enqueue import Order, enqueue
+from worker.runs.execute import execute
+from worker.runs.runtime import Runtime
+from worker.store import messages
+from worker.store.columns import db_time
+from worker.store.engine import Database
+from worker.store.tables import runs, sessions
+from worker.team import Team
+
+SETTLE_S = 10.0
+BLOCKED_S = 0.4  # an attempt that has not moved for so long waits for a lock
+
+_of_thread = threading.local()
+
+
+class Crash(BaseException):
+    """The process is gone: nothing after this point happens."""
+
+
+@dataclass
+class Attempt:
+    """One delivery, executed by one process on a thread."""
+
+    number: int
+    run_id: str
+    runtime: Runtime
+    fence: int | None = None
+    answer: Any = None
+    asked: bool = False
+    outcome: str | None = None
+    crash_at_commit: int = 0
+    hold_at: int = 0  # statements from now, the last of which is held
+    held: threading.Event = field(default_factory=threading.Event)
+    release: threading.Event = field(default_factory=threading.Event)
+    thread: threading.Thread | None = None
+
+    @property
+    def alive(self) -> bool:
+        return self.outcome is None
+
+
+@dataclass
+class GatedModel:
+    """A model that answers when the machine says so, and what it says."""
+
+    attempt: Attempt
+    world: "Promises"
+    id: str = "gated"
+
+    async def reply(self, request: ChatRequest, on_delta: Any) -> Reply:
+        attempt = self.attempt
+        self.world.note_ask(attempt, request)
+        attempt.asked = True
+        while attempt.answer is None:
+            await asyncio.sleep(0.001)
+        answer, attempt.answer, attempt.asked = attempt.answer, None, False
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+
+def control(engine: Engine) -> None:
+    """Let attempts crash just before a commit of this engine, or be held before any of their statements."""
+
+    @event.listens_for(engine, "before_cursor_execute")
+    def before_statement(*_: Any) -> None:
+        attempt: Attempt | None = getattr(_of_thread, "attempt", None)
+        if attempt is not None and attempt.hold_at:
+            attempt.hold_at -= 1
+            if attempt.hold_at == 0:
+                attempt.held.set()
+                attempt.release.wait(SETTLE_S)
+
+    @event.listens_for(engine, "commit")
+    def before_commit(_connection: Connection) -> None:
+        attempt: Attempt | None = getattr(_of_thread, "attempt", None)
+        if attempt is not None and attempt.crash_at_commit:
+            attempt.crash_at_commit -= 1
+            if attempt.crash_at_commit == 0:
+                raise Crash
+
+
+class Promises(RuleBasedStateMachine):
+    """The rules. `db` and `processes` are set by the test that runs it."""
+
+    db: ClassVar[Database]
+    processes: ClassVar[list[Runtime]]
+    can_hold: ClassVar[bool]  # SQLite has one writer: nobody else could go on while a commit is held
+
+    accepted = Bundle("accepted")
+    attempts = Bundle("attempts")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.user = new_id("u")
+        self.orders: dict[str, Order] = {}
+        self.keys: dict[str, str] = {}
+        self.live: list[Attempt] = []
+        self.count = 0
+        self.effects: Counter[str] = Counter()
+        self.problems: list[str] = []
+        self.ended: dict[str, tuple[str, str | None]] = {}
+        self.fences: dict[str, int] = {}  # text of an attempt's replies → its fence
+        self.first_asks: dict[str, dict[int, int]] = {}  # run → fence → messages written when it first asked
+        world = self
+
+        @tool
+        def note(context: RunContext) -> str:
+            """Note something; again does no harm."""
+            return "noted"
+
+        @tool(repeatable=False)
+        def charge(context: RunContext) -> str:
+            """Charge somebody."""
+            world.effects[context.idempotency_key] += 1
+            return "charged"
+
+        self.definition: Definition = Team(id="t", tools=[note, charge], version="1").definition
+
+    # What can happen.
+
+    @rule(target=accepted, session=st.sampled_from(["a", "b"]), key=st.sampled_from([None, "k1", "k2"]))
+    def accept(self, session: str, key: str | None) -> Any:
+        """A service enqueues a run, or repeats an order whose answer it lost."""
+        order = Order("t", f"input {session} {key}" if key else f"input {len(self.orders)}", session, self.user)
+        known = self.keys.get(f"{session}{key}") if key else None
+        accepted = enqueue(self.db, order, idempotency_key=f"{session}{key}" if key else None)
+        if known is not None:
+            assert accepted.run.id == known, "the same key made another run"
+            return multiple()
+        if key:
+            self.keys[f"{session}{key}"] = accepted.run.id
+        self.orders[accepted.run.id] = order
+        return accepted.run.id
+
+    @rule(target=attempts, run_id=accepted, process=st.integers(0, 2))
+    def deliver(self, run_id: str, process: int) -> Any:
+        """A delivery arrives: the first, a double, a late one, or one of a run that is not head."""
+        if len(self.live) >= 4:
+            return multiple()
+        attempt = self._start(run_id, process)
+        return attempt if attempt.alive else multiple()
+
+    @rule(target=attempts, session=st.sampled_from(["a", "b"]), process=st.integers(0, 2))
+    def deliver_head(self, session: str, process: int) -> Any:
+        """The delivery arrives that was meant to."""
+        with self.db.read() as tx:
+            of = (sessions.c.user_id == self.user, sessions.c.session_id == session)
+            head = tx.execute(select(sessions.c.head_run_id).where(*of)).scalar_one_or_none()
+        return multiple() if head is None else self.deliver(head, process)
+
+    @rule(target=attempts, attempt=attempts, what=st.sampled_from(["text", "note"]), process=st.integers(0, 2))
+    def stall_and_wake(self, attempt: Attempt, what: str, process: int) -> Any:
+        """A process stalls past its lease, another one claims its run, and the first wakes up with an answer."""
+        if not attempt.asked:
+            return multiple()
+        self.expire(attempt.run_id)
+        other = self._start(attempt.run_id, process)
+        self._give(attempt, what)
+        return other if other.alive else multiple()
+
+    @rule(
+        attempt=attempts,
+        what=st.sampled_from(["text", "note", "charge", "both", "unavailable", "refused"]),
+    )
+    def answer(self, attempt: Attempt, what: str) -> None:
+        """A model answers, or fails."""
+        if attempt.asked:
+            self._give(attempt, what)
+
+    @rule(attempt=consumes(attempts))
+    def crash_in_call(self, attempt: Attempt) -> None:
+        """A process dies while its model has not answered."""
+        if attempt.asked:
+            attempt.answer = Crash()
+            self._settle(attempt)
+
+    @rule(attempt=attempts, what=st.sampled_from(["text", "note", "charge", "both"]), commit=st.integers(1, 4))
+    def crash_at_commit(self, attempt: Attempt, what: str, commit: int) -> None:
+        """A process dies between what it did and the commit that says so."""
+        if attempt.asked:
+            attempt.crash_at_commit = commit
+            self._give(attempt, what)
+            attempt.crash_at_commit = 0
+
+    @rule(run_id=accepted)
+    def expire(self, run_id: str) -> None:
+        """Time passes: the lease of a crashed or stalled process runs out, or a waiting run's time comes."""
+        with self.db.write() as tx:
+            past = db_time(-1.0)
+            tx.execute(update(runs).where(runs.c.id == run_id, runs.c.status == "running").values(lease_until=past))
+            tx.execute(update(runs).where(runs.c.id == run_id, runs.c.not_before.is_not(None)).values(not_before=past))
+
+    @rule(run_id=accepted)
+    def cancel(self, run_id: str) -> None:
+        """A user cancels."""
+        cancel(self.db, run_id)
+
+    @rule(process=st.integers(0, 2))
+    def keeper_looks(self, process: int) -> None:
+        """A process learns which of its runs shall stop."""
+        self.processes[process].keeper.once()
+        for attempt in self.live:
+            self._settle(attempt, blocked_s=0.05)
+
+    @precondition(lambda self: self.can_hold)
+    @rule(
+        attempt=attempts, what=st.sampled_from(["text", "note"]), process=st.integers(0, 2), statement=st.integers(1, 4)
+    )
+    def stall_inside_a_write(self, attempt: Attempt, what: str, process: int, statement: int) -> None:
+        """A process stalls inside a transaction, past its lease; meanwhile another one tries to claim its run."""
+        if not attempt.asked or not self._is_current(attempt):
+            return
+        self.expire(attempt.run_id)
+        attempt.hold_at = statement
+        attempt.answer = self._reply(attempt, what)
+        wait = time.monotonic() + SETTLE_S
+        while not attempt.held.is_set() and attempt.alive and time.monotonic() < wait:
+            time.sleep(0.001)
+        other = self._start(attempt.run_id, process, blocked_s=BLOCKED_S)
+        attempt.release.set()
+        self._settle(attempt)
+        self._settle(other)
+        attempt.held.clear()
+        attempt.release.clear()
+        attempt.hold_at = 0
+
+    # What must hold after each step.
+
+    @invariant()
+    def promises_hold(self) -> None:
+        """Read the rows, and say which promise they break."""
+        with self.db.read() as tx:
+            mine = select(sessions.c.pk, sessions.c.session_id, sessions.c.last_seq, sessions.c.head_run_id)
+            for session in tx.execute(mine.where(sessions.c.user_id == self.user)).all():
+                of_session = select(runs).where(runs.c.session_pk == session.pk).order_by(runs.c.position)
+                self._check_session(tx, session, tx.execute(of_session).all())
+        assert not self.problems, self.problems
+
+    def teardown(self) -> None:
+        """However it stands: with one process that works, every run ends."""
+        for attempt in self.live:
+            attempt.release.set()
+            attempt.answer = Crash()
+            self._settle(attempt)
+        for _ in range(3 * len(self.orders) + 3):
+            with self.db.read() as tx:
+                heads = select(sessions.c.head_run_id).where(sessions.c.user_id == self.user)
+                waiting = [head for head in tx.execute(heads).scalars() if head is not None]
+            for run_id in waiting:
+                self.expire(run_id)
+                attempt = self._start(run_id, 0)
+                while attempt.alive and attempt.asked:
+                    self._give(attempt, "text")
+            self.promises_hold()
+            if not waiting:
+                break
+        with self.db.read() as tx:
+            kept = select(runs.c.id, runs.c.status, runs.c.input).where(runs.c.id.in_(list(self.orders)))
+            rows = {row.id: row for row in tx.execute(kept)}
+        assert set(rows) == set(self.orders), "an accepted run is lost"
+        assert all(Status(row.status).terminal for row in rows.values()), "a run is stuck"
+        assert all(rows[run_id].input == order.input for run_id, order in self.orders.items())
+
+    # How the machine moves an attempt from door to door.
+
+    def _start(self, run_id: str, process: int, *, blocked_s: float = SETTLE_S) -> Attempt:
+        self.count += 1
+        runtime = self.processes[process]
+        attempt = Attempt(self.count, run_id, runtime)
+        gated = replace(self.definition, model=GatedModel(attempt, self))
+        attempt.runtime = replace(runtime, teams={"t": gated})
+
+        def work() -> None:
+            _of_thread.attempt = attempt
+            try:
+                attempt.outcome = execute(attempt.runtime, run_id, "t")
+            except Crash:
+                attempt.outcome = "crashed"
+
+        attempt.thread = threading.Thread(target=work, daemon=True)
+        self.live.append(attempt)
+        attempt.thread.start()
+        self._settle(attempt, blocked_s=blocked_s)
+        return attempt
+
+    def _give(self, attempt: Attempt, what: str) -> None:
+        attempt.answer = self._reply(attempt, what)
+        self._settle(attempt)
+
+    def _settle(self, attempt: Attempt, *, blocked_s: float = SETTLE_S) -> None:
+        """Wait until the attempt stands at a door again, or is done."""
+        deadline = time.monotonic() + blocked_s
+        while attempt.alive and time.monotonic() < deadline:
+            if attempt.asked and attempt.answer is None:
+                return
+            time.sleep(0.001)
+        if not attempt.alive:
+            self.live = [a for a in self.live if a is not attempt]
+        elif blocked_s >= SETTLE_S:
+            raise AssertionError(f"attempt {attempt.number} neither asks nor ends")
+
+    def _reply(self, attempt: Attempt, what: str) -> Reply | BaseException:
+        names = {"note": ["note"], "charge": ["charge"], "both": ["note", "charge"]}.get(what, [])
+        if what == "unavailable":
+            return ModelUnavailable(model="gated", reason="test")
+        if what == "refused":
+            return ModelRefused(model="gated", reason="test")
+        calls = tuple(ToolCall(f"c{n}", name, "{}") for n, name in enumerate(names))
+        return Reply(f"by {attempt.number}", calls, Usage(1, 1, 0, 1))
+
+    def note_ask(self, attempt: Attempt, request: ChatRequest) -> None:
+        """A model is asked: by the process that holds the run, for a reply that is not written yet?"""
+        with self.db.read() as tx:
+            row = tx.execute(select(runs).where(runs.c.id == attempt.run_id)).one()
+            log = messages.of_run_by_id(tx, attempt.run_id)
+        if attempt.fence is None:
+            attempt.fence = row.fence
+            self.fences[f"by {attempt.number}"] = row.fence
+            self.first_asks.setdefault(attempt.run_id, {})[row.fence] = len(log)
+        turn = sum(m.role == Role.ASSISTANT for m in request.messages)
+        written = sum(m.role is Role.ASSISTANT for m in log)
+        if attempt.fence == row.fence and turn < written:
+            self.problems.append(f"once: attempt {attempt.number} asks for turn {turn + 1}, {written} are written")
+
+    def _is_current(self, attempt: Attempt) -> bool:
+        with self.db.read() as tx:
+            row = tx.execute(select(runs.c.fence, runs.c.status).where(runs.c.id == attempt.run_id)).one()
+        return bool(row.fence == attempt.fence and row.status == "running")
+
+    # The checks.
+
+    def _check_session(self, tx: Connection, session: Any, rows: list[Any]) -> None:
+        say = self.problems.append
+        if [r.position for r in rows] != list(range(1, len(rows) + 1)):
+            say("order: positions have gaps")
+        unfinished = [r for r in rows if not Status(r.status).terminal]
+        if session.head_run_id != (unfinished[0].id if unfinished else None):
+            say("order: the head is not the oldest unfinished run")
+        if any(r.status == "running" or r.attempt for r in unfinished[1:]):
+            say("order: a run was started before an earlier one had ended")
+        log = messages.page(tx, session_pk=session.pk, after_seq=0, limit=10_000)
+        if [m.seq for m in log] != list(range(1, session.last_seq + 1)):
+            say("once: seqs have gaps or doubles")
+        started = [r for r in rows if r.first_seq is not None]
+        if [m.run_id for m in log] != [r.id for r in started for _ in range(r.first_seq, r.last_seq + 1)]:
+            say("order: the messages of a run are not contiguous, or not in the order of acceptance")
+        for row in rows:
+            self._check_run(row, [m for m in log if m.run_id == row.id])
+
+    def _check_run(self, row: Any, log: list[Any]) -> None:
+        say = self.problems.append
+        status = Status(row.status)
+        if log and (log[0].role is not Role.USER or log[0].content != self.orders[row.id].input):
+            say("kept: a run does not begin with its input")
+        if sum(m.role is Role.USER for m in log) > 1:
+            say("once: an input is written twice")
+        replies = [m.seq for m in log if m.role is Role.ASSISTANT]
+        results = [(m.tool_call_id, sum(seq < m.seq for seq in replies)) for m in log if m.role is Role.TOOL]
+        if len(set(results)) < len(results):
+            say("once: a tool result is written twice")
+        if status.terminal and open_calls(log):
+            say("once: a terminal run has a tool call without a result")
+        if row.model_calls != sum(m.role is Role.ASSISTANT for m in log):
+            say("once: usage and replies differ")
+        if any(n > 1 for n in self.effects.values()):
+            say("once: an unsafe tool was repeated")
+        ended = self.ended.setdefault(row.id, (row.status, row.output)) if status.terminal else None
+        if ended is not None and ended != (row.status, row.output):
+            say("zombie: a terminal status changed")
+        for place, message in enumerate(log, start=1):
+            if message.role is Role.ASSISTANT:
+                fence = self.fences[message.content]
+                asks = self.first_asks[row.id].items()
+                if any(other > fence and written < place for other, written in asks):
+                    say("zombie: a process wrote after another had claimed its run")
