@@ -4,7 +4,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from fastapi import FastAPI
+import uvicorn
+from fastapi import FastAPI, HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api_stub import errors
@@ -54,12 +55,26 @@ def make_app(settings: Settings) -> FastAPI:
     return app
 
 
+def serve(settings: Settings, *, host: str, port: int) -> None:
+    """Serve the application until SIGTERM."""
+    uvicorn.run(
+        make_app(settings),
+        host=host,
+        port=port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=3,  # watchers would hold it open for as long as their runs last
+    )
+
+
 class BodyLimit:
     """Refuses a body over *limit* bytes before it is read whole."""
 
     def __init__(self, app: ASGIApp, *, limit: int) -> None:
         self._app = app
         self._limit = limit
+        self._detail = f"The body is larger than {limit} bytes. Shorten it, or raise TEAM_SESSIONS_MAX_INPUT_BYTES."
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -67,7 +82,8 @@ class BodyLimit:
             return
         length = dict(scope["headers"]).get(b"content-length", b"")
         if length.isdigit() and int(length) > self._limit:
-            await self._refusal(scope, receive, send)
+            refusal = errors.problem(status=413, code="body_too_large", detail=self._detail)
+            await refusal(scope, receive, send)
             return
         received = 0
 
@@ -76,18 +92,8 @@ class BodyLimit:
             message = await receive()
             received += len(message.get("body", b""))
             if received > self._limit:
-                raise _TooLarge
+                # FastAPI lets its own exception through where it reads the body, and hides every other in a 400.
+                raise HTTPException(413, self._detail)
             return message
 
-        try:
-            await self._app(scope, counted, send)
-        except _TooLarge:
-            await self._refusal(scope, receive, send)
-
-    async def _refusal(self, scope: Scope, receive: Receive, send: Send) -> None:
-        detail = f"The body is larger than {self._limit} bytes. Shorten it, or raise TEAM_SESSIONS_MAX_INPUT_BYTES."
-        await errors.problem(status=413, code="body_too_large", detail=detail)(scope, receive, send)
-
-
-class _TooLarge(Exception):
-    pass
+        await self._app(scope, counted, send)

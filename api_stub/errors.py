@@ -12,8 +12,10 @@ from worker.observe import logs
 log = logs.get(__name__)
 
 _HTTP = {
+    400: ("malformed_json", "The body is not JSON that can be read: not UTF-8, nested too deep, or a number too long."),
     404: ("route_not_found", "There is nothing at this path. See /openapi.json for what there is."),
     405: ("method_not_allowed", "This path does not take this method. See /openapi.json for those it takes."),
+    413: ("body_too_large", ""),
 }
 
 
@@ -65,8 +67,10 @@ async def _invalid(_request: Request, error: Exception) -> JSONResponse:
 
 async def _framework(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
-    code, detail = _HTTP.get(error.status_code, ("http_error", str(error.detail)))
-    return problem(status=error.status_code, code=code, detail=detail)
+    code, detail = _HTTP.get(error.status_code, ("http_error", ""))
+    answer = problem(status=error.status_code, code=code, detail=detail or str(error.detail))
+    answer.headers.update(error.headers or {})  # such as Allow, which 405 has to carry
+    return answer
 
 
 async def _unexpected(_request: Request, error: Exception) -> JSONResponse:

@@ -20,6 +20,7 @@ from worker.store import messages, runs
 
 LOOK_S = 2.0  # without an event for so long, look at the row: the stream may have been lost
 LATE_S = 1.0  # the last events may be on their way when the row is terminal already
+_LINE_ENDS = {ord(end): f"\\u{ord(end):04x}" for end in "\x85\u2028\u2029"}
 FROM_ROWS = 1_000_000_000  # numbers of events that were made from rows: <fence>-<this + seq>
 
 
@@ -30,6 +31,7 @@ async def follow(rooms: Service, run: Run, *, after: EventId | None) -> AsyncIte
         yield _spelled(QUEUED_ID, queued(run))
         place = QUEUED_ID
     shown = await _shown(rooms, run, place)
+    told_to = place.n - FROM_ROWS  # a reader that resumes behind an event from a row was told all rows up to it
     while not _is_over(run, place):
         events = await rooms.follower.read(run.id, after=place, wait_s=LATE_S if run.status.terminal else LOOK_S)
         for id, event in events:
@@ -47,9 +49,9 @@ async def follow(rooms: Service, run: Run, *, after: EventId | None) -> AsyncIte
             run = await _look(rooms, run)
             if not was_terminal:
                 continue
-            for id, event in await _lost(rooms, run, shown):
-                yield _spelled(id, event)
         if run.status.terminal:
+            for id, event in await _lost(rooms, run, shown, told_to=told_to):
+                yield _spelled(id, event)
             end = Event(f"run.{run.status}", schemas.Run.of(run).model_dump(mode="json"))
             yield _spelled(terminal_id(run), end)
             return
@@ -68,9 +70,7 @@ async def _look(rooms: Service, run: Run) -> Run:
 
 
 async def _shown(rooms: Service, run: Run, place: EventId) -> set[object]:
-    """Return the seqs of the messages that a reader who resumes at *place* has been shown."""
-    if place.n > FROM_ROWS:
-        return set(range(place.n - FROM_ROWS + 1))
+    """Return the seqs of the messages in the stream that a reader who resumes at *place* has been shown."""
     shown: set[object] = set()
     at = QUEUED_ID
     while at < place and (events := await rooms.follower.read(run.id, after=at, wait_s=0)):
@@ -79,8 +79,8 @@ async def _shown(rooms: Service, run: Run, place: EventId) -> set[object]:
     return shown
 
 
-async def _lost(rooms: Service, run: Run, shown: set[object]) -> list[tuple[EventId, Event]]:
-    """Return the run's messages that the stream, which ended before the run did, has not shown."""
+async def _lost(rooms: Service, run: Run, shown: set[object], *, told_to: int) -> list[tuple[EventId, Event]]:
+    """Return the run's messages behind seq *told_to* that the stream, which has a gap or ended early, has not shown."""
 
     def read() -> list[Message]:
         with rooms.db.read() as tx:
@@ -89,10 +89,11 @@ async def _lost(rooms: Service, run: Run, shown: set[object]) -> list[tuple[Even
     return [
         (EventId(run.fence - 1, FROM_ROWS + m.seq), Event("message.completed", completed(m, message_id=f"seq-{m.seq}")))
         for m in await run_in_threadpool(read)
-        if m.seq not in shown
+        if m.seq > told_to and m.seq not in shown
     ]
 
 
 def _spelled(id: EventId, event: Event) -> str:
-    data = json.dumps(event.data, ensure_ascii=False)
+    # Many clients end a line where Python's splitlines does: at these three too, which JSON need not escape.
+    data = json.dumps(event.data, ensure_ascii=False).translate(_LINE_ENDS)
     return f"id: {id}\nevent: {event.type}\ndata: {data}\n\n"

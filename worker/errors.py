@@ -37,16 +37,9 @@ class TeamSessionsError(Exception):
         self.message = _first_paragraph(type(self)).format(**facts)
         super().__init__(self.message)
 
-    def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild, (type(self), self.facts)
-
 
 def _first_paragraph(cls: type) -> str:
     return " ".join(inspect.cleandoc(cls.__doc__ or "").split("\n\n")[0].split())
-
-
-def _rebuild(cls: type[TeamSessionsError], facts: dict[str, object]) -> TeamSessionsError:
-    return cls(**facts)
 
 
 class SettingsInvalid(TeamSessionsError):

@@ -46,6 +46,9 @@ class Team:
             raise ValueError("A team with members cannot be executed yet. Leave members out, or empty.")
         if num_history_runs < 0:
             raise ValueError(f"num_history_runs is {num_history_runs}. Expected 0 or more.")
+        names = [t.name for t in map(as_tool, tools)]
+        if doubled := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"Two tools are named {doubled[0]!r}. Give each tool a name of its own.")
         self.id = check_id(id or _slug(name or "") or "team", field="id")
         self.name = name or self.id
         definition = Definition(

@@ -27,6 +27,13 @@ class RequestFailed(Exception):
         self.code = code
 
 
+class Unreachable(Exception):
+    """The API did not answer, however often it was asked. Whether the last request was carried out is not known."""
+
+    def __init__(self) -> None:
+        super().__init__(" ".join((self.__doc__ or "").split()))
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
     """One event of a run: its id, its type such as 'message.delta', and its data."""
@@ -70,6 +77,7 @@ class Client:
 
         Raises:
             RequestFailed: it was refused, and nothing was written.
+            Unreachable: nobody knows; send it again with the same *idempotency_key*.
         """
         body = {"team": team, "input": input, "session_id": session_id, "user_id": user_id, "metadata": metadata}
         headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
@@ -104,7 +112,7 @@ class Client:
                 pass
             failures += 1
             time.sleep(min(2.0, 0.1 * 2**failures))
-        raise RequestFailed(status=0, code="stream_lost", detail=f"The events of run {run_id!r} cannot be read.")
+        raise Unreachable
 
     def messages(self, session_id: str, *, user_id: str | None = None) -> Iterator[dict[str, Any]]:
         """Yield the messages of a session, oldest first, page by page."""
@@ -125,7 +133,7 @@ class Client:
                 answer = self._http.request(method, path, **options)
             except httpx2.TransportError:
                 if tried == TRIES:
-                    raise
+                    raise Unreachable from None
             else:
                 if answer.is_success:
                     found: dict[str, Any] = answer.json()

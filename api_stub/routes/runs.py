@@ -22,7 +22,8 @@ from worker.store import runs
 router = APIRouter(prefix="/v1/runs", tags=["runs"])
 LOOK_S = 1.0  # while waiting, look at the row at least so often: its event may be lost
 
-ForUser = Annotated[str | None, Query(description="The user that a service key acts for.")]
+RunId = Annotated[str, schemas.storable("run_id")]
+ForUser = Annotated[str | None, Query(description="The user that a service key acts for."), schemas.storable("user_id")]
 
 
 @router.post("", status_code=202, responses=responses(400, 403, 404, 409, 413, 422))
@@ -56,7 +57,7 @@ def enqueue_run(
 
 @router.get("/{run_id}", responses=responses(403, 404, 422))
 async def get_run(
-    run_id: str,
+    run_id: RunId,
     rooms: Rooms,
     asking: Asking,
     user_id: ForUser = None,
@@ -75,7 +76,7 @@ async def get_run(
 
 
 @router.post("/{run_id}/cancel", status_code=202, responses=responses(403, 404))
-def cancel_run(run_id: str, rooms: Rooms, asking: Asking, user_id: ForUser = None) -> schemas.Run:
+def cancel_run(run_id: RunId, rooms: Rooms, asking: Asking, user_id: ForUser = None) -> schemas.Run:
     """End a run: at once if it is queued or its worker is silent, else within a second. What it wrote is kept."""
     run, ready = cancel.cancel(rooms.db, run_id, principal=asking, user_id=user_id)
     rooms.dispatcher.send(ready)
@@ -84,7 +85,7 @@ def cancel_run(run_id: str, rooms: Rooms, asking: Asking, user_id: ForUser = Non
 
 @router.get("/{run_id}/events", response_class=StreamingResponse, responses=responses(403, 404, 422))
 async def watch_run(
-    run_id: str,
+    run_id: RunId,
     rooms: Rooms,
     asking: Asking,
     user_id: ForUser = None,
@@ -92,9 +93,9 @@ async def watch_run(
 ) -> StreamingResponse:
     """The run's events as they happen, as text/event-stream, up to the one terminal event."""
     after = EventId.parse(last_event_id) if last_event_id else None
-    if last_event_id and after is None:
-        raise InvalidEventId(found=last_event_id[:40])
     run = await _find(rooms, asking, run_id, user_id)
+    if last_event_id and (after is None or after.fence > run.fence or after.n >= 2**64):
+        raise InvalidEventId(found=last_event_id[:40])
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return StreamingResponse(sse.follow(rooms, run, after=after), media_type="text/event-stream", headers=headers)
 

@@ -19,7 +19,7 @@ router = APIRouter(prefix="/v1/sessions", tags=["sessions"])
 
 @router.get("/{session_id}/messages", responses=responses(403, 404, 409, 422))
 def list_messages(
-    session_id: str,
+    session_id: Annotated[str, schemas.storable("session_id")],
     rooms: Rooms,
     asking: Asking,
     user_id: ForUser = None,
@@ -53,8 +53,8 @@ def _read_cursor(cursor: str | None) -> int:
         return 0
     try:
         text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
-        if text.startswith("s") and text[1:].isdecimal() and len(text) < 12:
-            return int(text[1:])
+        if text.startswith("s") and text[1:].isdecimal() and (seq := int(text[1:])) < 2**31:
+            return seq
     except (binascii.Error, ValueError):
         pass
     raise InvalidCursor()

@@ -23,7 +23,7 @@ def test_a_model_call_that_has_sent_nothing_is_ended(door: Door) -> None:
     took = time.monotonic() - started
     following = door.ended(following["id"])
 
-    assert took < 3
+    assert took < 4
     assert (ended["status"], ended["output"], ended["error"]) == ("cancelled", None, None)
     assert following["status"] == "completed"
     assert contents(door, run) == ["[delay=8] first", "second", following["output"]]
@@ -76,7 +76,7 @@ def test_no_tool_call_is_left_without_a_result(door: Door) -> None:
     door.cancel(run["id"])
     ended = door.ended(run["id"])
 
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 4
     assert ended["status"] == "cancelled"
     _, reply, *results = door.messages(run)
     assert [m["tool_call_id"] for m in results] == [call["id"] for call in reply["tool_calls"]]

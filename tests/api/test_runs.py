@@ -109,9 +109,9 @@ def test_waiting_ends_with_the_run_and_not_before_its_time(door: Door) -> None:
     assert unfinished["status"] in ("queued", "running")
     assert 1.1 < waited < 2.5
     assert ended["status"] == "completed"
-    assert late < 1
+    assert late < 2
     assert again == ended
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 2
 
 
 def test_the_same_key_finds_the_same_run(door: Door) -> None:
@@ -132,6 +132,16 @@ def test_the_same_key_finds_the_same_run(door: Door) -> None:
         assert ended["id"] in problem["detail"]
     assert door.rows() == before
     assert runs_in(door, session) == 1
+
+
+def test_a_key_need_not_be_text(door: Door) -> None:
+    """A header is bytes, and any that HTTP takes are a key: here a lone surrogate in UTF-8."""
+    headers = {"Idempotency-Key": name("k").encode() + b"\xed\xa0\x80"}
+
+    answers = [door.http.post("/v1/runs", json={"team": "plain", "input": "x"}, headers=headers) for _ in range(2)]
+
+    assert [answer.status_code for answer in answers] == [202, 202]
+    assert answers[0].json()["id"] == answers[1].json()["id"]
 
 
 def test_a_key_belongs_to_a_user(door: Door) -> None:

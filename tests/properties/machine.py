@@ -6,17 +6,16 @@ users cancel. Each attempt is `worker.runs.execute.execute` on a thread, held at
 the model, and the commits of its process's engine. After each step the rows are checked.
 """
 
-import asyncio
-import threading
 import time
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, precondition, rule
-from sqlalchemy import Connection, Engine, event, select, update
+from sqlalchemy import Connection, select, update
 
+from tests.properties.attempts import SETTLE_S, Attempt, Crash, GatedModel
 from worker.domain.chat import ChatRequest, Reply
 from worker.domain.identity import new_id
 from worker.domain.message import Role, ToolCall, open_calls
@@ -27,7 +26,6 @@ from worker.loop.definition import Definition
 from worker.loop.tools import RunContext, tool
 from worker.runs.cancel import cancel
 from worker.runs.enqueue import Order, enqueue
-from worker.runs.execute import execute
 from worker.runs.runtime import Runtime
 from worker.store import messages
 from worker.store.columns import db_time
@@ -35,77 +33,7 @@ from worker.store.engine import Database
 from worker.store.tables import runs, sessions
 from worker.team import Team
 
-SETTLE_S = 10.0
 BLOCKED_S = 0.4  # an attempt that has not moved for so long waits for a lock
-
-_of_thread = threading.local()
-
-
-class Crash(BaseException):
-    """The process is gone: nothing after this point happens."""
-
-
-@dataclass
-class Attempt:
-    """One delivery, executed by one process on a thread."""
-
-    number: int
-    run_id: str
-    runtime: Runtime
-    fence: int | None = None
-    answer: Any = None
-    asked: bool = False
-    outcome: str | None = None
-    crash_at_commit: int = 0
-    hold_at: int = 0  # statements from now, the last of which is held
-    held: threading.Event = field(default_factory=threading.Event)
-    release: threading.Event = field(default_factory=threading.Event)
-    thread: threading.Thread | None = None
-
-    @property
-    def alive(self) -> bool:
-        return self.outcome is None
-
-
-@dataclass
-class GatedModel:
-    """A model that answers when the machine says so, and what it says."""
-
-    attempt: Attempt
-    world: "Promises"
-    id: str = "gated"
-
-    async def reply(self, request: ChatRequest, on_delta: Any) -> Reply:
-        attempt = self.attempt
-        self.world.note_ask(attempt, request)
-        attempt.asked = True
-        while attempt.answer is None:
-            await asyncio.sleep(0.001)
-        answer, attempt.answer, attempt.asked = attempt.answer, None, False
-        if isinstance(answer, BaseException):
-            raise answer
-        return answer
-
-
-def control(engine: Engine) -> None:
-    """Let attempts crash just before a commit of this engine, or be held before any of their statements."""
-
-    @event.listens_for(engine, "before_cursor_execute")
-    def before_statement(*_: Any) -> None:
-        attempt: Attempt | None = getattr(_of_thread, "attempt", None)
-        if attempt is not None and attempt.hold_at:
-            attempt.hold_at -= 1
-            if attempt.hold_at == 0:
-                attempt.held.set()
-                attempt.release.wait(SETTLE_S)
-
-    @event.listens_for(engine, "commit")
-    def before_commit(_connection: Connection) -> None:
-        attempt: Attempt | None = getattr(_of_thread, "attempt", None)
-        if attempt is not None and attempt.crash_at_commit:
-            attempt.crash_at_commit -= 1
-            if attempt.crash_at_commit == 0:
-                raise Crash
 
 
 class Promises(RuleBasedStateMachine):
@@ -229,7 +157,7 @@ class Promises(RuleBasedStateMachine):
         """A process learns which of its runs shall stop."""
         self.processes[process].keeper.once()
         for attempt in self.live:
-            self._settle(attempt, blocked_s=0.05)
+            self._settle(attempt, within_s=0.05)
 
     @precondition(lambda self: self.can_hold)
     @rule(
@@ -245,7 +173,7 @@ class Promises(RuleBasedStateMachine):
         wait = time.monotonic() + SETTLE_S
         while not attempt.held.is_set() and attempt.alive and time.monotonic() < wait:
             time.sleep(0.001)
-        other = self._start(attempt.run_id, process, blocked_s=BLOCKED_S)
+        other = self._start(attempt.run_id, process, within_s=BLOCKED_S)
         attempt.release.set()
         self._settle(attempt)
         self._settle(other)
@@ -292,41 +220,26 @@ class Promises(RuleBasedStateMachine):
 
     # How the machine moves an attempt from door to door.
 
-    def _start(self, run_id: str, process: int, *, blocked_s: float = SETTLE_S) -> Attempt:
+    def _start(self, run_id: str, process: int, *, within_s: float = SETTLE_S) -> Attempt:
         self.count += 1
         runtime = self.processes[process]
         attempt = Attempt(self.count, run_id, runtime)
-        gated = replace(self.definition, model=GatedModel(attempt, self))
+        gated = replace(self.definition, model=GatedModel(attempt, self.note_ask))
         attempt.runtime = replace(runtime, teams={"t": gated})
 
-        def work() -> None:
-            _of_thread.attempt = attempt
-            try:
-                attempt.outcome = execute(attempt.runtime, run_id, "t")
-            except Crash:
-                attempt.outcome = "crashed"
-
-        attempt.thread = threading.Thread(target=work, daemon=True)
         self.live.append(attempt)
-        attempt.thread.start()
-        self._settle(attempt, blocked_s=blocked_s)
+        attempt.start()
+        self._settle(attempt, within_s=within_s)
         return attempt
 
     def _give(self, attempt: Attempt, what: str) -> None:
         attempt.answer = self._reply(attempt, what)
         self._settle(attempt)
 
-    def _settle(self, attempt: Attempt, *, blocked_s: float = SETTLE_S) -> None:
-        """Wait until the attempt stands at a door again, or is done."""
-        deadline = time.monotonic() + blocked_s
-        while attempt.alive and time.monotonic() < deadline:
-            if attempt.asked and attempt.answer is None:
-                return
-            time.sleep(0.001)
+    def _settle(self, attempt: Attempt, *, within_s: float = SETTLE_S) -> None:
+        attempt.settle(within_s=within_s)
         if not attempt.alive:
             self.live = [a for a in self.live if a is not attempt]
-        elif blocked_s >= SETTLE_S:
-            raise AssertionError(f"attempt {attempt.number} neither asks nor ends")
 
     def _reply(self, attempt: Attempt, what: str) -> Reply | BaseException:
         names = {"note": ["note"], "charge": ["charge"], "both": ["note", "charge"]}.get(what, [])

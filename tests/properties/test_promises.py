@@ -8,16 +8,17 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 from sqlalchemy import select, true, update
 
-from tests.properties.machine import Promises, control
+from tests.properties.attempts import control
+from tests.properties.machine import Promises
 from tests.support.valkey import ValkeyServer
 from worker import settings as configuration
 from worker.errors import LeaseLost
 from worker.queue.app import make_app
+from worker.queue.dispatch import Dispatcher
 from worker.runs import claim, runtime
 from worker.runs.journal import RunJournal
 from worker.runs.runtime import Runtime
-from worker.store import messages
-from worker.store import runs as run_rows
+from worker.store import leases, messages
 from worker.store.tables import runs, sessions
 
 QUIET = list(HealthCheck)  # the machine is slow, and its rules filter much
@@ -30,7 +31,7 @@ def processes(database_url: str, valkey: ValkeyServer, monkeypatch: pytest.Monke
     monkeypatch.setenv("TEAM_SESSIONS_REDIS_URL", valkey.url)
     monkeypatch.setenv("TEAM_SESSIONS_LEASE_SECONDS", "3600")
     read = configuration.load()
-    started = [runtime.start(read, make_app(read), {}, ["resumed", "runs"]) for _ in range(3)]
+    started = [runtime.start(read, Dispatcher(make_app(read), read), {}, ["resumed", "runs"]) for _ in range(3)]
     for process in started:
         process.keeper.close()
         control(process.db.engine)
@@ -72,7 +73,7 @@ def head_check_off(patch: pytest.MonkeyPatch) -> None:
 
 def fence_check_off(patch: pytest.MonkeyPatch) -> None:
     """A write of any process is taken."""
-    patch.setattr(run_rows, "still_held", lambda _fence, _status=None: true())
+    patch.setattr(leases, "still_held", lambda _fence, _status=None: true())
 
 
 def lock_off(patch: pytest.MonkeyPatch) -> None:

@@ -1,20 +1,17 @@
 """What `OpenAIChat` makes of a server's answers, good and bad, over a real socket; and how `Background` ends a call."""
 
 import json
-import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import pytest
 from llmock.pytest_plugin import LLMock
 from llmock.scenarios import Reply as ScriptedReply
 from llmock.testing import LLMockServer
 
-from tests.unit.chat_server import HEAD, UNTIL_LEFT, WAIT_S, Server, chunk, failure, serving, sse
+from tests.unit.chat_server import HEAD, HELLO, KEY, UNTIL_LEFT, WAIT_S, Server, chunk, failure, serving, sse
 from worker.domain.chat import ChatMessage, ChatRequest, Reply, ToolDescription
 from worker.domain.message import ToolCall
-from worker.domain.stop import Reason, Stop, Stopped
+from worker.domain.stop import Stop
 from worker.errors import (
     ModelEmptyReply,
     ModelError,
@@ -27,9 +24,6 @@ from worker.errors import (
 from worker.models.background import Background
 from worker.models.openai_chat import OpenAIChat
 from worker.queue.embedded import free_port
-
-KEY = "sk-test-0123456789"
-HELLO = ChatRequest((ChatMessage("user", "hello"),))
 
 
 @pytest.fixture(scope="module")
@@ -150,13 +144,11 @@ def test_parallel_calls_are_kept_apart_when_the_server_gives_them_one_index(ask,
 
 
 def test_text_that_nothing_can_store_is_mended(ask):
-    """A lone surrogate or NUL of a model reaches neither the watchers nor the database."""
-    deltas: list[str] = []
-
+    """A lone surrogate or NUL of a model does not reach the database."""
     with serving(HEAD, chunk(content="a\ud800b\x00", finish="stop")) as server:
-        reply = ask(server, deltas=deltas)
+        reply = ask(server)
 
-    assert reply.content == "".join(deltas) == "a\ufffdb\ufffd"
+    assert reply.content == "a\ufffdb\ufffd"
 
 
 @pytest.mark.parametrize(
@@ -277,79 +269,3 @@ def test_a_refused_connection_can_be_tried_again(ask):
         ask(f"http://127.0.0.1:{free_port()}/v1")
 
     assert raised.value.retry
-
-
-def _ask_in_thread(pool: ThreadPoolExecutor, background: Background, server: Server, stop: Stop) -> Any:
-    model = OpenAIChat(id="m", api_key=KEY, base_url=server.base_url)
-    return pool.submit(background.ask, model, HELLO, lambda _: None, stop=stop)
-
-
-def test_a_stop_ends_a_call_that_has_sent_nothing(background):
-    """A run that is cancelled leaves its model at once, though the server is silent until the client has gone."""
-    stop = Stop()
-    with serving(UNTIL_LEFT) as server, ThreadPoolExecutor() as pool:
-        call = _ask_in_thread(pool, background, server, stop)
-        server.asked.get(timeout=WAIT_S)
-
-        stop.set(Reason.CANCELLED)
-
-        with pytest.raises(Stopped) as raised:
-            call.result(timeout=WAIT_S)
-        assert server.left.wait(WAIT_S)
-    assert raised.value.reason is Reason.CANCELLED
-
-
-def test_a_call_that_starts_after_the_stop_is_not_made(background):
-    """A run that was told to stop between two calls does not wait for the second."""
-    stop = Stop()
-    stop.set(Reason.DEADLINE)
-
-    with serving(UNTIL_LEFT) as server, ThreadPoolExecutor() as pool:
-        call = _ask_in_thread(pool, background, server, stop)
-
-        with pytest.raises(Stopped) as raised:
-            call.result(timeout=WAIT_S)
-    assert raised.value.reason is Reason.DEADLINE
-
-
-def test_a_delta_behind_the_stop_is_dropped(background):
-    """Text that arrives with the stop does not reach those who watch."""
-    stop = Stop()
-    deltas: list[str] = []
-
-    def on_delta(text: str) -> None:
-        deltas.append(text)
-        stop.set(Reason.CANCELLED)
-
-    with serving(HEAD + chunk(content="first") + chunk(content="late"), UNTIL_LEFT) as server:
-        model = OpenAIChat(id="m", api_key=KEY, base_url=server.base_url)
-        with pytest.raises(Stopped):
-            background.ask(model, HELLO, on_delta, stop=stop)
-        assert server.left.wait(WAIT_S)
-
-    assert deltas == ["first"]
-
-
-def test_fifty_calls_run_at_once(background):
-    """No call waits for another: the server answers none before it has all fifty."""
-    together = threading.Barrier(50)
-    answer = HEAD + chunk(content="hi", finish="stop")
-
-    with serving(lambda: together.wait(WAIT_S), answer) as server, ThreadPoolExecutor(50) as pool:
-        calls = [_ask_in_thread(pool, background, server, Stop()) for _ in range(50)]
-
-        assert [call.result(timeout=WAIT_S).content for call in calls] == ["hi"] * 50
-
-
-def test_closing_the_background_hands_its_calls_over():
-    """A process that ends its event loop leaves no thread waiting for a model."""
-    background = Background()
-    with serving(UNTIL_LEFT) as server, ThreadPoolExecutor() as pool:
-        call = _ask_in_thread(pool, background, server, Stop())
-        server.asked.get(timeout=WAIT_S)
-
-        background.close()
-
-        with pytest.raises(Stopped) as raised:
-            call.result(timeout=WAIT_S)
-    assert raised.value.reason is Reason.HANDED_OVER

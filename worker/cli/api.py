@@ -1,9 +1,8 @@
 """`team-sessions api`: serve HTTP."""
 
 import click
-import uvicorn
 
-from api_stub.app import make_app
+from api_stub.app import serve
 from worker import settings as configuration
 from worker.observe import logs
 
@@ -18,12 +17,4 @@ def api(host: str, port: int) -> None:
     """
     settings = configuration.load()
     logs.configure(settings.log_level, style=settings.log_style)
-    uvicorn.run(
-        make_app(settings),
-        host=host,
-        port=port,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=3,  # watchers would hold it open for as long as their runs last
-    )
+    serve(settings, host=host, port=port)

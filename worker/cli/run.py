@@ -3,9 +3,8 @@
 import json
 
 import click
-import httpx2
 
-from api_stub.client import Client, RequestFailed
+from api_stub.client import Client, RequestFailed, Unreachable
 from worker.cli.connection import connect
 
 
@@ -30,7 +29,7 @@ def run(team: str, input: str, session_id: str | None, user_id: str | None, as_j
             finished = client.run(accepted["id"], wait_s=3600)
     except RequestFailed as error:
         raise click.ClickException(str(error)) from error
-    except httpx2.TransportError as error:
+    except Unreachable as error:
         raise click.ClickException("The API does not answer. Is 'team-sessions up' running?") from error
     if as_json:
         click.echo(json.dumps(finished, ensure_ascii=False, indent=2))

@@ -1,18 +1,14 @@
 """`team-sessions worker`: execute runs."""
 
-import signal
-import warnings
-from typing import Any
-
 import click
-from celery import signals
-from celery.platforms import SecurityWarning
 
 from worker import settings as configuration
 from worker import tasks
 from worker.errors import SchemaOutdated
 from worker.observe import logs
 from worker.queue.app import QUEUES, make_app
+from worker.queue.consume import consume
+from worker.queue.dispatch import Dispatcher
 from worker.runs import runtime
 from worker.store import migrate
 from worker.team import served
@@ -36,34 +32,26 @@ def worker(queues: str, concurrency: int) -> None:
         raise click.BadParameter(f"no such queue: {', '.join(sorted(unknown))}. There are: {', '.join(QUEUES)}.")
     teams = served(settings)
     app = make_app(settings)
-    rooms = runtime.start(settings, app, teams, names)
+    rooms = runtime.start(settings, Dispatcher(app, settings), teams, names)
     if not migrate.is_current(rooms.db):
         rooms.close()
         raise SchemaOutdated()
     tasks.register(app, rooms)
 
-    def hand_over(**_: Any) -> None:
-        rooms.keeper.hand_over(grace_s=settings.handover_seconds)
-
-    def start(**_: Any) -> None:
+    def on_ready() -> None:
         rooms.sweep.start()
         log.info("worker ready", queues=",".join(names), teams=",".join(sorted(teams)), concurrency=concurrency)
 
-    signals.worker_shutting_down.connect(hand_over, weak=False)
-    signals.worker_ready.connect(start, weak=False)
-    consumer = app.Worker(
-        pool="threads",
-        concurrency=concurrency,
+    host, pid, _ = rooms.owner.rsplit(":", 2)
+    code = consume(
+        app,
+        name=f"worker-{pid}@{host}",
         queues=[settings.queue(name) for name in names],
-        hostname=f"worker-{rooms.owner.rsplit(':', 2)[1]}@{rooms.owner.split(':', 1)[0]}",
-        quiet=True,
-        without_gossip=True,
-        without_mingle=True,
-        loglevel=settings.log_level,
+        concurrency=concurrency,
+        log_level=settings.log_level,
+        on_ready=on_ready,
+        on_stopping=lambda: rooms.keeper.hand_over(grace_s=settings.handover_seconds),
     )
-    warnings.filterwarnings("ignore", category=SecurityWarning)  # of a root user who takes pickle: we take JSON only
-    consumer.start()
-    log.info("worker stopped")
     rooms.close()
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise SystemExit(consumer.exitcode or 0)
+    log.info("worker stopped")
+    raise SystemExit(code)

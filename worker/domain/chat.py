@@ -7,8 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from worker.domain.message import ToolCall
+from worker.domain.message import ToolCall, told_apart
 from worker.domain.stop import Stop
+from worker.domain.text import mend
 from worker.domain.usage import Usage
 
 
@@ -42,11 +43,18 @@ class ChatRequest:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a model answered: text, tool calls or both, never neither. `usage.model_calls` is 1."""
+    """What a model answered: text, tool calls or both, never neither. `usage.model_calls` is 1.
+
+    It can be stored, and each call can be told by its id, whatever the model sent.
+    """
 
     content: str
     tool_calls: tuple[ToolCall, ...]
     usage: Usage
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "content", mend(self.content))
+        object.__setattr__(self, "tool_calls", told_apart(self.tool_calls))
 
 
 @runtime_checkable

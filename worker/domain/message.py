@@ -1,9 +1,11 @@
 """One entry of the history, and the tool calls that it can carry."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from worker.domain.text import ID_LIMIT, mend
 from worker.domain.usage import Usage
 
 
@@ -57,6 +59,20 @@ class Message:
     tool_call_id: str | None
     delegation: str | None
     created_at: datetime
+
+
+def told_apart(calls: Iterable[ToolCall]) -> tuple[ToolCall, ...]:
+    """Return *calls* with ids that are unique among them: some servers send none, or the same one twice.
+
+    Results are matched to calls by these ids. Both ids and names come out short enough to be stored.
+    """
+    apart: dict[str, ToolCall] = {}
+    for place, call in enumerate(calls):
+        call_id = mend(call.id)[:ID_LIMIT]
+        while not call_id or call_id in apart:
+            call_id = f"call_{place}_{call_id}"[:ID_LIMIT]
+        apart[call_id] = ToolCall(call_id, mend(call.name)[:ID_LIMIT], mend(call.arguments))
+    return tuple(apart.values())
 
 
 def open_calls(messages: list[Message]) -> list[tuple[Message, int, ToolCall]]:

@@ -16,11 +16,14 @@ from redis.exceptions import ResponseError as Refused
 
 from worker.domain.event import EventId
 from worker.events import stream_key
+from worker.observe import logs
 
 BATCH_S = 0.05
 PAUSE_S = 1.0  # a process whose publish failed leaves Redis alone for so long
 LINE_LIMIT = 20_000  # entries kept while Redis is away
 STREAM_LIMIT = 20_000  # entries of one run, about
+
+log = logs.get(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,8 @@ class Publisher:
                     if self._closing:
                         return
                     self._changed.wait_for(lambda: self._closing, timeout=PAUSE_S)
+            except Exception as error:  # noqa: BLE001 - one event that cannot be sent must not silence all runs
+                log.error("events dropped", count=len(batch), error=error)
 
     def _next_batch(self) -> list[_Entry] | None:
         with self._changed:

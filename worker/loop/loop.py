@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from worker.domain.chat import AskModel, ChatModel, ChatRequest, Reply
 from worker.domain.message import Draft, Message, Role, ToolCall, open_calls
 from worker.domain.stop import Stop
+from worker.domain.text import mend
 from worker.loop import budget, context
 from worker.loop.definition import Definition, Limits
 from worker.loop.journal import Journal
@@ -71,7 +72,7 @@ def _ask(conversation: Conversation) -> Reply:
     about = {"message_id": message_id(conversation), "author": definition.id, "delegation": None}
 
     def on_delta(text: str) -> None:
-        journal.tell("message.delta", {**about, "delta": text})
+        journal.tell("message.delta", {**about, "delta": mend(text)})
 
     request = ChatRequest(
         messages=context.build(definition, conversation.history, journal.log),
@@ -90,20 +91,10 @@ def _make_open_calls(conversation: Conversation) -> None:
     tools = {t.name: t for t in conversation.definition.tools}
     results: queue.SimpleQueue[tuple[ToolCall, str] | None] = queue.SimpleQueue()
     cancelled = threading.Event()
-    for reply, place, call in waiting:
-        stop.check()
-        journal.tell("tool_call.started", _about(conversation, call))
-        key = f"{conversation.run_id}:{reply.seq}:{place}"
-        seen = RunContext(conversation.run_id, conversation.session_id, conversation.user_id, key, cancelled)
-        tool = tools.get(call.name)
-        if tool is None:
-            known = ", ".join(sorted(tools)) or "none"
-            results.put((call, f"Error: there is no tool {call.name!r}. The tools are: {known}."))
-        elif not tool.repeatable and not journal.record_start(key):
-            results.put((call, OUTCOME_UNKNOWN))
-        else:
-            _start(tool, call, seen, results)
     try:
+        for reply, place, call in waiting:
+            stop.check()
+            _begin(conversation, tools, reply, place, call, cancelled, results)
         with stop.calling(lambda: results.put(None)):
             for _ in waiting:
                 done = results.get()
@@ -117,13 +108,31 @@ def _make_open_calls(conversation: Conversation) -> None:
     stop.check()
 
 
-def _start(
-    tool: Tool, call: ToolCall, seen: RunContext, results: "queue.SimpleQueue[tuple[ToolCall, str] | None]"
+def _begin(
+    conversation: Conversation,
+    tools: dict[str, Tool],
+    reply: Message,
+    place: int,
+    call: ToolCall,
+    cancelled: threading.Event,
+    results: "queue.SimpleQueue[tuple[ToolCall, str] | None]",
 ) -> None:
-    def work() -> None:
-        results.put((call, tool.call(call.arguments, seen)))
+    """Begin one call on a thread of its own; its result, or what stands in its way, is put into *results*."""
+    conversation.journal.tell("tool_call.started", _about(conversation, call))
+    key = f"{conversation.run_id}:{reply.seq}:{place}"
+    seen = RunContext(conversation.run_id, conversation.session_id, conversation.user_id, key, cancelled)
+    tool = tools.get(call.name)
+    if tool is None:
+        known = ", ".join(sorted(tools)) or "none"
+        results.put((call, f"Error: there is no tool {call.name!r}. The tools are: {known}."))
+    elif not tool.repeatable and not conversation.journal.record_start(key):
+        results.put((call, OUTCOME_UNKNOWN))
+    else:
 
-    threading.Thread(target=work, name=f"tool {tool.name}", daemon=True).start()
+        def work(tool: Tool = tool) -> None:
+            results.put((call, tool.call(call.arguments, seen)))
+
+        threading.Thread(target=work, name=f"tool {tool.name}", daemon=True).start()
 
 
 def _about(conversation: Conversation, call: ToolCall) -> dict[str, str | None]:

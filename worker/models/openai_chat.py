@@ -142,9 +142,8 @@ class _Answer:
             for choice in chunk.choices[:1]:
                 self.finish_reason = choice.finish_reason or self.finish_reason
                 if choice.delta.content:
-                    text = mend(choice.delta.content)
-                    self._text.append(text)
-                    self._on_delta(text)
+                    self._text.append(choice.delta.content)
+                    self._on_delta(choice.delta.content)
                 for part in choice.delta.tool_calls or ():
                     self._add(part)
 
@@ -160,14 +159,7 @@ class _Answer:
         call["arguments"] += (part.function.arguments if part.function else None) or ""
 
     def reply(self) -> Reply:
-        calls: dict[str, ToolCall] = {}
-        for place, call in enumerate(self._calls):
-            # Results are matched to calls by id, and some servers send none, or the same one twice.
-            call_id = call["id"]
-            while not call_id or call_id in calls:
-                call_id = f"call_{place}_{call_id}"
-            calls[call_id] = ToolCall(call_id, call["name"], call["arguments"])
-        return Reply("".join(self._text), tuple(calls.values()), self._usage)
+        return Reply("".join(self._text), tuple(ToolCall(**call) for call in self._calls), self._usage)
 
 
 def _message(message: ChatMessage) -> dict[str, Any]:

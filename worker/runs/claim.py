@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from worker.domain.message import Draft, Role
 from worker.domain.run import Claim
-from worker.store import messages, runs, sessions
+from worker.store import leases, messages, sessions
 from worker.store.engine import Database
 
 
@@ -47,7 +47,7 @@ def claim_head(
             return Gone(run_id)
         if not is_head(session, run_id):
             return NotHead(run_id, session.head_run_id)
-        claim = runs.claim(tx, run_id=run_id, session=session, owner=owner, ttl_s=ttl_s, version=version)
+        claim = leases.claim(tx, run_id=run_id, session=session, owner=owner, ttl_s=ttl_s, version=version)
         if claim is None:
             return NotFree(run_id)
         if claim.first_seq > session.last_seq:

@@ -24,7 +24,7 @@ from worker.runs.claim import claim_head
 from worker.runs.finish import Ending
 from worker.runs.journal import RunJournal
 from worker.runs.runtime import Runtime
-from worker.store import messages, runs
+from worker.store import leases, messages
 
 log = logs.get(__name__)
 
@@ -167,5 +167,5 @@ def _limits(definition: Definition, runtime: Runtime) -> Limits:
 def _put_back(runtime: Runtime, run_id: str, *, wait_s: float) -> str:
     """Leave a run to a worker that can execute it: it waits, spends no attempt, and the sweep sends it again."""
     with runtime.db.write() as tx:
-        runs.put_back(tx, run_id, wait_s=wait_s)
+        leases.put_back(tx, run_id, wait_s=wait_s)
     return "put back"

@@ -10,7 +10,7 @@ from worker.domain.message import Draft, Message
 from worker.domain.run import Dispatch, RunError, Status, queue_of
 from worker.domain.usage import Usage
 from worker.errors import LeaseLost
-from worker.store import messages, runs, sessions
+from worker.store import leases, messages, runs, sessions
 from worker.store.engine import Transaction
 
 
@@ -50,7 +50,7 @@ def end_head(tx: Transaction, head: Head, ending: Ending) -> tuple[list[Message]
     ended = last_seq is not None and runs.end(
         tx,
         run_id=head.run_id,
-        held=runs.still_held(head.fence, head.status),
+        held=leases.still_held(head.fence, head.status),
         status=ending.status,
         first_written=last_seq - len(ending.drafts) + 1,
         last_seq=last_seq,

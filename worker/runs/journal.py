@@ -16,7 +16,7 @@ from worker.domain.usage import Usage
 from worker.errors import LeaseLost
 from worker.events.publish import RunStream
 from worker.runs.finish import Ending, Head, end_head
-from worker.store import messages, runs, sessions
+from worker.store import leases, messages, sessions
 from worker.store.engine import Database, Transaction
 
 
@@ -65,7 +65,7 @@ class RunJournal:
         """
         with self._lock, self._db.write() as tx:
             self._hold(tx, messages_added=0, usage=Usage())
-            return runs.record_start(tx, run_id=self._claim.run_id, idempotency_key=idempotency_key)
+            return leases.record_start(tx, run_id=self._claim.run_id, idempotency_key=idempotency_key)
 
     def end(self, ending: Ending) -> None:
         """End the run; what became ready by that stands in `ready`.
@@ -92,7 +92,7 @@ class RunJournal:
         claim = self._claim
         with self._lock, self._db.write() as tx:
             sessions.advance(tx, claim.session_pk, messages=0)
-            at = runs.requeue(tx, claim, wait_s=wait_s, retried=retried)
+            at = leases.requeue(tx, claim, wait_s=wait_s, retried=retried)
             if at is None:
                 raise LeaseLost(run_id=claim.run_id, fence=claim.fence)
         if wait_s is None:
@@ -112,7 +112,7 @@ class RunJournal:
         """Lock, then check the fence; return the seq that the last of the new messages gets."""
         claim = self._claim
         last_seq = sessions.advance(tx, claim.session_pk, messages=messages_added)
-        held = last_seq is not None and runs.hold(tx, claim, last_seq=last_seq, usage=usage, ttl_s=self._ttl_s)
+        held = last_seq is not None and leases.hold(tx, claim, last_seq=last_seq, usage=usage, ttl_s=self._ttl_s)
         if last_seq is None or not held:
             raise LeaseLost(run_id=claim.run_id, fence=claim.fence)
         return last_seq

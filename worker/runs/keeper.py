@@ -13,7 +13,7 @@ from worker import clock
 from worker.domain.run import Claim
 from worker.domain.stop import Reason, Stop
 from worker.observe import logs
-from worker.store import runs
+from worker.store import leases
 from worker.store.engine import Database
 
 TICK_S = 0.5
@@ -85,10 +85,10 @@ class Keeper:
                 one.stop.set(Reason.DEADLINE)
         if clock.monotonic() - self._renewed_at > self._ttl_s / 3:
             with self._db.write() as tx:
-                runs.renew(tx, owner=self._owner, ttl_s=self._ttl_s)
+                leases.renew(tx, owner=self._owner, ttl_s=self._ttl_s)
             self._renewed_at = clock.monotonic()
         with self._db.read() as tx:
-            watched = {w.run_id: w for w in runs.watch(tx, list(kept))}
+            watched = {w.run_id: w for w in leases.watch(tx, list(kept))}
         for run_id, one in kept.items():
             row = watched.get(run_id)
             if row is None or row.fence != one.claim.fence or not row.running:

@@ -6,8 +6,6 @@ import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from celery import Celery
-
 from worker.events.publish import Publisher
 from worker.loop.definition import Definition
 from worker.models.background import Background
@@ -44,11 +42,12 @@ class Runtime:
         self.db.close()
 
 
-def start(settings: Settings, app: Celery, teams: Mapping[str, Definition], queues: Sequence[str]) -> Runtime:
+def start(
+    settings: Settings, dispatcher: Dispatcher, teams: Mapping[str, Definition], queues: Sequence[str]
+) -> Runtime:
     """Open the database and the broker, and start the threads of a worker that consumes *queues*."""
     owner = owner_name()
     db = Database(settings.database, pool_size=20)
-    dispatcher = Dispatcher(app, settings)
     versions = {team: definition.version for team, definition in teams.items()}
     presence = Presence(db, worker=owner, versions=versions, queues=queues)
     return Runtime(

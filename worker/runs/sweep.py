@@ -13,7 +13,7 @@ from worker import clock
 from worker.domain.run import Claim, queue_of
 from worker.observe import logs
 from worker.queue.dispatch import Dispatcher
-from worker.store import runs
+from worker.store import ready
 from worker.store.engine import Database
 
 EVERY_S = 1.0
@@ -64,13 +64,13 @@ class Sweep:
             self._empty_since.clear()
             return 0
         with self._db.write() as tx:
-            ready = runs.take_ready(tx, limit=BATCH)
+            heads = ready.take_ready(tx, limit=BATCH)
             for queue, depth in depths.items():
-                before = self._lost_before(queue, depth, now=runs.db_now(tx))
+                before = self._lost_before(queue, depth, now=ready.db_now(tx))
                 if before is not None:
-                    ready += runs.take_lost(tx, resumed=queue == "resumed", before=before, limit=BATCH)
-        self._dispatcher.send(ready)
-        return len(ready)
+                    heads += ready.take_lost(tx, resumed=queue == "resumed", before=before, limit=BATCH)
+        self._dispatcher.send(heads)
+        return len(heads)
 
     def _lost_before(self, queue: str, depth: int, *, now: datetime) -> datetime | None:
         """Return the time up to which dispatches to *queue* that were not claimed are lost; None: none is."""

@@ -103,7 +103,7 @@ def page(tx: Transaction, *, session_pk: int, after_seq: int, limit: int, role: 
 
 
 def _row(draft: Draft, *, session_pk: int, run_id: str, seq: int) -> dict[str, Any]:
-    calls = [{"id": c.id, "name": mend(c.name), "arguments": mend(c.arguments)} for c in draft.tool_calls]
+    calls = [{"id": c.id, "name": c.name, "arguments": c.arguments} for c in draft.tool_calls]
     return {
         "session_pk": session_pk,
         "seq": seq,

@@ -1,20 +1,19 @@
-"""Rows of runs. Writers hold the lock of the run's session first (`store/sessions.py`), the sweep and the keeper aside,
-which touch only rows that nobody holds."""
+"""Rows of runs, from acceptance to their end. Writers hold the lock of the run's session: `store/sessions.py`."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, case, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, and_, case, func, insert, select, update
 
 from worker.domain.principal import Principal
-from worker.domain.run import Claim, Dispatch, Run, RunError, Status, queue_of
+from worker.domain.run import Run, RunError, Status
 from worker.domain.usage import Usage
 from worker.store.columns import db_time
 from worker.store.engine import Transaction
-from worker.store.sessions import Locked, Place, visible
-from worker.store.tables import runs, sessions, tool_starts
+from worker.store.leases import added, usage_of
+from worker.store.sessions import Place, visible
+from worker.store.tables import runs, sessions
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,16 +37,6 @@ class Following:
     position: int
     attempt: int
     ready: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Watched:
-    """How a run stands that this process executes."""
-
-    run_id: str
-    fence: int
-    running: bool
-    cancel_requested: bool
 
 
 def add(tx: Transaction, *, run_id: str, place: Place, input: str, metadata: dict[str, Any]) -> datetime:
@@ -74,122 +63,6 @@ def add(tx: Transaction, *, run_id: str, place: Place, input: str, metadata: dic
         .returning(runs.c.created_at)
     ).scalar_one()
     return created_at
-
-
-def claim(tx: Transaction, *, run_id: str, session: Locked, owner: str, ttl_s: float, version: str) -> Claim | None:
-    """Take the lease of a head that is free, raise its fence, mark it running; None: it is not free.
-
-    Free is a queued run whose time has come, or a running one whose lease has run out. Its input gets the session's
-    next seq if it has none yet; the caller writes it.
-    """
-    free = or_(
-        and_(runs.c.status == Status.QUEUED, or_(runs.c.not_before.is_(None), runs.c.not_before <= db_time())),
-        and_(runs.c.status == Status.RUNNING, runs.c.lease_until < db_time()),
-    )
-    progressed = runs.c.last_seq > runs.c.claimed_seq
-    lost = case((runs.c.status != Status.RUNNING, runs.c.losses), (progressed, 0), else_=runs.c.losses + 1)
-    next_seq = session.last_seq + 1
-    row = tx.execute(
-        update(runs)
-        .where(runs.c.id == run_id, free)
-        .values(
-            status=Status.RUNNING,
-            attempt=runs.c.attempt + 1,
-            fence=runs.c.fence + 1,
-            lease_owner=owner,
-            lease_until=db_time(ttl_s),
-            losses=lost,
-            not_before=None,
-            team_version=version,
-            first_seq=func.coalesce(runs.c.first_seq, next_seq),
-            last_seq=func.coalesce(runs.c.last_seq, next_seq),
-            claimed_seq=func.coalesce(runs.c.last_seq, next_seq),
-            started_at=func.coalesce(runs.c.started_at, db_time()),
-        )
-        .returning(
-            *(runs.c[name] for name in ("position", "input", "fence", "attempt", "retries", "first_seq", "last_seq")),
-            *_USAGE,
-            runs.c.started_at,
-            runs.c.dispatched_at,
-            db_time().label("now"),
-            runs.c.cancel_requested_at,  # SQLite 3.40 answers `IS NOT NULL` wrongly in RETURNING: ask for the value
-        )
-    ).one_or_none()
-    if row is None:
-        return None
-    return Claim(
-        run_id=run_id,
-        session_pk=session.pk,
-        session_id=session.session_id,
-        user_id=session.user_id,
-        team=session.team,
-        position=row.position,
-        input=row.input,
-        fence=row.fence,
-        attempt=row.attempt,
-        retries=row.retries,
-        first_seq=row.first_seq,
-        last_seq=row.last_seq,
-        usage=_usage(row),
-        dispatched_at=row.dispatched_at,
-        elapsed_s=(row.now - row.started_at).total_seconds(),
-        cancel_requested=row.cancel_requested_at is not None,
-    )
-
-
-def still_held(fence: int, status: Status = Status.RUNNING) -> ColumnElement[bool]:
-    """The fence check: true while nobody else has claimed the run and it has not ended."""
-    return and_(runs.c.fence == fence, runs.c.status == status)
-
-
-def hold(tx: Transaction, claim: Claim, *, last_seq: int, usage: Usage, ttl_s: float) -> bool:
-    """Check the fence, renew the lease, and book what the write adds; False: the run is not held any more."""
-    row = tx.execute(
-        update(runs)
-        .where(runs.c.id == claim.run_id, still_held(claim.fence))
-        .values(last_seq=last_seq, retries=0, lease_until=db_time(ttl_s), **_added(usage))
-        .returning(runs.c.id)
-    )
-    return row.one_or_none() is not None
-
-
-def record_start(tx: Transaction, *, run_id: str, idempotency_key: str) -> bool:
-    """Record that an unsafe tool call starts; False: its start was recorded before. The caller holds the run."""
-    known = tx.execute(select(tool_starts.c.run_id).where(tool_starts.c.idempotency_key == idempotency_key))
-    if known.one_or_none() is not None:
-        return False
-    tx.execute(insert(tool_starts).values(idempotency_key=idempotency_key, run_id=run_id, started_at=db_time()))
-    return True
-
-
-def requeue(tx: Transaction, claim: Claim, *, wait_s: float | None, retried: bool) -> datetime | None:
-    """Give a held run back to the queue: at once (None), or not before so many seconds. It stays head.
-
-    Returns when it may be claimed again;
-    None: it is not held any more.
-    """
-    row = tx.execute(
-        update(runs)
-        .where(runs.c.id == claim.run_id, still_held(claim.fence))
-        .values(
-            status=Status.QUEUED,
-            lease_owner=None,
-            lease_until=None,
-            retries=runs.c.retries + int(retried),
-            not_before=None if wait_s is None else db_time(wait_s),
-            dispatched_at=db_time() if wait_s is None else None,
-        )
-        .returning(runs.c.not_before, func.coalesce(runs.c.not_before, db_time()).label("at"))
-    ).one_or_none()
-    return None if row is None else row.at
-
-
-def put_back(tx: Transaction, run_id: str, *, wait_s: float) -> None:
-    """Have the sweep send a run again in *wait_s* seconds, unless somebody has claimed it meanwhile."""
-    taken_back = {"not_before": db_time(wait_s), "dispatched_at": None}
-    tx.execute(update(runs).where(runs.c.id == run_id, runs.c.status == Status.QUEUED).values(**taken_back))
-    expired = and_(runs.c.status == Status.RUNNING, runs.c.lease_until < db_time())
-    tx.execute(update(runs).where(runs.c.id == run_id, expired).values(dispatched_at=None))
 
 
 def end(
@@ -223,7 +96,7 @@ def end(
             lease_until=None,
             not_before=None,
             finished_at=db_time(),
-            **_added(usage),
+            **added(usage),
         )
         .returning(runs.c.id)
     )
@@ -263,53 +136,6 @@ def mark_dispatched(tx: Transaction, run_id: str) -> Following:
     return Following(row.position, row.attempt, ready=row.dispatched_at is not None)
 
 
-def renew(tx: Transaction, *, owner: str, ttl_s: float) -> None:
-    """Keep the leases of all runs of *owner* for *ttl_s* seconds more.
-
-    Rows that somebody holds are skipped: whoever waits for a lock here would let the other leases run out, and a
-    journal that holds one renews it itself.
-    """
-    mine = select(runs.c.id).where(runs.c.lease_owner == owner, runs.c.status == Status.RUNNING)
-    free = mine.with_for_update(skip_locked=True)
-    tx.execute(update(runs).where(runs.c.id.in_(free)).values(lease_until=db_time(ttl_s)))
-
-
-def watch(tx: Transaction, run_ids: Sequence[str]) -> list[Watched]:
-    """Return how these runs stand. Reads; waits for nobody."""
-    columns = (runs.c.id, runs.c.fence, runs.c.status == Status.RUNNING, runs.c.cancel_requested_at.is_not(None))
-    return [Watched(*row) for row in tx.execute(select(*columns).where(runs.c.id.in_(run_ids)))]
-
-
-def take_ready(tx: Transaction, *, limit: int) -> list[Dispatch]:
-    """Mark as dispatched, and return, heads that became ready without anybody sending them.
-
-    Runs whose lease ran out since they were last dispatched, and queued ones whose time has come.
-    """
-    expired = and_(
-        runs.c.status == Status.RUNNING,
-        runs.c.lease_until < db_time(),
-        or_(runs.c.dispatched_at.is_(None), runs.c.dispatched_at < runs.c.lease_until),
-    )
-    due = and_(runs.c.status == Status.QUEUED, runs.c.not_before <= db_time(), runs.c.dispatched_at.is_(None))
-    return _take(tx, expired, limit=limit) + _take(tx, due, limit=limit)
-
-
-def take_lost(tx: Transaction, *, resumed: bool, before: datetime, limit: int) -> list[Dispatch]:
-    """Mark as dispatched again, and return, heads whose dispatch before *before* to a queue was lost."""
-    started = runs.c.attempt > 0 if resumed else runs.c.attempt == 0
-    queued = and_(runs.c.status == Status.QUEUED, runs.c.dispatched_at < before, started)
-    taken = _take(tx, queued, limit=limit)
-    if resumed:
-        expired = and_(runs.c.status == Status.RUNNING, runs.c.lease_until < db_time(), runs.c.dispatched_at < before)
-        taken += _take(tx, expired, limit=limit)
-    return taken
-
-
-def db_now(tx: Transaction, *, offset_s: float = 0.0) -> datetime:
-    """Return the database's time, so many seconds from now."""
-    return tx.execute(select(db_time(offset_s))).scalar_one()
-
-
 def get(tx: Transaction, run_id: str, *, principal: Principal, user_id: str | None = None) -> Run | None:
     """Return a run that *principal* may see."""
     scope = visible(principal, user_id, sessions.c.user_id)
@@ -320,48 +146,12 @@ def get(tx: Transaction, run_id: str, *, principal: Principal, user_id: str | No
     return None if row is None else _run(row)
 
 
-_USAGE = (runs.c.model_calls, runs.c.input_tokens, runs.c.cached_input_tokens, runs.c.output_tokens)
 _RUN = (
     *(c for c in runs.c if c.name not in ("session_pk", "session_id")),
     sessions.c.session_id,
     sessions.c.user_id,
     sessions.c.team_id,
 )
-
-
-def _take(tx: Transaction, condition: ColumnElement[bool], *, limit: int) -> list[Dispatch]:
-    """Two sweeps never take the same run: the first marks it, the second skips what is locked."""
-    heads = (
-        select(runs.c.id)
-        .join(sessions, sessions.c.pk == runs.c.session_pk)
-        .where(condition, sessions.c.head_run_id == runs.c.id)
-        .order_by(runs.c.dispatched_at)
-        .limit(limit)
-        .with_for_update(of=runs, skip_locked=True)
-        .cte("heads")
-    )
-    of_run = select(sessions.c.session_id).where(sessions.c.pk == runs.c.session_pk)
-    rows = tx.execute(
-        update(runs)
-        .where(runs.c.id.in_(select(heads.c.id)))
-        .values(dispatched_at=db_time())
-        .returning(
-            runs.c.id,
-            of_run.scalar_subquery(),
-            of_run.with_only_columns(sessions.c.team_id).scalar_subquery(),
-            runs.c.attempt,
-        )
-    )
-    return [Dispatch(row[0], row[1], row[2], row[3], queue_of(attempt=row[3])) for row in rows]
-
-
-def _added(usage: Usage) -> dict[str, Any]:
-    added = (usage.model_calls, usage.input_tokens, usage.cached_input_tokens, usage.output_tokens)
-    return {column.name: column + n for column, n in zip(_USAGE, added, strict=True) if n}
-
-
-def _usage(row: Any) -> Usage:
-    return Usage(row.model_calls, row.input_tokens, row.cached_input_tokens, row.output_tokens)
 
 
 def _run(row: Any) -> Run:
@@ -377,7 +167,7 @@ def _run(row: Any) -> Run:
         input=row.input,
         output=row.output,
         error=RunError(row.error_code, row.error_message) if row.error_code else None,
-        usage=_usage(row),
+        usage=usage_of(row),
         retry_of=row.retry_of,
         metadata=row.metadata,
         created_at=row.created_at,

@@ -1,0 +1,103 @@
+"""Sessions that already hold many finished runs, without executing them: copies of one that was really executed.
+
+A copy differs from the original in its ids, its place (position, seqs) and its texts, which are new and as long. Every
+other column is taken over as it is, whatever columns there are; `differences` compares both kinds afterwards.
+"""
+
+import random
+from typing import Any
+
+from sqlalchemy import Connection, Table, delete, insert, select
+
+from worker.domain.identity import new_id
+from worker.store.engine import Database
+from worker.store.tables import messages, metadata, runs, sessions
+
+BATCH = 500
+_WORDS = [word for word in (__doc__ or "").split() if word.isalpha()]
+_random = random.Random(8)  # the same texts in every bench
+_PLACES = {"seq", "first_seq", "last_seq", "claimed_seq"}
+
+
+def text(length: int = 2_000) -> str:
+    """Return words in a random order; Postgres compresses them about as it does a real text."""
+    return " ".join(_random.choices(_WORDS, k=length))[:length]
+
+
+def fill(db: Database, *, like: str, session_id: str, count: int) -> int:
+    """Make a session that holds *count* copies of the run *like*, the only one of its session; return its pk."""
+    with db.write() as tx:
+        original = _rows(tx, runs, runs.c.id == like)[0]
+        said = _rows(tx, messages, messages.c.run_id == like)
+        new = _rows(tx, sessions, sessions.c.pk == original["session_pk"])[0]
+        del new["pk"]
+        new |= {"session_id": session_id, "run_count": count, "last_seq": count * len(said)}
+        pk: int = tx.execute(insert(sessions).values(new).returning(sessions.c.pk)).scalar_one()
+    for first in range(1, count + 1, BATCH):
+        copies, copied = [], []
+        for position in range(first, min(first + BATCH, count + 1)):
+            swap = {like: new_id("run"), original["session_pk"]: pk}
+            swap |= {message["content"]: text(len(message["content"])) for message in said}
+            shift = (position - 1) * len(said)
+            copies.append({**_copied(original, swap, shift), "position": position})
+            copied += [_copied(message, swap, shift) for message in said]
+        with db.write() as tx:
+            tx.execute(insert(runs), copies)
+            tx.execute(insert(messages), copied)
+    return pk
+
+
+def trim(db: Database, *, pk: int, keep: int) -> None:
+    """Remove the oldest runs of a session but the newest *keep*, each with its messages."""
+    with db.write() as tx:
+        newest = select(runs.c.position).where(runs.c.session_pk == pk).order_by(runs.c.position.desc()).limit(1)
+        old = (runs.c.session_pk == pk) & (runs.c.position <= tx.execute(newest).scalar_one() - keep)
+        for run_id in tx.execute(delete(runs).where(old).returning(runs.c.id, runs.c.last_seq)).all():
+            tx.execute(delete(messages).where(messages.c.session_pk == pk, messages.c.seq <= run_id.last_seq))
+
+
+def differences(db: Database, *, pk: int, real: str) -> list[str]:
+    """Compare the newest copied run of a session with *real*, executed right behind it; return what differs in shape.
+
+    Shape: the type of each column's value, the length of a text, the keys of an object. And nothing else of a run may
+    stand in any other table.
+    """
+    with db.read() as tx:
+        executed = _rows(tx, runs, runs.c.id == real)[0]
+        copied = _rows(tx, runs, (runs.c.session_pk == pk) & (runs.c.position == executed["position"] - 1))[0]
+        pairs = [("runs", copied, executed)]
+        both = [_rows(tx, messages, messages.c.run_id == row["id"]) for row in (copied, executed)]
+        pairs += [("messages", a, b) for a, b in zip(*both, strict=True)]
+        found = [
+            f"{name}.{column}: {_shape(a[column])}, really {_shape(b[column])}"
+            for name, a, b in pairs
+            for column in a
+            if _shape(a[column]) != _shape(b[column])
+        ]
+        if executed["first_seq"] != copied["last_seq"] + 1:
+            found.append(f"runs.first_seq: really {executed['first_seq']} behind {copied['last_seq']}")
+        for table in metadata.sorted_tables:
+            if "run_id" in table.c and table is not messages and _rows(tx, table, table.c.run_id == real):
+                found.append(f"{table.name}: a real run leaves a row here")
+    return found
+
+
+def _rows(tx: Connection, table: Table, condition: Any) -> list[dict[str, Any]]:
+    order = messages.c.seq if table is messages else table.primary_key.columns.values()[0]
+    return [dict(row._mapping) for row in tx.execute(select(table).where(condition).order_by(order))]
+
+
+def _copied(row: dict[str, Any], swap: dict[Any, Any], shift: int) -> dict[str, Any]:
+    return {
+        column: value + shift if column in _PLACES else swap.get(value, value) if column in _SWAPPED else value
+        for column, value in row.items()
+    }
+
+
+_SWAPPED = {"id", "run_id", "session_pk", "input", "output", "content"}
+
+
+def _shape(value: Any) -> str:
+    if isinstance(value, str):
+        return f"text of {len(value)}"
+    return f"object of {sorted(value)}" if isinstance(value, dict) else type(value).__name__

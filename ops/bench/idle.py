@@ -1,0 +1,105 @@
+"""idle: from accepted to completed while the machine has nothing else to do.
+
+An API process, one worker process, Valkey, a model server that answers at once; SQLite and Postgres with fsync. A
+client on loopback sends 200 runs one after the other, each in a session of its own: POST, then GET ?wait=10. Then it
+sends 10 runs of one session in parallel, and waits for the last; 20 times.
+
+By rows: `finished_at` - `created_at`, on the database's clock. By the client: from sending the POST to reading the
+terminal run, so HTTP, both commits and the client itself are in it.
+"""
+
+import statistics
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from api_stub.client import Client
+from ops.bench import databases
+from ops.bench.report import Check, Report, progress, quantile, spread, table
+from tests.support.system import System, system, wait_until
+
+WARM_UP, SINGLE = 20, 200
+BURST, BURSTS = 10, 20
+SINGLE_AT_MOST_MS = 22.0
+BURST_AT_MOST_MS = 320.0
+
+Times = dict[str, list[float]]  # "rows" and "client": milliseconds
+
+
+def measure(report: Report, kinds: tuple[str, ...]) -> None:
+    """Measure on each kind of database."""
+    for kind in kinds:
+        with ExitStack() as stack:
+            url, broker = stack.enter_context(databases.new_database(kind)), stack.enter_context(databases.new_broker())
+            directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ts-bench-")))
+            running = stack.enter_context(system(directory, database_url=url, redis_url=broker))
+            version = databases.server_version(running.db)
+            running.start_worker()
+            client = stack.enter_context(running.start_api())
+            wait_until(lambda: _is_ready(running), description="the API says that a run could be executed")
+            single = _one_by_one(client, kind)
+            bursts = _bursts(client, kind)
+        report.raw[kind] = {"version": version, "single_ms": single, "burst_ms": bursts}
+        _add(report, kind, f"{kind} {version}", single, bursts)
+
+
+def _is_ready(running: System) -> bool:
+    return httpx2.get(f"{running.url}/readyz").status_code == 200
+
+
+def _one_by_one(client: Client, kind: str) -> Times:
+    times: Times = {"rows": [], "client": []}
+    for n in range(WARM_UP + SINGLE):
+        progress(f"idle {kind}: run {n + 1} of {WARM_UP + SINGLE}")
+        began = time.perf_counter()
+        run = client.enqueue("plain", "Hello.")
+        done = client.run(run["id"], wait_s=10)
+        took = time.perf_counter() - began
+        if n >= WARM_UP:
+            times["client"].append(took * 1000)
+            times["rows"].append(_ms(run, done))
+    return times
+
+
+def _bursts(client: Client, kind: str) -> Times:
+    times: Times = {"rows": [], "client": []}
+    with ThreadPoolExecutor(BURST) as pool:
+        for n in range(-2, BURSTS):  # two to warm up
+            progress(f"idle {kind}: {BURST} runs of one session, time {n + 1} of {BURSTS}")
+            began = time.perf_counter()
+            sent = [pool.submit(client.enqueue, "plain", "Hello.", session_id=f"burst-{n}") for _ in range(BURST)]
+            runs = sorted((future.result() for future in sent), key=lambda run: int(run["position"]))
+            done = client.run(runs[-1]["id"], wait_s=10)
+            took = time.perf_counter() - began
+            if n >= 0:
+                times["client"].append(took * 1000)
+                times["rows"].append(_ms(runs[0], done))
+    return times
+
+
+def _ms(first: dict[str, Any], last: dict[str, Any]) -> float:
+    """Return the milliseconds from the acceptance of one run to the end of another, by their rows."""
+    assert last["status"] == "completed", last
+    between = datetime.fromisoformat(last["finished_at"]) - datetime.fromisoformat(first["created_at"])
+    return between.total_seconds() * 1000
+
+
+def _add(report: Report, kind: str, title: str, single: Times, bursts: Times) -> None:
+    rows = []
+    for what, times in ((f"{SINGLE} runs", single), (f"{BURST} at once, {BURSTS} times", bursts)):
+        for by, values in times.items():
+            figures = [statistics.median(values), quantile(values, 0.95), max(values), *spread(values)]
+            rows.append([what, by, *(f"{figure:.1f}" for figure in figures)])
+    columns = ["what", "measured by", "p50 ms", "p95", "max", "lowest p50 of a quarter", "highest"]
+    report.tables.append(table(f"idle, {title}: accepted to completed", columns, rows))
+    for what, times, limit in (("one run", single, SINGLE_AT_MOST_MS), (f"{BURST} runs", bursts, BURST_AT_MOST_MS)):
+        for by, values in times.items():
+            p50 = statistics.median(values)
+            promise = f"idle {kind}: p50 of {what} by {by} is at most {limit:g} ms"
+            report.checks.append(Check(promise, f"{p50:.1f} ms", p50 <= limit))

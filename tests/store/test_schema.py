@@ -1,0 +1,80 @@
+"""The schema: the migrations build what `tables.py` says, and every query of a run's life hits an index."""
+
+from typing import Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import BLANK_SCHEMA, Connection, MetaData, event
+
+from tests.support.life import live_through
+from worker.store import migrate
+from worker.store.engine import Database
+from worker.store.tables import SCHEMA, metadata
+
+BIG = ("sessions", "runs", "messages", "idempotency", "tool_starts")
+
+
+def test_the_migrations_build_what_the_tables_say(db: Database) -> None:
+    """A database that was migrated from nothing has no difference from `tables.py`."""
+    with db.read() as tx:
+        options = {"compare_type": True, "include_schemas": not db.is_sqlite, **migrate.version_table(tx)}
+        options["include_name"] = lambda name, kind, _: kind != "schema" or db.is_sqlite or name == SCHEMA
+        target = metadata if not db.is_sqlite else _without_schema()
+        differences = compare_metadata(MigrationContext.configure(tx, opts=options), target)
+
+    assert [d for d in differences if "schema_version" not in str(d)] == []
+
+
+def test_an_upgrade_twice_does_nothing(db: Database) -> None:
+    """Whoever starts second finds everything done."""
+    migrate.upgrade(db)
+
+    assert migrate.is_current(db)
+
+
+def test_no_statement_of_a_runs_life_scans_a_table(db: Database) -> None:
+    """Accept, claim, write, finish, cancel, sweep, look: each finds its rows by an index, however many there are."""
+    statements: dict[str, Any] = {}
+
+    @event.listens_for(db.engine, "before_cursor_execute")
+    def keep(_conn: Connection, _cursor: Any, statement: str, parameters: Any, _ctx: Any, many: bool) -> None:
+        if statement.split(" ", 1)[0] in ("SELECT", "UPDATE", "INSERT", "DELETE", "WITH"):
+            statements[statement] = parameters[0] if many else parameters
+
+    live_through(db)
+    event.remove(db.engine, "before_cursor_execute", keep)
+
+    scans = {s: plan for s, p in statements.items() for plan in _plan(db, s, p) if _scans_a_big_table(plan)}
+    assert len(statements) > 25
+    assert scans == {}
+
+
+def _plan(db: Database, statement: str, parameters: Any) -> list[str]:
+    with db.read() as tx:
+        if db.is_sqlite:
+            return [row[3] for row in tx.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)]
+        tx.exec_driver_sql("SET LOCAL enable_seqscan = off")  # with few rows a scan is cheap, and proves nothing
+        return [row[0] for row in tx.exec_driver_sql(f"EXPLAIN {statement}", parameters)]
+
+
+def _scans_a_big_table(plan: str) -> bool:
+    if "Seq Scan on" in plan:
+        return any(f"Seq Scan on {table}" in plan for table in BIG)
+    return any(plan.startswith(f"SCAN {table}") for table in BIG) and "USING" not in plan
+
+
+def _without_schema() -> Any:
+    plain = MetaData(naming_convention=metadata.naming_convention)
+    for table in metadata.sorted_tables:
+        table.to_metadata(plain, schema=None, referred_schema_fn=lambda *_: BLANK_SCHEMA)
+    return plain
+
+
+@pytest.mark.parametrize("url", ["postgres://u:p@h/d", "postgresql://u:p@h/d"])
+def test_a_postgres_address_needs_no_driver(url: str) -> None:
+    """Both spellings of the scheme are understood, and the password is not shown."""
+    database = Database(url)
+
+    assert database.engine.dialect.driver == "psycopg"
+    assert "p@" not in repr(database)

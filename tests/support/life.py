@@ -1,0 +1,74 @@
+"""Everything that can happen to runs, once, without a broker or a model: for tests that look at the statements."""
+
+from worker.domain.message import Draft, Role, ToolCall
+from worker.domain.run import Claim, RunError, Status
+from worker.domain.usage import Usage
+from worker.runs.cancel import cancel
+from worker.runs.claim import claim_head
+from worker.runs.enqueue import SERVICE, Accepted, Order, check_known, enqueue
+from worker.runs.finish import Ending, Head, end_head
+from worker.store import api_keys, leases, messages, ready, runs, sessions, teams
+from worker.store.engine import Database
+
+
+def accept(db: Database, text: str = "hello", *, key: str | None = None, session: str = "s") -> Accepted:
+    """Enqueue a run of team 't' for user 'u'."""
+    return enqueue(db, Order("t", text, session, "u"), idempotency_key=key)
+
+
+def take(db: Database, run_id: str, *, owner: str = "me", ttl_s: float = 60) -> Claim:
+    """Claim a run that is free."""
+    claim = claim_head(db, run_id, owner=owner, ttl_s=ttl_s, version="1")
+    assert isinstance(claim, Claim), claim
+    return claim
+
+
+def end(db: Database, claim: Claim, ending: Ending) -> None:
+    """End a claimed run."""
+    place = (claim.run_id, claim.session_pk, claim.session_id, claim.team, claim.position, claim.fence)
+    with db.write() as tx:
+        end_head(tx, Head(*place, Status.RUNNING), ending)
+
+
+def live_through(db: Database) -> None:
+    """Accept, claim, write, requeue, finish, cancel, sweep, announce, look."""
+    answer = Draft(Role.ASSISTANT, "t", "hi", usage=Usage(1, 2, 0, 3))
+    first, second, third, fourth = (accept(db, str(n), key=str(n)).run.id for n in range(4))
+    accept(db, "0", key="0")
+    claim = take(db, first)
+    with db.write() as tx:
+        last_seq = sessions.advance(tx, claim.session_pk, messages=1)
+        assert last_seq is not None
+        leases.hold(tx, claim, last_seq=last_seq, usage=Usage(1, 2, 1, 3), ttl_s=60)
+        called = Draft(Role.ASSISTANT, "t", "", (ToolCall("c", "n", "{}"),))
+        messages.append(tx, [called], session_pk=claim.session_pk, run_id=first, last_seq=last_seq)
+        leases.record_start(tx, run_id=first, idempotency_key="k")
+    with db.write() as tx:
+        leases.renew(tx, owner="me", ttl_s=60)
+        leases.watch(tx, [first])
+        leases.requeue(tx, claim, wait_s=0, retried=True)
+        leases.put_back(tx, first, wait_s=0)
+        ready.take_ready(tx, limit=10)
+        for resumed in (True, False):
+            ready.take_lost(tx, resumed=resumed, before=ready.db_now(tx), limit=10)
+    cancel(db, second)
+    again = take(db, first, ttl_s=-1)
+    with db.write() as tx:
+        ready.take_ready(tx, limit=10)
+    cancel(db, first)
+    end(db, take(db, third), Ending(Status.COMPLETED, [answer], output="hi", usage=answer.usage))
+    end(db, take(db, fourth), Ending(Status.FAILED, error=RunError("x", "y")))
+    with db.write() as tx:
+        teams.announce(tx, worker="me", versions={"t": "1"}, queues=["runs"])
+        teams.forget_silent(tx, after_s=10)
+        key = api_keys.create(tx, name="n")
+    check_known(db, "t")
+    with db.read() as tx:
+        messages.of_run(tx, session_pk=again.session_pk, first_seq=1, last_seq=5)
+        messages.of_run_by_id(tx, first)
+        messages.of_last_runs(tx, session_pk=again.session_pk, before=4, count=3)
+        messages.page(tx, session_pk=again.session_pk, after_seq=0, limit=10)
+        sessions.find(tx, session_id="s", principal=SERVICE, user_id="u")
+        runs.get(tx, first, principal=SERVICE, user_id="u")
+        teams.live_workers(tx, queue="runs", silent_s=15)
+        api_keys.verify(tx, key)

@@ -1,0 +1,49 @@
+"""Run a Celery worker in this process, on threads."""
+
+import signal
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from celery import Celery, signals
+from celery.platforms import SecurityWarning
+
+
+def consume(
+    app: Celery,
+    *,
+    name: str,
+    queues: Sequence[str],
+    concurrency: int,
+    log_level: str,
+    on_ready: Callable[[], None],
+    on_stopping: Callable[[], None],
+) -> int:
+    """Consume *queues*, the first asked first, until SIGTERM or SIGINT; return the exit code.
+
+    *on_stopping* is called at the signal. The tasks in flight are then waited for: the pool of threads can neither
+    interrupt nor time-limit them, so whoever executes them has to end them.
+    """
+
+    def ready(**_: Any) -> None:
+        on_ready()
+
+    def stopping(**_: Any) -> None:
+        on_stopping()
+
+    signals.worker_ready.connect(ready)
+    signals.worker_shutting_down.connect(stopping)
+    warnings.filterwarnings("ignore", category=SecurityWarning)  # of a root user who takes pickle: we take JSON only
+    worker = app.Worker(
+        pool="threads",
+        concurrency=concurrency,
+        queues=list(queues),
+        hostname=name,
+        quiet=True,
+        without_gossip=True,
+        without_mingle=True,
+        loglevel=log_level,
+    )
+    worker.start()
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what follows is the end already
+    return worker.exitcode or 0

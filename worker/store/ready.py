@@ -1,0 +1,66 @@
+"""Which heads have to be sent: for the sweep. Several sweeps at once never take the same run."""
+
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, and_, or_, select, update
+
+from worker.domain.run import Dispatch, Status, queue_of
+from worker.store.columns import db_time
+from worker.store.engine import Transaction
+from worker.store.tables import runs, sessions
+
+
+def take_ready(tx: Transaction, *, limit: int) -> list[Dispatch]:
+    """Mark as dispatched, and return, heads that became ready without anybody sending them.
+
+    Runs whose lease ran out since they were last dispatched, and queued ones whose time has come.
+    """
+    expired = and_(
+        runs.c.status == Status.RUNNING,
+        runs.c.lease_until < db_time(),
+        or_(runs.c.dispatched_at.is_(None), runs.c.dispatched_at < runs.c.lease_until),
+    )
+    due = and_(runs.c.status == Status.QUEUED, runs.c.not_before <= db_time(), runs.c.dispatched_at.is_(None))
+    return _take(tx, expired, limit=limit) + _take(tx, due, limit=limit)
+
+
+def take_lost(tx: Transaction, *, resumed: bool, before: datetime, limit: int) -> list[Dispatch]:
+    """Mark as dispatched again, and return, heads whose dispatch before *before* to a queue was lost."""
+    started = runs.c.attempt > 0 if resumed else runs.c.attempt == 0
+    queued = and_(runs.c.status == Status.QUEUED, runs.c.dispatched_at < before, started)
+    taken = _take(tx, queued, limit=limit)
+    if resumed:
+        expired = and_(runs.c.status == Status.RUNNING, runs.c.lease_until < db_time(), runs.c.dispatched_at < before)
+        taken += _take(tx, expired, limit=limit)
+    return taken
+
+
+def db_now(tx: Transaction, *, offset_s: float = 0.0) -> datetime:
+    """Return the database's time, so many seconds from now."""
+    return tx.execute(select(db_time(offset_s))).scalar_one()
+
+
+def _take(tx: Transaction, condition: ColumnElement[bool], *, limit: int) -> list[Dispatch]:
+    """Two sweeps never take the same run: the first marks it, the second skips what is locked."""
+    heads = (
+        select(runs.c.id)
+        .join(sessions, sessions.c.pk == runs.c.session_pk)
+        .where(condition, sessions.c.head_run_id == runs.c.id)
+        .order_by(runs.c.dispatched_at)
+        .limit(limit)
+        .with_for_update(of=runs, skip_locked=True)
+        .cte("heads")
+    )
+    of_run = select(sessions.c.session_id).where(sessions.c.pk == runs.c.session_pk)
+    rows = tx.execute(
+        update(runs)
+        .where(runs.c.id.in_(select(heads.c.id)))
+        .values(dispatched_at=db_time())
+        .returning(
+            runs.c.id,
+            of_run.scalar_subquery(),
+            of_run.with_only_columns(sessions.c.team_id).scalar_subquery(),
+            runs.c.attempt,
+        )
+    )
+    return [Dispatch(row[0], row[1], row[2], row[3], queue_of(attempt=row[3])) for row in rows]
