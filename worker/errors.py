@@ -34,11 +34,12 @@ class TeamSessionsError(Exception):
 
     def __init__(self, **facts: object) -> None:
         self.facts = facts
-        self.message = _first_paragraph(type(self)).format(**facts)
+        self.message = first_paragraph(type(self)).format(**facts)
         super().__init__(self.message)
 
 
-def _first_paragraph(cls: type) -> str:
+def first_paragraph(cls: type) -> str:
+    """Return the template of an error's message."""
     return " ".join(inspect.cleandoc(cls.__doc__ or "").split("\n\n")[0].split())
 
 

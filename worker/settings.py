@@ -39,7 +39,10 @@ class Settings(BaseSettings):
         None, validation_alias="OPENAI_API_KEY", description="Key of the model provider."
     )
     openai_base_url: str | None = Field(
-        None, validation_alias="OPENAI_BASE_URL", description="Address of an OpenAI-compatible server."
+        None,
+        validation_alias="OPENAI_BASE_URL",
+        pattern="^https?://",
+        description="Address of an OpenAI-compatible server.",
     )
     teams: str | None = Field(
         None, description="Module whose `Team` objects are served. Without it: one plain team named 'team'."

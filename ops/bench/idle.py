@@ -14,6 +14,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def measure(report: Report, kinds: tuple[str, ...]) -> None:
             version = databases.server_version(running.db)
             running.start_worker()
             client = stack.enter_context(running.start_api())
-            wait_until(lambda: _is_ready(running), description="the API says that a run could be executed")
+            wait_until(partial(_is_ready, running), description="the API says that a run could be executed")
             single = _one_by_one(client, kind)
             bursts = _bursts(client, kind)
         report.raw[kind] = {"version": version, "single_ms": single, "burst_ms": bursts}

@@ -2,7 +2,7 @@
 
 Everything is real and on loopback: SQLite on this disk, a Postgres server with fsync, a Valkey server, workers and an
 API as processes, a rule-based model that answers at once. All of it is started here, and ended at the end; nothing
-else is touched. Close other programs first: the figures are those of an idle machine, and --json records its load.
+else is touched. Close other programs first: the times are meant for an idle machine, and the load is printed.
 """
 
 import argparse
@@ -13,6 +13,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from ops.bench import flat, idle
 from ops.bench.databases import KINDS
@@ -50,10 +51,10 @@ def main() -> None:
 
     names = list(SCENARIOS) if options.scenario == "all" else [options.scenario]
     kinds = KINDS if options.database == "both" else (options.database,)
-    raw = {"machine": machine()}
+    raw: dict[str, Any] = {"machine": machine()}
     passed = True
     for name in names:
-        report = Report()
+        report, before = Report(), os.getloadavg()[0]
         SCENARIOS[name](report, kinds)
         progress_done()
         for table in report.tables:
@@ -61,9 +62,9 @@ def main() -> None:
         for check in report.checks:
             print(f"{'PASS' if check.passed else 'FAIL'}  {check.promise}: {check.found}")
             passed &= check.passed
-        print()
-        raw[name] = {**report.raw, "checks": [asdict(check) for check in report.checks]}
-    raw["load_afterwards"] = machine()["load"]
+        load = {"before": round(before, 2), "after": round(os.getloadavg()[0], 2)}
+        print(f"load of this machine's {os.cpu_count()} cores: {load['before']} before, {load['after']} after\n")
+        raw[name] = {**report.raw, "load": load, "checks": [asdict(check) for check in report.checks]}
     print(", ".join(f"{key} {value}" for key, value in raw["machine"].items()))
     if options.json:
         options.json.write_text(json.dumps(raw, indent=1) + "\n")

@@ -73,7 +73,7 @@ def spread(values: Sequence[float], *, parts: int = 4) -> tuple[float, float]:
 
 
 def machine() -> dict[str, Any]:
-    """Return what the figures depend on: the machine, the versions, the load of the last minutes."""
+    """Return what the figures depend on: the machine and the versions."""
     cpu = Path("/proc/cpuinfo")
     names = [line.split(":", 1)[1].strip() for line in cpu.read_text().splitlines() if line.startswith("model name")]
     return {
@@ -82,6 +82,5 @@ def machine() -> dict[str, Any]:
         "system": platform.platform(),
         "python": platform.python_version(),
         "sqlite": sqlite3.sqlite_version,
-        "load": [round(load, 2) for load in os.getloadavg()],
         **{package: version(package) for package in PACKAGES},
     }

@@ -306,7 +306,7 @@ def test_every_error_has_a_code_of_its_own_and_stands_in_the_tree():
 @pytest.mark.parametrize("cls", _tree(TeamSessionsError), ids=lambda cls: cls.__name__)
 def test_every_errors_message_renders(cls):
     """The docstring's first paragraph is the message, with the facts filled in."""
-    parts = list(string.Formatter().parse(errors._first_paragraph(cls)))
+    parts = list(string.Formatter().parse(errors.first_paragraph(cls)))
     facts = {name: 1.5 if spec else "fact" for _, name, spec, _ in parts if name}
 
     error = cls(**facts)

@@ -24,6 +24,7 @@ from worker.runs.claim import claim_head
 from worker.runs.finish import Ending
 from worker.runs.journal import RunJournal
 from worker.runs.runtime import Runtime
+from worker.settings import Settings
 from worker.store import leases, messages
 
 log = logs.get(__name__)
@@ -101,7 +102,7 @@ def _conversation(
             )
     return Conversation(
         definition=definition,
-        model=definition.model or OpenAIChat(runtime.settings.model),
+        model=definition.model or _default_model(runtime.settings),
         limits=limits,
         history=history,
         journal=journal,
@@ -113,6 +114,11 @@ def _conversation(
         silence_s=runtime.settings.model_silence_seconds,
         attempt_id=str(claim.fence),
     )
+
+
+def _default_model(settings: Settings) -> OpenAIChat:
+    key = settings.openai_api_key.get_secret_value() if settings.openai_api_key else None
+    return OpenAIChat(settings.model, api_key=key, base_url=settings.openai_base_url)
 
 
 def _stopped(reason: Reason, limits: Limits, journal: RunJournal) -> str:

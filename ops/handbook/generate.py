@@ -1,0 +1,72 @@
+"""Write the pages that would go stale by hand: errors and settings. `--check` only tells whether they are current."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from pydantic_core import PydanticUndefined
+
+from worker import errors
+from worker.settings import PREFIX, Settings
+
+HERE = Path(__file__).parent
+MADE = "<!-- Made by ops/handbook/generate.py. Do not edit. -->\n\n"
+
+
+def errors_page() -> str:
+    """Return the table of error codes."""
+    rows = [
+        f"| `{cls.code}` | {cls.status if issubclass(cls, errors.RequestRefused) or cls.status != 500 else '–'} "
+        f"| {'yes' if cls.retry else 'no'} | {errors.first_paragraph(cls)} |"
+        for cls in _leaves(errors.TeamSessionsError)
+    ]
+    text = (
+        "# Errors\n\n"
+        "Codes are stable. Where an error answers a request, the table has its HTTP status; the others stand in "
+        "`error.code` of a run, or end a command. *Again* tells whether the same thing can succeed later unchanged. "
+        "The API adds `malformed_json` (400), `invalid_request` (422), `body_too_large` (413), `route_not_found` (404) "
+        "and `method_not_allowed` (405).\n\n"
+        "| code | HTTP | again | what it says |\n|---|---|---|---|\n"
+    )
+    return MADE + text + "\n".join(rows) + "\n"
+
+
+def settings_page() -> str:
+    """Return the table of settings."""
+    rows = []
+    for name, field in Settings.model_fields.items():
+        alias = field.validation_alias
+        names = [alias] if isinstance(alias, str) else list(alias.choices) if alias else [PREFIX + name.upper()]
+        default = "" if field.default in (None, "", PydanticUndefined) else f"`{field.default}`"
+        rows.append(f"| {', else '.join(f'`{n}`' for n in names)} | {default} | {field.description} |")
+    text = (
+        "# Settings\n\n"
+        "Read from the environment once, at start; every mistake is named at once. Durations are in seconds, sizes in "
+        "bytes. `TEAM_SESSIONS_URL` and `TEAM_SESSIONS_KEY` tell the commands that talk to the API where it is.\n\n"
+        "| name | default | what it does |\n|---|---|---|\n"
+    )
+    return MADE + text + "\n".join(rows) + "\n"
+
+
+PAGES = {"errors.md": errors_page, "settings.md": settings_page}
+
+
+def _leaves(cls: type[errors.TeamSessionsError]) -> list[type[errors.TeamSessionsError]]:
+    below = [leaf for child in cls.__subclasses__() for leaf in _leaves(child)]
+    return below or [cls]
+
+
+def main() -> None:
+    """Write the pages, or compare them."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="exit with 1 if a page is not current")
+    check = parser.parse_args().check
+    stale = [name for name, page in PAGES.items() if not (HERE / name).exists() or (HERE / name).read_text() != page()]
+    for name in [] if check else stale:
+        (HERE / name).write_text(PAGES[name]())
+    print(f"{'Not current' if check else 'Written'}: {', '.join(stale) or 'none'}")
+    sys.exit(1 if check and stale else 0)
+
+
+if __name__ == "__main__":
+    main()
