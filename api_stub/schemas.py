@@ -3,47 +3,23 @@
 Times are RFC 3339 in UTC with six decimals; positions and seqs count from 1.
 """
 
-import math
-from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer
 
+from worker.clock import rfc3339
 from worker.domain import message as messages
 from worker.domain import run as runs
-from worker.domain.text import check_text
+from worker.domain.text import JSON_DEPTH, check_text
 
-METADATA_DEPTH = 64  # an answer that is nested deeper than 254 cannot be written any more
-
-Time = Annotated[
-    datetime,
-    PlainSerializer(lambda t: t.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"), str),
-]
+Time = Annotated[datetime, PlainSerializer(rfc3339, str)]
 
 
 def storable(field: str) -> AfterValidator:
     """Return the check of an id in a path or a query: a NUL in it would be an error of Postgres."""
     return AfterValidator(partial(check_text, field=field))
-
-
-def _plain(metadata: dict[str, Any]) -> dict[str, Any]:
-    """Refuse what cannot be stored and returned as it is: NaN, infinity, deep nesting."""
-    level: list[Any] = [metadata]
-    for _ in range(METADATA_DEPTH):
-        if any(isinstance(value, float) and not math.isfinite(value) for value in level):
-            raise ValueError("Numbers must be finite")
-        level = [child for value in level for child in _children(value)]
-    if level:
-        raise ValueError(f"Nested deeper than {METADATA_DEPTH}")
-    return metadata
-
-
-def _children(value: object) -> Iterable[object]:
-    if isinstance(value, dict):
-        return value.values()
-    return value if isinstance(value, list) else ()
 
 
 class RunRequest(BaseModel):
@@ -61,8 +37,8 @@ class RunRequest(BaseModel):
     user_id: str | None = Field(
         None, description="The user that a service key acts for. A user's own key leaves it out.", examples=["u-7"]
     )
-    metadata: Annotated[dict[str, Any], AfterValidator(_plain)] = Field(
-        default_factory=dict, description=f"Yours; stored and returned as it is. At most {METADATA_DEPTH} levels deep."
+    metadata: dict[str, Any] = Field(
+        default_factory=dict, description=f"Yours; stored and returned as it is. At most {JSON_DEPTH} levels deep."
     )
 
 

@@ -33,23 +33,22 @@ async def follow(rooms: Service, run: Run, *, after: EventId | None) -> AsyncIte
     shown = await _shown(rooms, run, place)
     told_to = place.n - FROM_ROWS  # a reader that resumes behind an event from a row was told all rows up to it
     while not _is_over(run, place):
-        events = await rooms.follower.read(run.id, after=place, wait_s=LATE_S if run.status.terminal else LOOK_S)
-        for id, event in events:
-            if event.type in TERMINAL:
-                run = await _look(rooms, run)
-                break
-            yield _spelled(id, event)
-            place = id
-            shown.add(event.data.get("seq"))
-        else:
-            if events:
-                continue
+        was_terminal, ended = run.status.terminal, False
+        events = await rooms.follower.read(run.id, after=place, wait_s=LATE_S if was_terminal else LOOK_S)
+        for place, event in events:
+            ended = event.type in TERMINAL
+            if not ended:
+                yield _spelled(place, event)
+                shown.add(event.data.get("seq"))
+        if events and not ended:
+            continue
+        if not events:
             yield ": still here\n\n"
-            was_terminal = run.status.terminal
-            run = await _look(rooms, run)
-            if not was_terminal:
-                continue
-        if run.status.terminal:
+        found = await _look(rooms, run.id)
+        if found is None:
+            return  # it was erased
+        run = found
+        if run.status.terminal and (ended or was_terminal):
             for id, event in await _lost(rooms, run, shown, told_to=told_to):
                 yield _spelled(id, event)
             end = Event(f"run.{run.status}", schemas.Run.of(run).model_dump(mode="json"))
@@ -61,12 +60,12 @@ def _is_over(run: Run, place: EventId) -> bool:
     return run.status.terminal and place >= terminal_id(run)
 
 
-async def _look(rooms: Service, run: Run) -> Run:
+async def _look(rooms: Service, run_id: str) -> Run | None:
     def read() -> Run | None:
         with rooms.db.read() as tx:
-            return runs.get(tx, run.id, principal=SERVICE)
+            return runs.get(tx, run_id, principal=SERVICE)
 
-    return await run_in_threadpool(read) or run
+    return await run_in_threadpool(read)
 
 
 async def _shown(rooms: Service, run: Run, place: EventId) -> set[object]:

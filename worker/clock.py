@@ -13,6 +13,11 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
+def rfc3339(time: datetime) -> str:
+    """Return *time* as every program outside sees it: in UTC, with six decimals and a Z."""
+    return time.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
 def monotonic() -> float:
     """Return seconds on a clock that never goes back, for measuring durations."""
     return time.monotonic()

@@ -3,7 +3,7 @@
     TeamSessionsError
     ├── SettingsInvalid, TeamsInvalid, SchemaOutdated     at start
     ├── RequestRefused                           the caller can mend it
-    │   ├── InvalidText, InvalidIdentifier, EmptyInput, InputTooLarge, InvalidEventId, InvalidCursor
+    │   ├── InvalidText, InvalidJson, InvalidIdentifier, EmptyInput, InputTooLarge, InvalidEventId, InvalidCursor
     │   ├── UnknownTeam, RunNotFound, SessionNotFound
     │   ├── SessionOfOtherTeam, AmbiguousSession, IdempotencyConflict
     │   └── KeyMissing, KeyInvalid, TeamForbidden, UserForbidden
@@ -72,6 +72,12 @@ class InvalidText(RequestRefused):
     """{field} holds {found}, which a database or a model cannot take. Remove it and send again."""
 
     code = "invalid_text"
+
+
+class InvalidJson(RequestRefused):
+    """{field} holds {found}. Expected JSON that can be stored and returned as it is."""
+
+    code = "invalid_json"
 
 
 class InvalidIdentifier(RequestRefused):

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
 from api_stub.auth import Rooms
+from api_stub.service import Service
 from worker.errors import DatabaseUnavailable
 from worker.runs.presence import SILENT_S
 from worker.store import migrate, teams
@@ -20,12 +21,9 @@ class Health(BaseModel):
 
 
 class Readiness(BaseModel):
-    """Whether a run could be executed, and what is missing if not."""
+    """Whether a run could be executed now, or the first thing that is missing."""
 
-    status: Literal["ready", "not ready"]
-    database: bool
-    broker: bool
-    workers: bool
+    status: Literal["ready", "no database", "no broker", "no worker"]
 
 
 @router.get("/healthz")
@@ -37,13 +35,19 @@ async def healthz() -> Health:
 @router.get("/readyz", responses={503: {"model": Readiness}})
 def readyz(rooms: Rooms, response: Response) -> Readiness:
     """A run could be executed: database and broker answer, and a live worker consumes the queue `runs`."""
+    status = _missing(rooms)
+    response.status_code = 200 if status == "ready" else 503
+    return Readiness(status=status)
+
+
+def _missing(rooms: Service) -> Literal["ready", "no database", "no broker", "no worker"]:
     try:
-        database = migrate.is_current(rooms.db)
+        if not migrate.is_current(rooms.db):
+            return "no database"
         with rooms.db.read() as tx:
-            workers = database and teams.live_workers(tx, queue="runs", silent_s=SILENT_S) > 0
+            workers = teams.live_workers(tx, queue="runs", silent_s=SILENT_S)
     except DatabaseUnavailable:
-        database = workers = False
-    broker = rooms.dispatcher.depths() is not None
-    ready = database and broker and workers
-    response.status_code = 200 if ready else 503
-    return Readiness(status="ready" if ready else "not ready", database=database, broker=broker, workers=workers)
+        return "no database"
+    if rooms.dispatcher.depths() is None:
+        return "no broker"
+    return "ready" if workers else "no worker"

@@ -116,7 +116,6 @@ def test_a_teams_key_enqueues_for_its_team_only(door: Door) -> None:
         assert http.post("/v1/runs", json={"team": "plain", "input": "x"}).status_code == 202
 
 
-@pytest.mark.xfail(strict=True, reason="a key's teams limit what it enqueues, and nothing that it reads or cancels")
 @pytest.mark.parametrize("what", READS, ids=" ".join)
 def test_a_teams_key_sees_its_team_only(door: Door, what: tuple[str, str]) -> None:
     """Another team's runs and sessions answer it as absent ones."""

@@ -38,7 +38,7 @@ def test_without_a_worker_nothing_is_ready(tmp_path: Path, valkey: ValkeyServer)
     database.close()
     with system(tmp_path, database_url=url, redis_url=valkey.url) as running, running.start_api() as client:
         ready = httpx2.get(f"{running.url}/readyz")
-        assert (ready.status_code, ready.json()["status"]) == (503, "not ready")
+        assert (ready.status_code, ready.json()["status"]) == (503, "no worker")
         assert httpx2.get(f"{running.url}/healthz").status_code == 200
         with pytest.raises(RequestFailed, match="No worker has announced a team 'plain'"):
             client.enqueue("plain", "hello")

@@ -39,6 +39,7 @@ def worker(queues: str, concurrency: int) -> None:
     tasks.register(app, rooms)
 
     def on_ready() -> None:
+        rooms.presence.announce()  # first: whoever hears that it is ready may enqueue for its teams
         rooms.sweep.start()
         log.info("worker ready", queues=",".join(names), teams=",".join(sorted(teams)), concurrency=concurrency)
 

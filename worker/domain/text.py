@@ -4,12 +4,13 @@ Text from callers is refused where a database or a model could not take it; text
 can send again, is mended instead.
 """
 
-import json
+import math
 import re
 
-from worker.errors import EmptyInput, InputTooLarge, InvalidIdentifier, InvalidText
+from worker.errors import EmptyInput, InputTooLarge, InvalidIdentifier, InvalidJson, InvalidText
 
 ID_LIMIT = 255
+JSON_DEPTH = 64  # an answer that is nested deeper than 254 cannot be written any more
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _CONTROL = re.compile("[\x00-\x1f\x7f]")
 
@@ -55,9 +56,28 @@ def check_input(text: str, *, limit: int) -> str:
 
 
 def check_json(value: object, *, field: str) -> None:
-    """Check every string inside a JSON value as `check_text` does."""
-    escaped = json.dumps(value, ensure_ascii=False).replace(r"\\", "")  # so that a backslash before u0000 is no escape
-    check_text(escaped.replace(r"\u0000", "\x00"), field=field)
+    """Check a JSON value that a caller sends to be kept: it is stored and returned as it is.
+
+    Raises:
+        InvalidText: a string or a key in it could not be stored.
+        InvalidJson: it holds NaN or an infinity, or is nested deeper than can be written again.
+    """
+    level: list[object] = [value]
+    for _ in range(JSON_DEPTH):
+        for one in level:
+            if isinstance(one, str):
+                check_text(one, field=field)
+            elif isinstance(one, float) and not math.isfinite(one):
+                raise InvalidJson(field=field, found="a number that is not finite")
+        level = [child for one in level for child in _children(one)]
+    if level:
+        raise InvalidJson(field=field, found=f"more than {JSON_DEPTH} levels of nesting")
+
+
+def _children(value: object) -> list[object]:
+    if isinstance(value, dict):
+        return [*value.keys(), *value.values()]
+    return list(value) if isinstance(value, list) else []
 
 
 def mend(text: str) -> str:

@@ -11,6 +11,7 @@ by whoever finds it (`sweep`), and nobody's hand is needed.
 
 import random
 
+from worker.clock import rfc3339
 from worker.domain.message import Draft
 from worker.domain.run import Claim, RunError, Status
 from worker.domain.stop import Reason, Stop, Stopped
@@ -148,7 +149,7 @@ def _model_failed(error: ModelError, runtime: Runtime, claim: Claim, journal: Ru
     at = journal.requeue(wait_s=wait_s, retried=True)
     journal.tell(
         "run.requeued",
-        {"run_id": claim.run_id, "reason": error.code, "not_before": at.isoformat(timespec="microseconds")},
+        {"run_id": claim.run_id, "reason": error.code, "not_before": rfc3339(at)},
     )
     return f"waits: {error.code}"
 

@@ -138,10 +138,8 @@ def mark_dispatched(tx: Transaction, run_id: str) -> Following:
 
 def get(tx: Transaction, run_id: str, *, principal: Principal, user_id: str | None = None) -> Run | None:
     """Return a run that *principal* may see."""
-    scope = visible(principal, user_id, sessions.c.user_id)
-    statement = select(*_RUN).join(sessions, sessions.c.pk == runs.c.session_pk).where(runs.c.id == run_id)
-    if scope is not None:
-        statement = statement.where(scope)
+    own = select(*_RUN).join(sessions, sessions.c.pk == runs.c.session_pk)
+    statement = own.where(runs.c.id == run_id, visible(principal, user_id))
     row = tx.execute(statement).one_or_none()
     return None if row is None else _run(row)
 

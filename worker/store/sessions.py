@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy import ColumnElement, and_, func, select, true, update
 
 from worker.domain.principal import Principal
 from worker.store.columns import db_time, upsert
@@ -34,8 +34,8 @@ class Locked:
     run_count: int
 
 
-def visible(principal: Principal, user_id: str | None, column: ColumnElement[str]) -> ColumnElement[bool] | None:
-    """Return the condition that limits *column*, a user id, to what *principal* may see; None: no limit.
+def visible(principal: Principal, user_id: str | None) -> ColumnElement[bool]:
+    """Return the condition that limits `sessions` to what *principal* may see, for the user that it names.
 
     The one place where scope becomes SQL.
 
@@ -43,7 +43,8 @@ def visible(principal: Principal, user_id: str | None, column: ColumnElement[str
         UserForbidden: a user's key named another user.
     """
     acting = principal.acting_for(user_id)
-    return None if acting is None else column == acting
+    of_user = true() if acting is None else sessions.c.user_id == acting
+    return and_(of_user, sessions.c.team_id.in_(principal.teams)) if principal.teams else of_user
 
 
 def append_run(tx: Transaction, *, user_id: str, session_id: str, team: str, run_id: str) -> Place:
@@ -123,8 +124,6 @@ def move_head(tx: Transaction, pk: int, *, behind: int) -> tuple[str | None, int
 
 def find(tx: Transaction, *, session_id: str, principal: Principal, user_id: str | None) -> list[Any]:
     """Return (pk, user_id, team_id) of the sessions of this id that *principal* may see, at most two."""
-    scope = visible(principal, user_id, sessions.c.user_id)
-    statement = select(sessions.c.pk, sessions.c.user_id, sessions.c.team_id).where(sessions.c.session_id == session_id)
-    if scope is not None:
-        statement = statement.where(scope)
-    return list(tx.execute(statement.limit(2)))
+    columns = (sessions.c.pk, sessions.c.user_id, sessions.c.team_id)
+    mine = (sessions.c.session_id == session_id, visible(principal, user_id))
+    return list(tx.execute(select(*columns).where(*mine).limit(2)))
