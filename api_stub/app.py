@@ -15,6 +15,7 @@ from api_stub.service import KeyRing, Service
 from worker.events.follow import Follower
 from worker.queue.app import make_app as make_celery
 from worker.queue.dispatch import Dispatcher
+from worker.runs.enqueue import KnownTeams
 from worker.settings import Settings
 from worker.store.engine import Database
 
@@ -30,7 +31,7 @@ def make_app(settings: Settings) -> FastAPI:
         db = Database(settings.database, pool_size=20)
         follower = Follower(settings.broker, prefix=settings.queue_prefix)
         dispatcher = Dispatcher(make_celery(settings), settings)
-        app.state.service = Service(settings, db, dispatcher, follower, KeyRing(db))
+        app.state.service = Service(settings, db, dispatcher, follower, KeyRing(db), KnownTeams(db))
         yield
         await follower.close()
         db.close()

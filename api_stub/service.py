@@ -7,6 +7,7 @@ from worker.domain.principal import Principal
 from worker.errors import KeyInvalid, KeyMissing
 from worker.events.follow import Follower
 from worker.queue.dispatch import Dispatcher
+from worker.runs.enqueue import KnownTeams
 from worker.settings import Settings
 from worker.store import api_keys
 from worker.store.engine import Database
@@ -23,6 +24,7 @@ class Service:
     dispatcher: Dispatcher
     follower: Follower
     keys: "KeyRing"
+    teams: KnownTeams
 
 
 class KeyRing:

@@ -13,18 +13,33 @@ if TYPE_CHECKING:
     from worker.loop.tools import RunContext, Tool, tool
     from worker.models.openai_chat import OpenAIChat
     from worker.models.scripted import Calls, ScriptedModel
-    from worker.team import Team
+    from worker.summaries.manager import SessionSummaryManager
+    from worker.team import Agent, Team
 
-__all__ = ["Calls", "ChatModel", "Limits", "OpenAIChat", "RunContext", "ScriptedModel", "Team", "Tool", "tool"]
+__all__ = [
+    "Agent",
+    "Calls",
+    "ChatModel",
+    "Limits",
+    "OpenAIChat",
+    "RunContext",
+    "ScriptedModel",
+    "SessionSummaryManager",
+    "Team",
+    "Tool",
+    "tool",
+]
 
 # Where each name stands. It is imported when it is asked for: the command line needs few of them, and openai is slow.
 _HOMES = {
+    "Agent": "worker.team",
     "Calls": "worker.models.scripted",
     "ChatModel": "worker.domain.chat",
     "Limits": "worker.loop.definition",
     "OpenAIChat": "worker.models.openai_chat",
     "RunContext": "worker.loop.tools",
     "ScriptedModel": "worker.models.scripted",
+    "SessionSummaryManager": "worker.summaries.manager",
     "Team": "worker.team",
     "Tool": "worker.loop.tools",
     "tool": "worker.loop.tools",

@@ -1,7 +1,7 @@
 """Every error that a caller can meet, drawn once.
 
     TeamSessionsError
-    ├── SettingsInvalid, TeamsInvalid, SchemaOutdated     at start
+    ├── SettingsInvalid, TeamsInvalid, DefinitionInvalid, SchemaOutdated     at start
     ├── RequestRefused                           the caller can mend it
     │   ├── InvalidText, InvalidJson, InvalidIdentifier, EmptyInput, InputTooLarge, InvalidEventId, InvalidCursor
     │   ├── UnknownTeam, RunNotFound, SessionNotFound
@@ -53,6 +53,12 @@ class TeamsInvalid(TeamSessionsError):
     """TEAM_SESSIONS_TEAMS={module!r} cannot be served: {problem}"""
 
     code = "teams_invalid"
+
+
+class DefinitionInvalid(TeamSessionsError):
+    """The definition of {what} has {count} mistake(s):{mistakes}"""
+
+    code = "definition_invalid"
 
 
 class SchemaOutdated(TeamSessionsError):

@@ -48,7 +48,7 @@ def enqueue_run(
     enqueue.check(order, max_input_bytes=rooms.settings.max_input_bytes)
     if idempotency_key is not None:
         check_id(idempotency_key, field="Idempotency-Key")
-    enqueue.check_known(rooms.db, order.team)
+    rooms.teams.check(order.team)
     accepted = enqueue.enqueue(rooms.db, order, idempotency_key=idempotency_key)
     rooms.dispatcher.send(accepted.ready)
     response.headers["Location"] = f"/v1/runs/{accepted.run.id}"

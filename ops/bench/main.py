@@ -18,6 +18,7 @@ from typing import Any
 from ops.bench import flat, idle
 from ops.bench.databases import KINDS
 from ops.bench.report import Report, machine, progress_done
+from worker.observe import logs
 
 SCENARIOS = {"flat": flat.measure, "idle": idle.measure}
 EPILOG = """
@@ -45,6 +46,7 @@ def main() -> None:
         ours = name.startswith(("TEAM_SESSIONS_", "OPENAI_")) or name in ("DATABASE_URL", "REDIS_URL")
         if ours and not name.startswith("TEAM_SESSIONS_TEST_"):
             del os.environ[name]  # no setting of this shell reaches what is measured
+    logs.configure("WARNING", style="readable")  # where a run fails inside the bench, its log says why
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGALRM, _stop)
     signal.alarm(int(options.minutes * 60))

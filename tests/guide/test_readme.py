@@ -43,7 +43,7 @@ def test_the_second_example_is_a_team_that_a_worker_can_serve(tmp_path: Path) ->
     code = re.search(r"```python\n(# my_teams\.py\n.*?)```", README, flags=re.DOTALL)
     assert code is not None
     (tmp_path / "my_teams.py").write_text(code[1])
-    script = "from worker.settings import load; from worker.team import served; print(*served(load()))"
+    script = "from worker.settings import load; from worker.served import served; print(*served(load()))"
     environment = {**os.environ, "PYTHONPATH": str(tmp_path), "TEAM_SESSIONS_TEAMS": "my_teams"}
 
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)

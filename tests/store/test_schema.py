@@ -51,7 +51,7 @@ def test_no_statement_of_a_runs_life_scans_a_table(db: Database) -> None:
 
 
 def _plan(db: Database, statement: str, parameters: Any) -> list[str]:
-    with db.read() as tx:
+    with db.write() as tx:
         if db.is_sqlite:
             return [row[3] for row in tx.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)]
         tx.exec_driver_sql("SET LOCAL enable_seqscan = off")  # with few rows a scan is cheap, and proves nothing

@@ -5,10 +5,11 @@ from worker.domain.run import Claim, RunError, Status
 from worker.domain.usage import Usage
 from worker.runs.cancel import cancel
 from worker.runs.claim import claim_head
-from worker.runs.enqueue import SERVICE, Accepted, Order, check_known, enqueue
+from worker.runs.enqueue import SERVICE, Accepted, KnownTeams, Order, enqueue
 from worker.runs.finish import Ending, Head, end_head
 from worker.store import api_keys, leases, messages, ready, runs, sessions, teams
 from worker.store.engine import Database
+from worker.team import Team
 
 
 def accept(db: Database, text: str = "hello", *, key: str | None = None, session: str = "s") -> Accepted:
@@ -18,7 +19,7 @@ def accept(db: Database, text: str = "hello", *, key: str | None = None, session
 
 def take(db: Database, run_id: str, *, owner: str = "me", ttl_s: float = 60) -> Claim:
     """Claim a run that is free."""
-    claim = claim_head(db, run_id, owner=owner, ttl_s=ttl_s, version="1")
+    claim = claim_head(db, run_id, owner=owner, ttl_s=ttl_s, definition=Team(id="t").definition)
     assert isinstance(claim, Claim), claim
     return claim
 
@@ -62,7 +63,7 @@ def live_through(db: Database) -> None:
         teams.announce(tx, worker="me", versions={"t": "1"}, queues=["runs"])
         teams.forget_silent(tx, after_s=10)
         key = api_keys.create(tx, name="n")
-    check_known(db, "t")
+    KnownTeams(db).check("t")
     with db.read() as tx:
         messages.of_run(tx, session_pk=again.session_pk, first_seq=1, last_seq=5)
         messages.of_run_by_id(tx, first)

@@ -1,6 +1,7 @@
 """A real Valkey for tests, started as `up` starts its own."""
 
 import secrets
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -61,3 +62,4 @@ class ValkeyServer:
         """End the server."""
         self._process.terminate()
         self._process.wait()
+        shutil.rmtree(self._directory, ignore_errors=True)

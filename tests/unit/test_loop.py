@@ -4,62 +4,23 @@ import queue
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from tests.unit.chat_server import WAIT_S
-from worker.domain.message import Draft, Message, Role, ToolCall, open_calls
+from tests.unit.list_journal import INPUT, ListJournal, message
+from worker.domain.message import Draft, Message, Role, open_calls
 from worker.domain.stop import Reason, Stop, Stopped
 from worker.domain.usage import Usage
 from worker.errors import LeaseLost, LimitReached, ModelUnavailable
+from worker.loop.conversation import Conversation
 from worker.loop.definition import Limits
-from worker.loop.loop import Conversation, converse, unanswered
+from worker.loop.loop import converse, unanswered
 from worker.loop.tools import OUTCOME_UNKNOWN, RunContext, tool
 from worker.models.background import Background
 from worker.models.scripted import Calls, ScriptedModel
 from worker.team import Team
-
-
-def message(
-    seq: int, role: Role, content: str = "", *calls: str, result_of: str | None = None, by: str = ""
-) -> Message:
-    """A written message; *calls* are ids of calls of the tool `note`, *by* is a delegation."""
-    asked = tuple(ToolCall(call, "note", f'{{"text": "{call}"}}') for call in calls)
-    return Message(seq, "run", role, "author", content, asked, result_of, by or None, datetime.now(UTC))
-
-
-INPUT = message(1, Role.USER, "hello")
-
-
-class ListJournal:
-    """A journal in memory. `started` holds the unsafe calls whose start was recorded."""
-
-    def __init__(self, *log: Message, usage: Usage = Usage(), started: Sequence[str] = ()) -> None:
-        self.log = list(log) or [INPUT]
-        self.usage = usage
-        self.started = set(started)
-        self.told: list[tuple[str, dict[str, Any]]] = []
-
-    def write(self, drafts: Sequence[Draft]) -> None:
-        for d in drafts:
-            made = (d.role, d.author, d.content, d.tool_calls, d.tool_call_id, d.delegation, datetime.now(UTC))
-            self.log.append(Message(self.log[-1].seq + 1, "run", *made))
-            self.usage += d.usage
-
-    def record_start(self, idempotency_key: str) -> bool:
-        new = idempotency_key not in self.started
-        self.started.add(idempotency_key)
-        return new
-
-    def tell(self, event: str, data: dict[str, Any]) -> None:
-        self.told.append((event, data))
-
-    @property
-    def results(self) -> dict[str | None, str]:
-        """The results that are written, by the id of their call."""
-        return {m.tool_call_id: m.content for m in self.log if m.role is Role.TOOL}
 
 
 @pytest.fixture
@@ -75,9 +36,8 @@ def run(background: Background) -> Callable[..., Draft]:
         history: Sequence[Message] = (),
     ) -> Draft:
         team = Team(id="team", instructions=["Be kind.", "Be brief."], tools=tools)
-        ids = {"run_id": "run", "session_id": "session", "user_id": "user", "attempt_id": "7"}
-        stop = stop or Stop()
-        parts = (team.definition, model, limits, list(history), journal, background.ask, stop)
+        ids = {"run_id": "run", "session_id": "session", "user_id": "user", "fence": 7}
+        parts = (team.definition, model, model, limits, list(history), journal, journal, background.ask, stop or Stop())
         try:
             return converse(Conversation(*parts, **ids, silence_s=5.0))
         finally:

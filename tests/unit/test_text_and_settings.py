@@ -24,8 +24,9 @@ from worker.errors import (
 )
 from worker.models.scripted import Calls, ScriptedModel
 from worker.observe import logs
+from worker.served import served
 from worker.settings import Settings, load, unknown_names
-from worker.team import Team, served
+from worker.team import Team
 
 NUL, SURROGATE = "a\x00b", "a\ud800b"
 ASKED = ChatRequest((ChatMessage("user", "hello"),))

@@ -15,10 +15,10 @@ from worker import settings as configuration
 from worker.cli.supervise import Child, Supervisor
 from worker.queue import embedded
 from worker.queue.app import QUEUES
+from worker.served import served
 from worker.settings import PREFIX, Settings
 from worker.store import api_keys, migrate
 from worker.store.engine import Database
-from worker.team import served
 
 START_S = 60.0
 

@@ -10,8 +10,8 @@ from worker.queue.app import QUEUES, make_app
 from worker.queue.consume import consume
 from worker.queue.dispatch import Dispatcher
 from worker.runs import runtime
+from worker.served import served
 from worker.store import migrate
-from worker.team import served
 
 log = logs.get(__name__)
 

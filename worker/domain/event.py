@@ -10,6 +10,8 @@ An event has an id `<fence>-<n>`, so that a stream in Redis refuses an entry of 
     message.completed {message_id, seq, role, author, delegation, content, tool_calls, tool_call_id}
     tool_call.started {tool_call_id, name, author, delegation}
     tool_call.completed {tool_call_id, name, author, delegation}
+    delegation.started  {delegation, member, author}
+    delegation.completed {delegation, member, author}
     run.completed, run.failed, run.cancelled: the run           <fence>-0, exactly one
 """
 
@@ -44,6 +46,14 @@ class EventId:
         """Return the id that *text* spells, or None."""
         fence, _, n = text.partition("-")
         return cls(int(fence), int(n)) if fence.isdecimal() and n.isdecimal() and len(text) <= 40 else None
+
+
+def message_id(fence: int, delegation: str | None, place: int) -> str:
+    """Return the id by which watchers know a message before it has a seq.
+
+    *place* is how many messages stand before it in its conversation: the leader's, or that of a delegation.
+    """
+    return f"{fence}-{place}" if delegation is None else f"{fence}-{delegation}-{place}"
 
 
 QUEUED_ID = EventId(0, 1)

@@ -5,6 +5,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from worker.domain.message import Message
 from worker.domain.usage import Usage
 
 
@@ -59,7 +60,8 @@ class Claim:
 
     Every write names `run_id` and `fence`; once another process has claimed the run its fence is higher, and the write
     is refused. `first_seq` is the seq of its input, `last_seq` of its last written message; `elapsed_s` the seconds
-    since its first claim; `retries` how often in a row its model has failed.
+    since its first claim; `retries` how often in a row its model has failed; `state` the session's state; `log` the
+    run's messages so far, its input first.
     """
 
     run_id: str
@@ -78,6 +80,8 @@ class Claim:
     dispatched_at: datetime | None
     elapsed_s: float
     cancel_requested: bool
+    state: dict[str, Any]
+    log: tuple[Message, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,7 @@ class Stop:
         self._lock = threading.Lock()
         self._reason: Reason | None = None
         self._at_boundary = False
+        self._above: Stop | None = None
         self._callbacks: list[Callable[[], object]] = []
 
     @property
@@ -58,8 +59,19 @@ class Stop:
         """Raise Stopped if the attempt was asked to stop; at a boundary also if it shall be handed over."""
         if self._reason is not None:
             raise Stopped(self._reason)
-        if boundary and self._at_boundary:
+        if boundary and self._ends_at_boundary():
             raise Stopped(Reason.HANDED_OVER)
+
+    @contextmanager
+    def below(self) -> Iterator["Stop"]:
+        """A Stop for a part of the attempt: it is set with this one, and can be set without it."""
+        part = Stop()
+        part._above = self
+        with self.calling(lambda: part.set(self._reason or Reason.HANDED_OVER)):
+            yield part
+
+    def _ends_at_boundary(self) -> bool:
+        return self._at_boundary or (self._above is not None and self._above._ends_at_boundary())
 
     @contextmanager
     def calling(self, callback: Callable[[], object]) -> Iterator[None]:

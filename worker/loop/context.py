@@ -1,19 +1,40 @@
-"""The messages that are sent with one model call: instructions, history, and the run so far."""
+"""The messages of one model call: instructions, history, the conversation so far, and last what changes.
 
-from collections.abc import Iterable, Sequence
+Between two calls the context grows at its end only, the session's state aside, so that a provider's cache of its
+beginning hits.
+"""
+
+import json
+from collections.abc import Iterable
+from typing import Any
 
 from worker.domain.chat import ChatMessage
 from worker.domain.message import Message
 from worker.loop.definition import Definition
+from worker.loop.delegation import introduction
 
 
-def build(definition: Definition, history: Iterable[Message], log: Iterable[Message]) -> tuple[ChatMessage, ...]:
-    """Return the context of the leader's next call. It only grows at its end while the run goes on."""
-    return (*_system(definition.instructions), *(_sent(m) for m in history), *(_sent(m) for m in log))
+def build(
+    definition: Definition, history: Iterable[Message], log: Iterable[Message], state: dict[str, Any]
+) -> tuple[ChatMessage, ...]:
+    """Return the context of the next call of a leader or a member."""
+    return (
+        *_system(definition),
+        *(_sent(m) for m in history),
+        *(_sent(m) for m in log),
+        *(_state(state) if definition.add_session_state_to_context else ()),
+    )
 
 
-def _system(instructions: Sequence[str]) -> list[ChatMessage]:
-    return [ChatMessage("system", "\n".join(instructions))] if instructions else []
+def _system(definition: Definition) -> list[ChatMessage]:
+    role = f"You are {definition.name}. Your role: {definition.role}" if definition.role else ""
+    parts = [role, *definition.instructions, introduction(definition)]
+    text = "\n".join(part for part in parts if part)
+    return [ChatMessage("system", text)] if text else []
+
+
+def _state(state: dict[str, Any]) -> list[ChatMessage]:
+    return [ChatMessage("system", f"The session's state: {json.dumps(state, ensure_ascii=False, sort_keys=True)}")]
 
 
 def _sent(message: Message) -> ChatMessage:

@@ -1,16 +1,26 @@
-"""What a team is, once its options were checked: the values that the loop works from."""
+"""What a team or an agent is, once its options were checked: the values that the loop works from."""
 
 import hashlib
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any
 
 from worker.domain.chat import ChatModel
 from worker.loop.tools import Tool
 
 
+class Mode(StrEnum):
+    """How a leader works with its members."""
+
+    COORDINATE = "coordinate"  # it delegates as it sees fit, and answers
+    ROUTE = "route"  # it delegates, and the member's answer is the answer
+    BROADCAST = "broadcast"  # all members get the input in parallel, and it answers from theirs
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one run may use. None: as the settings of the worker say. `tokens` None: no limit."""
+    """What one run may use, its members included. None: as the settings of the worker say; `tokens` None: no limit."""
 
     turns: int | None = None
     tool_calls: int | None = None
@@ -20,30 +30,44 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """A team as workers execute it. `model` None: the model that the settings name."""
+    """A team, or an agent: a team without members. `model` None: the one that the settings name."""
 
     id: str
     name: str
     model: ChatModel | None
-    instructions: tuple[str, ...]
-    tools: tuple[Tool, ...]
-    add_history_to_context: bool
-    num_history_runs: int
-    limits: Limits
+    role: str = ""
+    instructions: tuple[str, ...] = ()
+    tools: tuple[Tool, ...] = ()
+    members: tuple["Definition", ...] = ()
+    mode: Mode = Mode.COORDINATE
+    add_history_to_context: bool = False
+    num_history_runs: int = 3
+    num_history_messages: int | None = None
+    read_chat_history: bool = False
+    read_tool_call_history: bool = False
+    session_state: dict[str, Any] = field(default_factory=dict)
+    add_session_state_to_context: bool = False
+    limits: Limits = Limits()
     version: str = ""
+
+    def member(self, id: str) -> "Definition | None":
+        """Return the member of this id."""
+        return next((m for m in self.members if m.id == id), None)
 
     def with_version(self, version: str | None) -> "Definition":
         """Return this definition with a version: the given one, or a hash of what decides its answers."""
-        return replace(self, version=version or self._fingerprint())
+        return replace(self, version=version or self.fingerprint()[:12])
 
-    def _fingerprint(self) -> str:
+    def fingerprint(self) -> str:
+        """Return a hash of what decides the answers: 64 hexadecimal digits."""
+        limits = self.limits
         parts = [
-            self.id,
-            self.name,
-            self.model.id if self.model else None,
-            self.instructions,
+            [self.id, self.name, self.role, self.mode, self.instructions, self.model.id if self.model else None],
             [[t.name, t.description, t.parameters, t.repeatable] for t in self.tools],
-            [self.add_history_to_context, self.num_history_runs],
-            [self.limits.turns, self.limits.tool_calls, self.limits.tokens, self.limits.seconds],
+            [m.fingerprint() for m in self.members],
+            [self.add_history_to_context, self.num_history_runs, self.num_history_messages],
+            [self.read_chat_history, self.read_tool_call_history, self.add_session_state_to_context],
+            self.session_state,
+            [limits.turns, limits.tool_calls, limits.tokens, limits.seconds],
         ]
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()

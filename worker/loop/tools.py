@@ -19,7 +19,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from pydantic.errors import PydanticUserError
 
 from worker.domain.chat import ToolDescription
-from worker.errors import ToolNotDescribable
+from worker.domain.state import NO_CHANGE, StateChange, difference
+from worker.domain.text import check_json
+from worker.errors import InvalidJson, InvalidText, ToolNotDescribable
 
 OUTCOME_UNKNOWN = (
     "The outcome of this call is unknown: it was started, the process that ran it was lost, and it is not safe to "
@@ -32,7 +34,8 @@ class RunContext:
     """What a tool learns about its run, if it has a parameter of this type.
 
     `idempotency_key` is the same whenever this very call is repeated after a crash; hand it to services that can tell
-    a repeated request by it. `cancelled` is set when the run no longer waits for the tool.
+    a repeated request by it. `cancelled` is set when the run no longer waits for the tool. `session_state` is a copy of
+    the session's state: what the tool changes in it, by top-level keys, is stored together with its result.
     """
 
     run_id: str
@@ -40,6 +43,7 @@ class RunContext:
     user_id: str
     idempotency_key: str
     cancelled: threading.Event
+    session_state: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +74,8 @@ class Tool:
         except BaseException as error:  # noqa: BLE001 - whatever a user's function raises, the model shall see it
             return f"Error: {type(error).__name__}: {error}"
 
-    def _called(self, arguments: str, context: RunContext) -> str:
+    def parse(self, arguments: str) -> dict[str, Any] | str:
+        """Return a model's arguments by name, validated; or a text that tells the model what is wrong with them."""
         try:
             parsed = json.loads(arguments or "{}")
         except (ValueError, RecursionError) as error:
@@ -82,7 +87,12 @@ class Tool:
         except ValidationError as error:
             problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
             return f"Error: the arguments of {self.name!r} do not fit its schema: {problems}."
-        kwargs = {name: getattr(values, name) for name in type(values).model_fields}
+        return {name: getattr(values, name) for name in type(values).model_fields}
+
+    def _called(self, arguments: str, context: RunContext) -> str:
+        kwargs = self.parse(arguments)
+        if isinstance(kwargs, str):
+            return kwargs
         if self.context_parameter is not None:
             kwargs[self.context_parameter] = context
         result = self.function(**kwargs)
@@ -171,6 +181,17 @@ def _describe(function: Callable[..., Any], *, name: str | None, description: st
             schema["properties"][parameter_name].setdefault("description", text)
     said = "\n".join(filter(None, [documentation.short_description, documentation.long_description]))
     return Tool(label, description or said, schema, function, arguments, context_parameter, repeatable)
+
+
+def state_change(text: str, before: dict[str, Any], after: dict[str, Any]) -> tuple[str, StateChange]:
+    """Return a tool's result and what it changed in the session's state; an error if that cannot be stored."""
+    change = difference(before, after)
+    try:
+        json.dumps(change.values, allow_nan=False)
+        check_json(change.values, field="session_state")
+    except (TypeError, ValueError, RecursionError, InvalidText, InvalidJson) as error:
+        return f"Error: session_state was not changed, it cannot be stored as JSON ({error}). {text}", NO_CHANGE
+    return text, change
 
 
 def _as_text(result: object) -> str:

@@ -51,7 +51,7 @@ def make_app(settings: Settings) -> Celery:
         task_default_queue=settings.queue("runs"),
         # Flower's source. It costs 0.2 ms a task.
         worker_send_task_events=True,
-        task_send_sent_event=True,
+        task_send_sent_event=False,  # one more publish inside each request; the worker's own events say enough
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
         worker_enable_remote_control=True,

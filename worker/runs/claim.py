@@ -4,10 +4,12 @@ Only the head of a session may execute, so one delivery is one attempt, the orde
 waiting worker, and a delivery that comes twice, late, or for a run that somebody else executes does nothing.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from worker.domain.message import Draft, Role
 from worker.domain.run import Claim
+from worker.domain.state import StateChange
+from worker.loop.definition import Definition
 from worker.store import leases, messages, sessions
 from worker.store.engine import Database
 
@@ -35,10 +37,11 @@ class NotFree:
 
 
 def claim_head(
-    db: Database, run_id: str, *, owner: str, ttl_s: float, version: str
+    db: Database, run_id: str, *, owner: str, ttl_s: float, definition: Definition
 ) -> Claim | Gone | NotHead | NotFree:
     """Take the lease for *ttl_s* seconds, raise the fence, mark the run running; its input becomes a message.
 
+    The first claim in a session gives it the state that the team begins with.
     One transaction under the session's lock. Of any number of processes that try at once, one gets the claim.
     """
     with db.write() as tx:
@@ -47,14 +50,21 @@ def claim_head(
             return Gone(run_id)
         if not is_head(session, run_id):
             return NotHead(run_id, session.head_run_id)
-        claim = leases.claim(tx, run_id=run_id, session=session, owner=owner, ttl_s=ttl_s, version=version)
+        claim = leases.claim(tx, run_id=run_id, session=session, owner=owner, ttl_s=ttl_s, version=definition.version)
         if claim is None:
             return NotFree(run_id)
+        place = {"session_pk": session.pk, "last_seq": claim.last_seq}
         if claim.first_seq > session.last_seq:
             sessions.advance(tx, session.pk, messages=1)
             draft = Draft(Role.USER, session.user_id, claim.input)
-            messages.append(tx, [draft], session_pk=session.pk, run_id=run_id, last_seq=claim.first_seq)
-        return claim
+            log = messages.append(tx, [draft], run_id=run_id, **place)
+        else:
+            log = messages.of_run(tx, first_seq=claim.first_seq, **place)
+        state = claim.state
+        if claim.position == 1 and claim.attempt == 1 and definition.session_state:
+            begun = StateChange({k: v for k, v in definition.session_state.items() if k not in state})
+            state = sessions.change_state(tx, session.pk, begun)
+        return replace(claim, log=tuple(log), state=state)
 
 
 def is_head(session: sessions.Locked, run_id: str) -> bool:

@@ -94,15 +94,21 @@ def enqueue(db: Database, order: Order, *, idempotency_key: str | None = None) -
     return Accepted(run, (dispatch,) if is_head else ())
 
 
-def check_known(db: Database, team: str) -> None:
-    """Check that some worker has announced *team*.
+class KnownTeams:
+    """Which teams some worker has announced. A team that is known stays so: it is asked for once a process."""
 
-    Raises:
-        UnknownTeam
-    """
-    with db.read() as tx:
-        if not teams.is_known(tx, team):
-            raise UnknownTeam(team=team)
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._known: set[str] = set()
+
+    def check(self, team: str) -> None:
+        """Raise UnknownTeam unless some worker has announced *team*."""
+        if team in self._known:
+            return
+        with self._db.read() as tx:
+            if not teams.is_known(tx, team):
+                raise UnknownTeam(team=team)
+        self._known.add(team)
 
 
 def _existing(tx: Transaction, run_id: str) -> Run:

@@ -16,17 +16,19 @@ from worker.domain.message import Draft
 from worker.domain.run import Claim, RunError, Status
 from worker.domain.stop import Reason, Stop, Stopped
 from worker.errors import DatabaseUnavailable, LeaseLost, LimitReached, ModelError, TeamSessionsError
+from worker.loop.conversation import Conversation
 from worker.loop.definition import Definition, Limits
-from worker.loop.loop import Conversation, converse, unanswered
+from worker.loop.loop import converse, unanswered
 from worker.models.openai_chat import OpenAIChat
 from worker.observe import logs
 from worker.runs import cancel
 from worker.runs.claim import claim_head
 from worker.runs.finish import Ending
 from worker.runs.journal import RunJournal
+from worker.runs.past import SessionPast
 from worker.runs.runtime import Runtime
 from worker.settings import Settings
-from worker.store import leases, messages
+from worker.store import leases
 
 log = logs.get(__name__)
 
@@ -43,7 +45,7 @@ def execute(runtime: Runtime, run_id: str, team: str) -> str:
         return _put_back(runtime, run_id, wait_s=NOT_SERVED_S)
 
     ttl_s = runtime.settings.lease_seconds
-    claim = claim_head(runtime.db, run_id, owner=runtime.owner, ttl_s=ttl_s, version=definition.version)
+    claim = claim_head(runtime.db, run_id, owner=runtime.owner, ttl_s=ttl_s, definition=definition)
     if not isinstance(claim, Claim):
         return type(claim).__name__
     runtime.sweep.saw(claim)
@@ -71,8 +73,7 @@ def _attempt(
 ) -> str:
     """Converse until the answer, or until something ends the attempt; write down which."""
     if claim.attempt > 1:
-        # The attempt before may have left a message unfinished: watchers forget its deltas.
-        journal.tell("message.restarted", {"message_id": f"{claim.fence - 1}-{len(journal.log)}"})
+        journal.tell_restart()
     else:
         journal.tell_input()
     try:
@@ -95,25 +96,23 @@ def _attempt(
 def _conversation(
     runtime: Runtime, definition: Definition, limits: Limits, claim: Claim, journal: RunJournal, stop: Stop
 ) -> Conversation:
-    history = []
-    if definition.add_history_to_context:
-        with runtime.db.read() as tx:
-            history = messages.of_last_runs(
-                tx, session_pk=claim.session_pk, before=claim.position, count=definition.num_history_runs
-            )
+    default = _default_model(runtime.settings)
+    past = SessionPast(runtime.db, claim)
     return Conversation(
         definition=definition,
-        model=definition.model or _default_model(runtime.settings),
+        model=definition.model or default,
+        default_model=default,
         limits=limits,
-        history=history,
+        history=past.history(definition),
         journal=journal,
+        past=past,
         ask=runtime.background.ask,
         stop=stop,
         run_id=claim.run_id,
         session_id=claim.session_id,
         user_id=claim.user_id,
         silence_s=runtime.settings.model_silence_seconds,
-        attempt_id=str(claim.fence),
+        fence=claim.fence,
     )
 
 

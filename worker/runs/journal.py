@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from worker.domain.event import message_id
 from worker.domain.message import Draft, Message
 from worker.domain.run import Claim, Dispatch, Status, queue_of
+from worker.domain.state import NO_CHANGE, StateChange
 from worker.domain.usage import Usage
 from worker.errors import LeaseLost
 from worker.events.publish import RunStream
@@ -29,15 +31,13 @@ class RunJournal:
         self._stream = stream
         self._ttl_s = ttl_s
         self._lock = threading.Lock()
-        with db.read() as tx:
-            self.log = messages.of_run(
-                tx, session_pk=claim.session_pk, first_seq=claim.first_seq, last_seq=claim.last_seq
-            )
+        self.log = list(claim.log)
         self.usage = claim.usage
+        self.state = claim.state
         self.ready: tuple[Dispatch, ...] = ()
 
-    def write(self, drafts: Sequence[Draft]) -> None:
-        """Write messages, all or none, and renew the lease with it.
+    def write(self, drafts: Sequence[Draft], *, change: StateChange = NO_CHANGE) -> None:
+        """Write messages, and what they change in the session's state, all or none; renew the lease with it.
 
         Raises:
             LeaseLost: another process has claimed the run; nothing is written.
@@ -54,7 +54,9 @@ class RunJournal:
                     run_id=self._claim.run_id,
                     last_seq=last_seq,
                 )
+                state = sessions.change_state(tx, self._claim.session_pk, change) if change else self.state
             self.usage += used
+            self.state = state
             self._keep(written)
 
     def record_start(self, idempotency_key: str) -> bool:
@@ -104,6 +106,13 @@ class RunJournal:
         """Tell those who watch that the run's input is in the history."""
         self._tell_completed(self.log[0], place=0)
 
+    def tell_restart(self) -> None:
+        """Tell those who watch to forget the unfinished messages of the attempt before: the leader's, and members'."""
+        for delegation in dict.fromkeys(m.delegation for m in self.log):
+            place = sum(m.delegation == delegation for m in self.log)
+            lost = message_id(self._claim.fence - 1, delegation, place)
+            self._stream.tell("message.restarted", {"message_id": lost})
+
     def tell(self, event: str, data: dict[str, Any]) -> None:
         """Tell those who watch."""
         self._stream.tell(event, data)
@@ -119,11 +128,13 @@ class RunJournal:
 
     def _keep(self, written: Sequence[Message]) -> None:
         for message in written:
+            place = sum(m.delegation == message.delegation for m in self.log)
             self.log.append(message)
-            self._tell_completed(message, place=len(self.log) - 1)
+            self._tell_completed(message, place=place)
 
     def _tell_completed(self, message: Message, *, place: int) -> None:
-        self._stream.tell("message.completed", completed(message, message_id=f"{self._claim.fence}-{place}"))
+        known_as = message_id(self._claim.fence, message.delegation, place)
+        self._stream.tell("message.completed", completed(message, message_id=known_as))
 
 
 def completed(message: Message, *, message_id: str) -> dict[str, Any]:

@@ -13,12 +13,15 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import DisconnectionError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from worker import clock
 from worker.errors import DatabaseUnavailable
 from worker.store.columns import utc_now
 from worker.store.tables import SCHEMA
+
+IDLE_S = 2.0  # a connection that was not used for so long is tried before it is used
 
 Transaction = Connection
 """A connection inside a transaction that `Database.write` or `Database.read` began."""
@@ -53,7 +56,9 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Transaction]:
         """Read without holding up any writer."""
-        with _translated(), self.engine.connect().execution_options(reads_only=True) as connection:
+        # On Postgres each statement stands for itself, without the round trips of BEGIN and ROLLBACK around it.
+        options: dict[str, Any] = {"reads_only": True} if self.is_sqlite else {"isolation_level": "AUTOCOMMIT"}
+        with _translated(), self.engine.connect().execution_options(**options) as connection:
             yield connection
 
     def close(self) -> None:
@@ -105,15 +110,31 @@ def _sqlite(url: URL, pool_size: int) -> Engine:
 
 
 def _postgres(url: URL, pool_size: int) -> Engine:
-    return create_engine(
+    engine = create_engine(
         url,
         pool_size=pool_size,
         max_overflow=pool_size,
         hide_parameters=True,
-        pool_pre_ping=True,  # after a restart of the server the first user of a connection finds it dead
         connect_args={
             "connect_timeout": 5,
             "keepalives_idle": 20,
             "options": "-c timezone=UTC -c idle_in_transaction_session_timeout=60000",
         },
     )
+
+    @event.listens_for(engine, "checkin")
+    def used(_connection: Any, record: Any) -> None:
+        record.info["used_at"] = clock.monotonic()
+
+    @event.listens_for(engine, "checkout")
+    def check_alive(connection: Any, record: Any, _proxy: Any) -> None:
+        """After a restart of the server, idle connections are found dead here, and not by whoever uses them."""
+        if clock.monotonic() - record.info.get("used_at", clock.monotonic()) < IDLE_S:
+            return
+        try:
+            connection.execute("SELECT 1")
+            connection.rollback()
+        except Exception as error:
+            raise DisconnectionError from error  # the pool tries with another one
+
+    return engine

@@ -89,6 +89,7 @@ def claim(tx: Transaction, *, run_id: str, session: Locked, owner: str, ttl_s: f
         dispatched_at=row.dispatched_at,
         elapsed_s=(row.now - row.started_at).total_seconds(),
         cancel_requested=row.cancel_requested_at is not None,
+        state=session.state,
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import Integer, and_, func, insert, literal, select, update
+from sqlalchemy import ColumnElement, Integer, and_, func, insert, literal, select, update
 
 from worker.domain.message import Draft, Message, Role, ToolCall
 from worker.domain.text import mend
@@ -83,15 +83,51 @@ def of_last_runs(tx: Transaction, *, session_pk: int, before: int, count: int) -
         .where(runs.c.session_pk == session_pk, runs.c.position < before, runs.c.excluded.is_(False))
         .order_by(runs.c.position.desc())
         .limit(count)
-        .subquery()
+        .cte("last")
     )
+    # The bounds say no more than the join does, but they keep Postgres from reading a whole large session for it.
+    bounds = (select(func.min(last.c.first_seq)).scalar_subquery(), select(func.max(last.c.last_seq)).scalar_subquery())
     statement = (
         select(*_COLUMNS)
         .join(last, messages.c.seq.between(last.c.first_seq, last.c.last_seq))
-        .where(messages.c.session_pk == session_pk, messages.c.delegation.is_(None))
+        .where(messages.c.session_pk == session_pk, messages.c.seq.between(*bounds), messages.c.delegation.is_(None))
         .order_by(messages.c.seq)
     )
     return [_message(row) for row in tx.execute(statement)]
+
+
+def of_last_messages(tx: Transaction, *, session_pk: int, before_seq: int, count: int) -> list[Message]:
+    """Return the last *count* messages of the leader's history in front of *before_seq*, in order."""
+    return _newest(tx, session_pk=session_pk, before_seq=before_seq, limit=count)[::-1]
+
+
+def chat(tx: Transaction, *, session_pk: int, before_seq: int, since_position: int, limit: int) -> list[Message]:
+    """Return what users and leaders said, newest first, without replies that only call tools.
+
+    From the messages in front of *before_seq*, of runs from *since_position* on.
+    """
+    said = messages.c.role.in_([Role.USER, Role.ASSISTANT]) & (messages.c.content != "")
+    return _newest(
+        tx, said, runs.c.position >= since_position, session_pk=session_pk, before_seq=before_seq, limit=limit
+    )
+
+
+def tool_results(tx: Transaction, *, session_pk: int, before_seq: int, limit: int) -> list[tuple[Message, Message]]:
+    """Return results of tools, newest first, each with the reply that asked for it: members' tools too."""
+    of_tool = messages.c.role == Role.TOOL
+    results = _newest(tx, of_tool, session_pk=session_pk, before_seq=before_seq, limit=limit, members_too=True)
+    if not results:
+        return []
+    begin = select(runs.c.first_seq).where(runs.c.id == results[-1].run_id).scalar_subquery()
+    own = (messages.c.session_pk == session_pk, messages.c.seq.between(begin, results[0].seq))
+    asking = select(*_COLUMNS).where(*own, messages.c.tool_calls.is_not(None)).order_by(messages.c.seq)
+    replies = [_message(row) for row in tx.execute(asking)]
+    return [(reply, result) for result in results if (reply := _asked_by(replies, result)) is not None]
+
+
+def _asked_by(replies: list[Message], result: Message) -> Message | None:
+    before = [r for r in replies if r.delegation == result.delegation and r.seq < result.seq]
+    return next((r for r in reversed(before) if any(c.id == result.tool_call_id for c in r.tool_calls)), None)
 
 
 def page(tx: Transaction, *, session_pk: int, after_seq: int, limit: int, role: Role | None = None) -> list[Message]:
@@ -100,6 +136,27 @@ def page(tx: Transaction, *, session_pk: int, after_seq: int, limit: int, role: 
     if role is not None:
         statement = statement.where(messages.c.role == role)
     return [_message(row) for row in tx.execute(statement.order_by(messages.c.seq).limit(limit))]
+
+
+def _newest(
+    tx: Transaction,
+    *conditions: ColumnElement[bool],
+    session_pk: int,
+    before_seq: int,
+    limit: int,
+    members_too: bool = False,
+) -> list[Message]:
+    """Return up to *limit* messages in front of *before_seq*, newest first, those of rolled-back runs left out."""
+    statement = (
+        select(*_COLUMNS)
+        .join(runs, runs.c.id == messages.c.run_id)
+        .where(
+            messages.c.session_pk == session_pk, messages.c.seq < before_seq, runs.c.excluded.is_(False), *conditions
+        )
+    )
+    if not members_too:
+        statement = statement.where(messages.c.delegation.is_(None))
+    return [_message(row) for row in tx.execute(statement.order_by(messages.c.seq.desc()).limit(limit))]
 
 
 def _row(draft: Draft, *, session_pk: int, run_id: str, seq: int) -> dict[str, Any]:

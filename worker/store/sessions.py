@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, func, select, true, update
 
 from worker.domain.principal import Principal
+from worker.domain.state import StateChange
 from worker.store.columns import db_time, upsert
 from worker.store.engine import Transaction
 from worker.store.tables import runs, sessions
@@ -32,6 +33,7 @@ class Locked:
     head_run_id: str | None
     last_seq: int
     run_count: int
+    state: dict[str, Any]
 
 
 def visible(principal: Principal, user_id: str | None) -> ColumnElement[bool]:
@@ -82,6 +84,7 @@ def lock_of_run(tx: Transaction, run_id: str) -> Locked | None:
             sessions.c.head_run_id,
             sessions.c.last_seq,
             sessions.c.run_count,
+            sessions.c.state,
         )
         .where(sessions.c.pk == of_run)
         .with_for_update()
@@ -98,6 +101,14 @@ def advance(tx: Transaction, pk: int, *, messages: int) -> int | None:
         .values(last_seq=sessions.c.last_seq + messages, updated_at=db_time())
         .returning(sessions.c.last_seq)
     ).scalar_one_or_none()
+
+
+def change_state(tx: Transaction, pk: int, change: StateChange) -> dict[str, Any]:
+    """Apply a difference of top-level keys to the session's state, and return the state. Only under the lock."""
+    state: dict[str, Any] = tx.execute(select(sessions.c.state).where(sessions.c.pk == pk)).scalar_one()
+    state = change.applied_to(state)
+    tx.execute(update(sessions).where(sessions.c.pk == pk).values(state=state))
+    return state
 
 
 def move_head(tx: Transaction, pk: int, *, behind: int) -> tuple[str | None, int]:

@@ -1,0 +1,51 @@
+"""A journal in memory, for tests of the loop alone."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from worker.domain.message import Draft, Message, Role, ToolCall
+from worker.domain.state import NO_CHANGE, StateChange
+from worker.domain.usage import Usage
+
+
+def message(
+    seq: int, role: Role, content: str = "", *calls: str, result_of: str | None = None, by: str = ""
+) -> Message:
+    """A written message; *calls* are ids of calls of the tool `note`, *by* is a delegation."""
+    asked = tuple(ToolCall(call, "note", f'{{"text": "{call}"}}') for call in calls)
+    return Message(seq, "run", role, "author", content, asked, result_of, by or None, datetime.now(UTC))
+
+
+INPUT = message(1, Role.USER, "hello")
+
+
+class ListJournal:
+    """A journal in memory. `started` holds the unsafe calls whose start was recorded."""
+
+    def __init__(self, *log: Message, usage: Usage = Usage(), started: Sequence[str] = ()) -> None:
+        self.log = list(log) or [INPUT]
+        self.usage = usage
+        self.started = set(started)
+        self.told: list[tuple[str, dict[str, Any]]] = []
+        self.state: dict[str, Any] = {}
+
+    def write(self, drafts: Sequence[Draft], *, change: StateChange = NO_CHANGE) -> None:
+        self.state = change.applied_to(self.state)
+        for d in drafts:
+            made = (d.role, d.author, d.content, d.tool_calls, d.tool_call_id, d.delegation, datetime.now(UTC))
+            self.log.append(Message(self.log[-1].seq + 1, "run", *made))
+            self.usage += d.usage
+
+    def record_start(self, idempotency_key: str) -> bool:
+        new = idempotency_key not in self.started
+        self.started.add(idempotency_key)
+        return new
+
+    def tell(self, event: str, data: dict[str, Any]) -> None:
+        self.told.append((event, data))
+
+    @property
+    def results(self) -> dict[str | None, str]:
+        """The results that are written, by the id of their call."""
+        return {m.tool_call_id: m.content for m in self.log if m.role is Role.TOOL}

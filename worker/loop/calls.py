@@ -1,0 +1,133 @@
+"""Make the calls that a reply asked for: tools, delegations and looks into the past, in parallel.
+
+Each runs on a thread of its own, and its result is written as soon as it comes. Whatever a call meets, the model sees a
+result; only what ends the whole run (a lost lease, a stop, a failed model of a member) is raised, once every other call
+has come to a message boundary, so that nothing that was paid is thrown away.
+"""
+
+import copy
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+
+from worker.domain.message import Draft, Message, Role, ToolCall, open_calls
+from worker.domain.state import NO_CHANGE, StateChange
+from worker.loop import budget, delegation, history_tools
+from worker.loop.conversation import Conversation
+from worker.loop.definition import Definition
+from worker.loop.tools import OUTCOME_UNKNOWN, RunContext, Tool, state_change
+
+Converse = Callable[[Conversation], Draft]
+Outcome = tuple[ToolCall, str, StateChange] | BaseException | None
+"""A call with its result; or what ended the run inside it; None: the run was told to stop."""
+
+
+def offered(definition: Definition) -> tuple[Tool, ...]:
+    """Return the tools that a model may call: its own, and those that its options add."""
+    return (*definition.tools, *delegation.tools(definition), *history_tools.tools(definition))
+
+
+def make_open_calls(conversation: Conversation, converse: Converse) -> None:
+    """Make all calls of the last reply that have no result yet, and write each result as it comes.
+
+    Raises:
+        Stopped, LeaseLost, ModelError, LimitReached
+    """
+    waiting = open_calls(conversation.log)
+    if not waiting:
+        return
+    budget.check_calls(conversation.limits, conversation.journal.log)
+    outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
+    cancelled = threading.Event()
+    failure: BaseException | None = None
+    with conversation.stop.below() as stop:
+        together = replace(conversation, stop=stop)
+        try:
+            for reply, place, call in waiting:
+                stop.check()
+                _begin(together, converse, reply, place, call, cancelled, outcomes)
+            with stop.calling(lambda: outcomes.put(None)):
+                for _ in waiting:
+                    outcome = outcomes.get()
+                    if outcome is None:
+                        break
+                    if isinstance(outcome, BaseException):
+                        failure = failure or outcome
+                        stop.set_at_boundary()
+                        continue
+                    _write(conversation, *outcome)
+        finally:
+            cancelled.set()
+    conversation.stop.check()
+    if failure is not None:
+        raise failure
+
+
+def _begin(
+    conversation: Conversation,
+    converse: Converse,
+    reply: Message,
+    place: int,
+    call: ToolCall,
+    cancelled: threading.Event,
+    outcomes: "queue.SimpleQueue[Outcome]",
+) -> None:
+    """Begin one call on a thread of its own; its outcome, or what stands in its way, is put into *outcomes*."""
+    journal = conversation.journal
+    journal.tell("tool_call.started", _about(conversation, call))
+    tools = {t.name: t for t in offered(conversation.definition)}
+    tool = tools.get(call.name)
+    key = f"{conversation.run_id}:{reply.seq}:{place}"
+    if tool is None:
+        known = ", ".join(sorted(tools)) or "none"
+        outcomes.put((call, f"Error: there is no tool {call.name!r}. The tools are: {known}.", NO_CHANGE))
+        return
+    if not tool.repeatable and not journal.record_start(key):
+        outcomes.put((call, OUTCOME_UNKNOWN, NO_CHANGE))
+        return
+
+    def work() -> None:
+        try:
+            if tool is delegation.DELEGATE:
+                text = delegation.carry_out(conversation, call, f"{reply.seq}.{place}", converse)
+                outcomes.put((call, text, NO_CHANGE))
+            elif tool in history_tools.ALL:
+                outcomes.put((call, history_tools.answer(conversation.past, call), NO_CHANGE))
+            else:
+                outcomes.put((call, *_called(conversation, tool, call, key, cancelled)))
+        except BaseException as error:  # noqa: BLE001 - it ends the run, on the run's own thread
+            outcomes.put(error)
+
+    threading.Thread(target=work, name=f"tool {tool.name}", daemon=True).start()
+
+
+def _called(
+    conversation: Conversation, tool: Tool, call: ToolCall, key: str, cancelled: threading.Event
+) -> tuple[str, StateChange]:
+    before = conversation.journal.state
+    seen = RunContext(
+        run_id=conversation.run_id,
+        session_id=conversation.session_id,
+        user_id=conversation.user_id,
+        idempotency_key=key,
+        cancelled=cancelled,
+        session_state=copy.deepcopy(before),
+    )
+    text = tool.call(call.arguments, seen)
+    return state_change(text, before, seen.session_state)
+
+
+def _write(conversation: Conversation, call: ToolCall, text: str, change: StateChange) -> None:
+    result = Draft(Role.TOOL, call.name, text, tool_call_id=call.id, delegation=conversation.delegation)
+    conversation.journal.write([result], change=change)
+    conversation.journal.tell("tool_call.completed", _about(conversation, call))
+
+
+def _about(conversation: Conversation, call: ToolCall) -> dict[str, str | None]:
+    return {
+        "tool_call_id": call.id,
+        "name": call.name,
+        "author": conversation.definition.id,
+        "delegation": conversation.delegation,
+    }

@@ -1,0 +1,35 @@
+"""All that the loop needs to answer one input, or one delegated task."""
+
+from dataclasses import dataclass
+
+from worker.domain.chat import AskModel, ChatModel
+from worker.domain.message import Message
+from worker.domain.stop import Stop
+from worker.loop.definition import Definition, Limits
+from worker.loop.journal import Journal, Past
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """A leader's, or with `delegation` a member's. Limits are those of the run, whoever uses them up."""
+
+    definition: Definition
+    model: ChatModel
+    default_model: ChatModel
+    limits: Limits
+    history: list[Message]
+    journal: Journal
+    past: Past
+    ask: AskModel
+    stop: Stop
+    run_id: str
+    session_id: str
+    user_id: str
+    fence: int
+    silence_s: float
+    delegation: str | None = None
+
+    @property
+    def log(self) -> list[Message]:
+        """The messages of this conversation, its input first. Others may be written while one looks."""
+        return [m for m in list(self.journal.log) if m.delegation == self.delegation]

@@ -1,0 +1,1 @@
+"""Summaries of sessions: the condensed past, recomputed off the run's path."""
