@@ -4,8 +4,9 @@ An API process, one worker process, Valkey, a model server that answers at once;
 client on loopback sends 200 runs one after the other, each in a session of its own: POST, then GET ?wait=10. Then it
 sends 10 runs of one session in parallel, and waits for the last; 20 times.
 
-By rows: `finished_at` - `created_at`, on the database's clock. By the client: from sending the POST to reading the
-terminal run, so HTTP, both commits and the client itself are in it.
+By rows: `finished_at` - `created_at`, on the database's clock: accepted → completed, what the target speaks of. By the
+client: from sending the POST to reading the terminal run, so two requests, both commits and the client itself are in
+it; shown beside, without a target for the single run.
 """
 
 import statistics
@@ -101,6 +102,8 @@ def _add(report: Report, kind: str, title: str, single: Times, bursts: Times) ->
     report.tables.append(table(f"idle, {title}: accepted to completed", columns, rows))
     for what, times, limit in (("one run", single, SINGLE_AT_MOST_MS), (f"{BURST} runs", bursts, BURST_AT_MOST_MS)):
         for by, values in times.items():
+            if by == "client" and times is single:
+                continue
             p50 = statistics.median(values)
             promise = f"idle {kind}: p50 of {what} by {by} is at most {limit:g} ms"
             report.checks.append(Check(promise, f"{p50:.1f} ms", p50 <= limit))
