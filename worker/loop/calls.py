@@ -15,7 +15,7 @@ from worker.domain.message import Draft, Message, Role, ToolCall, open_calls
 from worker.domain.state import NO_CHANGE, StateChange
 from worker.loop import budget, delegation, history_tools
 from worker.loop.conversation import Conversation
-from worker.loop.definition import Definition
+from worker.loop.definition import Definition, Mode
 from worker.loop.tools import OUTCOME_UNKNOWN, RunContext, Tool, state_change
 
 Converse = Callable[[Conversation], Draft]
@@ -24,8 +24,9 @@ Outcome = tuple[ToolCall, str, StateChange] | BaseException | None
 
 
 def offered(definition: Definition) -> tuple[Tool, ...]:
-    """Return the tools that a model may call: its own, and those that its options add."""
-    return (*definition.tools, *delegation.tools(definition), *history_tools.tools(definition))
+    """Return the tools that a model is shown: with mode broadcast its leader has delegated already."""
+    is_over = definition.mode is Mode.BROADCAST
+    return tuple(tool for tool in _known(definition) if not (is_over and tool is delegation.DELEGATE))
 
 
 def make_open_calls(conversation: Conversation, converse: Converse) -> None:
@@ -64,6 +65,11 @@ def make_open_calls(conversation: Conversation, converse: Converse) -> None:
         raise failure
 
 
+def _known(definition: Definition) -> tuple[Tool, ...]:
+    """Return the tools whose calls are carried out: a definition's own, and those that its options add."""
+    return (*definition.tools, *delegation.tools(definition), *history_tools.tools(definition))
+
+
 def _begin(
     conversation: Conversation,
     converse: Converse,
@@ -76,7 +82,7 @@ def _begin(
     """Begin one call on a thread of its own; its outcome, or what stands in its way, is put into *outcomes*."""
     journal = conversation.journal
     journal.tell("tool_call.started", _about(conversation, call))
-    tools = {t.name: t for t in offered(conversation.definition)}
+    tools = {t.name: t for t in _known(conversation.definition)}
     tool = tools.get(call.name)
     key = f"{conversation.run_id}:{reply.seq}:{place}"
     if tool is None:

@@ -32,8 +32,8 @@ DELEGATE: Tool = _delegate
 
 
 def tools(definition: Definition) -> tuple[Tool, ...]:
-    """Return the tool by which a leader delegates; with mode broadcast it has delegated already."""
-    return (DELEGATE,) if definition.members and definition.mode is not Mode.BROADCAST else ()
+    """Return the tool by which a leader delegates, if it has members."""
+    return (DELEGATE,) if definition.members else ()
 
 
 def introduction(definition: Definition) -> str:
