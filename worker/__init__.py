@@ -8,13 +8,15 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from worker.agent import Agent
+    from worker.db import PostgresDb, SqliteDb
     from worker.domain.chat import ChatModel
     from worker.loop.definition import Limits
     from worker.loop.tools import RunContext, Tool, tool
     from worker.models.openai_chat import OpenAIChat
     from worker.models.scripted import Calls, ScriptedModel
     from worker.summaries.manager import SessionSummaryManager
-    from worker.team import Agent, Team
+    from worker.team import Team
 
 __all__ = [
     "Agent",
@@ -22,9 +24,11 @@ __all__ = [
     "ChatModel",
     "Limits",
     "OpenAIChat",
+    "PostgresDb",
     "RunContext",
     "ScriptedModel",
     "SessionSummaryManager",
+    "SqliteDb",
     "Team",
     "Tool",
     "tool",
@@ -32,7 +36,9 @@ __all__ = [
 
 # Where each name stands. It is imported when it is asked for: the command line needs few of them, and openai is slow.
 _HOMES = {
-    "Agent": "worker.team",
+    "PostgresDb": "worker.db",
+    "SqliteDb": "worker.db",
+    "Agent": "worker.agent",
     "Calls": "worker.models.scripted",
     "ChatModel": "worker.domain.chat",
     "Limits": "worker.loop.definition",

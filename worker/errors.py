@@ -13,6 +13,7 @@
     │   ├── ModelRateLimited, ModelUnavailable, ModelSilent, ModelStreamBroken      again helps
     │   └── ModelRefused, ModelEmptyReply                                           again does not
     ├── LimitReached                             a run has used what its team allows
+    ├── RunFailed                                what `team.run` raises for a run that did not complete
     └── ToolNotDescribable                       a function that cannot become a tool
 
 The first paragraph of an error's docstring is its message; `{fact}` is filled in from the constructor. A message says
@@ -255,6 +256,12 @@ class LimitReached(TeamSessionsError):
     """The run reached its limit of {limit} {what}. Raise {option} of the team if it needs more."""
 
     code = "limit_reached"
+
+
+class RunFailed(TeamSessionsError):
+    """Run {run_id!r} is {status}: {reason}"""
+
+    code = "run_failed"
 
 
 class ToolNotDescribable(TeamSessionsError):

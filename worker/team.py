@@ -1,62 +1,24 @@
-"""`Team` and `Agent`: definitions, checked when they are made."""
+"""`Team`: a definition, checked when it is made, and doors into the rooms below."""
 
-import json
-import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, overload
 
+from worker import inline
+from worker.agent import Agent, AnyTool, checked_id, checked_members, checked_state, checked_tools, lines, raise_if_any
+from worker.db import IN_MEMORY, Db
 from worker.domain.chat import ChatModel
-from worker.domain.text import check_id
-from worker.errors import DefinitionInvalid, TeamSessionsError, ToolNotDescribable
-from worker.loop import delegation, history_tools
+from worker.domain.event import Event
+from worker.domain.message import Message
+from worker.domain.principal import Principal
+from worker.domain.state import StateChange
+from worker.domain.text import check_json
+from worker.errors import AmbiguousSession, SessionNotFound
+from worker.inline import RunOutput
 from worker.loop.definition import Definition, Limits, Mode
-from worker.loop.tools import Tool, as_tool
+from worker.runs.enqueue import Order
+from worker.session import PAGE, Session
+from worker.store import sessions
 from worker.summaries.manager import SessionSummaryManager
-
-AnyTool = Tool | Callable[..., Any]
-BUILT_IN = {delegation.NAME, *(t.name for t in history_tools.ALL)}
-
-
-class Agent:
-    """A member of a team: a model with a role, instructions and tools of its own.
-
-    Args:
-        id: by which a leader delegates to it; by default a slug of its name.
-        name: for people, and for the model itself.
-        role: what it is good at, in a sentence; its leader reads it.
-        model: its own; every member needs one.
-        instructions: what it is told first, one text or several lines.
-        tools: functions that it may call.
-
-    Raises:
-        DefinitionInvalid: naming every mistake.
-    """
-
-    def __init__(
-        self,
-        *,
-        id: str | None = None,
-        name: str | None = None,
-        role: str = "",
-        model: ChatModel | None = None,
-        instructions: str | Sequence[str] = (),
-        tools: Sequence[AnyTool] = (),
-    ) -> None:
-        mistakes: list[str] = []
-        self.id = _id(id, name, "agent", mistakes)
-        self.name = name or self.id
-        self.definition = Definition(
-            id=self.id,
-            name=self.name,
-            role=role,
-            model=model,
-            instructions=_lines(instructions),
-            tools=_tools(tools, mistakes),
-        )
-        _raise_if_any(f"agent {self.id!r}", mistakes)
-
-    def __repr__(self) -> str:
-        return f"Agent(id={self.id!r})"
 
 
 class Team:
@@ -85,6 +47,7 @@ class Team:
         metadata: yours.
         limits: what one run may use, members included.
         version: of the definition; by default a hash of it.
+        db: where a script keeps the sessions; by default the memory of its process. Workers use their own.
 
     Raises:
         DefinitionInvalid: naming every mistake.
@@ -115,9 +78,10 @@ class Team:
         metadata: Mapping[str, Any] | None = None,
         limits: Limits | None = None,
         version: str | None = None,
+        db: Db | None = None,
     ) -> None:
         mistakes: list[str] = []
-        self.id = _id(id, name, "team", mistakes)
+        self.id = checked_id(id, name, "team", mistakes)
         self.name = name or self.id
         self.metadata = dict(metadata or {})
         self.enable_session_summaries = enable_session_summaries
@@ -145,78 +109,142 @@ class Team:
             name=self.name,
             role=role,
             model=model,
-            instructions=_lines(instructions),
-            tools=_tools(tools, mistakes),
-            members=_members(members, mistakes),
+            instructions=lines(instructions),
+            tools=checked_tools(tools, mistakes),
+            members=checked_members(members, mistakes),
             mode=Mode(mode) if mode in list(Mode) else Mode.COORDINATE,
             add_history_to_context=add_history_to_context,
             num_history_runs=num_history_runs,
             num_history_messages=num_history_messages,
             read_chat_history=read_chat_history,
             read_tool_call_history=read_tool_call_history,
-            session_state=_state(session_state, mistakes),
+            session_state=checked_state(session_state, mistakes),
             add_session_state_to_context=add_session_state_to_context,
             limits=limits or Limits(),
         )
-        _raise_if_any(f"team {self.id!r}", mistakes)
+        raise_if_any(f"team {self.id!r}", mistakes)
         self.definition = definition.with_version(version)
+        self.db = db or IN_MEMORY
 
     def __repr__(self) -> str:
         return f"Team(id={self.id!r})"
 
+    @overload
+    def run(
+        self,
+        input: str,
+        *,
+        user_id: str = "",
+        session_id: str | None = None,
+        metadata: dict[str, Any] | None = None,
+        stream: Literal[False] = False,
+    ) -> RunOutput: ...
+    @overload
+    def run(
+        self,
+        input: str,
+        *,
+        user_id: str = "",
+        session_id: str | None = None,
+        metadata: dict[str, Any] | None = None,
+        stream: Literal[True],
+    ) -> Iterator[Event]: ...
+    def run(
+        self,
+        input: str,
+        *,
+        user_id: str = "",
+        session_id: str | None = None,
+        metadata: dict[str, Any] | None = None,
+        stream: bool = False,
+    ) -> RunOutput | Iterator[Event]:
+        """Execute one run in this process, when its turn in its session comes, and return what came of it.
 
-def _id(id: str | None, name: str | None, otherwise: str, mistakes: list[str]) -> str:
-    found = id or re.sub(r"[^a-z0-9]+", "-", (name or "").lower()).strip("-") or otherwise
-    try:
-        return check_id(found, field="id")
-    except TeamSessionsError as error:
-        mistakes.append(error.message)
-        return otherwise
+        Without a *session_id* the run stands alone: nothing of it is seen by any other. With *stream* its events are
+        returned as they happen, the last of them terminal.
 
+        Raises:
+            EmptyInput, InputTooLarge, InvalidText, SessionOfOtherTeam: nothing is written.
+            RunFailed: the run did not complete; its input is kept.
+        """
+        order = Order(self.id, input, session_id, user_id, metadata or {})
+        return inline.watch(self.db, self.definition, order) if stream else inline.run(self.db, self.definition, order)
 
-def _lines(instructions: str | Sequence[str]) -> tuple[str, ...]:
-    return (instructions,) if isinstance(instructions, str) else tuple(instructions)
+    def get_session(self, session_id: str, *, user_id: str | None = None) -> Session | None:
+        """Return a session of this team, or None.
 
+        Raises:
+            AmbiguousSession: more than one user has a session of this id, and *user_id* names none.
+        """
+        database = self.db.runtime.db
+        with database.read() as tx:
+            found = sessions.find(tx, session_id=session_id, principal=self._principal, user_id=user_id)
+            if len(found) > 1:
+                raise AmbiguousSession(session_id=session_id)
+            row = sessions.get(tx, found[0].pk) if found else None
+        return None if row is None else Session(database, found[0].pk, row)
 
-def _tools(tools: Sequence[AnyTool], mistakes: list[str]) -> tuple[Tool, ...]:
-    described: dict[str, Tool] = {}
-    for given in tools:
-        try:
-            made = as_tool(given)
-        except ToolNotDescribable as error:
-            mistakes.append(error.message)
-            continue
-        if made.name in described:
-            mistakes.append(f"two tools are named {made.name!r}; give each a name of its own")
-        if made.name in BUILT_IN:
-            mistakes.append(f"a tool is named {made.name!r}, like one of ours; give it another name")
-        described[made.name] = made
-    return tuple(described.values())
+    def get_all_sessions(self, *, user_id: str | None = None) -> list[Session]:
+        """Return the sessions of this team, the newest first; with *user_id* those of one user."""
+        database = self.db.runtime.db
+        found: list[Session] = []
+        before: int | None = None
+        while True:
+            with database.read() as tx:
+                page = sessions.page(
+                    tx, principal=self._principal, user_id=user_id, team=self.id, before=before, limit=PAGE
+                )
+            found += [Session(database, pk, row) for pk, row in page]
+            if len(page) < PAGE:
+                return found
+            before = page[-1][0]
 
+    def delete_session(self, session_id: str, *, user_id: str | None = None) -> bool:
+        """Remove a session with its messages and runs; False: there is none. A running run ends at its next write."""
+        session = self.get_session(session_id, user_id=user_id)
+        if session is None:
+            return False
+        with self.db.runtime.db.write() as tx:
+            sessions.erase(tx, session.pk)
+        return True
 
-def _members(members: Sequence[Agent | Team], mistakes: list[str]) -> tuple[Definition, ...]:
-    found: dict[str, Definition] = {}
-    for member in members:
-        definition = getattr(member, "definition", None)
-        if not isinstance(definition, Definition):
-            mistakes.append(f"a member is a {type(member).__name__}; expected an Agent or a Team")
-            continue
-        if definition.id in found:
-            mistakes.append(f"two members have the id {definition.id!r}; give each an id of its own")
-        if definition.model is None:
-            mistakes.append(f"member {definition.id!r} has no model; give it one, as in model=OpenAIChat(id=…)")
-        found[definition.id] = definition
-    return tuple(found.values())
+    def get_messages_for_session(self, session_id: str, *, user_id: str | None = None) -> list[Message]:
+        """Return all messages of a session, oldest first, members' too. Raises SessionNotFound."""
+        return self._session(session_id, user_id).get_messages_for_session()
 
+    def get_chat_history(self, session_id: str, *, user_id: str | None = None) -> list[Message]:
+        """Return what user and team said, oldest first, without replies that only call tools.
 
-def _state(state: Mapping[str, Any] | None, mistakes: list[str]) -> dict[str, Any]:
-    try:
-        return cast(dict[str, Any], json.loads(json.dumps(dict(state or {}), allow_nan=False)))
-    except (TypeError, ValueError) as error:
-        mistakes.append(f"session_state cannot be stored as JSON: {error}")
-        return {}
+        Raises:
+            SessionNotFound
+        """
+        return self._session(session_id, user_id).get_chat_history()
 
+    def get_session_state(self, session_id: str, *, user_id: str | None = None) -> dict[str, Any]:
+        """Return the session's state. Raises SessionNotFound."""
+        return dict(self._session(session_id, user_id).state)
 
-def _raise_if_any(what: str, mistakes: list[str]) -> None:
-    if mistakes:
-        raise DefinitionInvalid(what=what, count=len(mistakes), mistakes="".join(f"\n  {m}" for m in mistakes))
+    def update_session_state(
+        self, session_id: str, changes: Mapping[str, Any], *, user_id: str | None = None
+    ) -> dict[str, Any]:
+        """Set top-level keys of the session's state, whatever else changes it meanwhile; return the state.
+
+        Raises:
+            SessionNotFound, InvalidJson
+        """
+        check_json(dict(changes), field="session_state")
+        session = self._session(session_id, user_id)
+        with self.db.runtime.db.write() as tx:
+            if not sessions.lock(tx, session.pk):
+                raise SessionNotFound(session_id=session_id)
+            return sessions.change_state(tx, session.pk, StateChange(dict(changes)))
+
+    @property
+    def _principal(self) -> Principal:
+        return Principal(key_id="", teams=frozenset({self.id}))
+
+    def _session(self, session_id: str, user_id: str | None) -> Session:
+        session = self.get_session(session_id, user_id=user_id)
+        if session is None:
+            raise SessionNotFound(session_id=session_id)
+        return session

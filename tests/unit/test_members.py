@@ -9,6 +9,7 @@ import pytest
 
 from tests.unit.chat_server import WAIT_S
 from tests.unit.list_journal import ListJournal
+from worker.agent import Agent
 from worker.domain.chat import ChatRequest
 from worker.domain.message import Draft, Role
 from worker.domain.stop import Stop
@@ -19,7 +20,7 @@ from worker.loop.loop import converse
 from worker.loop.tools import RunContext, tool
 from worker.models.background import Background
 from worker.models.scripted import Calls, ScriptedModel
-from worker.team import Agent, Team
+from worker.team import Team
 
 IDS: dict[str, Any] = {"run_id": "run", "session_id": "s", "user_id": "u", "fence": 1, "silence_s": 5.0}
 
@@ -215,7 +216,7 @@ def test_a_state_that_is_no_json_is_told_to_the_model(run: Callable[..., Draft])
         ({"members": ["a"]}, ["a member is a str"]),
         (
             {"num_history_runs": -1, "num_history_messages": -2},
-            ["num_history_runs is -1", "num_history_messages is -2"],
+            ["num_history_runs is -1", "history_messages is -2"],
         ),
         ({"mode": "shout"}, ["mode is 'shout'"]),
         ({"mode": "route"}, ["needs members"]),

@@ -8,13 +8,14 @@ kept, within bounds: deltas go first, since `message.completed` carries the whol
 import json
 import threading
 from dataclasses import dataclass, replace
+from queue import SimpleQueue
 from typing import Any
 
 from redis import Redis
 from redis.exceptions import RedisError
 from redis.exceptions import ResponseError as Refused
 
-from worker.domain.event import EventId
+from worker.domain.event import Event, EventId
 from worker.events import stream_key
 from worker.observe import logs
 
@@ -106,10 +107,42 @@ class Publisher:
                 raise answer
 
 
+class Listeners:
+    """Events for those in this process who watch, and for Redis where there is one."""
+
+    def __init__(self, publisher: Publisher | None) -> None:
+        self._publisher = publisher
+        self._queues: dict[str, SimpleQueue[Event]] = {}
+
+    def listen(self, run_id: str) -> "SimpleQueue[Event]":
+        """Return the queue that the run's events are put into from now on."""
+        return self._queues.setdefault(run_id, SimpleQueue())
+
+    def leave(self, run_id: str) -> None:
+        """Listen no more."""
+        self._queues.pop(run_id, None)
+
+    def open(self, *, run_id: str, fence: int) -> "RunStream":
+        """Return the writing end of a run's stream for one claim of it."""
+        return RunStream(self, run_id, fence)
+
+    def put(self, entry: _Entry) -> None:
+        """Hand an entry to whoever wants it."""
+        if (queue := self._queues.get(entry.run_id)) is not None:
+            queue.put(Event(entry.type, entry.data))
+        if self._publisher is not None:
+            self._publisher.put(entry)
+
+    def close(self) -> None:
+        """Send what is in line."""
+        if self._publisher is not None:
+            self._publisher.close()
+
+
 class RunStream:
     """The events of one claim of a run, numbered. Safe to use from several threads."""
 
-    def __init__(self, publisher: Publisher, run_id: str, fence: int) -> None:
+    def __init__(self, publisher: Publisher | Listeners, run_id: str, fence: int) -> None:
         self._publisher = publisher
         self._run_id = run_id
         self._fence = fence

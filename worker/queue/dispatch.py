@@ -21,6 +21,17 @@ TASK = "runs.execute"
 log = logs.get(__name__)
 
 
+class NoDispatcher:
+    """For a process without a broker: others find what is ready when they sweep."""
+
+    def send(self, ready: Iterable[Dispatch]) -> None:
+        """Do nothing."""
+
+    def depths(self) -> dict[str, int] | None:
+        """Return None: there is no broker to ask."""
+        return None
+
+
 class Dispatcher:
     """Sends run ids through a Celery app. Safe to use from several threads."""
 

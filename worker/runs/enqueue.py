@@ -12,6 +12,7 @@ from worker.domain.text import check_id, check_input, check_json
 from worker.errors import IdempotencyConflict, RunNotFound, SessionOfOtherTeam, UnknownTeam
 from worker.store import idempotency, runs, sessions, teams
 from worker.store.engine import Database, Transaction
+from worker.store.leases import Lease
 
 SERVICE = Principal(key_id="")
 
@@ -55,10 +56,11 @@ def check(order: Order, *, max_input_bytes: int) -> None:
     check_input(order.input, limit=max_input_bytes)
 
 
-def enqueue(db: Database, order: Order, *, idempotency_key: str | None = None) -> Accepted:
+def enqueue(db: Database, order: Order, *, idempotency_key: str | None = None, lease: Lease | None = None) -> Accepted:
     """Commit the session, the run and the user's input; send what is `ready` afterwards.
 
-    The same key with the same order returns the run that it made the first time, whatever became of it.
+    The same key with the same order returns the run that it made the first time, whatever became of it. With a *lease*
+    nothing is ready: the process that holds it executes the run.
 
     Raises:
         UnknownTeam, SessionOfOtherTeam, IdempotencyConflict: nothing is written.
@@ -78,7 +80,7 @@ def enqueue(db: Database, order: Order, *, idempotency_key: str | None = None) -
         place = sessions.append_run(tx, user_id=order.user_id, session_id=session_id, team=order.team, run_id=run_id)
         if place.team != order.team:
             raise SessionOfOtherTeam(session_id=session_id, found=place.team, wanted=order.team)
-        created_at = runs.add(tx, run_id=run_id, place=place, input=order.input, metadata=order.metadata)
+        created_at = runs.add(tx, run_id=run_id, place=place, input=order.input, metadata=order.metadata, lease=lease)
     run = Run(
         id=run_id,
         team=order.team,
@@ -91,7 +93,7 @@ def enqueue(db: Database, order: Order, *, idempotency_key: str | None = None) -
     )
     is_head = place.head_run_id == run_id
     dispatch = Dispatch(run_id, session_id, order.team, attempt=0, queue=queue_of(attempt=0))
-    return Accepted(run, (dispatch,) if is_head else ())
+    return Accepted(run, (dispatch,) if is_head and lease is None else ())
 
 
 class KnownTeams:

@@ -36,6 +36,7 @@ class Keeper:
         self._owner = owner
         self._ttl_s = ttl_s
         self._kept: dict[str, _Kept] = {}
+        self._waiting: set[str] = set()
         self._lock = threading.Lock()
         self._closing = threading.Event()
         self._handing_over = False
@@ -63,6 +64,17 @@ class Keeper:
                 if self._kept.get(claim.run_id) is kept:
                     del self._kept[claim.run_id]
 
+    @contextmanager
+    def keep_waiting(self, run_id: str) -> Iterator[None]:
+        """Keep the lease of a queued run of this process inside the block, until its turn comes."""
+        with self._lock:
+            self._waiting.add(run_id)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._waiting.discard(run_id)
+
     def hand_over(self, *, grace_s: float) -> None:
         """Have every run handed over at its next message boundary; after *grace_s*, end what is in flight."""
         with self._lock:
@@ -77,8 +89,8 @@ class Keeper:
     def once(self) -> None:
         """Renew the leases if it is time, and tell the runs that shall stop."""
         with self._lock:
-            kept = dict(self._kept)
-        if not kept:
+            kept, waiting = dict(self._kept), list(self._waiting)
+        if not kept and not waiting:
             return
         for one in kept.values():
             if clock.monotonic() > one.deadline:
@@ -86,6 +98,8 @@ class Keeper:
         if clock.monotonic() - self._renewed_at > self._ttl_s / 3:
             with self._db.write() as tx:
                 leases.renew(tx, owner=self._owner, ttl_s=self._ttl_s)
+                if waiting:
+                    leases.renew_waiting(tx, waiting, owner=self._owner, ttl_s=self._ttl_s)
             self._renewed_at = clock.monotonic()
         with self._db.read() as tx:
             watched = {w.run_id: w for w in leases.watch(tx, list(kept))}

@@ -6,10 +6,10 @@ import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from worker.events.publish import Publisher
+from worker.events.publish import Listeners, Publisher
 from worker.loop.definition import Definition
 from worker.models.background import Background
-from worker.queue.dispatch import Dispatcher
+from worker.queue.dispatch import Dispatcher, NoDispatcher
 from worker.runs.keeper import Keeper
 from worker.runs.presence import Presence
 from worker.runs.sweep import Sweep
@@ -25,8 +25,8 @@ class Runtime:
     owner: str
     teams: Mapping[str, Definition]
     db: Database
-    publisher: Publisher
-    dispatcher: Dispatcher
+    publisher: Publisher | Listeners
+    dispatcher: Dispatcher | NoDispatcher
     background: Background
     keeper: Keeper
     sweep: Sweep
@@ -46,8 +46,29 @@ def start(
     settings: Settings, dispatcher: Dispatcher, teams: Mapping[str, Definition], queues: Sequence[str]
 ) -> Runtime:
     """Open the database and the broker, and start the threads of a worker that consumes *queues*."""
-    owner = owner_name()
+    publisher = Publisher(settings.broker, prefix=settings.queue_prefix, ttl_s=settings.stream_seconds)
     db = Database(settings.database, pool_size=20)
+    return _assemble(settings, db, publisher, dispatcher, teams=teams, queues=queues)
+
+
+def start_here(settings: Settings, db: Database, dispatcher: Dispatcher | None) -> Runtime:
+    """Return a runtime for runs that a script executes itself; it consumes no queue, and needs no broker."""
+    publisher = None
+    if dispatcher is not None:
+        publisher = Publisher(settings.broker, prefix=settings.queue_prefix, ttl_s=settings.stream_seconds)
+    return _assemble(settings, db, Listeners(publisher), dispatcher or NoDispatcher(), teams={}, queues=())
+
+
+def _assemble(
+    settings: Settings,
+    db: Database,
+    publisher: Publisher | Listeners,
+    dispatcher: Dispatcher | NoDispatcher,
+    *,
+    teams: Mapping[str, Definition],
+    queues: Sequence[str],
+) -> Runtime:
+    owner = owner_name()
     versions = {team: definition.version for team, definition in teams.items()}
     presence = Presence(db, worker=owner, versions=versions, queues=queues)
     return Runtime(
@@ -55,7 +76,7 @@ def start(
         owner=owner,
         teams=teams,
         db=db,
-        publisher=Publisher(settings.broker, prefix=settings.queue_prefix, ttl_s=settings.stream_seconds),
+        publisher=publisher,
         dispatcher=dispatcher,
         background=Background(),
         keeper=Keeper(db, owner=owner, ttl_s=settings.lease_seconds),

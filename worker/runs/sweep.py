@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from worker import clock
 from worker.domain.run import Claim, queue_of
 from worker.observe import logs
-from worker.queue.dispatch import Dispatcher
+from worker.queue.dispatch import Dispatcher, NoDispatcher
 from worker.store import ready
 from worker.store.engine import Database
 
@@ -27,7 +27,9 @@ log = logs.get(__name__)
 class Sweep:
     """The repair pass of one process."""
 
-    def __init__(self, db: Database, dispatcher: Dispatcher, *, also: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self, db: Database, dispatcher: Dispatcher | NoDispatcher, *, also: Callable[[], None] | None = None
+    ) -> None:
         self._db = db
         self._dispatcher = dispatcher
         self._also = also  # what else this process does about once a second

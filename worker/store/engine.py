@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DisconnectionError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.pool import StaticPool
 
 from worker import clock
 from worker.errors import DatabaseUnavailable
@@ -38,7 +39,8 @@ class Database:
         self._url = _with_driver(url)
         self.is_sqlite = self._url.get_backend_name() == "sqlite"
         self.engine = _sqlite(self._url, pool_size) if self.is_sqlite else _postgres(self._url, pool_size)
-        self._writer = threading.Lock() if self.is_sqlite else nullcontext()
+        self._writer = threading.RLock() if self.is_sqlite else nullcontext()
+        self._in_memory = self.is_sqlite and not self._url.database
 
     def __repr__(self) -> str:
         return f"Database({self._url.render_as_string(hide_password=True)!r})"
@@ -58,7 +60,8 @@ class Database:
         """Read without holding up any writer."""
         # On Postgres each statement stands for itself, without the round trips of BEGIN and ROLLBACK around it.
         options: dict[str, Any] = {"reads_only": True} if self.is_sqlite else {"isolation_level": "AUTOCOMMIT"}
-        with _translated(), self.engine.connect().execution_options(**options) as connection:
+        one_by_one = self._writer if self._in_memory else nullcontext()  # there is one connection for all
+        with _translated(), one_by_one, self.engine.connect().execution_options(**options) as connection:
             yield connection
 
     def close(self) -> None:
@@ -82,12 +85,13 @@ def _translated() -> Iterator[None]:
 def _sqlite(url: URL, pool_size: int) -> Engine:
     if url.database:
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    # A reader more is a file handle more; writers are held by the mutex. In memory, another connection sees nothing.
+    pool: dict[str, Any] = {"pool_size": pool_size, "max_overflow": -1} if url.database else {"poolclass": StaticPool}
     engine = create_engine(
         url,
-        pool_size=pool_size,
+        **pool,
         hide_parameters=True,  # they are message text, and an error is logged by its words elsewhere
-        max_overflow=-1,  # a reader more is a file handle more; writers are held by the mutex
-        connect_args={"timeout": 30},
+        connect_args={"timeout": 30, "check_same_thread": False},
         execution_options={"schema_translate_map": {SCHEMA: None}},
     )
 

@@ -22,6 +22,14 @@ USAGE = (runs.c.model_calls, runs.c.input_tokens, runs.c.cached_input_tokens, ru
 
 
 @dataclass(frozen=True, slots=True)
+class Lease:
+    """The wish of a process to hold a run for *ttl_s* seconds from the moment of its acceptance."""
+
+    owner: str
+    ttl_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Watched:
     """How a run stands that this process executes."""
 
@@ -38,7 +46,10 @@ def claim(tx: Transaction, *, run_id: str, session: Locked, owner: str, ttl_s: f
     next seq if it has none yet; the caller writes it.
     """
     free = or_(
-        and_(runs.c.status == Status.QUEUED, or_(runs.c.not_before.is_(None), runs.c.not_before <= db_time())),
+        and_(
+            runs.c.status == Status.QUEUED,
+            or_(runs.c.not_before.is_(None), runs.c.not_before <= db_time(), runs.c.lease_owner == owner),
+        ),
         and_(runs.c.status == Status.RUNNING, runs.c.lease_until < db_time()),
     )
     progressed = runs.c.last_seq > runs.c.claimed_seq
@@ -157,6 +168,12 @@ def renew(tx: Transaction, *, owner: str, ttl_s: float) -> None:
     mine = select(runs.c.id).where(runs.c.lease_owner == owner, runs.c.status == Status.RUNNING)
     free = mine.with_for_update(skip_locked=True)
     tx.execute(update(runs).where(runs.c.id.in_(free)).values(lease_until=db_time(ttl_s)))
+
+
+def renew_waiting(tx: Transaction, run_ids: Sequence[str], *, owner: str, ttl_s: float) -> None:
+    """Keep queued runs that *owner* has leased from their acceptance on away from everybody else."""
+    mine = (runs.c.id.in_(run_ids), runs.c.lease_owner == owner, runs.c.status == Status.QUEUED)
+    tx.execute(update(runs).where(*mine).values(not_before=db_time(ttl_s)))
 
 
 def watch(tx: Transaction, run_ids: Sequence[str]) -> list[Watched]:

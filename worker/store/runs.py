@@ -11,7 +11,7 @@ from worker.domain.run import Run, RunError, Status
 from worker.domain.usage import Usage
 from worker.store.columns import db_time
 from worker.store.engine import Transaction
-from worker.store.leases import added, usage_of
+from worker.store.leases import Lease, added, usage_of
 from worker.store.sessions import Place, visible
 from worker.store.tables import runs, sessions
 
@@ -39,10 +39,13 @@ class Following:
     ready: bool
 
 
-def add(tx: Transaction, *, run_id: str, place: Place, input: str, metadata: dict[str, Any]) -> datetime:
+def add(
+    tx: Transaction, *, run_id: str, place: Place, input: str, metadata: dict[str, Any], lease: Lease | None
+) -> datetime:
     """Write a queued run and return when it was created.
 
-    As the head it counts as dispatched: the dispatch follows the commit, and may get lost.
+    As the head it counts as dispatched: the dispatch follows the commit, and may get lost. With a *lease* it is not
+    dispatched: the process that holds the lease executes it, or leaves it to others by letting the lease run out.
     """
     zeros = ("attempt", "fence", "losses", "retries", "model_calls")
     tokens = ("input_tokens", "cached_input_tokens", "output_tokens")
@@ -56,7 +59,9 @@ def add(tx: Transaction, *, run_id: str, place: Place, input: str, metadata: dic
             input=input,
             metadata=metadata,
             excluded=False,
-            dispatched_at=db_time() if place.head_run_id == run_id else None,
+            dispatched_at=db_time() if lease is None and place.head_run_id == run_id else None,
+            lease_owner=lease and lease.owner,
+            not_before=lease and db_time(lease.ttl_s),
             created_at=db_time(),
             **dict.fromkeys(zeros + tokens, 0),
         )

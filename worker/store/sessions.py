@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, func, select, true, update
+from sqlalchemy import ColumnElement, and_, delete, func, select, true, update
 
 from worker.domain.principal import Principal
+from worker.domain.session import SessionRow
 from worker.domain.state import StateChange
 from worker.store.columns import db_time, upsert
 from worker.store.engine import Transaction
-from worker.store.tables import runs, sessions
+from worker.store.tables import idempotency, runs, sessions
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,3 +139,70 @@ def find(tx: Transaction, *, session_id: str, principal: Principal, user_id: str
     columns = (sessions.c.pk, sessions.c.user_id, sessions.c.team_id)
     mine = (sessions.c.session_id == session_id, visible(principal, user_id))
     return list(tx.execute(select(*columns).where(*mine).limit(2)))
+
+
+def head_of_run(tx: Transaction, run_id: str) -> str | None:
+    """Return the head of the session that *run_id* belongs to."""
+    of_run = select(runs.c.session_pk).where(runs.c.id == run_id).scalar_subquery()
+    return tx.execute(select(sessions.c.head_run_id).where(sessions.c.pk == of_run)).scalar_one_or_none()
+
+
+def get(tx: Transaction, pk: int) -> SessionRow | None:
+    """Return one session."""
+    row: Any = tx.execute(select(*_SESSION).where(sessions.c.pk == pk)).one_or_none()
+    return None if row is None else SessionRow(*row)
+
+
+def page(
+    tx: Transaction, *, principal: Principal, user_id: str | None, team: str | None, before: int | None, limit: int
+) -> list[tuple[int, SessionRow]]:
+    """Return up to *limit* sessions with their pk, the newest first, those made before *before*."""
+    conditions = [visible(principal, user_id)]
+    if team is not None:
+        conditions.append(sessions.c.team_id == team)
+    if before is not None:
+        conditions.append(sessions.c.pk < before)
+    statement = select(sessions.c.pk, *_SESSION).where(*conditions).order_by(sessions.c.pk.desc()).limit(limit)
+    found: Any = tx.execute(statement)
+    return [(row[0], SessionRow(*row[1:])) for row in found]
+
+
+def change(tx: Transaction, pk: int, values: dict[str, Any]) -> None:
+    """Replace given fields: name, description, tags, metadata."""
+    tx.execute(update(sessions).where(sessions.c.pk == pk).values(**values, updated_at=db_time()))
+
+
+def lock(tx: Transaction, pk: int) -> bool:
+    """Take the session's lock; False: it is gone."""
+    return tx.execute(select(sessions.c.pk).where(sessions.c.pk == pk).with_for_update()).one_or_none() is not None
+
+
+def erase_of_run(tx: Transaction, run_id: str) -> None:
+    """Remove the session of a run."""
+    session = lock_of_run(tx, run_id)
+    if session is not None:
+        erase(tx, session.pk)
+
+
+def erase(tx: Transaction, pk: int) -> None:
+    """Remove a session with all that hangs on it. A run that is being executed finds nothing to write to."""
+    lock(tx, pk)
+    of_session = select(runs.c.id).where(runs.c.session_pk == pk)
+    tx.execute(delete(idempotency).where(idempotency.c.run_id.in_(of_session)))
+    tx.execute(delete(sessions).where(sessions.c.pk == pk))
+
+
+_SESSION = (
+    sessions.c.session_id,
+    sessions.c.user_id,
+    sessions.c.team_id,
+    sessions.c.name,
+    sessions.c.description,
+    sessions.c.tags,
+    sessions.c.metadata,
+    sessions.c.state,
+    sessions.c.run_count,
+    sessions.c.last_seq,
+    sessions.c.created_at,
+    sessions.c.updated_at,
+)

@@ -42,6 +42,12 @@ def is_known(tx: Transaction, team: str) -> bool:
     return tx.execute(select(teams.c.worker).where(teams.c.team_id == team).limit(1)).one_or_none() is not None
 
 
+def is_served(tx: Transaction, team: str, *, silent_s: float) -> bool:
+    """Tell whether a worker that was heard of in the last *silent_s* seconds serves *team*."""
+    seen = (teams.c.team_id == team, teams.c.seen_at > db_time(-silent_s))
+    return tx.execute(select(teams.c.worker).where(*seen).limit(1)).one_or_none() is not None
+
+
 def live_workers(tx: Transaction, *, queue: str, silent_s: float) -> int:
     """Return how many workers that were heard of in the last *silent_s* seconds consume *queue*."""
     rows = tx.execute(select(teams.c.worker, teams.c.queues).where(teams.c.seen_at > db_time(-silent_s)))

@@ -1,0 +1,121 @@
+"""`Agent`, and the checks of a definition: all its mistakes are named at once."""
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
+
+from worker.domain.chat import ChatModel
+from worker.domain.text import check_id
+from worker.errors import DefinitionInvalid, TeamSessionsError, ToolNotDescribable
+from worker.loop import delegation, history_tools
+from worker.loop.definition import Definition
+from worker.loop.tools import Tool, as_tool
+
+AnyTool = Tool | Callable[..., Any]
+BUILT_IN = {delegation.NAME, *(t.name for t in history_tools.ALL)}
+
+
+class Agent:
+    """A member of a team: a model with a role, instructions and tools of its own.
+
+    Args:
+        id: by which a leader delegates to it; by default a slug of its name.
+        name: for people, and for the model itself.
+        role: what it is good at, in a sentence; its leader reads it.
+        model: its own; every member needs one.
+        instructions: what it is told first, one text or several lines.
+        tools: functions that it may call.
+
+    Raises:
+        DefinitionInvalid: naming every mistake.
+    """
+
+    def __init__(
+        self,
+        *,
+        id: str | None = None,
+        name: str | None = None,
+        role: str = "",
+        model: ChatModel | None = None,
+        instructions: str | Sequence[str] = (),
+        tools: Sequence[AnyTool] = (),
+    ) -> None:
+        mistakes: list[str] = []
+        self.id = checked_id(id, name, "agent", mistakes)
+        self.name = name or self.id
+        self.definition = Definition(
+            id=self.id,
+            name=self.name,
+            role=role,
+            model=model,
+            instructions=lines(instructions),
+            tools=checked_tools(tools, mistakes),
+        )
+        raise_if_any(f"agent {self.id!r}", mistakes)
+
+    def __repr__(self) -> str:
+        return f"Agent(id={self.id!r})"
+
+
+def checked_id(id: str | None, name: str | None, otherwise: str, mistakes: list[str]) -> str:
+    """Return *id*, or a slug of *name*, or *otherwise*; what is wrong with it goes into *mistakes*."""
+    found = id or re.sub(r"[^a-z0-9]+", "-", (name or "").lower()).strip("-") or otherwise
+    try:
+        return check_id(found, field="id")
+    except TeamSessionsError as error:
+        mistakes.append(error.message)
+        return otherwise
+
+
+def lines(instructions: str | Sequence[str]) -> tuple[str, ...]:
+    """Return instructions line by line."""
+    return (instructions,) if isinstance(instructions, str) else tuple(instructions)
+
+
+def checked_tools(tools: Sequence[AnyTool], mistakes: list[str]) -> tuple[Tool, ...]:
+    """Return functions as tools; what is wrong with them goes into *mistakes*."""
+    described: dict[str, Tool] = {}
+    for given in tools:
+        try:
+            made = as_tool(given)
+        except ToolNotDescribable as error:
+            mistakes.append(error.message)
+            continue
+        if made.name in described:
+            mistakes.append(f"two tools are named {made.name!r}; give each a name of its own")
+        if made.name in BUILT_IN:
+            mistakes.append(f"a tool is named {made.name!r}, like one of ours; give it another name")
+        described[made.name] = made
+    return tuple(described.values())
+
+
+def checked_members(members: Sequence[object], mistakes: list[str]) -> tuple[Definition, ...]:
+    """Return the definitions of members; what is wrong with them goes into *mistakes*."""
+    found: dict[str, Definition] = {}
+    for member in members:
+        definition = getattr(member, "definition", None)
+        if not isinstance(definition, Definition):
+            mistakes.append(f"a member is a {type(member).__name__}; expected an Agent or a Team")
+            continue
+        if definition.id in found:
+            mistakes.append(f"two members have the id {definition.id!r}; give each an id of its own")
+        if definition.model is None:
+            mistakes.append(f"member {definition.id!r} has no model; give it one, as in model=OpenAIChat(id=…)")
+        found[definition.id] = definition
+    return tuple(found.values())
+
+
+def checked_state(state: Mapping[str, Any] | None, mistakes: list[str]) -> dict[str, Any]:
+    """Return a state that can be stored; what is wrong with it goes into *mistakes*."""
+    try:
+        return cast(dict[str, Any], json.loads(json.dumps(dict(state or {}), allow_nan=False)))
+    except (TypeError, ValueError) as error:
+        mistakes.append(f"session_state cannot be stored as JSON: {error}")
+        return {}
+
+
+def raise_if_any(what: str, mistakes: list[str]) -> None:
+    """Raise DefinitionInvalid if there are mistakes."""
+    if mistakes:
+        raise DefinitionInvalid(what=what, count=len(mistakes), mistakes="".join(f"\n  {m}" for m in mistakes))

@@ -1,0 +1,58 @@
+"""Where a script's sessions are kept: `SqliteDb`, `PostgresDb`, or the memory of the process.
+
+On workers the service's database is used instead, whatever a team's `db` says.
+"""
+
+import atexit
+import threading
+
+from worker import settings as configuration
+from worker.queue.app import make_app
+from worker.queue.dispatch import Dispatcher
+from worker.runs import runtime
+from worker.runs.runtime import Runtime
+from worker.store import migrate
+from worker.store.engine import Database
+
+
+class Db:
+    """A database by its address. It is opened, and its schema brought up to date, when it is first used."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._lock = threading.Lock()
+        self._runtime: Runtime | None = None
+
+    @property
+    def runtime(self) -> Runtime:
+        """The rooms that execute runs on this database in this process; closed when the process ends.
+
+        Raises:
+            SettingsInvalid, DatabaseUnavailable
+        """
+        with self._lock:
+            if self._runtime is None:
+                settings = configuration.load()
+                database = Database(self._url)
+                migrate.upgrade(database)
+                dispatcher = Dispatcher(make_app(settings), settings) if settings.redis_url else None
+                self._runtime = runtime.start_here(settings, database, dispatcher)
+                atexit.register(self._runtime.close)
+            return self._runtime
+
+
+class SqliteDb(Db):
+    """Sessions in an SQLite file: `SqliteDb(db_file="agno.db")`. The file is made if it is not there."""
+
+    def __init__(self, db_file: str) -> None:
+        super().__init__(f"sqlite:///{db_file}")
+
+
+class PostgresDb(Db):
+    """Sessions in a Postgres database: `PostgresDb(db_url="postgresql://user:password@host/name")`."""
+
+    def __init__(self, db_url: str) -> None:
+        super().__init__(db_url)
+
+
+IN_MEMORY = Db("sqlite://")  # of a team without a db: sessions live as long as this process

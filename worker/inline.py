@@ -1,0 +1,85 @@
+"""`team.run()`: one run in this process, whole or as a stream of events."""
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from worker.db import IN_MEMORY, Db
+from worker.domain.event import TERMINAL, Event, queued
+from worker.domain.message import Message
+from worker.domain.run import Run, Status
+from worker.domain.usage import Usage
+from worker.errors import RunFailed
+from worker.events.publish import Listeners
+from worker.loop.definition import Definition
+from worker.runs import enqueue
+from worker.runs.enqueue import Order
+from worker.runs.here import accept_here, execute_here
+from worker.store import messages, sessions
+
+
+@dataclass(frozen=True, slots=True)
+class RunOutput:
+    """What came of a run: the answer, all its messages (members' too), and what it used."""
+
+    content: str
+    messages: list[Message]
+    usage: Usage
+    run_id: str
+    session_id: str
+    user_id: str
+
+
+def run(db: Db, definition: Definition, order: Order) -> RunOutput:
+    """Execute one run and return what came of it.
+
+    Raises:
+        RunFailed: it did not complete.
+    """
+    runtime = db.runtime
+    enqueue.check(order, max_input_bytes=runtime.settings.max_input_bytes)
+    accepted = accept_here(runtime, order)
+    try:
+        return _output(db, execute_here(runtime, definition, accepted.id))
+    finally:
+        if order.session_id is None and db is IN_MEMORY:  # it stood alone: nobody can ask for it any more
+            with runtime.db.write() as tx:
+                sessions.erase_of_run(tx, accepted.id)
+
+
+def watch(db: Db, definition: Definition, order: Order) -> Iterator[Event]:
+    """Execute one run and yield its events as they happen, up to the terminal one."""
+    runtime = db.runtime
+    listeners = runtime.publisher
+    assert isinstance(listeners, Listeners)
+    enqueue.check(order, max_input_bytes=runtime.settings.max_input_bytes)
+    accepted = accept_here(runtime, order)
+    events = listeners.listen(accepted.id)
+
+    def work() -> None:
+        ended = execute_here(runtime, definition, accepted.id)
+        # Another process may have ended it; where this one did, the event stands in the queue before this one.
+        events.put(Event(f"run.{ended.status}", {"run_id": ended.id, "status": ended.status}))
+
+    def follow() -> Iterator[Event]:
+        yield queued(accepted)
+        try:
+            while True:
+                event = events.get()
+                yield event
+                if event.type in TERMINAL:
+                    return
+        finally:
+            listeners.leave(accepted.id)
+
+    threading.Thread(target=work, name=f"run {accepted.id}", daemon=True).start()
+    return follow()
+
+
+def _output(db: Db, ended: Run) -> RunOutput:
+    if ended.status is not Status.COMPLETED:
+        reason = ended.error.message if ended.error else "somebody asked for it."
+        raise RunFailed(run_id=ended.id, status=ended.status, reason=reason)
+    with db.runtime.db.read() as tx:
+        written = messages.of_run_by_id(tx, ended.id)
+    return RunOutput(ended.output or "", written, ended.usage, ended.id, ended.session_id, ended.user_id)

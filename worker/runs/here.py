@@ -1,0 +1,50 @@
+"""Execute a run in this process, for a script that calls `team.run()`: the library's door.
+
+The run takes its turn in its session like any other, with the same lease, order and promises. It is leased from the
+moment of its acceptance, so no worker takes it; if this process dies, the lease runs out, and any worker that serves
+the team, or the next caller, finishes it.
+"""
+
+import time
+from dataclasses import replace
+
+from worker.domain.run import Run
+from worker.errors import RunNotFound
+from worker.loop.definition import Definition
+from worker.runs.enqueue import SERVICE, Order, enqueue
+from worker.runs.execute import execute
+from worker.runs.presence import SILENT_S
+from worker.runs.runtime import Runtime
+from worker.store import runs, sessions, teams
+from worker.store.leases import Lease
+
+LOOK_S = 0.05  # between two looks at a run that waits for its turn
+
+
+def accept_here(runtime: Runtime, order: Order) -> Run:
+    """Accept a run that this process will execute."""
+    lease = Lease(runtime.owner, runtime.settings.lease_seconds)
+    return enqueue(runtime.db, order, lease=lease).run
+
+
+def execute_here(runtime: Runtime, definition: Definition, run_id: str) -> Run:
+    """Execute an accepted run when its turn comes, and return it once it is terminal.
+
+    A queued run before it that no live worker serves is executed first.
+    """
+    ours = replace(runtime, teams={definition.id: definition})
+    with runtime.keeper.keep_waiting(run_id):
+        while True:
+            execute(ours, run_id, definition.id)
+            with runtime.db.read() as tx:
+                run = runs.get(tx, run_id, principal=SERVICE)
+            if run is None:
+                raise RunNotFound(run_id=run_id)
+            if run.status.terminal:
+                return run
+            with runtime.db.read() as tx:
+                head = sessions.head_of_run(tx, run_id)
+                served = teams.is_served(tx, definition.id, silent_s=SILENT_S)
+            if head is not None and head != run_id and not served:
+                execute(ours, head, definition.id)
+            time.sleep(LOOK_S)
