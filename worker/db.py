@@ -4,6 +4,7 @@ On workers the service's database is used instead, whatever a team's `db` says.
 """
 
 import atexit
+import os
 import threading
 
 from worker import settings as configuration
@@ -44,8 +45,8 @@ class Db:
 class SqliteDb(Db):
     """Sessions in an SQLite file: `SqliteDb(db_file="agno.db")`. The file is made if it is not there."""
 
-    def __init__(self, db_file: str) -> None:
-        super().__init__(f"sqlite:///{db_file}")
+    def __init__(self, db_file: str | os.PathLike[str]) -> None:
+        super().__init__(f"sqlite:///{os.fspath(db_file)}")
 
 
 class PostgresDb(Db):
