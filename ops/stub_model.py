@@ -8,6 +8,8 @@ the last user message ask for, so that tests need no state in the server:
     [pace=0.05]    wait before each word
     [steps=3]      ask for the first tool, so many times in a row, before the answer
     [calls=2]      ask for it so many times in each of these replies
+    [delegate=a,b] delegate to member a, then to member b, each in a reply of its own, what stands behind "task:";
+                   the leader's own marks stand before it
 
 With --journal FILE it writes a JSON line when a call arrives and another when its answer has left:
 {"call", "at", "event": "asked" | "answered", "user": the last user message, "turn": replies so far in its run}.
@@ -29,6 +31,7 @@ from starlette.responses import JSONResponse, StreamingResponse
 from starlette.routing import Route
 
 MARK = re.compile(r"\[(delay|words|pace|steps|calls)=([0-9.]+)\]")
+DELEGATES = re.compile(r"\[delegate=([\w,-]+)\]")
 TELLS_NAME = re.compile(r"\b(?:[Mm]y name is|I am|I'm)\s+([A-Z]\w*)")
 ASKS_NAME = re.compile(r"\bmy name\b[^.]*\?")
 BODY = ["Lorem", "ipsum", "dolor", "sit", "amet", "consectetur", "adipiscing", "elit", "sed", "do"]
@@ -49,12 +52,17 @@ class Model:
         call = self._calls
         messages = asked["messages"]
         user, turn = _last_user(messages)
-        marks = {name: float(value) for name, value in MARK.findall(user)}
+        own, _, task = user.partition("task:")
+        marks = {name: float(value) for name, value in MARK.findall(own)}
+        members = [name for found in DELEGATES.findall(own) for name in found.split(",")]
         self._note(call, "asked", user, turn)
         await asyncio.sleep(marks.get("delay", 0))
         tools = [t["function"]["name"] for t in asked.get("tools", ())]
-        if tools and turn < marks.get("steps", 0):
-            chunks = _tool_calls(tools[0], turn, int(marks.get("calls", 1)))
+        if turn < len(members):
+            arguments = json.dumps({"member_id": members[turn], "task": f"{members[turn]}:{task}"})
+            chunks = _tool_calls("delegate_task_to_member", turn, 1, arguments)
+        elif tools and turn < marks.get("steps", 0):
+            chunks = _tool_calls(tools[0], turn, int(marks.get("calls", 1)), "{}")
         else:
             chunks = _words(_text(messages, user, marks))
         usage = _usage(messages, chunks)
@@ -103,11 +111,9 @@ def _words(text: str) -> list[dict[str, Any]]:
     return [{"content": (" " if n else "") + word} for n, word in enumerate(text.split(" "))]
 
 
-def _tool_calls(name: str, turn: int, count: int) -> list[dict[str, Any]]:
-    calls = [
-        {"index": n, "id": f"call_{turn}_{n}", "type": "function", "function": {"name": name, "arguments": "{}"}}
-        for n in range(count)
-    ]
+def _tool_calls(name: str, turn: int, count: int, arguments: str) -> list[dict[str, Any]]:
+    function = {"name": name, "arguments": arguments}
+    calls = [{"index": n, "id": f"call_{turn}_{n}", "type": "function", "function": function} for n in range(count)]
     return [{"tool_calls": calls}]
 
 

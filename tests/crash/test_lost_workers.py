@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 
 import pytest
 
@@ -112,6 +113,52 @@ def test_a_call_in_flight_is_ended_when_the_grace_is_over(running: System) -> No
     assert code == 0
     assert done["status"] == "completed"
     assert look.asked(running, text)[0] == 2
+
+
+def test_a_crash_in_the_second_of_three_delegations_resumes_inside_it(running: System) -> None:
+    """kill -9 there: what the first member and the interrupted one had answered is not asked again."""
+    client = start(running)
+    run = client.enqueue("leads", "go [delegate=a,b,c] task: [steps=3] [delay=0.4]", session_id="s", user_id="u")
+    tasks = {name: f"{name}: [steps=3] [delay=0.4]" for name in "abc"}
+
+    def second_is_under_way() -> bool:
+        return sum(m.author == "b" for m in look.log(running.db, run["id"])) >= 2
+
+    wait_until(second_is_under_way, description="the second member has answered twice")
+    os.kill(executing(running, run["id"]).pid, signal.SIGKILL)
+    paid = sum(m.author == "b" for m in look.log(running.db, run["id"]))
+    done = client.run(run["id"], wait_s=60)
+
+    assert (done["status"], done["attempt"]) == ("completed", 2)
+    assert look.asked(running, tasks["a"]) == dict.fromkeys(range(4), 1)
+    assert all(look.asked(running, tasks["b"])[turn] == 1 for turn in range(paid))
+    assert sum(look.asked(running, tasks["b"]).values()) <= 5, "only the call in flight may be asked again"
+    assert look.asked(running, tasks["c"]) == dict.fromkeys(range(4), 1)
+    log = look.log(running.db, run["id"])
+    assert [m.author for m in log if m.delegation is None and m.role == "assistant"] == ["leads"] * 4
+    for name in "abc":
+        assert sum(m.author == name for m in log) == 4
+    assert done["usage"]["model_calls"] == 4 + 3 * 4
+
+
+def test_a_script_that_is_killed_in_its_run_leaves_it_to_a_worker(running: System) -> None:
+    """kill -9 in the middle of `team.run()`: a worker that serves the team finishes the run."""
+    client = start(running)
+    script = running.start(
+        "script",
+        [sys.executable, "-m", "tests.support.script", running.database_url, "script [steps=3] [delay=0.5]"],
+        environment=running.environment,
+    )
+    run_id = wait_until(lambda: look.only_run(running.db), description="the script's run is accepted")
+    wait_until(lambda: len(look.log(running.db, run_id)) >= 3, description="a turn is written")
+    assert str(script.pid) in look.row(running.db, run_id).lease_owner
+
+    script.kill()
+    done = client.run(run_id, wait_s=60)
+
+    assert (done["status"], done["attempt"], done["user_id"]) == ("completed", 2, "u")
+    look.check_whole(running.db, run_id, steps=3)
+    assert max(look.asked(running, "script [steps=3] [delay=0.5]").values()) <= 2
 
 
 def test_an_unsafe_tool_is_not_repeated_after_its_worker_was_killed(running: System) -> None:

@@ -19,6 +19,14 @@ def row(db: Database, run_id: str) -> Any:
         return tx.execute(select(runs).where(runs.c.id == run_id)).one()
 
 
+def only_run(db: Database) -> str | None:
+    """Return the id of the only run that there is, or None."""
+    with db.read() as tx:
+        ids = list(tx.execute(select(runs.c.id)).scalars())
+    assert len(ids) <= 1
+    return ids[0] if ids else None
+
+
 def log(db: Database, run_id: str) -> list[Message]:
     """Return the messages of a run."""
     with db.read() as tx:

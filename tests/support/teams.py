@@ -4,7 +4,7 @@ import os
 import time
 from pathlib import Path
 
-from worker import Limits, OpenAIChat, RunContext, Team, tool
+from worker import Agent, Limits, OpenAIChat, RunContext, Team, tool
 
 
 @tool
@@ -27,4 +27,6 @@ model = OpenAIChat(id="rules")
 plain = Team(id="plain", model=model)
 remembers = Team(id="remembers", model=model, add_history_to_context=True, num_history_runs=3)
 with_tool = Team(id="with-tool", model=model, tools=[look_up], limits=Limits(turns=12))
+members = [Agent(id=name, model=model, role=f"does {name}", tools=[look_up]) for name in ("a", "b", "c")]
+leads = Team(id="leads", model=model, members=members)
 charges = Team(id="charges", model=model, tools=[charge])

@@ -35,7 +35,9 @@ class Presence:
         self._said_at = clock.monotonic()
 
     def leave(self) -> None:
-        """Say that this worker is gone."""
+        """Say that this worker is gone, if it ever said that it is there."""
+        if self._said_at == float("-inf"):
+            return
         try:
             with self._db.write() as tx:
                 teams.leave(tx, worker=self._worker)
