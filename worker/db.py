@@ -6,6 +6,7 @@ On workers the service's database is used instead, whatever a team's `db` says.
 import atexit
 import os
 import threading
+from functools import cache
 
 from worker import settings as configuration
 from worker.queue.app import make_app
@@ -57,3 +58,9 @@ class PostgresDb(Db):
 
 
 IN_MEMORY = Db("sqlite://")  # of a team without a db: sessions live as long as this process
+
+
+@cache
+def service_db() -> Db:
+    """Return the database that the workers of this installation use, as the settings name it."""
+    return Db(configuration.load().database)

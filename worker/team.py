@@ -5,19 +5,21 @@ from typing import Any, Literal, overload
 
 from worker import inline
 from worker.agent import Agent, AnyTool, checked_id, checked_members, checked_state, checked_tools, lines, raise_if_any
-from worker.db import IN_MEMORY, Db
+from worker.db import IN_MEMORY, Db, service_db
 from worker.domain.chat import ChatModel
 from worker.domain.event import Event
-from worker.domain.message import Message
+from worker.domain.message import Message, ToolCall
 from worker.domain.principal import Principal
 from worker.domain.state import StateChange
 from worker.domain.text import check_json
 from worker.errors import AmbiguousSession, SessionNotFound
+from worker.handle import RunHandle
 from worker.inline import RunOutput
 from worker.loop.definition import Definition, Limits, Mode
-from worker.runs.enqueue import Order
+from worker.runs.enqueue import Order, check, enqueue, enqueue_in
 from worker.session import PAGE, Session
 from worker.store import sessions
+from worker.store.engine import Transaction as Connection
 from worker.summaries.manager import SessionSummaryManager
 
 
@@ -170,6 +172,37 @@ class Team:
         order = Order(self.id, input, session_id, user_id, metadata or {})
         return inline.watch(self.db, self.definition, order) if stream else inline.run(self.db, self.definition, order)
 
+    def enqueue(
+        self,
+        input: str,
+        *,
+        user_id: str = "",
+        session_id: str | None = None,
+        metadata: dict[str, Any] | None = None,
+        idempotency_key: str | None = None,
+        connection: Connection | None = None,
+    ) -> RunHandle:
+        """Hand a run to the workers that serve this team, and return a handle to follow it by.
+
+        It goes to this team's `db`, or without one to the database that TEAM_SESSIONS_DATABASE_URL names. With a
+        *connection* (SQLAlchemy's, to that same Postgres database, inside a transaction of yours) the run is committed
+        or rolled back with your own rows; the workers' sweep finds it after the commit, or `dispatch()` tells them.
+
+        Raises:
+            EmptyInput, InputTooLarge, InvalidText, SessionOfOtherTeam, IdempotencyConflict: nothing is written.
+        """
+        db = self.db if self.db is not IN_MEMORY else service_db()
+        order = Order(self.id, input, session_id, user_id, metadata or {})
+        check(order, max_input_bytes=db.runtime.settings.max_input_bytes)
+        if connection is not None:
+            accepted = enqueue_in(connection, order, idempotency_key=idempotency_key)
+        else:
+            accepted = enqueue(db.runtime.db, order, idempotency_key=idempotency_key)
+        handle = RunHandle(db, accepted.run.id, accepted.run.session_id, accepted.ready)
+        if connection is None:
+            handle.dispatch()
+        return handle
+
     def get_session(self, session_id: str, *, user_id: str | None = None) -> Session | None:
         """Return a session of this team, or None.
 
@@ -219,6 +252,15 @@ class Team:
             SessionNotFound
         """
         return self._session(session_id, user_id).get_chat_history()
+
+    def get_tool_calls(self, session_id: str, *, user_id: str | None = None) -> list[ToolCall]:
+        """Return the tool calls that models asked for in a session, oldest first, members' too.
+
+        Raises:
+            SessionNotFound
+        """
+        log = self._session(session_id, user_id).get_messages_for_session()
+        return [call for message in log for call in message.tool_calls]
 
     def get_session_state(self, session_id: str, *, user_id: str | None = None) -> dict[str, Any]:
         """Return the session's state. Raises SessionNotFound."""

@@ -63,24 +63,31 @@ def enqueue(db: Database, order: Order, *, idempotency_key: str | None = None, l
     nothing is ready: the process that holds it executes the run.
 
     Raises:
-        UnknownTeam, SessionOfOtherTeam, IdempotencyConflict: nothing is written.
+        SessionOfOtherTeam, IdempotencyConflict: nothing is written.
     """
+    with db.write() as tx:
+        return enqueue_in(tx, order, idempotency_key=idempotency_key, lease=lease)
+
+
+def enqueue_in(
+    tx: Transaction, order: Order, *, idempotency_key: str | None = None, lease: Lease | None = None
+) -> Accepted:
+    """Write the session, the run and the user's input in a transaction that somebody else commits; see `enqueue`."""
     run_id = new_id("run")
     session_id = order.session_id or new_id("ses")
-    with db.write() as tx:
-        if idempotency_key is not None:
-            fingerprint = order.fingerprint()
-            earlier = idempotency.take(
-                tx, user_id=order.user_id, key=idempotency_key, run_id=run_id, request_hash=fingerprint
-            )
-            if earlier is not None:
-                if earlier.request_hash != fingerprint:
-                    raise IdempotencyConflict(key=idempotency_key, run_id=earlier.run_id)
-                return Accepted(_existing(tx, earlier.run_id), (), repeated=True)
-        place = sessions.append_run(tx, user_id=order.user_id, session_id=session_id, team=order.team, run_id=run_id)
-        if place.team != order.team:
-            raise SessionOfOtherTeam(session_id=session_id, found=place.team, wanted=order.team)
-        created_at = runs.add(tx, run_id=run_id, place=place, input=order.input, metadata=order.metadata, lease=lease)
+    if idempotency_key is not None:
+        fingerprint = order.fingerprint()
+        earlier = idempotency.take(
+            tx, user_id=order.user_id, key=idempotency_key, run_id=run_id, request_hash=fingerprint
+        )
+        if earlier is not None:
+            if earlier.request_hash != fingerprint:
+                raise IdempotencyConflict(key=idempotency_key, run_id=earlier.run_id)
+            return Accepted(_existing(tx, earlier.run_id), (), repeated=True)
+    place = sessions.append_run(tx, user_id=order.user_id, session_id=session_id, team=order.team, run_id=run_id)
+    if place.team != order.team:
+        raise SessionOfOtherTeam(session_id=session_id, found=place.team, wanted=order.team)
+    created_at = runs.add(tx, run_id=run_id, place=place, input=order.input, metadata=order.metadata, lease=lease)
     run = Run(
         id=run_id,
         team=order.team,

@@ -1,0 +1,85 @@
+"""`team.enqueue()`: a run for the workers, and the handle by which its caller follows it."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from worker import clock
+from worker.db import Db
+from worker.domain.event import Event
+from worker.domain.run import Dispatch, Run
+from worker.errors import RunNotFound
+from worker.events.follow import Follower
+from worker.runs.cancel import cancel
+from worker.runs.enqueue import SERVICE
+from worker.runs.watch import watch
+from worker.store import runs
+
+LOOK_S = 0.1
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class RunHandle:
+    """A run that workers execute: `status`, `wait`, `stream`, `cancel`."""
+
+    db: Db
+    run_id: str
+    session_id: str
+    ready: tuple[Dispatch, ...] = ()
+
+    def dispatch(self) -> None:
+        """Ring the bell, after the commit of a transaction of one's own. Without, the sweep does within seconds."""
+        self.db.runtime.dispatcher.send(self.ready)
+
+    @property
+    def status(self) -> str:
+        """The run's status now."""
+        return self.run().status
+
+    def run(self) -> Run:
+        """Return the run as it is now.
+
+        Raises:
+            RunNotFound: it was erased, or the transaction that it was enqueued in is not committed.
+        """
+        with self.db.runtime.db.read() as tx:
+            found = runs.get(tx, self.run_id, principal=SERVICE)
+        if found is None:
+            raise RunNotFound(run_id=self.run_id)
+        return found
+
+    def wait(self, timeout: float) -> Run:
+        """Return the run as soon as it is terminal, at the latest after *timeout* seconds, as it is then."""
+        deadline = clock.monotonic() + timeout
+        while not (run := self.run()).status.terminal and clock.monotonic() < deadline:
+            time.sleep(LOOK_S)
+        return run
+
+    def cancel(self) -> Run:
+        """Ask for the end of the run, and return it as it is now."""
+        run, ready = cancel(self.db.runtime.db, self.run_id)
+        replace(self, ready=ready).dispatch()
+        return run
+
+    def stream(self) -> Iterator[Event]:
+        """Yield the run's events as they happen, up to the terminal one."""
+        runtime = self.db.runtime
+        follower = Follower(runtime.settings.broker, prefix=runtime.settings.queue_prefix)
+        events = watch(runtime.db, follower, self.run())
+        with asyncio.Runner() as runner:
+            try:
+                while True:
+                    happened = runner.run(_next(events))
+                    if happened is not None:
+                        yield happened[1]
+            except StopAsyncIteration:
+                return
+            finally:
+                runner.run(follower.close())
+
+
+async def _next(events: AsyncIterator[T]) -> T:
+    return await anext(events)
