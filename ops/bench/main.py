@@ -15,19 +15,21 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from ops.bench import flat, idle
+from ops.bench import delegations, flat, idle
 from ops.bench.databases import KINDS
 from ops.bench.report import Report, machine, progress_done
 from worker.observe import logs
 
-SCENARIOS = {"flat": flat.measure, "idle": idle.measure}
+SCENARIOS = {"flat": flat.measure, "idle": idle.measure, "delegations": delegations.measure}
 EPILOG = """
 scenarios:
   flat   What one run costs, in time, statements, rows and bytes, in sessions of 10, 100, 1,000 and 10,000 runs. All of
          it must be equal, and the time at 10,000 at most 1.1 times that at 10. About 2 minutes.
   idle   From accepted to completed: p50 of 200 single runs at most 22 ms, 10 runs of one session at most 0.32 s; by
          the rows' times and by a client's clock. About 1 minute.
-  all    Both.
+  delegations
+         Three parallel delegations against one, members with an 800 ms model: at most 1.15 times. About 1 minute.
+  all    All of them.
 
 examples:
   ops/bench/run flat
