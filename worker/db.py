@@ -42,6 +42,14 @@ class Db:
                 atexit.register(self._runtime.close)
             return self._runtime
 
+    def close(self) -> None:
+        """Close what was opened; it is opened again when it is used again."""
+        with self._lock:
+            if self._runtime is not None:
+                atexit.unregister(self._runtime.close)
+                self._runtime.close()
+                self._runtime = None
+
 
 class SqliteDb(Db):
     """Sessions in an SQLite file: `SqliteDb(db_file="agno.db")`. The file is made if it is not there."""

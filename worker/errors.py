@@ -7,7 +7,7 @@
     │   ├── UnknownTeam, RunNotFound, SessionNotFound
     │   ├── SessionOfOtherTeam, AmbiguousSession, IdempotencyConflict
     │   └── KeyMissing, KeyInvalid, TeamForbidden, UserForbidden
-    ├── DatabaseUnavailable                      it did not answer; nothing was half written
+    ├── DatabaseUnavailable                      it did not answer; nothing is half written
     ├── LeaseLost                                a write of a process whose run another one has claimed
     ├── ModelError                               what a model call can end with; `retry` says whether again helps
     │   ├── ModelRateLimited, ModelUnavailable, ModelSilent, ModelStreamBroken      again helps
@@ -189,7 +189,7 @@ class UserForbidden(RequestRefused):
 
 
 class DatabaseUnavailable(TeamSessionsError):
-    """The database did not answer ({reason}). Nothing was written; try again."""
+    """The database did not answer ({reason}). Try again, with the same Idempotency-Key: a commit may have happened."""
 
     code = "database_unavailable"
     status = 503

@@ -8,6 +8,7 @@ import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -72,6 +73,16 @@ class Settings(BaseSettings):
         "auto", description="'auto': readable on a terminal, else JSON."
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="What the log says.")
+
+    @field_validator("database_url", "redis_url")
+    @classmethod
+    def _readable(cls, url: SecretStr | None) -> SecretStr | None:
+        try:
+            if url is not None:
+                _ = urlsplit(url.get_secret_value()).port
+        except ValueError:
+            raise ValueError("its port cannot be read; spell special characters of the password as %XX") from None
+        return url
 
     @field_validator("database_url")
     @classmethod

@@ -8,8 +8,8 @@ from pydantic import BaseModel
 from api_stub.auth import Rooms
 from api_stub.service import Service
 from worker.errors import DatabaseUnavailable
-from worker.runs.presence import SILENT_S
 from worker.store import migrate, teams
+from worker.store.ready import SILENT_S
 
 router = APIRouter(tags=["health"])
 

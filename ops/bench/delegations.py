@@ -63,5 +63,5 @@ def _times(db: Db, kind: str) -> dict[str, list[float]]:
             team.run("go", session_id=f"{name}-{n}")
             if n >= 0:
                 times[name].append((time.perf_counter() - began) * 1000)
-    db.runtime.close()
+    db.close()
     return times

@@ -9,12 +9,15 @@ from worker.runs.enqueue import SERVICE, Accepted, KnownTeams, Order, enqueue
 from worker.runs.finish import Ending, Head, end_head
 from worker.store import api_keys, leases, messages, ready, runs, sessions, teams
 from worker.store.engine import Database
+from worker.store.leases import Lease
 from worker.team import Team
 
 
-def accept(db: Database, text: str = "hello", *, key: str | None = None, session: str = "s") -> Accepted:
+def accept(
+    db: Database, text: str = "hello", *, key: str | None = None, session: str = "s", lease: Lease | None = None
+) -> Accepted:
     """Enqueue a run of team 't' for user 'u'."""
-    return enqueue(db, Order("t", text, session, "u"), idempotency_key=key)
+    return enqueue(db, Order("t", text, session, "u"), idempotency_key=key, lease=lease)
 
 
 def take(db: Database, run_id: str, *, owner: str = "me", ttl_s: float = 60) -> Claim:
@@ -36,6 +39,8 @@ def live_through(db: Database) -> None:
     answer = Draft(Role.ASSISTANT, "t", "hi", usage=Usage(1, 2, 0, 3))
     first, second, third, fourth = (accept(db, str(n), key=str(n)).run.id for n in range(4))
     accept(db, "0", key="0")
+    with db.write() as tx:
+        teams.announce(tx, worker="me", versions={"t": "1"}, queues=["runs"])
     claim = take(db, first)
     with db.write() as tx:
         last_seq = sessions.advance(tx, claim.session_pk, messages=1)
@@ -45,7 +50,8 @@ def live_through(db: Database) -> None:
         messages.append(tx, [called], session_pk=claim.session_pk, run_id=first, last_seq=last_seq)
         leases.record_start(tx, run_id=first, idempotency_key="k")
     with db.write() as tx:
-        leases.renew(tx, owner="me", ttl_s=60)
+        leases.renew(tx, [first], owner="me", ttl_s=60)
+        leases.renew_waiting(tx, [second], owner="me", ttl_s=60)
         leases.watch(tx, [first])
         leases.requeue(tx, claim, wait_s=0, retried=True)
         leases.put_back(tx, first, wait_s=0)

@@ -305,6 +305,7 @@ def test_each_call_that_will_not_be_made_gets_a_result():
     """A terminal run has no tool call without a result, inside its delegations too."""
     drafts = unanswered(PARALLEL_DELEGATIONS, because="the run was cancelled")
 
+    text = "No result: the run was cancelled. Whether it took effect is not known."
     found = {(d.tool_call_id, d.delegation) for d in drafts}
     assert found == {("to-x", None), ("to-y", None), ("x1", "x"), ("y2", "y")}
-    assert {(d.role, d.author, d.content) for d in drafts} == {(Role.TOOL, "note", "Not done: the run was cancelled.")}
+    assert {(d.role, d.author, d.content) for d in drafts} == {(Role.TOOL, "note", text)}

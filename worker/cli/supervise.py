@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import click
@@ -132,14 +133,20 @@ class Supervisor:
                 child.start_after = now + (PAUSE_S if quick else 0)
                 click.echo(f"{child.name} ended with code {child.process.returncode}; starting it again.", err=True)
             if now >= child.start_after:
-                child.start_after = 0.0
-                child.start()
+                try:
+                    child.start()
+                    child.start_after = 0.0
+                except OSError as error:
+                    child.start_after = now + PAUSE_S
+                    click.echo(f"{child.name} could not be started: {error.strerror}. Trying again.", err=True)
 
 
 def _print_lines(name: str, process: "subprocess.Popen[str]") -> None:
     assert process.stdout is not None
     for line in process.stdout:
-        click.echo(f"{name:<9}| {line.rstrip()}", err=True)
+        # Whoever read our own output may be gone; the child would stand still if its pipe were not emptied.
+        with suppress(OSError):
+            click.echo(f"{name:<9}| {line.rstrip()}", err=True)
 
 
 def _end_with_parent() -> None:

@@ -77,7 +77,6 @@ class Claim:
     first_seq: int
     last_seq: int
     usage: Usage
-    dispatched_at: datetime | None
     elapsed_s: float
     cancel_requested: bool
     state: dict[str, Any]
@@ -86,13 +85,17 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Dispatch:
-    """One run that is ready, and the queue that its id goes to. Ids only: nothing of a message."""
+    """One run that is ready, the queue that its id goes to, and when its row says that it was sent.
+
+    Ids only: nothing of a message.
+    """
 
     run_id: str
     session_id: str
     team: str
     attempt: int
     queue: str
+    sent_at: datetime
 
 
 def queue_of(*, attempt: int) -> str:

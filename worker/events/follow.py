@@ -10,7 +10,7 @@ from redis.exceptions import RedisError
 from worker.domain.event import Event, EventId
 from worker.events import stream_key
 
-PAUSE_S = 0.25  # between two looks at a Redis that is away
+PAUSE_S = 1.0  # between two looks at a Redis that is away
 
 
 class Follower:

@@ -33,6 +33,7 @@ class _Entry:
     id: EventId
     type: str
     data: dict[str, Any]
+    tried: bool = False  # it may have arrived: sent again as it is, it is refused; joined with others it would double
 
     @property
     def is_delta(self) -> bool:
@@ -74,11 +75,12 @@ class Publisher:
 
     def _send_forever(self) -> None:
         while (batch := self._next_batch()) is not None:
+            merged = _merged(batch)
             try:
-                self._send(batch)
+                self._send(merged)
             except RedisError:
                 with self._changed:
-                    self._line = _bounded(batch + self._line)
+                    self._line = _bounded([replace(entry, tried=True) for entry in merged] + self._line)
                     if self._closing:
                         return
                     self._changed.wait_for(lambda: self._closing, timeout=PAUSE_S)
@@ -95,7 +97,7 @@ class Publisher:
 
     def _send(self, batch: list[_Entry]) -> None:
         pipeline = self._redis.pipeline(transaction=False)
-        for entry in _merged(batch):
+        for entry in batch:
             fields: dict[Any, Any] = {"type": entry.type, "data": json.dumps(entry.data, ensure_ascii=False)}
             key = stream_key(self._prefix, entry.run_id)
             pipeline.xadd(key, fields, id=str(entry.id), maxlen=STREAM_LIMIT, approximate=True)
@@ -176,7 +178,8 @@ def _merged(batch: list[_Entry]) -> list[_Entry]:
 
 
 def _same_message(a: _Entry, b: _Entry) -> bool:
-    return a.is_delta and b.is_delta and a.data["message_id"] == b.data["message_id"]
+    untried = not (a.tried or b.tried)
+    return untried and a.is_delta and b.is_delta and a.data["message_id"] == b.data["message_id"]
 
 
 def _bounded(line: list[_Entry]) -> list[_Entry]:

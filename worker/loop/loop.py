@@ -44,9 +44,13 @@ def converse(conversation: Conversation) -> Draft:
 
 
 def unanswered(log: list[Message], *, because: str) -> list[Draft]:
-    """Return results for the calls that will never be made: a terminal run has no tool call without a result."""
+    """Return results for the calls that nobody waits for any more: a terminal run has no call without a result.
+
+    A tool may have been at work when the run ended, here or in a process that was lost.
+    """
+    text = f"No result: {because}. Whether it took effect is not known."
     return [
-        Draft(Role.TOOL, call.name, f"Not done: {because}.", tool_call_id=call.id, delegation=reply.delegation)
+        Draft(Role.TOOL, call.name, text, tool_call_id=call.id, delegation=reply.delegation)
         for reply, _place, call in open_calls(log)
     ]
 

@@ -41,7 +41,9 @@ class Background:
                 raise Stopped(stop.reason or Reason.HANDED_OVER) from None
 
     def close(self) -> None:
-        """End the calls in flight and stop the loop."""
+        """End the calls in flight and stop the loop. Doing it twice does nothing."""
+        if self._loop.is_closed():
+            return
         asyncio.run_coroutine_threadsafe(self._end_all(), self._loop).result(timeout=5)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout=5)

@@ -4,6 +4,7 @@ Best effort: the run's row says that it was dispatched, and the sweep sends it a
 for Redis: after a failure this process leaves it alone for a second.
 """
 
+import threading
 from collections.abc import Iterable
 
 from celery import Celery
@@ -17,6 +18,8 @@ from worker.settings import Settings
 
 PAUSE_S = 1.0
 TASK = "runs.execute"
+SENT_AT = "sent_at"  # header of a message: the time at which the row says that it was sent
+TURN_S = 1.0  # how long a send waits for those before it; longer, and Redis is as good as away
 
 log = logs.get(__name__)
 
@@ -39,24 +42,31 @@ class Dispatcher:
         self._app = app
         self._settings = settings
         self._paused_until = 0.0
+        self._turn = threading.Lock()
 
     def send(self, ready: Iterable[Dispatch]) -> None:
         """Send each run's id to its queue; never raises for a broker that is away."""
         for dispatch in ready:
-            if monotonic() < self._paused_until:
+            # One at a time: with a frozen Redis, all others leave when the first has found out.
+            if monotonic() < self._paused_until or not self._turn.acquire(timeout=TURN_S):
                 return
             try:
+                if monotonic() < self._paused_until:
+                    return
                 self._app.send_task(
                     TASK,
                     kwargs={"run_id": dispatch.run_id, "session_id": dispatch.session_id, "team": dispatch.team},
                     task_id=f"{dispatch.run_id}.{dispatch.attempt + 1}",
                     queue=self._settings.queue(dispatch.queue),
+                    headers={SENT_AT: dispatch.sent_at.isoformat()},
                     retry=False,
                 )
             except (OperationalError, OSError) as error:
                 self._paused_until = monotonic() + PAUSE_S
                 log.warning("dispatch failed; the sweep will repeat it", run_id=dispatch.run_id, error=error)
                 return
+            finally:
+                self._turn.release()
 
     def depths(self) -> dict[str, int] | None:
         """Return how many messages wait in each of our queues; None: the broker does not answer."""

@@ -99,7 +99,7 @@ def enqueue_in(
         created_at=created_at,
     )
     is_head = place.head_run_id == run_id
-    dispatch = Dispatch(run_id, session_id, order.team, attempt=0, queue=queue_of(attempt=0))
+    dispatch = Dispatch(run_id, session_id, order.team, 0, queue_of(attempt=0), sent_at=created_at)
     return Accepted(run, (dispatch,) if is_head and lease is None else ())
 
 

@@ -10,6 +10,9 @@ by whoever finds it (`sweep`), and nobody's hand is needed.
 """
 
 import random
+import time
+from dataclasses import dataclass
+from datetime import datetime
 
 from worker.clock import rfc3339
 from worker.domain.message import Draft
@@ -22,7 +25,7 @@ from worker.loop.loop import converse, unanswered
 from worker.models.openai_chat import OpenAIChat
 from worker.observe import logs
 from worker.runs import cancel
-from worker.runs.claim import claim_head
+from worker.runs.claim import Gone, NotFree, NotHead, claim_head
 from worker.runs.finish import Ending
 from worker.runs.journal import RunJournal
 from worker.runs.past import SessionPast
@@ -33,22 +36,22 @@ from worker.store import leases
 log = logs.get(__name__)
 
 NOT_SERVED_S = 5.0  # how long a run waits that was delivered to a worker without its team
+DATABASE_AWAY_S = 60  # a delivery keeps its slot for so long, rather than being lost as fast as it comes
 BACKOFF_S = (1.0, 60.0)  # the first wait and the longest, doubling between; Retry-After goes before both
 
 
-def execute(runtime: Runtime, run_id: str, team: str) -> str:
-    """Execute a run as far as it goes, and say in a few words, without message text, how it went."""
-    definition = runtime.teams.get(team)
-    if runtime.keeper.handing_over:
-        return _put_back(runtime, run_id, wait_s=0)
-    if definition is None:
-        return _put_back(runtime, run_id, wait_s=NOT_SERVED_S)
+def execute(runtime: Runtime, run_id: str, team: str, *, sent_at: datetime | None = None) -> str:
+    """Execute a run as far as it goes, and say in a few words, without message text, how it went.
 
+    *sent_at* is when the delivery that brought it was sent.
+    """
+    definition = runtime.teams.get(team)
     ttl_s = runtime.settings.lease_seconds
-    claim = claim_head(runtime.db, run_id, owner=runtime.owner, ttl_s=ttl_s, definition=definition)
-    if not isinstance(claim, Claim):
+    claim = _claim(runtime, run_id, definition, ttl_s=ttl_s)
+    if not isinstance(claim, Claim) or definition is None:
         return type(claim).__name__
-    runtime.sweep.saw(claim)
+    if sent_at is not None:
+        runtime.sweep.saw(claim, sent_at=sent_at)
 
     stream = runtime.publisher.open(run_id=run_id, fence=claim.fence)
     stream.tell("run.started", {"run_id": run_id, "attempt": claim.attempt})
@@ -170,8 +173,29 @@ def _limits(definition: Definition, runtime: Runtime) -> Limits:
     )
 
 
-def _put_back(runtime: Runtime, run_id: str, *, wait_s: float) -> str:
-    """Leave a run to a worker that can execute it: it waits, spends no attempt, and the sweep sends it again."""
-    with runtime.db.write() as tx:
-        leases.put_back(tx, run_id, wait_s=wait_s)
-    return "put back"
+@dataclass(frozen=True, slots=True)
+class PutBack:
+    """The run is left to a worker that can execute it: the sweep sends it again. No attempt is spent."""
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseAway:
+    """The database did not answer for a minute; the sweep sends the run again."""
+
+
+def _claim(
+    runtime: Runtime, run_id: str, definition: Definition | None, *, ttl_s: float
+) -> Claim | Gone | NotHead | NotFree | PutBack | DatabaseAway:
+    """Claim the run, or leave it to another worker if this one is on its way out or does not serve its team."""
+    for _ in range(DATABASE_AWAY_S):
+        try:
+            if definition is not None and not runtime.keeper.handing_over:
+                return claim_head(runtime.db, run_id, owner=runtime.owner, ttl_s=ttl_s, definition=definition)
+            with runtime.db.write() as tx:
+                leases.put_back(tx, run_id, wait_s=NOT_SERVED_S if definition is None else 0)
+            return PutBack()
+        except DatabaseUnavailable:
+            if runtime.keeper.handing_over:
+                break
+            time.sleep(1)
+    return DatabaseAway()

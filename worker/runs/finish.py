@@ -74,7 +74,7 @@ def _pass_on(tx: Transaction, head: Head, *, last_seq: int) -> tuple[Dispatch, .
             tx, session_pk=head.session_pk, after=head.position, before=before, last_seq=last_seq
         )
         sessions.advance(tx, head.session_pk, messages=passed)
-    if next_id is None or following is None or not following.ready:
+    if next_id is None or following is None or following.sent_at is None:
         return ()
     queue = queue_of(attempt=following.attempt)
-    return (Dispatch(next_id, head.session_id, head.team, following.attempt, queue),)
+    return (Dispatch(next_id, head.session_id, head.team, following.attempt, queue, following.sent_at),)

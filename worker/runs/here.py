@@ -13,10 +13,10 @@ from worker.errors import RunNotFound
 from worker.loop.definition import Definition
 from worker.runs.enqueue import SERVICE, Order, enqueue
 from worker.runs.execute import execute
-from worker.runs.presence import SILENT_S
 from worker.runs.runtime import Runtime
 from worker.store import runs, sessions, teams
 from worker.store.leases import Lease
+from worker.store.ready import SILENT_S
 
 LOOK_S = 0.05  # between two looks at a run that waits for its turn
 

@@ -99,7 +99,7 @@ class RunJournal:
                 raise LeaseLost(run_id=claim.run_id, fence=claim.fence)
         if wait_s is None:
             queue = queue_of(attempt=claim.attempt)
-            self.ready = (Dispatch(claim.run_id, claim.session_id, claim.team, claim.attempt, queue),)
+            self.ready = (Dispatch(claim.run_id, claim.session_id, claim.team, claim.attempt, queue, sent_at=at),)
         return at
 
     def tell_input(self) -> None:

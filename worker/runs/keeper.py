@@ -32,7 +32,7 @@ class Keeper:
     """The leases of one process. `owner` names it in the rows."""
 
     def __init__(self, db: Database, *, owner: str, ttl_s: float) -> None:
-        self._db = db
+        self._db = db.apart()
         self._owner = owner
         self._ttl_s = ttl_s
         self._kept: dict[str, _Kept] = {}
@@ -52,9 +52,12 @@ class Keeper:
         """
         kept = _Kept(claim, clock.monotonic() + limit_s - claim.elapsed_s)
         with self._lock:
+            before = self._kept.get(claim.run_id)
             self._kept[claim.run_id] = kept
             if self._handing_over:
                 kept.stop.set_at_boundary()
+        if before is not None:
+            before.stop.set(Reason.LEASE_LOST)  # this very process has claimed it again
         if claim.cancel_requested:
             kept.stop.set(Reason.CANCELLED)
         try:
@@ -97,7 +100,7 @@ class Keeper:
                 one.stop.set(Reason.DEADLINE)
         if clock.monotonic() - self._renewed_at > self._ttl_s / 3:
             with self._db.write() as tx:
-                leases.renew(tx, owner=self._owner, ttl_s=self._ttl_s)
+                leases.renew(tx, list(kept), owner=self._owner, ttl_s=self._ttl_s)
                 if waiting:
                     leases.renew_waiting(tx, waiting, owner=self._owner, ttl_s=self._ttl_s)
             self._renewed_at = clock.monotonic()
@@ -119,6 +122,7 @@ class Keeper:
         """Stop the thread."""
         self._closing.set()
         self._thread.join(timeout=5)
+        self._db.close()
 
     def _end_all(self) -> None:
         with self._lock:

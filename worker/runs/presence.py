@@ -9,7 +9,6 @@ from worker.store import teams
 from worker.store.engine import Database
 
 EVERY_S = 5.0
-SILENT_S = 15.0  # a worker that has said nothing for so long counts as gone
 FORGET_S = 86_400.0
 
 log = logs.get(__name__)

@@ -50,14 +50,15 @@ class Sweep:
         if self._thread is not None:
             self._thread.join(timeout=5)
 
-    def saw(self, claim: Claim) -> None:
-        """Note that a delivery of this dispatch arrived: whatever was sent to its queue long before it is lost."""
-        if claim.dispatched_at is None:
-            return
+    def saw(self, claim: Claim, *, sent_at: datetime) -> None:
+        """Note that a delivery that was sent at *sent_at* arrived: whatever was sent to its queue long before is lost.
+
+        The delivery's own time, not the row's: a run that was sent again has a newer one there, and the delivery that
+        came may be the first.
+        """
         queue = queue_of(attempt=claim.attempt - 1)
         with self._lock:
-            newest = self._newest_claimed.get(queue, claim.dispatched_at)
-            self._newest_claimed[queue] = max(newest, claim.dispatched_at)
+            self._newest_claimed[queue] = max(self._newest_claimed.get(queue, sent_at), sent_at)
 
     def once(self) -> int:
         """Sweep once; return how many runs were sent. Does nothing while the broker is away: nothing could be sent."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import DisconnectionError, InterfaceError, OperationalError
+from sqlalchemy.exc import DisconnectionError, InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import StaticPool
 
@@ -64,6 +64,13 @@ class Database:
         with _translated(), one_by_one, self.engine.connect().execution_options(**options) as connection:
             yield connection
 
+    def apart(self) -> "Database":
+        """Return this database with connections of its own, which no crowd of others can use up.
+
+        SQLite stays as it is: all writers of a process queue on one mutex.
+        """
+        return self if self.is_sqlite else Database(self._url.render_as_string(hide_password=False), pool_size=1)
+
     def close(self) -> None:
         """Close every connection."""
         self.engine.dispose()
@@ -78,7 +85,7 @@ def _with_driver(url: str) -> URL:
 def _translated() -> Iterator[None]:
     try:
         yield
-    except (OperationalError, InterfaceError, PoolTimeout) as error:
+    except (OperationalError, InterfaceError, InternalError, PoolTimeout) as error:
         raise DatabaseUnavailable(reason=type(error.__cause__ or error).__name__) from error
 
 
@@ -120,11 +127,23 @@ def _postgres(url: URL, pool_size: int) -> Engine:
         max_overflow=pool_size,
         hide_parameters=True,
         connect_args={
+            # A server that is gone is noticed within seconds, not after the quarter of an hour that TCP takes.
             "connect_timeout": 5,
             "keepalives_idle": 20,
-            "options": "-c timezone=UTC -c idle_in_transaction_session_timeout=60000",
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 10_000,
+            "target_session_attrs": "read-write",  # behind a failover, not the server that was
+            # A process that stalls inside a transaction must not hold its locks, nor those who wait for them up.
+            "options": "-c timezone=UTC -c idle_in_transaction_session_timeout=10000 -c lock_timeout=5000",
         },
     )
+
+    @event.listens_for(engine, "handle_error")
+    def leave_read_only(context: Any) -> None:
+        """A server that became read-only is one to leave: https://www.postgresql.org/docs/current/errcodes-appendix.html."""
+        if getattr(context.original_exception, "sqlstate", None) == "25006":
+            context.is_disconnect = True
 
     @event.listens_for(engine, "checkin")
     def used(_connection: Any, record: Any) -> None:

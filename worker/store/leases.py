@@ -76,7 +76,6 @@ def claim(tx: Transaction, *, run_id: str, session: Locked, owner: str, ttl_s: f
             *(runs.c[name] for name in ("position", "input", "fence", "attempt", "retries", "first_seq", "last_seq")),
             *USAGE,
             runs.c.started_at,
-            runs.c.dispatched_at,
             db_time().label("now"),
             runs.c.cancel_requested_at,  # SQLite 3.40 answers `IS NOT NULL` wrongly in RETURNING: ask for the value
         )
@@ -97,7 +96,6 @@ def claim(tx: Transaction, *, run_id: str, session: Locked, owner: str, ttl_s: f
         first_seq=row.first_seq,
         last_seq=row.last_seq,
         usage=usage_of(row),
-        dispatched_at=row.dispatched_at,
         elapsed_s=(row.now - row.started_at).total_seconds(),
         cancel_requested=row.cancel_requested_at is not None,
         state=session.state,
@@ -135,6 +133,7 @@ def requeue(tx: Transaction, claim: Claim, *, wait_s: float | None, retried: boo
     Returns when it may be claimed again;
     None: it is not held any more.
     """
+    asked_to_stop = runs.c.cancel_requested_at.is_not(None)  # then somebody claims it at once, and ends it
     row = tx.execute(
         update(runs)
         .where(runs.c.id == claim.run_id, still_held(claim.fence))
@@ -143,7 +142,7 @@ def requeue(tx: Transaction, claim: Claim, *, wait_s: float | None, retried: boo
             lease_owner=None,
             lease_until=None,
             retries=runs.c.retries + int(retried),
-            not_before=None if wait_s is None else db_time(wait_s),
+            not_before=None if wait_s is None else case((asked_to_stop, db_time()), else_=db_time(wait_s)),
             dispatched_at=db_time() if wait_s is None else None,
         )
         .returning(runs.c.not_before, func.coalesce(runs.c.not_before, db_time()).label("at"))
@@ -153,19 +152,24 @@ def requeue(tx: Transaction, claim: Claim, *, wait_s: float | None, retried: boo
 
 def put_back(tx: Transaction, run_id: str, *, wait_s: float) -> None:
     """Have the sweep send a run again in *wait_s* seconds, unless somebody has claimed it meanwhile."""
-    taken_back = {"not_before": db_time(wait_s), "dispatched_at": None}
-    tx.execute(update(runs).where(runs.c.id == run_id, runs.c.status == Status.QUEUED).values(**taken_back))
+    due = {"not_before": db_time(wait_s), "dispatched_at": None}
+    sent = runs.c.dispatched_at.is_not(None)  # one that waits already goes on waiting for its own time
+    tx.execute(update(runs).where(runs.c.id == run_id, runs.c.status == Status.QUEUED, sent).values(**due))
     expired = and_(runs.c.status == Status.RUNNING, runs.c.lease_until < db_time())
-    tx.execute(update(runs).where(runs.c.id == run_id, expired).values(dispatched_at=None))
+    later = {"lease_until": db_time(wait_s), "dispatched_at": None}
+    tx.execute(update(runs).where(runs.c.id == run_id, expired).values(**later))
 
 
-def renew(tx: Transaction, *, owner: str, ttl_s: float) -> None:
-    """Keep the leases of all runs of *owner* for *ttl_s* seconds more.
+def renew(tx: Transaction, run_ids: Sequence[str], *, owner: str, ttl_s: float) -> None:
+    """Keep the leases of these runs of *owner* for *ttl_s* seconds more.
+
+    Of these, not of all that the rows ascribe to it: a run that the process gave up is to run out of its lease.
 
     Rows that somebody holds are skipped: whoever waits for a lock here would let the other leases run out, and a
     journal that holds one renews it itself.
     """
-    mine = select(runs.c.id).where(runs.c.lease_owner == owner, runs.c.status == Status.RUNNING)
+    running = (runs.c.id.in_(run_ids), runs.c.lease_owner == owner, runs.c.status == Status.RUNNING)
+    mine = select(runs.c.id).where(*running)
     free = mine.with_for_update(skip_locked=True)
     tx.execute(update(runs).where(runs.c.id.in_(free)).values(lease_until=db_time(ttl_s)))
 

@@ -41,18 +41,13 @@ def append_inputs(tx: Transaction, *, session_pk: int, after: int, before: int, 
     The user's text is never lost. Two statements, whatever their number; the caller holds the lock and advances it.
     """
     between = (runs.c.session_pk == session_pk, runs.c.position > after, runs.c.position < before)
-    seq = literal(last_seq, Integer) + func.row_number().over(order_by=runs.c.position)
+    seq = literal(last_seq - after, Integer) + runs.c.position  # positions have no gaps
     user = select(sessions.c.user_id).where(sessions.c.pk == session_pk).scalar_subquery()
     inputs = select(runs.c.session_pk, seq, runs.c.id, literal(Role.USER.value), user, runs.c.input, db_time())
     columns = ["session_pk", "seq", "run_id", "role", "author", "content", "created_at"]
-    written = tx.execute(insert(messages).from_select(columns, inputs.where(*between)).returning(messages.c.seq)).all()
-    of_message = (
-        select(messages.c.seq)
-        .where(messages.c.session_pk == session_pk, messages.c.seq > last_seq, messages.c.run_id == runs.c.id)
-        .scalar_subquery()
-    )
-    tx.execute(update(runs).where(*between).values(first_seq=of_message, last_seq=of_message))
-    return len(written)  # not `rowcount`, which psycopg does not fill in here
+    tx.execute(insert(messages).from_select(columns, inputs.where(*between)))
+    tx.execute(update(runs).where(*between).values(first_seq=seq, last_seq=seq))
+    return before - after - 1
 
 
 def of_run(tx: Transaction, *, session_pk: int, first_seq: int, last_seq: int) -> list[Message]:

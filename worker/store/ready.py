@@ -2,12 +2,14 @@
 
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, and_, or_, select, update
+from sqlalchemy import ColumnElement, and_, exists, literal_column, or_, select, update
 
 from worker.domain.run import Dispatch, Status, queue_of
 from worker.store.columns import db_time
 from worker.store.engine import Transaction
-from worker.store.tables import runs, sessions
+from worker.store.tables import runs, sessions, teams
+
+SILENT_S = 15.0  # a worker that has said nothing for so long counts as gone
 
 
 def take_ready(tx: Transaction, *, limit: int) -> list[Dispatch]:
@@ -21,17 +23,19 @@ def take_ready(tx: Transaction, *, limit: int) -> list[Dispatch]:
         or_(runs.c.dispatched_at.is_(None), runs.c.dispatched_at < runs.c.lease_until),
     )
     due = and_(runs.c.status == Status.QUEUED, runs.c.not_before <= db_time(), runs.c.dispatched_at.is_(None))
-    return _take(tx, expired, limit=limit) + _take(tx, due, limit=limit)
+    taken = _take(tx, expired, runs.c.lease_until, limit=limit)
+    return taken + _take(tx, due, runs.c.not_before, limit=limit)
 
 
 def take_lost(tx: Transaction, *, resumed: bool, before: datetime, limit: int) -> list[Dispatch]:
     """Mark as dispatched again, and return, heads whose dispatch before *before* to a queue was lost."""
-    started = runs.c.attempt > 0 if resumed else runs.c.attempt == 0
+    never: ColumnElement[int] = literal_column("0")  # spelled out, so that it is seen to be what an index is limited to
+    started = runs.c.attempt > never if resumed else runs.c.attempt == never
     queued = and_(runs.c.status == Status.QUEUED, runs.c.dispatched_at < before, started)
-    taken = _take(tx, queued, limit=limit)
+    taken = _take(tx, queued, runs.c.dispatched_at, limit=limit)
     if resumed:
         expired = and_(runs.c.status == Status.RUNNING, runs.c.lease_until < db_time(), runs.c.dispatched_at < before)
-        taken += _take(tx, expired, limit=limit)
+        taken += _take(tx, expired, runs.c.dispatched_at, limit=limit)
     return taken
 
 
@@ -40,13 +44,19 @@ def db_now(tx: Transaction, *, offset_s: float = 0.0) -> datetime:
     return tx.execute(select(db_time(offset_s))).scalar_one()
 
 
-def _take(tx: Transaction, condition: ColumnElement[bool], *, limit: int) -> list[Dispatch]:
-    """Two sweeps never take the same run: the first marks it, the second skips what is locked."""
+def _take(
+    tx: Transaction, condition: ColumnElement[bool], order: ColumnElement[datetime], *, limit: int
+) -> list[Dispatch]:
+    """Two sweeps never take the same run: the first marks it, the second skips what is locked.
+
+    Only runs of teams that a live worker serves: others would come back, again and again.
+    """
+    served = exists().where(teams.c.team_id == sessions.c.team_id, teams.c.seen_at > db_time(-SILENT_S))
     heads = (
         select(runs.c.id)
         .join(sessions, sessions.c.pk == runs.c.session_pk)
-        .where(condition, sessions.c.head_run_id == runs.c.id)
-        .order_by(runs.c.dispatched_at)
+        .where(condition, sessions.c.head_run_id == runs.c.id, served)
+        .order_by(order)
         .limit(limit)
         .with_for_update(of=runs, skip_locked=True)
         .cte("heads")
@@ -61,6 +71,7 @@ def _take(tx: Transaction, condition: ColumnElement[bool], *, limit: int) -> lis
             of_run.scalar_subquery(),
             of_run.with_only_columns(sessions.c.team_id).scalar_subquery(),
             runs.c.attempt,
+            runs.c.dispatched_at,
         )
     )
-    return [Dispatch(row[0], row[1], row[2], row[3], queue_of(attempt=row[3])) for row in rows]
+    return [Dispatch(row[0], row[1], row[2], row[3], queue_of(attempt=row[3]), row[4]) for row in rows]

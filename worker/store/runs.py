@@ -32,11 +32,11 @@ class Unfinished:
 
 @dataclass(frozen=True, slots=True)
 class Following:
-    """The run that becomes head. `ready`: it may be claimed now."""
+    """The run that becomes head. `sent_at` None: its time has not come."""
 
     position: int
     attempt: int
-    ready: bool
+    sent_at: datetime | None
 
 
 def add(
@@ -138,7 +138,7 @@ def mark_dispatched(tx: Transaction, run_id: str) -> Following:
         .values(dispatched_at=case((waits, None), else_=db_time()))
         .returning(runs.c.position, runs.c.attempt, runs.c.dispatched_at)
     ).one()
-    return Following(row.position, row.attempt, ready=row.dispatched_at is not None)
+    return Following(row.position, row.attempt, row.dispatched_at)
 
 
 def get(tx: Transaction, run_id: str, *, principal: Principal, user_id: str | None = None) -> Run | None:

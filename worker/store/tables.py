@@ -94,6 +94,8 @@ runs = Table(
 # What the sweep asks for, each a small index of unfinished runs only.
 _queued = runs.c.status == "queued"
 Index("ix_runs_dispatched", runs.c.dispatched_at, postgresql_where=_queued, sqlite_where=_queued)
+_resumed = _queued & (runs.c.attempt > 0)
+Index("ix_runs_resumed", runs.c.dispatched_at, postgresql_where=_resumed, sqlite_where=_resumed)
 _running = runs.c.status == "running"
 Index("ix_runs_leased", runs.c.lease_until, postgresql_where=_running, sqlite_where=_running)
 _waiting = (runs.c.status == "queued") & runs.c.not_before.is_not(None)

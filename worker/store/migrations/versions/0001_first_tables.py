@@ -135,6 +135,15 @@ def upgrade() -> None:
         sqlite_where=sa.text("status = 'queued'"),
     )
     op.create_index(
+        "ix_runs_resumed",
+        "runs",
+        ["dispatched_at"],
+        unique=False,
+        schema=SCHEMA,
+        postgresql_where=sa.text("status = 'queued' AND attempt > 0"),
+        sqlite_where=sa.text("status = 'queued' AND attempt > 0"),
+    )
+    op.create_index(
         "ix_runs_leased",
         "runs",
         ["lease_until"],
