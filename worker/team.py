@@ -233,12 +233,17 @@ class Team:
             before = page[-1][0]
 
     def delete_session(self, session_id: str, *, user_id: str | None = None) -> bool:
-        """Remove a session with its messages and runs; False: there is none. A running run ends at its next write."""
+        """Remove a session with its messages, runs and streams; False: there is none.
+
+        A run of it that is being executed ends at its next write.
+        """
         session = self.get_session(session_id, user_id=user_id)
         if session is None:
             return False
-        with self.db.runtime.db.write() as tx:
-            sessions.erase(tx, session.pk)
+        runtime = self.db.runtime
+        with runtime.db.write() as tx:
+            streaming = sessions.erase(tx, session.pk, streams_s=runtime.settings.stream_seconds)
+        runtime.publisher.erase(streaming)
         return True
 
     def get_messages_for_session(self, session_id: str, *, user_id: str | None = None) -> list[Message]:

@@ -77,3 +77,21 @@ def test_a_run_is_enqueued_in_the_callers_own_transaction(
     with pytest.raises(RunNotFound):
         lost.run()
     assert [(run.status, run.position) for run in done] == [("completed", 1), ("completed", 1)]
+
+
+def test_deleting_a_session_ends_its_running_run_and_its_stream(team: Team) -> None:
+    """Nothing of it is left, who watches is let go, and a late writer brings nothing back."""
+    handle = team.enqueue("slow [steps=0] [delay=1] [words=3]", session_id="s")
+    events = handle.stream()
+    seen = [next(events).type, next(events).type]
+
+    deleted = team.delete_session("s")
+    seen += [event.type for event in events]
+
+    assert deleted
+    assert seen[:2] == ["run.queued", "run.started"]
+    assert not {"run.completed", "run.failed"} & set(seen)
+    with pytest.raises(RunNotFound):
+        handle.run()
+    assert team.enqueue("Hello again", session_id="s").wait(timeout=30).position == 1
+    assert team.get_messages_for_session("s")[0].content == "Hello again"

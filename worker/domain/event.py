@@ -20,6 +20,7 @@ from typing import Any
 
 from worker.domain.run import Run
 
+ERASED = "run.erased"  # the run is gone, its stream with it; only who is watching just then sees it
 TERMINAL = frozenset({"run.completed", "run.failed", "run.cancelled"})
 
 

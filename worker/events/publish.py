@@ -7,6 +7,7 @@ kept, within bounds: deltas go first, since `message.completed` carries the whol
 
 import json
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from queue import SimpleQueue
 from typing import Any
@@ -15,7 +16,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 from redis.exceptions import ResponseError as Refused
 
-from worker.domain.event import Event, EventId
+from worker.domain.event import ERASED, Event, EventId
 from worker.events import stream_key
 from worker.observe import logs
 
@@ -23,6 +24,7 @@ BATCH_S = 0.05
 PAUSE_S = 1.0  # a process whose publish failed leaves Redis alone for so long
 LINE_LIMIT = 20_000  # entries kept while Redis is away
 STREAM_LIMIT = 20_000  # entries of one run, about
+HIGHEST = f"{2**64 - 1}-{2**64 - 1}"
 
 log = logs.get(__name__)
 
@@ -64,6 +66,24 @@ class Publisher:
             self._line.append(entry)
             self._urgent |= not entry.is_delta
             self._changed.notify()
+
+    def erase(self, run_ids: Iterable[str]) -> None:
+        """Remove the streams of these runs. What stays for a while is an entry of the highest id, which refuses others.
+
+        So a process that does not know yet cannot bring a stream back. While Redis is away nothing is done: the
+        streams end with their lifetime.
+        """
+        pipeline = self._redis.pipeline(transaction=True)
+        for run_id in run_ids:
+            key = stream_key(self._prefix, run_id)
+            fields: dict[Any, Any] = {"type": ERASED, "data": "{}"}
+            pipeline.delete(key)
+            pipeline.xadd(key, fields, id=HIGHEST)
+            pipeline.expire(key, self._ttl_s)
+        try:
+            pipeline.execute()
+        except RedisError as error:
+            log.warning("streams were not erased; they end with their lifetime", error=error)
 
     def close(self, *, timeout_s: float = 3.0) -> None:
         """Send what is in line and stop; give up after *timeout_s*."""
@@ -134,6 +154,11 @@ class Listeners:
             queue.put(Event(entry.type, entry.data))
         if self._publisher is not None:
             self._publisher.put(entry)
+
+    def erase(self, run_ids: Iterable[str]) -> None:
+        """Remove the streams of these runs."""
+        if self._publisher is not None:
+            self._publisher.erase(run_ids)
 
     def close(self) -> None:
         """Send what is in line."""

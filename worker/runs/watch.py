@@ -7,7 +7,7 @@ the stream has lost is made good from the messages: `message.completed` replaces
 import asyncio
 from collections.abc import AsyncIterator
 
-from worker.domain.event import QUEUED_ID, TERMINAL, Event, EventId, queued, terminal_id
+from worker.domain.event import ERASED, QUEUED_ID, TERMINAL, Event, EventId, queued, terminal_id
 from worker.domain.message import Message
 from worker.domain.run import Run
 from worker.events.follow import Follower
@@ -38,7 +38,7 @@ async def watch(
         was_terminal, ended = run.status.terminal, False
         events = await follower.read(run.id, after=place, wait_s=LATE_S if was_terminal else LOOK_S)
         for place, event in events:
-            ended = event.type in TERMINAL
+            ended = event.type in TERMINAL or event.type == ERASED
             if not ended:
                 yield place, event, run
                 shown.add(event.data.get("seq"))

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, delete, func, select, true, update
+from sqlalchemy import ColumnElement, and_, delete, func, or_, select, true, update
 
 from worker.domain.principal import Principal
 from worker.domain.session import SessionRow
@@ -184,12 +184,18 @@ def erase_of_run(tx: Transaction, run_id: str) -> None:
         erase(tx, session.pk)
 
 
-def erase(tx: Transaction, pk: int) -> None:
-    """Remove a session with all that hangs on it. A run that is being executed finds nothing to write to."""
+def erase(tx: Transaction, pk: int, *, streams_s: float = 0) -> list[str]:
+    """Remove a session with all that hangs on it. A run that is being executed finds nothing to write to.
+
+    Returns the runs that may have a stream: those that have not ended longer than *streams_s* seconds ago.
+    """
     lock(tx, pk)
+    fresh = or_(runs.c.finished_at.is_(None), runs.c.finished_at > db_time(-streams_s))
+    streaming = list(tx.execute(select(runs.c.id).where(runs.c.session_pk == pk, fresh)).scalars())
     of_session = select(runs.c.id).where(runs.c.session_pk == pk)
     tx.execute(delete(idempotency).where(idempotency.c.run_id.in_(of_session)))
     tx.execute(delete(sessions).where(sessions.c.pk == pk))
+    return streaming
 
 
 _SESSION = (
