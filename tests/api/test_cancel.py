@@ -80,7 +80,8 @@ def test_no_tool_call_is_left_without_a_result(door: Door) -> None:
     assert ended["status"] == "cancelled"
     _, reply, *results = door.messages(run)
     assert [m["tool_call_id"] for m in results] == [call["id"] for call in reply["tool_calls"]]
-    assert [(m["role"], m["content"]) for m in results] == [("tool", "Not done: the run was cancelled.")] * 3
+    text = "No result: the run was cancelled. Whether it took effect is not known."
+    assert [(m["role"], m["content"]) for m in results] == [("tool", text)] * 3
     assert ended["usage"]["model_calls"] == 1
 
 

@@ -49,3 +49,16 @@ def test_the_second_example_is_a_team_that_a_worker_can_serve(tmp_path: Path) ->
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
 
     assert done.stdout.split() == ["support"], done.stderr
+
+
+def test_the_script_of_the_readme_remembers(tmp_path: Path, model_server: str) -> None:
+    """It runs with nothing but the library, and the second answer knows the first."""
+    code = re.search(r"```python\n(from worker import Agent.*?)```", README, flags=re.DOTALL)
+    assert code is not None
+    environment = {**os.environ, "OPENAI_BASE_URL": model_server, "OPENAI_API_KEY": "none"}
+    script = [sys.executable, "-c", code[1]]
+
+    done = subprocess.run(script, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+
+    assert "Your name is Ada" in done.stdout.splitlines()[1], done.stderr
+    assert done.stderr == ""
