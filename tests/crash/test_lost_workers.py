@@ -18,8 +18,7 @@ STEPS = 4
 
 def start(running: System, **settings: str) -> Client:
     """Start two workers and the API."""
-    for _ in range(2):
-        running.start_worker(**settings)
+    running.start_workers(2, **settings)
     return running.start_api()
 
 

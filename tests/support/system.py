@@ -76,12 +76,17 @@ class System:
 
     def start_worker(self, *, concurrency: int = 20, **settings: str) -> subprocess.Popen[bytes]:
         """Start a worker for `resumed,runs` and wait until it is ready; *settings* are added to its environment."""
-        name = f"worker-{len(self.workers) + 1}"
+        return self.start_workers(1, concurrency=concurrency, **settings)[0]
+
+    def start_workers(self, count: int, *, concurrency: int = 20, **settings: str) -> list[subprocess.Popen[bytes]]:
+        """Start several workers at once and wait until all are ready."""
         command = [*PROGRAM, "worker", "--queues", "resumed,runs", "--concurrency", str(concurrency)]
-        worker = self.start(name, command, environment={**self.environment, **settings})
-        self.workers.append(worker)
-        wait_until(lambda: "worker ready" in self.log(name), description=f"{name} is ready", timeout_s=60)
-        return worker
+        names = [f"worker-{len(self.workers) + n}" for n in range(1, count + 1)]
+        started = [self.start(name, command, environment={**self.environment, **settings}) for name in names]
+        self.workers += started
+        for name in names:
+            wait_until(lambda name=name: "worker ready" in self.log(name), description=f"{name} is ready", timeout_s=60)
+        return started
 
     def start_api(self) -> Client:
         """Start an API process and return a client with a service key."""
