@@ -66,13 +66,16 @@ def watch(db: Db, definition: Definition, order: Order) -> Iterator[Event]:
         try:
             while True:
                 event = events.get()
+                if event.type in TERMINAL:
+                    worker.join()  # it has ended the run, and is about to leave the database
                 yield event
                 if event.type in TERMINAL:
                     return
         finally:
             listeners.leave(accepted.id)
 
-    threading.Thread(target=work, name=f"run {accepted.id}", daemon=True).start()
+    worker = threading.Thread(target=work, name=f"run {accepted.id}", daemon=True)
+    worker.start()
     return follow()
 
 

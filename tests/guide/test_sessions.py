@@ -11,6 +11,7 @@ import pytest
 from tests.support.system import System
 from tests.support.valkey import ValkeyServer
 from worker import OpenAIChat, SessionSummaryManager, SqliteDb, Team
+from worker.db import Db
 
 pytestmark = pytest.mark.usefixtures("any_model")
 
@@ -141,4 +142,18 @@ def test_the_same_conversation_on_workers(tmp_path: Path, database_url: str, val
             assert ("Grace" in answer["output"]) == (user == "user2")
 
     assert len(list(client.messages("session1", user_id="user1"))) == 4
+
+    # The sessions that workers made are managed from a script on the same database.
+    team = Team(id="remembers", db=Db(database_url))
+    session = team.get_session("session1")
+    assert session is not None
+    assert {s.session_id for s in team.get_all_sessions()} == {"session1", "session2"}
+    assert session.update(name="New Session Name", description="Updated description").name == "New Session Name"
+    assert team.delete_session("session1")
+    assert team.get_session("session1") is None
+
+    # A team with a summary manager is served like any other.
+    condensed = client.enqueue("condensed", "Hello", user_id="user1", session_id="session3")
+    assert client.run(condensed["id"], wait_s=30)["status"] == "completed"
+    team.db.close()
     system.close()

@@ -4,7 +4,7 @@ import os
 import time
 from pathlib import Path
 
-from worker import Agent, Limits, OpenAIChat, RunContext, Team, tool
+from worker import Agent, Limits, OpenAIChat, RunContext, SessionSummaryManager, Team, tool
 
 
 @tool
@@ -29,4 +29,10 @@ remembers = Team(id="remembers", model=model, add_history_to_context=True, num_h
 with_tool = Team(id="with-tool", model=model, tools=[look_up], limits=Limits(turns=12))
 members = [Agent(id=name, model=model, role=f"does {name}", tools=[look_up]) for name in ("a", "b", "c")]
 leads = Team(id="leads", model=model, members=members)
+condensed = Team(
+    id="condensed",
+    model=model,
+    session_summary_manager=SessionSummaryManager(model=model, session_summary_prompt="Be succinct."),
+    enable_session_summaries=True,
+)
 charges = Team(id="charges", model=model, tools=[charge])
