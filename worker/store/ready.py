@@ -39,9 +39,9 @@ def take_lost(tx: Transaction, *, resumed: bool, before: datetime, limit: int) -
     return taken
 
 
-def db_now(tx: Transaction, *, offset_s: float = 0.0) -> datetime:
-    """Return the database's time, so many seconds from now."""
-    return tx.execute(select(db_time(offset_s))).scalar_one()
+def db_now(tx: Transaction) -> datetime:
+    """Return the database's time."""
+    return tx.execute(select(db_time())).scalar_one()
 
 
 def _take(
