@@ -9,10 +9,10 @@ import threading
 from functools import cache
 
 from worker import settings as configuration
+from worker.process import runtime
+from worker.process.runtime import Runtime
 from worker.queue.app import make_app
 from worker.queue.dispatch import Dispatcher
-from worker.runs import runtime
-from worker.runs.runtime import Runtime
 from worker.store import migrate
 from worker.store.engine import Database
 

@@ -5,9 +5,9 @@ from typing import Any
 
 from celery import Celery
 
+from worker.process.runtime import Runtime
 from worker.queue.dispatch import SENT_AT
 from worker.runs.execute import execute
-from worker.runs.runtime import Runtime
 
 
 def register(app: Celery, runtime: Runtime) -> None:

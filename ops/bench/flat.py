@@ -23,12 +23,12 @@ from ops.bench.meter import Cost, Meter
 from ops.bench.report import Check, Report, progress, spread, table
 from worker.domain.chat import ChatRequest, Reply
 from worker.domain.usage import Usage
+from worker.process import runtime as runtimes
+from worker.process.runtime import Runtime
 from worker.queue.app import make_app
 from worker.queue.dispatch import Dispatcher
-from worker.runs import runtime as runtimes
 from worker.runs.enqueue import Order, enqueue
 from worker.runs.execute import execute
-from worker.runs.runtime import Runtime
 from worker.settings import Settings
 from worker.team import Team
 

@@ -10,8 +10,8 @@ from typing import Any
 from sqlalchemy import Connection, Engine, event
 
 from worker.domain.chat import ChatRequest, Reply
+from worker.process.runtime import Runtime
 from worker.runs.execute import execute
-from worker.runs.runtime import Runtime
 
 SETTLE_S = 10.0
 

@@ -24,9 +24,9 @@ from worker.domain.usage import Usage
 from worker.errors import ModelRefused, ModelUnavailable
 from worker.loop.definition import Definition
 from worker.loop.tools import RunContext, tool
+from worker.process.runtime import Runtime
 from worker.runs.cancel import cancel
 from worker.runs.enqueue import Order, enqueue
-from worker.runs.runtime import Runtime
 from worker.store import messages
 from worker.store.columns import db_time
 from worker.store.engine import Database

@@ -13,11 +13,12 @@ from tests.properties.machine import Promises
 from tests.support.valkey import ValkeyServer
 from worker import settings as configuration
 from worker.errors import LeaseLost
+from worker.process import runtime
+from worker.process.runtime import Runtime
 from worker.queue.app import make_app
 from worker.queue.dispatch import Dispatcher
-from worker.runs import claim, runtime
+from worker.runs import claim
 from worker.runs.journal import RunJournal
-from worker.runs.runtime import Runtime
 from worker.store import leases, messages
 from worker.store.tables import runs, sessions
 

@@ -6,10 +6,10 @@ from worker import settings as configuration
 from worker import tasks
 from worker.errors import SchemaOutdated
 from worker.observe import logs
+from worker.process import runtime
 from worker.queue.app import QUEUES, make_app
 from worker.queue.consume import consume
 from worker.queue.dispatch import Dispatcher
-from worker.runs import runtime
 from worker.served import served
 from worker.store import migrate
 

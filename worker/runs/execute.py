@@ -24,12 +24,12 @@ from worker.loop.definition import Definition, Limits
 from worker.loop.loop import converse, unanswered
 from worker.models.openai_chat import OpenAIChat
 from worker.observe import logs
+from worker.process.runtime import Runtime
 from worker.runs import cancel
 from worker.runs.claim import Gone, NotFree, NotHead, claim_head
 from worker.runs.finish import Ending
 from worker.runs.journal import RunJournal
 from worker.runs.past import SessionPast
-from worker.runs.runtime import Runtime
 from worker.settings import Settings
 from worker.store import leases
 

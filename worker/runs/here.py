@@ -11,9 +11,9 @@ from dataclasses import replace
 from worker.domain.run import Run
 from worker.errors import RunNotFound
 from worker.loop.definition import Definition
+from worker.process.runtime import Runtime
 from worker.runs.enqueue import SERVICE, Order, enqueue
 from worker.runs.execute import execute
-from worker.runs.runtime import Runtime
 from worker.store import runs, sessions, teams
 from worker.store.leases import Lease
 from worker.store.ready import SILENT_S

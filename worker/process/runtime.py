@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from worker.events.publish import Listeners, Publisher
 from worker.loop.definition import Definition
 from worker.models.background import Background
+from worker.process.keeper import Keeper
+from worker.process.presence import Presence
+from worker.process.sweep import Sweep
 from worker.queue.dispatch import Dispatcher, NoDispatcher
-from worker.runs.keeper import Keeper
-from worker.runs.presence import Presence
-from worker.runs.sweep import Sweep
 from worker.settings import Settings
 from worker.store.engine import Database
 
