@@ -11,8 +11,11 @@ the last user message ask for, so that tests need no state in the server:
     [delegate=a,b] delegate to member a, then to member b, each in a reply of its own, what stands behind "task:";
                    the leader's own marks stand before it
 
+Asked for an answer in a JSON schema, it makes a summary: which names were told, and how many lines it was given.
+
 With --journal FILE it writes a JSON line when a call arrives and another when its answer has left:
-{"call", "at", "event": "asked" | "answered", "user": the last user message, "turn": replies so far in its run}.
+{"call", "at", "event": "asked" | "answered", "user": the last user message (of a summary: its last line), "turn":
+replies so far in its run, "summary": whether it is one, "size": characters of the whole context}.
 """
 
 import argparse
@@ -54,8 +57,11 @@ class Model:
         user, turn = _last_user(messages)
         own, _, task = user.partition("task:")
         marks = {name: float(value) for name, value in MARK.findall(own)}
+        size = sum(len(m["content"] or "") for m in messages)
+        if "response_format" in asked:
+            return await self._summarise(asked, call, user, size)
         members = [name for found in DELEGATES.findall(own) for name in found.split(",")]
-        self._note(call, "asked", user, turn)
+        self._note(call, "asked", user=user, turn=turn, size=size)
         await asyncio.sleep(marks.get("delay", 0))
         tools = [t["function"]["name"] for t in asked.get("tools", ())]
         if turn < len(members):
@@ -78,13 +84,36 @@ class Model:
             yield _event(asked["model"], call, [{"index": 0, "delta": {}, "finish_reason": reason}])
             yield _event(asked["model"], call, [], usage=usage)
             yield "data: [DONE]\n\n"
-            self._note(call, "answered", user, turn)
+            self._note(call, "answered", user=user, turn=turn, size=size)
 
         return StreamingResponse(stream(), media_type="text/event-stream")
 
-    def _note(self, call: int, event: str, user: str, turn: int) -> None:
+    async def _summarise(
+        self, asked: dict[str, Any], call: int, user: str, size: int
+    ) -> StreamingResponse | JSONResponse:
+        about = {"user": user.rsplit("\n", 1)[-1], "turn": 0, "size": size, "summary": True}
+        self._note(call, "asked", **about)
+        names = list(dict.fromkeys(TELLS_NAME.findall(user)))
+        told = " ".join(f"The user says: I am {name}." for name in names)
+        text = json.dumps({"summary": f"{told} {len(user.splitlines())} lines were read.".strip(), "topics": names})
+        usage = _usage(asked["messages"], [{"content": text}])
+        if not asked.get("stream"):
+            self._note(call, "answered", **about)
+            return JSONResponse(_whole(asked["model"], [{"content": text}], usage))
+
+        async def stream() -> AsyncIterator[str]:
+            delta = {"role": "assistant", "content": text}
+            yield _event(asked["model"], call, [{"index": 0, "delta": delta, "finish_reason": "stop"}])
+            yield _event(asked["model"], call, [], usage=usage)
+            yield "data: [DONE]\n\n"
+            self._note(call, "answered", **about)
+
+        return StreamingResponse(stream(), media_type="text/event-stream")
+
+    def _note(self, call: int, event: str, *, user: str, turn: int, size: int, summary: bool = False) -> None:
         if self._journal is not None:
-            line = {"call": call, "at": time.time(), "event": event, "user": user, "turn": turn}
+            about = {"user": user, "turn": turn, "summary": summary, "size": size}
+            line = {"call": call, "at": time.time(), "event": event, **about}
             self._journal.write(json.dumps(line) + "\n")
 
 
@@ -98,7 +127,7 @@ def _last_user(messages: list[dict[str, Any]]) -> tuple[str, int]:
 def _text(messages: list[dict[str, Any]], user: str, marks: dict[str, float]) -> str:
     if "words" in marks:
         return " ".join(BODY[n % len(BODY)] for n in range(int(marks["words"])))
-    told = [name for m in messages if m["role"] == "user" for name in TELLS_NAME.findall(m["content"])]
+    told = [name for m in messages if m["role"] in ("system", "user") for name in TELLS_NAME.findall(m["content"])]
     if ASKS_NAME.search(user):
         well = "I am well, thank you. " if "How are you" in user else ""
         return f"{well}Your name is {told[-1]}, as you told me." if told else "You have not told me your name."

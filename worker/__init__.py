@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from worker.agent import Agent
     from worker.db import PostgresDb, SqliteDb
     from worker.domain.chat import ChatModel
+    from worker.domain.summary import SessionSummaryManager
     from worker.loop.definition import Limits
     from worker.loop.tools import RunContext, Tool, tool
     from worker.models.openai_chat import OpenAIChat
     from worker.models.scripted import Calls, ScriptedModel
-    from worker.summaries.manager import SessionSummaryManager
     from worker.team import Team
 
 __all__ = [
@@ -45,7 +45,7 @@ _HOMES = {
     "OpenAIChat": "worker.models.openai_chat",
     "RunContext": "worker.loop.tools",
     "ScriptedModel": "worker.models.scripted",
-    "SessionSummaryManager": "worker.summaries.manager",
+    "SessionSummaryManager": "worker.domain.summary",
     "Team": "worker.team",
     "Tool": "worker.loop.tools",
     "tool": "worker.loop.tools",

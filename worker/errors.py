@@ -13,6 +13,7 @@
     │   ├── ModelRateLimited, ModelUnavailable, ModelSilent, ModelStreamBroken      again helps
     │   └── ModelRefused, ModelEmptyReply                                           again does not
     ├── LimitReached                             a run has used what its team allows
+    ├── SummaryFailed                            what `session.refresh_summary` raises
     ├── RunFailed                                what `team.run` raises for a run that did not complete
     └── ToolNotDescribable                       a function that cannot become a tool
 
@@ -262,6 +263,12 @@ class RunFailed(TeamSessionsError):
     """Run {run_id!r} is {status}: {reason}"""
 
     code = "run_failed"
+
+
+class SummaryFailed(TeamSessionsError):
+    """The summary of the session could not be refreshed: {reason}. What it covered before is kept."""
+
+    code = "summary_failed"
 
 
 class ToolNotDescribable(TeamSessionsError):

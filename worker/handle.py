@@ -8,8 +8,9 @@ from typing import TypeVar
 
 from worker import clock
 from worker.db import Db
+from worker.domain.dispatch import Dispatch
 from worker.domain.event import Event
-from worker.domain.run import Dispatch, Run
+from worker.domain.run import Run
 from worker.errors import RunNotFound
 from worker.events.follow import Follower
 from worker.runs.cancel import cancel

@@ -16,6 +16,7 @@ from worker.runs import enqueue
 from worker.runs.enqueue import Order
 from worker.runs.here import accept_here, execute_here
 from worker.store import messages, sessions
+from worker.summaries.here import refresh_soon
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,9 @@ def run(db: Db, definition: Definition, order: Order) -> RunOutput:
     enqueue.check(order, max_input_bytes=runtime.settings.max_input_bytes)
     accepted = accept_here(runtime, order)
     try:
-        return _output(db, execute_here(runtime, definition, accepted.id))
+        ended = execute_here(runtime, definition, accepted.id)
+        refresh_soon(runtime, definition, accepted.id)
+        return _output(db, ended)
     finally:
         if order.session_id is None and db is IN_MEMORY:  # it stood alone: nobody can ask for it any more
             with runtime.db.write() as tx:
@@ -58,6 +61,7 @@ def watch(db: Db, definition: Definition, order: Order) -> Iterator[Event]:
 
     def work() -> None:
         ended = execute_here(runtime, definition, accepted.id)
+        refresh_soon(runtime, definition, accepted.id)
         # Another process may have ended it; where this one did, the event stands in the queue before this one.
         events.put(Event(f"run.{ended.status}", {"run_id": ended.id, "status": ended.status}))
 

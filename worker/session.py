@@ -4,10 +4,14 @@ from typing import Any
 
 from worker.domain.message import Message
 from worker.domain.session import SessionRow
+from worker.domain.summary import Summary
 from worker.domain.text import check_json, check_text
 from worker.errors import SessionNotFound
-from worker.store import messages, sessions
-from worker.store.engine import Database
+from worker.loop.definition import Definition
+from worker.process.runtime import Runtime
+from worker.store import messages, sessions, summaries
+from worker.summaries import due
+from worker.summaries.here import refresh_here
 
 PAGE = 500
 
@@ -15,8 +19,9 @@ PAGE = 500
 class Session:
     """One session. Its fields are as they were when it was read; `update` writes, and reads them again."""
 
-    def __init__(self, db: Database, pk: int, row: SessionRow) -> None:
-        self._db = db
+    def __init__(self, runtime: Runtime, definition: Definition, pk: int, row: SessionRow) -> None:
+        self._runtime = runtime
+        self._definition = definition
         self.pk = pk  # ours; other programs know a session by its id and its user
         self._row = row
 
@@ -49,7 +54,7 @@ class Session:
                 check_text(value, field=field)
             else:
                 check_json(value, field=field)
-        with self._db.write() as tx:
+        with self._runtime.db.write() as tx:
             if not sessions.lock(tx, self.pk):
                 raise SessionNotFound(session_id=self._row.session_id)
             if values:
@@ -63,7 +68,7 @@ class Session:
         """Return all messages of the session, oldest first, members' too."""
         found: list[Message] = []
         while True:
-            with self._db.read() as tx:
+            with self._runtime.db.read() as tx:
                 after = found[-1].seq if found else 0
                 page = messages.page(tx, session_pk=self.pk, after_seq=after, limit=PAGE)
             found += page
@@ -73,3 +78,19 @@ class Session:
     def get_chat_history(self) -> list[Message]:
         """Return what the user and the team said, oldest first, without replies that only call tools."""
         return [m for m in self.get_messages_for_session() if m.delegation is None and m.role != "tool" and m.content]
+
+    def get_session_summary(self, *, version: int | None = None) -> Summary | None:
+        """Return the summary, or an older *version* of it; None: there is none (yet)."""
+        with self._runtime.db.read() as tx:
+            return summaries.get(tx, self.pk, version=version)
+
+    def refresh_summary(self) -> Summary | None:
+        """Bring the summary up to date in this process, and return it; None: no run has ended yet.
+
+        Raises:
+            SummaryFailed: the model failed; workers, if there are any, try again.
+        """
+        with self._runtime.db.write() as tx:
+            due.request(tx, self.pk, session_id=self._row.session_id, team=self._row.team)
+        refresh_here(self._runtime, self._definition, self.pk)
+        return self.get_session_summary()

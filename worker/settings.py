@@ -67,6 +67,22 @@ class Settings(BaseSettings):
     max_turns: int = Field(20, ge=1, description="Model replies in one run, unless the team says otherwise.")
     max_tool_calls: int = Field(100, ge=0, description="Tool calls in one run, unless the team says otherwise.")
     max_run_seconds: float = Field(3600.0, gt=0, description="Time of one run from its start, unless the team says.")
+    context_tokens: int = Field(
+        32_000, ge=1, description="Of a summary and the history behind it, in one model call, unless the team says."
+    )
+    summary_due_messages: int = Field(
+        40, ge=1, description="So many messages behind the summary, and it is due, unless the team says otherwise."
+    )
+    summary_due_tokens: int = Field(
+        8_000, ge=1, description="About so many tokens behind the summary, and it is due, unless the team says."
+    )
+    summary_piece_tokens: int = Field(
+        12_000, ge=100, description="About so many tokens of history are given to one call that makes a summary."
+    )
+    summary_slots: int = Field(
+        8, ge=1, description="Summaries at the same time in each worker that consumes the queue `summaries`."
+    )
+    summary_versions: int = Field(20, ge=1, description="Versions of a session's summary that are kept.")
     max_input_bytes: int = Field(1_048_576, ge=1, description="Size of one input, in UTF-8.")
     stream_seconds: int = Field(3600, ge=10, description="Lifetime of a run's stream after its last event.")
     log_style: Literal["auto", "json", "readable"] = Field(

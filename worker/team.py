@@ -11,6 +11,7 @@ from worker.domain.event import Event
 from worker.domain.message import Message, ToolCall
 from worker.domain.principal import Principal
 from worker.domain.state import StateChange
+from worker.domain.summary import SessionSummaryManager, Summary
 from worker.domain.text import check_json
 from worker.errors import AmbiguousSession, SessionNotFound
 from worker.handle import RunHandle
@@ -20,7 +21,6 @@ from worker.runs.enqueue import Order, check, enqueue, enqueue_in
 from worker.session import PAGE, Session
 from worker.store import sessions
 from worker.store.engine import Transaction as Connection
-from worker.summaries.manager import SessionSummaryManager
 
 
 class Team:
@@ -40,10 +40,11 @@ class Team:
             finished runs, or with *num_history_messages* at most so many messages.
         read_chat_history: whether the leader gets a tool that reads the whole chat.
         read_tool_call_history: whether it gets one that reads earlier tool calls.
-        enable_session_summaries: whether the session is condensed when its history grows.
-        session_summary_manager: with which model and prompt.
+        enable_session_summaries: whether the session is condensed when its history grows, off the runs' path.
+        session_summary_manager: with which model and prompt, and when.
         session_summary_prompt: the prompt alone.
-        add_session_summary_to_context: whether each call is sent the summary; by default if summaries are enabled.
+        add_session_summary_to_context: whether each call is sent the summary and every message behind it; by default
+            if summaries are enabled. The last *num_history_runs* that it covers are sent too, if history is.
         session_state: with what state a session begins.
         add_session_state_to_context: whether each call is sent the state.
         metadata: yours.
@@ -90,18 +91,18 @@ class Team:
         self.session_summary_manager = session_summary_manager or SessionSummaryManager(
             session_summary_prompt=session_summary_prompt
         )
-        self.add_session_summary_to_context = (
-            enable_session_summaries if add_session_summary_to_context is None else add_session_summary_to_context
-        )
         if session_summary_manager is not None and session_summary_prompt is not None:
             mistakes.append("session_summary_prompt is given twice: to the team and by its session_summary_manager")
         for option, number in (
             ("num_history_runs", num_history_runs),
             ("num_history_messages", num_history_messages),
-            *((f"limits.{name}", getattr(limits, name, None)) for name in ("turns", "tool_calls", "tokens", "seconds")),
+            *((f"limits.{name}", getattr(limits, name, None)) for name in Limits.__dataclass_fields__),
         ):
             if number is not None and number < 0:
                 mistakes.append(f"{option} is {number}; expected 0 or more")
+        for option in ("due_messages", "due_tokens"):
+            if (number := getattr(self.session_summary_manager, option, None)) is not None and number < 1:
+                mistakes.append(f"session_summary_manager.{option} is {number}; expected 1 or more")
         if mode not in list(Mode):
             mistakes.append(f"mode is {mode!r}; expected one of {', '.join(Mode)}")
         elif mode != Mode.COORDINATE and not members:
@@ -122,6 +123,11 @@ class Team:
             read_tool_call_history=read_tool_call_history,
             session_state=checked_state(session_state, mistakes),
             add_session_state_to_context=add_session_state_to_context,
+            enable_session_summaries=enable_session_summaries,
+            session_summary_manager=self.session_summary_manager,
+            add_session_summary_to_context=(
+                enable_session_summaries if add_session_summary_to_context is None else add_session_summary_to_context
+            ),
             limits=limits or Limits(),
         )
         raise_if_any(f"team {self.id!r}", mistakes)
@@ -209,25 +215,25 @@ class Team:
         Raises:
             AmbiguousSession: more than one user has a session of this id, and *user_id* names none.
         """
-        database = self.db.runtime.db
-        with database.read() as tx:
+        runtime = self.db.runtime
+        with runtime.db.read() as tx:
             found = sessions.find(tx, session_id=session_id, principal=self._principal, user_id=user_id)
             if len(found) > 1:
                 raise AmbiguousSession(session_id=session_id)
             row = sessions.get(tx, found[0].pk) if found else None
-        return None if row is None else Session(database, found[0].pk, row)
+        return None if row is None else Session(runtime, self.definition, found[0].pk, row)
 
     def get_all_sessions(self, *, user_id: str | None = None) -> list[Session]:
         """Return the sessions of this team, the newest first; with *user_id* those of one user."""
-        database = self.db.runtime.db
+        runtime = self.db.runtime
         found: list[Session] = []
         before: int | None = None
         while True:
-            with database.read() as tx:
+            with runtime.db.read() as tx:
                 page = sessions.page(
                     tx, principal=self._principal, user_id=user_id, team=self.id, before=before, limit=PAGE
                 )
-            found += [Session(database, pk, row) for pk, row in page]
+            found += [Session(runtime, self.definition, pk, row) for pk, row in page]
             if len(page) < PAGE:
                 return found
             before = page[-1][0]
@@ -257,6 +263,16 @@ class Team:
             SessionNotFound
         """
         return self._session(session_id, user_id).get_chat_history()
+
+    def get_session_summary(
+        self, session_id: str, *, user_id: str | None = None, version: int | None = None
+    ) -> Summary | None:
+        """Return the summary of a session, or an older *version* of it; None: there is none (yet).
+
+        Raises:
+            SessionNotFound
+        """
+        return self._session(session_id, user_id).get_session_summary(version=version)
 
     def get_tool_calls(self, session_id: str, *, user_id: str | None = None) -> list[ToolCall]:
         """Return the tool calls that models asked for in a session, oldest first, members' too.

@@ -80,14 +80,14 @@ def fence_check_off(patch: pytest.MonkeyPatch) -> None:
 def lock_off(patch: pytest.MonkeyPatch) -> None:
     """The fence is checked without a lock, and nothing is locked until the write itself."""
 
-    def hold(self: RunJournal, tx: Any, *, messages_added: int, usage: Any) -> int:
+    def hold(self: RunJournal, tx: Any, drafts: Any, *, usage: Any) -> int:
         mine = self._claim
         row = tx.execute(select(runs.c.fence, runs.c.status).where(runs.c.id == mine.run_id)).one()
         if row.fence != mine.fence or row.status != "running":
             raise LeaseLost(run_id=mine.run_id, fence=mine.fence)
         room = update(sessions).where(sessions.c.pk == mine.session_pk)
         last_seq = tx.execute(
-            room.values(last_seq=sessions.c.last_seq + messages_added).returning(sessions.c.last_seq)
+            room.values(last_seq=sessions.c.last_seq + len(drafts)).returning(sessions.c.last_seq)
         ).scalar_one()
         booked = {"last_seq": last_seq, "model_calls": runs.c.model_calls + usage.model_calls}
         tx.execute(update(runs).where(runs.c.id == mine.run_id).values(**booked))

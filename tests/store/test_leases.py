@@ -55,7 +55,7 @@ def test_a_cancel_just_before_a_requeue_is_not_lost(db: Database) -> None:
         leases.requeue(tx, claim, wait_s=3600, retried=True)
         sent = ready.take_ready(tx, limit=10)
 
-    assert [dispatch.run_id for dispatch in sent] == [run_id]
+    assert [dispatch.ids["run_id"] for dispatch in sent] == [run_id]
     assert take(db, run_id).cancel_requested
 
 
@@ -101,7 +101,7 @@ def test_a_lost_dispatch_is_found_by_its_age_and_queue(db: Database) -> None:
         other = ready.take_lost(tx, resumed=True, before=ready.db_now(tx), limit=10)
 
     assert (young, again, other) == ([], [], [])
-    assert [dispatch.run_id for dispatch in lost] == [head]
+    assert [dispatch.ids["run_id"] for dispatch in lost] == [head]
 
 
 def test_a_leased_run_goes_to_others_when_its_script_dies(db: Database) -> None:
@@ -115,7 +115,7 @@ def test_a_leased_run_goes_to_others_when_its_script_dies(db: Database) -> None:
         sent = ready.take_ready(tx, limit=10)
 
     assert refused == NotFree(run_id)
-    assert [dispatch.run_id for dispatch in sent] == [run_id]
+    assert [dispatch.ids["run_id"] for dispatch in sent] == [run_id]
     assert take(db, run_id, owner="other").attempt == 1
 
 

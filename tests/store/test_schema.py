@@ -12,7 +12,7 @@ from worker.store import migrate
 from worker.store.engine import Database
 from worker.store.tables import SCHEMA, metadata
 
-BIG = ("sessions", "runs", "messages", "idempotency", "tool_starts")
+BIG = ("sessions", "runs", "messages", "idempotency", "tool_starts", "summaries", "summary_jobs")
 
 
 def test_the_migrations_build_what_the_tables_say(db: Database) -> None:

@@ -7,9 +7,10 @@ from worker.runs.cancel import cancel
 from worker.runs.claim import claim_head
 from worker.runs.enqueue import SERVICE, Accepted, KnownTeams, Order, enqueue
 from worker.runs.finish import Ending, Head, end_head
-from worker.store import api_keys, leases, messages, ready, runs, sessions, teams
+from worker.store import api_keys, leases, messages, ready, runs, sessions, summaries, summary_jobs, teams
 from worker.store.engine import Database
 from worker.store.leases import Lease
+from worker.summaries import due
 from worker.team import Team
 
 
@@ -70,12 +71,45 @@ def live_through(db: Database) -> None:
         teams.forget_silent(tx, after_s=10)
         key = api_keys.create(tx, name="n")
     KnownTeams(db).check("t")
+    condense(db, again.session_pk)
     with db.read() as tx:
         messages.of_run(tx, session_pk=again.session_pk, first_seq=1, last_seq=5)
         messages.of_run_by_id(tx, first)
         messages.of_last_runs(tx, session_pk=again.session_pk, before=4, count=3)
+        summary = summaries.current(tx, again.session_pk)
+        messages.first_of_last(tx, session_pk=again.session_pk, summary=summary, runs_wanted=2, count=None)
+        messages.first_of_last(tx, session_pk=again.session_pk, summary=summary, runs_wanted=0, count=2)
+        messages.newest_that_fit(tx, session_pk=again.session_pk, since_seq=1, before_seq=9, size=100)
         messages.page(tx, session_pk=again.session_pk, after_seq=0, limit=10)
         sessions.find(tx, session_id="s", principal=SERVICE, user_id="u")
         runs.get(tx, first, principal=SERVICE, user_id="u")
         teams.live_workers(tx, queue="runs", silent_s=15)
         api_keys.verify(tx, key)
+
+
+def condense(db: Database, session_pk: int) -> None:
+    """Ask for a summary, take the job, fail, renew, write two versions."""
+    with db.write() as tx:
+        due.request(tx, session_pk, session_id="s", team="t")
+        summary_jobs.want_due(tx, session_pk, through_seq=3, step=1)
+        assert summary_jobs.take_ready(tx, teams=["t"], limit=3) == []  # it was just sent
+        job = summary_jobs.claim(tx, session_pk, owner="me", ttl_s=60)
+        assert job is not None
+        summary_jobs.renew(tx, [session_pk], owner="me", ttl_s=60)
+        summary_jobs.watch(tx, [session_pk])
+        base = summaries.base(tx, session_pk)
+        assert base is not None
+        place = {"after_seq": base.covers_seq, "through_seq": base.finished_seq}
+        read = messages.to_condense(tx, session_pk=session_pk, **place, limit=10)
+        covered = summaries.Covered(base.finished_seq, base.finished_position, 1)
+        assert read
+        assert summaries.cover(tx, session_pk, base, covered, new_version=True)
+        new = summaries.NewVersion(1, base.finished_seq, "text", ["topic"], "model", "hash", Usage(1, 2, 0, 3))
+        summaries.add(tx, session_pk, new, keep=1)
+        summary_jobs.done(tx, job, through_seq=0, wanted_seq=0, ttl_s=60)
+        summary_jobs.fail(tx, job, code="x", wait_s=0)
+        summary_jobs.give_back(tx, job)
+        summary_jobs.put_back(tx, session_pk, wait_s=0)
+        summary_jobs.standing(tx, session_pk)
+        assert summary_jobs.done(tx, job, through_seq=99, wanted_seq=0, ttl_s=60)
+        assert summaries.get(tx, session_pk, version=1) == summaries.get(tx, session_pk)

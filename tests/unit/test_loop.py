@@ -14,7 +14,7 @@ from worker.domain.message import Draft, Message, Role, open_calls
 from worker.domain.stop import Reason, Stop, Stopped
 from worker.domain.usage import Usage
 from worker.errors import LeaseLost, LimitReached, ModelUnavailable
-from worker.loop.conversation import Conversation
+from worker.loop.conversation import Conversation, History
 from worker.loop.definition import Limits
 from worker.loop.loop import converse, unanswered
 from worker.loop.tools import OUTCOME_UNKNOWN, RunContext, tool
@@ -37,7 +37,8 @@ def run(background: Background) -> Callable[..., Draft]:
     ) -> Draft:
         team = Team(id="team", instructions=["Be kind.", "Be brief."], tools=tools)
         ids = {"run_id": "run", "session_id": "session", "user_id": "user", "fence": 7}
-        parts = (team.definition, model, model, limits, list(history), journal, journal, background.ask, stop or Stop())
+        past = History(tuple(history))
+        parts = (team.definition, model, model, limits, past, journal, journal, background.ask, stop or Stop())
         try:
             return converse(Conversation(*parts, **ids, silence_s=5.0))
         finally:

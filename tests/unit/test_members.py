@@ -14,7 +14,7 @@ from worker.domain.chat import ChatRequest
 from worker.domain.message import Draft, Role
 from worker.domain.stop import Stop
 from worker.errors import DefinitionInvalid, ModelUnavailable
-from worker.loop.conversation import Conversation
+from worker.loop.conversation import Conversation, History
 from worker.loop.definition import Limits
 from worker.loop.loop import converse
 from worker.loop.tools import RunContext, tool
@@ -33,7 +33,7 @@ def run(background: Background) -> Callable[..., Draft]:
         model = team.definition.model
         assert model is not None
         limits = Limits(turns=50, tool_calls=50)
-        parts = (team.definition, model, model, limits, [], journal, journal, background.ask, Stop())
+        parts = (team.definition, model, model, limits, History(), journal, journal, background.ask, Stop())
         return converse(Conversation(*parts, **IDS))
 
     return converse_with

@@ -14,7 +14,7 @@ import click
 from worker import settings as configuration
 from worker.cli.supervise import Child, Supervisor
 from worker.queue import embedded
-from worker.queue.app import QUEUES
+from worker.queue.app import BACKGROUND, RUNS
 from worker.served import served
 from worker.settings import PREFIX, Settings
 from worker.store import api_keys, migrate
@@ -28,8 +28,8 @@ START_S = 60.0
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address of the API and of Flower.")
 @click.option("--port", default=8000, show_default=True, help="Port of the API.")
 @click.option("--flower-port", default=5555, show_default=True, help="Port of Flower.")
-@click.option("--workers", default=2, show_default=True, help="Worker processes.")
-@click.option("--concurrency", default=100, show_default=True, help="Runs at the same time in each worker.")
+@click.option("--workers", default=2, show_default=True, help="Worker processes for runs; one more makes summaries.")
+@click.option("--concurrency", default=100, show_default=True, help="Tasks at the same time in each worker.")
 def up(data_dir: Path | None, host: str, port: int, flower_port: int, workers: int, concurrency: int) -> None:
     """Start broker, workers, API and Flower, and keep them running until Ctrl-C or SIGTERM.
 
@@ -90,9 +90,10 @@ def _start_broker(supervisor: Supervisor, directory: Path) -> None:
 
 
 def _workers(settings: Settings, *, workers: int, concurrency: int) -> list[Child]:
-    command = [*_ourselves(), "worker", "--queues", ",".join(QUEUES), "--concurrency", str(concurrency)]
+    command = [*_ourselves(), "worker", "--concurrency", str(concurrency), "--queues"]
     grace_s = settings.handover_seconds + 10
-    return [Child(f"worker-{n}", command, os.environ, grace_s) for n in range(1, workers + 1)]
+    of_runs = [Child(f"worker-{n}", [*command, ",".join(RUNS)], os.environ, grace_s) for n in range(1, workers + 1)]
+    return [*of_runs, Child("background", [*command, ",".join(BACKGROUND)], os.environ, grace_s)]
 
 
 def _front(directory: Path, *, host: str, port: int, flower_port: int) -> list[Child]:

@@ -7,20 +7,24 @@ from worker import tasks
 from worker.errors import SchemaOutdated
 from worker.observe import logs
 from worker.process import runtime
-from worker.queue.app import QUEUES, make_app
+from worker.queue.app import QUEUES, RUNS, make_app
 from worker.queue.consume import consume
 from worker.queue.dispatch import Dispatcher
 from worker.served import served
 from worker.store import migrate
+from worker.summaries.refresh import feed
 
 log = logs.get(__name__)
 
 
 @click.command()
-@click.option("--queues", default=",".join(QUEUES), show_default=True, help="Queues to consume, the first asked first.")
-@click.option("--concurrency", default=100, show_default=True, help="Runs at the same time, each on a thread.")
+@click.option("--queues", default=",".join(RUNS), show_default=True, help="Queues to consume, the first asked first.")
+@click.option("--concurrency", default=100, show_default=True, help="Tasks at the same time, each on a thread.")
 def worker(queues: str, concurrency: int) -> None:
-    """Execute runs from the queues.
+    """Execute runs from the queues, or with --queues summaries refresh the summaries of sessions.
+
+    Runs never wait for summaries: give those a worker of their own. How many it makes at the same time is set by
+    TEAM_SESSIONS_SUMMARY_SLOTS.
 
     Start as many as there are cores to use. On SIGTERM it stops claiming, hands each run over at its next message, and
     ends model calls after TEAM_SESSIONS_HANDOVER_SECONDS: another worker goes on with them.
@@ -31,12 +35,15 @@ def worker(queues: str, concurrency: int) -> None:
     if unknown := set(names) - set(QUEUES):
         raise click.BadParameter(f"no such queue: {', '.join(sorted(unknown))}. There are: {', '.join(QUEUES)}.")
     teams = served(settings)
-    app = make_app(settings)
+    app = make_app(settings, queues=names)
     rooms = runtime.start(settings, Dispatcher(app, settings), teams, names)
     if not migrate.is_current(rooms.db):
         rooms.close()
         raise SchemaOutdated()
     tasks.register(app, rooms)
+
+    if "summaries" in names:
+        rooms.sweep.also.append(lambda: feed(rooms))
 
     def on_ready() -> None:
         rooms.presence.announce()  # first: whoever hears that it is ready may enqueue for its teams

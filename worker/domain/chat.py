@@ -34,10 +34,14 @@ class ToolDescription:
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """One model call. A model that sends nothing for `silence_s` seconds has failed."""
+    """One model call. A model that sends nothing for `silence_s` seconds has failed.
+
+    `answer_schema`: a JSON schema that the answer is to fit, where the model knows how.
+    """
 
     messages: tuple[ChatMessage, ...]
     tools: tuple[ToolDescription, ...] = ()
+    answer_schema: dict[str, Any] | None = None
     silence_s: float = 60.0
 
 

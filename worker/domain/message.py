@@ -42,6 +42,13 @@ class Draft:
     usage: Usage = Usage()
 
 
+def size_of(said: "Iterable[Draft | Message]") -> int:
+    """Return how much of a leader's history these messages make, in characters: members' do not belong to it."""
+    return sum(
+        len(m.content) + sum(len(c.name) + len(c.arguments) for c in m.tool_calls) for m in said if m.delegation is None
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
     """A written message. `seq` counts from 1 in its session; the messages of a run are contiguous.

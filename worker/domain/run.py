@@ -81,23 +81,3 @@ class Claim:
     cancel_requested: bool
     state: dict[str, Any]
     log: tuple[Message, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Dispatch:
-    """One run that is ready, the queue that its id goes to, and when its row says that it was sent.
-
-    Ids only: nothing of a message.
-    """
-
-    run_id: str
-    session_id: str
-    team: str
-    attempt: int
-    queue: str
-    sent_at: datetime
-
-
-def queue_of(*, attempt: int) -> str:
-    """Return the queue of a ready run: runs that were started before go to `resumed`, which workers ask first."""
-    return "resumed" if attempt else "runs"

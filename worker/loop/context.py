@@ -1,7 +1,7 @@
-"""The messages of one model call: instructions, history, the conversation so far, and last what changes.
+"""The messages of one model call: instructions, summary, history, the conversation so far, and last what changes.
 
-Between two calls the context grows at its end only, the session's state aside, so that a provider's cache of its
-beginning hits.
+Between two calls, and between two runs until the next summary, the context grows at its end only, the session's state
+aside, so that a provider's cache of its beginning hits.
 """
 
 import json
@@ -10,17 +10,19 @@ from typing import Any
 
 from worker.domain.chat import ChatMessage
 from worker.domain.message import Message
+from worker.loop.conversation import History
 from worker.loop.definition import Definition
 from worker.loop.delegation import introduction
 
 
 def build(
-    definition: Definition, history: Iterable[Message], log: Iterable[Message], state: dict[str, Any]
+    definition: Definition, history: History, log: Iterable[Message], state: dict[str, Any]
 ) -> tuple[ChatMessage, ...]:
     """Return the context of the next call of a leader or a member."""
     return (
         *_system(definition),
-        *(_sent(m) for m in history),
+        *_past(history),
+        *(_sent(m) for m in history.messages),
         *(_sent(m) for m in log),
         *(_state(state) if definition.add_session_state_to_context else ()),
     )
@@ -31,6 +33,17 @@ def _system(definition: Definition) -> list[ChatMessage]:
     parts = [role, *definition.instructions, introduction(definition)]
     text = "\n".join(part for part in parts if part)
     return [ChatMessage("system", text)] if text else []
+
+
+def _past(history: History) -> list[ChatMessage]:
+    parts = []
+    if history.summary:
+        covered = f"its messages 1 to {history.covers_through_seq}"
+        parts.append(f"Summary of this conversation so far ({covered}):\n{history.summary}")
+    if history.missing is not None:
+        first, last = history.missing
+        parts.append(f"(Messages {first} to {last} are left out here for size.)")
+    return [ChatMessage("system", "\n\n".join(parts))] if parts else []
 
 
 def _state(state: dict[str, Any]) -> list[ChatMessage]:

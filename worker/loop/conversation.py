@@ -10,6 +10,20 @@ from worker.loop.journal import Journal, Past
 
 
 @dataclass(frozen=True, slots=True)
+class History:
+    """What a context shows of the session's past: a summary, what is `missing`, then messages, oldest first.
+
+    `covers_through_seq` is the last message that the summary covers. `missing` are the first and the last seq of what
+    stands between the two and was too much to be sent.
+    """
+
+    messages: tuple[Message, ...] = ()
+    summary: str = ""
+    covers_through_seq: int = 0
+    missing: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Conversation:
     """A leader's, or with `delegation` a member's. Limits are those of the run, whoever uses them up."""
 
@@ -17,7 +31,7 @@ class Conversation:
     model: ChatModel
     default_model: ChatModel
     limits: Limits
-    history: list[Message]
+    history: History
     journal: Journal
     past: Past
     ask: AskModel

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from worker.domain.chat import ChatModel
+from worker.domain.summary import SessionSummaryManager
 from worker.loop.tools import Tool
 
 
@@ -20,12 +21,16 @@ class Mode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one run may use, its members included. None: as the settings of the worker say; `tokens` None: no limit."""
+    """What one run may use, its members included. None: as the settings of the worker say; `tokens` None: no limit.
+
+    `context_tokens` is about how much of a summary and the history behind it one model call is sent.
+    """
 
     turns: int | None = None
     tool_calls: int | None = None
     tokens: int | None = None
     seconds: float | None = None
+    context_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,9 @@ class Definition:
     read_tool_call_history: bool = False
     session_state: dict[str, Any] = field(default_factory=dict)
     add_session_state_to_context: bool = False
+    enable_session_summaries: bool = False
+    session_summary_manager: SessionSummaryManager = field(default_factory=SessionSummaryManager)
+    add_session_summary_to_context: bool = False
     limits: Limits = Limits()
     version: str = ""
 
@@ -66,8 +74,15 @@ class Definition:
             [[t.name, t.description, t.parameters, t.repeatable] for t in self.tools],
             [m.fingerprint() for m in self.members],
             [self.add_history_to_context, self.num_history_runs, self.num_history_messages],
+            self._condensing(),
             [self.read_chat_history, self.read_tool_call_history, self.add_session_state_to_context],
             self.session_state,
-            [limits.turns, limits.tool_calls, limits.tokens, limits.seconds],
+            [limits.turns, limits.tool_calls, limits.tokens, limits.seconds, limits.context_tokens],
         ]
         return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+    def _condensing(self) -> list[Any]:
+        manager = self.session_summary_manager
+        model = manager.model.id if manager.model else None
+        how = [model, manager.session_summary_prompt, manager.due_messages, manager.due_tokens]
+        return [self.enable_session_summaries, self.add_session_summary_to_context, how]

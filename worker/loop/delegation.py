@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from worker.domain.message import Draft, Message, Role, ToolCall
-from worker.loop.conversation import Conversation
+from worker.loop.conversation import Conversation, History
 from worker.loop.definition import Definition, Mode
 from worker.loop.tools import Tool, tool
 
@@ -64,7 +64,7 @@ def carry_out(leader: Conversation, call: ToolCall, delegation: str, converse: C
         known = ", ".join(m.id for m in leader.definition.members)
         return f"Error: there is no member {asked['member_id']!r}. The members are: {known}."
     model = member.model or leader.default_model
-    conversation = replace(leader, definition=member, model=model, history=[], delegation=delegation)
+    conversation = replace(leader, definition=member, model=model, history=History(), delegation=delegation)
     journal = leader.journal
     about = {"delegation": delegation, "member": member.id, "author": leader.definition.id}
     journal.tell("delegation.started", about)

@@ -35,6 +35,7 @@ from worker.errors import (
 # An AsyncOpenAI works on the event loop that it was first used on, and on no other.
 _clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[str | None, str | None], openai.AsyncOpenAI]]
 _clients = weakref.WeakKeyDictionary()
+_formless: set[tuple[str | None, str]] = set()  # models, with their base_url, that refused a schema for their answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,16 +60,13 @@ class OpenAIChat:
         """
         answer = _Answer(on_delta)
         try:
-            completions: Any = self._client().chat.completions
-            stream = await completions.create(
-                **self.request_params,
-                model=self.id,
-                messages=[_message(m) for m in request.messages],
-                stream=True,
-                stream_options={"include_usage": True},
-                timeout=openai.Timeout(request.silence_s, connect=min(10.0, request.silence_s)),
-                **_tools(request.tools),
-            )
+            try:
+                stream = await self._begun(request)
+            except openai.BadRequestError:
+                if not _form(self, request):
+                    raise
+                _formless.add((self.base_url, self.id))  # it knows no schema: the prompt's own words have to do
+                stream = await self._begun(request)
             async with stream:
                 await answer.read(stream)
             return self._checked(answer)
@@ -76,6 +74,19 @@ class OpenAIChat:
             raise
         except Exception as error:  # noqa: BLE001 - a chunk that is none raises whatever the package trips over
             raise self._explained(error, silence_s=request.silence_s) from None
+
+    async def _begun(self, request: ChatRequest) -> Any:
+        completions: Any = self._client().chat.completions
+        return await completions.create(
+            **self.request_params,
+            model=self.id,
+            messages=[_message(m) for m in request.messages],
+            stream=True,
+            stream_options={"include_usage": True},
+            timeout=openai.Timeout(request.silence_s, connect=min(10.0, request.silence_s)),
+            **_tools(request.tools),
+            **_form(self, request),
+        )
 
     def _client(self) -> openai.AsyncOpenAI:
         clients = _clients.setdefault(asyncio.get_running_loop(), {})
@@ -179,6 +190,13 @@ def _tools(tools: tuple[ToolDescription, ...]) -> dict[str, Any]:
         return {}
     described = [{"name": t.name, "description": t.description, "parameters": t.parameters} for t in tools]
     return {"tools": [{"type": "function", "function": d} for d in described]}
+
+
+def _form(model: OpenAIChat, request: ChatRequest) -> dict[str, Any]:
+    if request.answer_schema is None or (model.base_url, model.id) in _formless:
+        return {}
+    schema = {"name": "answer", "schema": request.answer_schema, "strict": True}
+    return {"response_format": {"type": "json_schema", "json_schema": schema}}
 
 
 def _said(error: openai.APIStatusError) -> str:

@@ -1,6 +1,6 @@
-"""Keep the leases of the runs that this process executes, and learn which of them shall stop.
+"""Keep the leases of what this process is at, runs and refreshes of summaries, and learn which of it shall stop.
 
-One thread. Every half second it asks, in one statement, which runs were asked to stop or were taken over; every third
+One thread. Every half second it asks, in one statement a kind, which were asked to stop or were taken over; every third
 of a lease it renews them all with one more. A deadline is kept here too: it ends a model call that has sent nothing.
 """
 
@@ -8,22 +8,35 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from worker import clock
-from worker.domain.run import Claim
+from worker.domain.held import Watched
 from worker.domain.stop import Reason, Stop
 from worker.observe import logs
 from worker.store import leases
-from worker.store.engine import Database
+from worker.store.engine import Database, Transaction
 
 TICK_S = 0.5
 
 log = logs.get(__name__)
 
 
+class Leases(Protocol):
+    """The rows of one kind of thing that can be leased: `store.leases` for runs, `store.summary_jobs`."""
+
+    def renew(self, tx: Transaction, keys: Any, /, *, owner: str, ttl_s: float) -> None:
+        """Keep the leases of these rows; rows that somebody holds are skipped."""
+
+    def watch(self, tx: Transaction, keys: Any, /) -> list[Watched[Any]]:
+        """Return how these rows stand. Reads; waits for nobody."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    claim: Claim
+    kind: Leases
+    key: str | int
+    fence: int
     deadline: float  # on clock.monotonic
     stop: Stop = field(default_factory=Stop)
 
@@ -35,7 +48,7 @@ class Keeper:
         self._db = db.apart()
         self._owner = owner
         self._ttl_s = ttl_s
-        self._kept: dict[str, _Kept] = {}
+        self._kept: dict[str | int, _Kept] = {}  # ids of runs are text, keys of sessions numbers
         self._waiting: set[str] = set()
         self._lock = threading.Lock()
         self._closing = threading.Event()
@@ -45,27 +58,29 @@ class Keeper:
         self._thread.start()
 
     @contextmanager
-    def keep(self, claim: Claim, *, limit_s: float) -> Iterator[Stop]:
-        """Keep the lease of a claimed run inside the block; the Stop tells when to leave it.
+    def keep(
+        self, kind: Leases, key: str | int, *, fence: int, left_s: float, cancel_requested: bool = False
+    ) -> Iterator[Stop]:
+        """Keep the lease of what was claimed with *fence* inside the block; the Stop tells when to leave it.
 
-        *limit_s* is the time that the run may take from its first claim.
+        *left_s* is the time that it may still take.
         """
-        kept = _Kept(claim, clock.monotonic() + limit_s - claim.elapsed_s)
+        kept = _Kept(kind, key, fence, clock.monotonic() + left_s)
         with self._lock:
-            before = self._kept.get(claim.run_id)
-            self._kept[claim.run_id] = kept
+            before = self._kept.get(key)
+            self._kept[key] = kept
             if self._handing_over:
                 kept.stop.set_at_boundary()
         if before is not None:
             before.stop.set(Reason.LEASE_LOST)  # this very process has claimed it again
-        if claim.cancel_requested:
+        if cancel_requested:
             kept.stop.set(Reason.CANCELLED)
         try:
             yield kept.stop
         finally:
             with self._lock:
-                if self._kept.get(claim.run_id) is kept:
-                    del self._kept[claim.run_id]
+                if self._kept.get(key) is kept:
+                    del self._kept[key]
 
     @contextmanager
     def keep_waiting(self, run_id: str) -> Iterator[None]:
@@ -92,26 +107,26 @@ class Keeper:
     def once(self) -> None:
         """Renew the leases if it is time, and tell the runs that shall stop."""
         with self._lock:
-            kept, waiting = dict(self._kept), list(self._waiting)
+            kept, waiting = list(self._kept.values()), list(self._waiting)
         if not kept and not waiting:
             return
-        for one in kept.values():
+        for one in kept:
             if clock.monotonic() > one.deadline:
                 one.stop.set(Reason.DEADLINE)
+        kinds = {id(one.kind): one.kind for one in kept}.values()
         if clock.monotonic() - self._renewed_at > self._ttl_s / 3:
             with self._db.write() as tx:
-                leases.renew(tx, list(kept), owner=self._owner, ttl_s=self._ttl_s)
+                for kind in kinds:
+                    kind.renew(tx, _keys(kept, kind), owner=self._owner, ttl_s=self._ttl_s)
                 if waiting:
                     leases.renew_waiting(tx, waiting, owner=self._owner, ttl_s=self._ttl_s)
             self._renewed_at = clock.monotonic()
-        with self._db.read() as tx:
-            watched = {w.run_id: w for w in leases.watch(tx, list(kept))}
-        for run_id, one in kept.items():
-            row = watched.get(run_id)
-            if row is None or row.fence != one.claim.fence or not row.running:
-                one.stop.set(Reason.LEASE_LOST)
-            elif row.cancel_requested:
-                one.stop.set(Reason.CANCELLED)
+        for kind in kinds:
+            with self._db.read() as tx:
+                watched = {w.key: w for w in kind.watch(tx, _keys(kept, kind))}
+            for one in kept:
+                if one.kind is kind:
+                    _tell(one, watched.get(one.key))
 
     @property
     def handing_over(self) -> bool:
@@ -136,3 +151,14 @@ class Keeper:
                 self.once()
             except Exception as error:  # noqa: BLE001 - whatever it was, the leases of all runs hang on this thread
                 log.warning("leases could not be renewed; trying again", error=error)
+
+
+def _keys(kept: list[_Kept], kind: Leases) -> list[str | int]:
+    return [one.key for one in kept if one.kind is kind]
+
+
+def _tell(one: _Kept, row: Watched[Any] | None) -> None:
+    if row is None or row.fence != one.fence or not row.running:
+        one.stop.set(Reason.LEASE_LOST)
+    elif row.cancel_requested:
+        one.stop.set(Reason.CANCELLED)

@@ -3,7 +3,8 @@
 import os
 import secrets
 import socket
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from worker.events.publish import Listeners, Publisher
@@ -11,6 +12,7 @@ from worker.loop.definition import Definition
 from worker.models.background import Background
 from worker.process.keeper import Keeper
 from worker.process.presence import Presence
+from worker.process.slots import Slots
 from worker.process.sweep import Sweep
 from worker.queue.dispatch import Dispatcher, NoDispatcher
 from worker.settings import Settings
@@ -31,9 +33,19 @@ class Runtime:
     keeper: Keeper
     sweep: Sweep
     presence: Presence
+    summary_slots: Slots
+    threads: list[threading.Thread]
+
+    def in_background(self, work: Callable[[], object]) -> None:
+        """Do *work* on a thread that the end of the process waits for."""
+        thread = threading.Thread(target=work, name="background", daemon=True)
+        self.threads[:] = [t for t in self.threads if t.is_alive()] + [thread]
+        thread.start()
 
     def close(self) -> None:
         """Stop the threads and close the connections, in the order in which they need each other."""
+        for thread in self.threads:
+            thread.join(timeout=self.settings.handover_seconds)
         self.sweep.close()
         self.presence.leave()
         self.background.close()
@@ -80,8 +92,10 @@ def _assemble(
         dispatcher=dispatcher,
         background=Background(),
         keeper=Keeper(db, owner=owner, ttl_s=settings.lease_seconds),
-        sweep=Sweep(db, dispatcher, also=presence.announce),
+        sweep=Sweep(db, dispatcher, also=[presence.announce]),
         presence=presence,
+        summary_slots=Slots(settings.summary_slots),
+        threads=[],
     )
 
 

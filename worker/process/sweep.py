@@ -10,7 +10,8 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from worker import clock
-from worker.domain.run import Claim, queue_of
+from worker.domain.dispatch import queue_of
+from worker.domain.run import Claim
 from worker.observe import logs
 from worker.queue.dispatch import Dispatcher, NoDispatcher
 from worker.store import ready
@@ -28,11 +29,11 @@ class Sweep:
     """The repair pass of one process."""
 
     def __init__(
-        self, db: Database, dispatcher: Dispatcher | NoDispatcher, *, also: Callable[[], None] | None = None
+        self, db: Database, dispatcher: Dispatcher | NoDispatcher, *, also: list[Callable[[], object]]
     ) -> None:
         self._db = db
         self._dispatcher = dispatcher
-        self._also = also  # what else this process does about once a second
+        self.also = also  # what else this process does about once a second
         self._empty_since: dict[str, float] = {}
         self._newest_claimed: dict[str, datetime] = {}
         self._lock = threading.Lock()
@@ -95,7 +96,7 @@ class Sweep:
             try:
                 if sent := self.once():
                     log.info("sweep sent runs again", count=sent)
-                if self._also is not None:
-                    self._also()
+                for other in self.also:
+                    other()
             except Exception as error:  # noqa: BLE001 - whatever it was, the next sweep tries again
                 log.warning("sweep failed; the next one tries again", error=error)

@@ -1,15 +1,19 @@
 """The Celery app, with the reason for each setting."""
 
+from collections.abc import Sequence
+
 from celery import Celery
 from kombu.entity import Exchange, Queue
 
 from worker.settings import Settings
 
-QUEUES = ("resumed", "runs")  # asked in this order
+RUNS = ("resumed", "runs")  # what a user waits for; asked in this order
+BACKGROUND = ("summaries",)  # what nobody waits for; asked in turn, each with slots of its own
+QUEUES = RUNS + BACKGROUND
 
 
-def make_app(settings: Settings) -> Celery:
-    """Return a Celery app for *settings*; tasks are registered by `worker.tasks`.
+def make_app(settings: Settings, *, queues: Sequence[str] = ()) -> Celery:
+    """Return a Celery app for *settings*, which may consume *queues*; tasks are registered by `worker.tasks`.
 
     Raises:
         SettingsInvalid: no broker is set.
@@ -37,7 +41,8 @@ def make_app(settings: Settings) -> Celery:
             "socket_keepalive": True,
             "health_check_interval": 25,
             # The order of `-Q`: `resumed` before `runs`. Runs that were started before are few, so nothing starves.
-            "queue_order_strategy": "priority",
+            # With others beside them it would starve those: then each is asked in turn.
+            "queue_order_strategy": "priority" if set(queues) <= set(RUNS) else "round_robin",
         },
         # The sweep repairs what a publish lost; the caller does not wait for a second try.
         task_publish_retry=False,

@@ -1,6 +1,6 @@
-"""Send the ids of ready runs to their queues, after the commit that made them ready.
+"""Send the ids of what is ready to its queue, after the commit that made it ready.
 
-Best effort: the run's row says that it was dispatched, and the sweep sends it again if that got lost. So nobody waits
+Best effort: its row says that it was dispatched, and the sweep sends it again if that got lost. So nobody waits
 for Redis: after a failure this process leaves it alone for a second.
 """
 
@@ -11,13 +11,12 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 
 from worker.clock import monotonic
-from worker.domain.run import Dispatch
+from worker.domain.dispatch import Dispatch
 from worker.observe import logs
-from worker.queue.app import QUEUES
+from worker.queue.app import RUNS
 from worker.settings import Settings
 
 PAUSE_S = 1.0
-TASK = "runs.execute"
 SENT_AT = "sent_at"  # header of a message: the time at which the row says that it was sent
 TURN_S = 1.0  # how long a send waits for those before it; longer, and Redis is as good as away
 
@@ -36,7 +35,7 @@ class NoDispatcher:
 
 
 class Dispatcher:
-    """Sends run ids through a Celery app. Safe to use from several threads."""
+    """Sends ids through a Celery app. Safe to use from several threads."""
 
     def __init__(self, app: Celery, settings: Settings) -> None:
         self._app = app
@@ -45,7 +44,7 @@ class Dispatcher:
         self._turn = threading.Lock()
 
     def send(self, ready: Iterable[Dispatch]) -> None:
-        """Send each run's id to its queue; never raises for a broker that is away."""
+        """Send each to its queue; never raises for a broker that is away."""
         for dispatch in ready:
             # One at a time: with a frozen Redis, all others leave when the first has found out.
             if monotonic() < self._paused_until or not self._turn.acquire(timeout=TURN_S):
@@ -54,26 +53,26 @@ class Dispatcher:
                 if monotonic() < self._paused_until:
                     return
                 self._app.send_task(
-                    TASK,
-                    kwargs={"run_id": dispatch.run_id, "session_id": dispatch.session_id, "team": dispatch.team},
-                    task_id=f"{dispatch.run_id}.{dispatch.attempt + 1}",
+                    dispatch.task,
+                    kwargs=dispatch.ids,
+                    task_id=dispatch.task_id,
                     queue=self._settings.queue(dispatch.queue),
-                    headers={SENT_AT: dispatch.sent_at.isoformat()},
+                    headers={SENT_AT: dispatch.sent_at.isoformat()} if dispatch.sent_at else {},
                     retry=False,
                 )
             except (OperationalError, OSError) as error:
                 self._paused_until = monotonic() + PAUSE_S
-                log.warning("dispatch failed; the sweep will repeat it", run_id=dispatch.run_id, error=error)
+                log.warning("dispatch failed; the sweep will repeat it", task_id=dispatch.task_id, error=error)
                 return
             finally:
                 self._turn.release()
 
     def depths(self) -> dict[str, int] | None:
-        """Return how many messages wait in each of our queues; None: the broker does not answer."""
+        """Return how many messages wait in each queue of runs; None: the broker does not answer."""
         try:
             with self._app.connection_for_read() as connection:
                 connection.connect()  # tries once; `default_channel` would try for ever
                 client = connection.channel().client
-                return {queue: int(client.llen(self._settings.queue(queue))) for queue in QUEUES}
+                return {queue: int(client.llen(self._settings.queue(queue))) for queue in RUNS}
         except Exception:  # noqa: BLE001 - the client's errors belong to another room; each means "no answer"
             return None

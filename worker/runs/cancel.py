@@ -3,9 +3,10 @@
 The user's text is kept, and so is what the run wrote.
 """
 
+from worker.domain.dispatch import Dispatch
 from worker.domain.message import Draft, Role
 from worker.domain.principal import Principal
-from worker.domain.run import Dispatch, Run, Status
+from worker.domain.run import Run, Status
 from worker.errors import RunNotFound
 from worker.loop.loop import unanswered
 from worker.runs.enqueue import SERVICE

@@ -6,9 +6,10 @@ waiting worker, and a delivery that comes twice, late, or for a run that somebod
 
 from dataclasses import dataclass, replace
 
-from worker.domain.message import Draft, Role
+from worker.domain.message import Draft, Role, size_of
 from worker.domain.run import Claim
 from worker.domain.state import StateChange
+from worker.domain.summary import Due
 from worker.loop.definition import Definition
 from worker.store import leases, messages, sessions
 from worker.store.engine import Database
@@ -37,11 +38,11 @@ class NotFree:
 
 
 def claim_head(
-    db: Database, run_id: str, *, owner: str, ttl_s: float, definition: Definition
+    db: Database, run_id: str, *, owner: str, ttl_s: float, definition: Definition, due: Due | None = None
 ) -> Claim | Gone | NotHead | NotFree:
     """Take the lease for *ttl_s* seconds, raise the fence, mark the run running; its input becomes a message.
 
-    The first claim in a session gives it the state that the team begins with.
+    The first claim in a session gives it the state that the team begins with. *due* says when the team wants a summary.
     One transaction under the session's lock. Of any number of processes that try at once, one gets the claim.
     """
     with db.write() as tx:
@@ -55,8 +56,8 @@ def claim_head(
             return NotFree(run_id)
         place = {"session_pk": session.pk, "last_seq": claim.last_seq}
         if claim.first_seq > session.last_seq:
-            sessions.advance(tx, session.pk, messages=1)
             draft = Draft(Role.USER, session.user_id, claim.input)
+            sessions.begin_run(tx, session.pk, size=size_of([draft]), due=due)
             log = messages.append(tx, [draft], run_id=run_id, **place)
         else:
             log = messages.of_run(tx, first_seq=claim.first_seq, **place)

@@ -5,9 +5,10 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from worker.domain.dispatch import Dispatch, of_run
 from worker.domain.identity import new_id
 from worker.domain.principal import Principal
-from worker.domain.run import Dispatch, Run, queue_of
+from worker.domain.run import Run
 from worker.domain.text import check_id, check_input, check_json
 from worker.errors import IdempotencyConflict, RunNotFound, SessionOfOtherTeam, UnknownTeam
 from worker.store import idempotency, runs, sessions, teams
@@ -99,7 +100,7 @@ def enqueue_in(
         created_at=created_at,
     )
     is_head = place.head_run_id == run_id
-    dispatch = Dispatch(run_id, session_id, order.team, 0, queue_of(attempt=0), sent_at=created_at)
+    dispatch = of_run(run_id, session_id=session_id, team=order.team, attempt=0, sent_at=created_at)
     return Accepted(run, (dispatch,) if is_head and lease is None else ())
 
 

@@ -22,7 +22,7 @@ from worker.errors import DatabaseUnavailable, LeaseLost, LimitReached, ModelErr
 from worker.loop.conversation import Conversation
 from worker.loop.definition import Definition, Limits
 from worker.loop.loop import converse, unanswered
-from worker.models.openai_chat import OpenAIChat
+from worker.models.default import default_model
 from worker.observe import logs
 from worker.process.runtime import Runtime
 from worker.runs import cancel
@@ -30,8 +30,8 @@ from worker.runs.claim import Gone, NotFree, NotHead, claim_head
 from worker.runs.finish import Ending
 from worker.runs.journal import RunJournal
 from worker.runs.past import SessionPast
-from worker.settings import Settings
 from worker.store import leases
+from worker.summaries.due import threshold
 
 log = logs.get(__name__)
 
@@ -57,7 +57,10 @@ def execute(runtime: Runtime, run_id: str, team: str, *, sent_at: datetime | Non
     stream.tell("run.started", {"run_id": run_id, "attempt": claim.attempt})
     limits = _limits(definition, runtime)
     assert limits.seconds is not None
-    with runtime.keeper.keep(claim, limit_s=limits.seconds) as stop:
+    left_s = limits.seconds - claim.elapsed_s
+    with runtime.keeper.keep(
+        leases, run_id, fence=claim.fence, left_s=left_s, cancel_requested=claim.cancel_requested
+    ) as stop:
         try:
             journal = RunJournal(runtime.db, claim, stream, ttl_s=ttl_s)
             outcome = _attempt(runtime, definition, limits, claim, journal, stop)
@@ -99,14 +102,14 @@ def _attempt(
 def _conversation(
     runtime: Runtime, definition: Definition, limits: Limits, claim: Claim, journal: RunJournal, stop: Stop
 ) -> Conversation:
-    default = _default_model(runtime.settings)
+    default = default_model(runtime.settings)
     past = SessionPast(runtime.db, claim)
     return Conversation(
         definition=definition,
         model=definition.model or default,
         default_model=default,
         limits=limits,
-        history=past.history(definition),
+        history=past.history(definition, limits),
         journal=journal,
         past=past,
         ask=runtime.background.ask,
@@ -117,11 +120,6 @@ def _conversation(
         silence_s=runtime.settings.model_silence_seconds,
         fence=claim.fence,
     )
-
-
-def _default_model(settings: Settings) -> OpenAIChat:
-    key = settings.openai_api_key.get_secret_value() if settings.openai_api_key else None
-    return OpenAIChat(settings.model, api_key=key, base_url=settings.openai_base_url)
 
 
 def _stopped(reason: Reason, limits: Limits, journal: RunJournal) -> str:
@@ -170,6 +168,7 @@ def _limits(definition: Definition, runtime: Runtime) -> Limits:
         tool_calls=own.tool_calls if own.tool_calls is not None else settings.max_tool_calls,
         tokens=own.tokens,
         seconds=own.seconds if own.seconds is not None else settings.max_run_seconds,
+        context_tokens=own.context_tokens if own.context_tokens is not None else settings.context_tokens,
     )
 
 
@@ -190,7 +189,15 @@ def _claim(
     for _ in range(DATABASE_AWAY_S):
         try:
             if definition is not None and not runtime.keeper.handing_over:
-                return claim_head(runtime.db, run_id, owner=runtime.owner, ttl_s=ttl_s, definition=definition)
+                due = threshold(definition.session_summary_manager, runtime.settings)
+                return claim_head(
+                    runtime.db,
+                    run_id,
+                    owner=runtime.owner,
+                    ttl_s=ttl_s,
+                    definition=definition,
+                    due=due if definition.enable_session_summaries else None,
+                )
             with runtime.db.write() as tx:
                 leases.put_back(tx, run_id, wait_s=NOT_SERVED_S if definition is None else 0)
             return PutBack()

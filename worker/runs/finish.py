@@ -1,4 +1,4 @@
-"""End the head of a session, in one transaction: its last messages, its status, the next head.
+"""End the head of a session, in one transaction: its last messages, its status, the next head, a summary if it is due.
 
 Whoever ends it, the process that executed it or one that cancels it, does so here.
 """
@@ -6,12 +6,14 @@ Whoever ends it, the process that executed it or one that cancels it, does so he
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from worker.domain.message import Draft, Message
-from worker.domain.run import Dispatch, RunError, Status, queue_of
+from worker.domain.dispatch import Dispatch, of_run
+from worker.domain.message import Draft, Message, size_of
+from worker.domain.run import RunError, Status
 from worker.domain.usage import Usage
 from worker.errors import LeaseLost
 from worker.store import leases, messages, runs, sessions
 from worker.store.engine import Transaction
+from worker.summaries import due
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +43,12 @@ class Head:
 def end_head(tx: Transaction, head: Head, ending: Ending) -> tuple[list[Message], tuple[Dispatch, ...]]:
     """End the run if its fence and status are still those of *head*.
 
-    Returns its last messages, and the dispatch of the next head, to be sent after the commit.
+    Returns its last messages, and what became ready by that, to be sent after the commit: the next head, a due summary.
 
     Raises:
         LeaseLost: another process has claimed or ended it; nothing is written.
     """
-    last_seq = sessions.advance(tx, head.session_pk, messages=len(ending.drafts))
+    last_seq = sessions.advance(tx, head.session_pk, messages=len(ending.drafts), size=size_of(ending.drafts))
     ended = last_seq is not None and runs.end(
         tx,
         run_id=head.run_id,
@@ -66,15 +68,17 @@ def end_head(tx: Transaction, head: Head, ending: Ending) -> tuple[list[Message]
 
 def _pass_on(tx: Transaction, head: Head, *, last_seq: int) -> tuple[Dispatch, ...]:
     """Make the next queued run the head; the inputs of runs that ended while queued take their place in the history."""
-    next_id, run_count = sessions.move_head(tx, head.session_pk, behind=head.position)
-    following = runs.mark_dispatched(tx, next_id) if next_id is not None else None
-    before = following.position if following else run_count + 1
+    place = {"session_id": head.session_id, "team": head.team}
+    moved = sessions.move_head(tx, head.session_pk, behind=head.position)
+    following = runs.mark_dispatched(tx, moved.head_run_id) if moved.head_run_id is not None else None
+    before = following.position if following else moved.run_count + 1
+    passed = 0
     if before > head.position + 1:
         passed = messages.append_inputs(
             tx, session_pk=head.session_pk, after=head.position, before=before, last_seq=last_seq
         )
         sessions.advance(tx, head.session_pk, messages=passed)
-    if next_id is None or following is None or following.sent_at is None:
-        return ()
-    queue = queue_of(attempt=following.attempt)
-    return (Dispatch(next_id, head.session_id, head.team, following.attempt, queue, following.sent_at),)
+    ready = due.decide(tx, head.session_pk, moved, **place, through_seq=last_seq + passed)
+    if moved.head_run_id is None or following is None or following.sent_at is None:
+        return ready
+    return (of_run(moved.head_run_id, **place, attempt=following.attempt, sent_at=following.sent_at), *ready)

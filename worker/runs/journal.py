@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from worker.domain.dispatch import Dispatch, of_run
 from worker.domain.event import message_id
-from worker.domain.message import Draft, Message
-from worker.domain.run import Claim, Dispatch, Status, queue_of
+from worker.domain.message import Draft, Message, size_of
+from worker.domain.run import Claim, Status
 from worker.domain.state import NO_CHANGE, StateChange
 from worker.domain.usage import Usage
 from worker.errors import LeaseLost
@@ -46,7 +47,7 @@ class RunJournal:
         used = sum((d.usage for d in drafts), Usage())
         with self._lock:
             with self._db.write() as tx:
-                last_seq = self._hold(tx, messages_added=len(drafts), usage=used)
+                last_seq = self._hold(tx, drafts, usage=used)
                 written = messages.append(
                     tx,
                     drafts,
@@ -66,7 +67,7 @@ class RunJournal:
             LeaseLost, DatabaseUnavailable
         """
         with self._lock, self._db.write() as tx:
-            self._hold(tx, messages_added=0, usage=Usage())
+            self._hold(tx, (), usage=Usage())
             return leases.record_start(tx, run_id=self._claim.run_id, idempotency_key=idempotency_key)
 
     def end(self, ending: Ending) -> None:
@@ -98,8 +99,8 @@ class RunJournal:
             if at is None:
                 raise LeaseLost(run_id=claim.run_id, fence=claim.fence)
         if wait_s is None:
-            queue = queue_of(attempt=claim.attempt)
-            self.ready = (Dispatch(claim.run_id, claim.session_id, claim.team, claim.attempt, queue, sent_at=at),)
+            place = {"session_id": claim.session_id, "team": claim.team}
+            self.ready = (of_run(claim.run_id, **place, attempt=claim.attempt, sent_at=at),)
         return at
 
     def tell_input(self) -> None:
@@ -117,10 +118,10 @@ class RunJournal:
         """Tell those who watch."""
         self._stream.tell(event, data)
 
-    def _hold(self, tx: Transaction, *, messages_added: int, usage: Usage) -> int:
+    def _hold(self, tx: Transaction, drafts: Sequence[Draft], *, usage: Usage) -> int:
         """Lock, then check the fence; return the seq that the last of the new messages gets."""
         claim = self._claim
-        last_seq = sessions.advance(tx, claim.session_pk, messages=messages_added)
+        last_seq = sessions.advance(tx, claim.session_pk, messages=len(drafts), size=size_of(drafts))
         held = last_seq is not None and leases.hold(tx, claim, last_seq=last_seq, usage=usage, ttl_s=self._ttl_s)
         if last_seq is None or not held:
             raise LeaseLost(run_id=claim.run_id, fence=claim.fence)

@@ -2,8 +2,10 @@
 
 from worker.domain.message import Message, Role
 from worker.domain.run import Claim
-from worker.loop.definition import Definition
-from worker.store import messages
+from worker.domain.summary import CHARS_PER_TOKEN
+from worker.loop.conversation import History
+from worker.loop.definition import Definition, Limits
+from worker.store import messages, summaries
 from worker.store.engine import Database
 
 
@@ -14,23 +16,49 @@ class SessionPast:
         self._db = db
         self._claim = claim
 
-    def history(self, definition: Definition) -> list[Message]:
-        """Return the history that belongs into the context: exactly the last runs, or the last messages.
+    def history(self, definition: Definition, limits: Limits) -> History:
+        """Return what belongs into the context of the session's past.
 
-        A history that is cut by messages begins with a user's, so that no tool call is torn from its result.
+        With the summary: every message behind what it covers, and the last runs that it covers too, as many as the
+        definition wants of them. Counted from the summary on, not from now: so it grows at its end until the next one.
+        The newest messages that fit the context's tokens are kept. Without the summary: exactly the last runs, or
+        messages. In both cases it begins where a run begins, so that no tool call is torn from its result.
         """
+        if definition.add_session_summary_to_context:
+            assert limits.context_tokens is not None
+            return self._behind_summary(definition, size=limits.context_tokens * CHARS_PER_TOKEN)
         if not definition.add_history_to_context:
-            return []
+            return History()
         pk = self._claim.session_pk
         with self._db.read() as tx:
             if definition.num_history_messages is None:
                 count = definition.num_history_runs
-                return messages.of_last_runs(tx, session_pk=pk, before=self._claim.position, count=count)
+                last = messages.of_last_runs(tx, session_pk=pk, before=self._claim.position, count=count)
+                return History(tuple(last))
             newest = messages.of_last_messages(
                 tx, session_pk=pk, before_seq=self._claim.first_seq, count=definition.num_history_messages
             )
         begin = next((n for n, m in enumerate(newest) if m.role is Role.USER), len(newest))
-        return newest[begin:]
+        return History(tuple(newest[begin:]))
+
+    def _behind_summary(self, definition: Definition, *, size: int) -> History:
+        pk, before = self._claim.session_pk, self._claim.first_seq
+        with self._db.read() as tx:
+            summary = summaries.current(tx, pk)
+            covers = summary.covers_seq
+            begin = covers + 1
+            if covers and definition.add_history_to_context:
+                runs, count = definition.num_history_runs, definition.num_history_messages
+                begin = messages.first_of_last(tx, session_pk=pk, summary=summary, runs_wanted=runs, count=count)
+            room = max(1, size - len(summary.text))
+            read, cut = messages.newest_that_fit(tx, session_pk=pk, since_seq=begin, before_seq=before, size=room)
+        # Behind the summary nothing is left out that fits, even where it begins in the middle of a run: a summary ends
+        # where no call waits for its result.
+        place = next((n for n, m in enumerate(read) if m.role is Role.USER or (m.seq > covers and not cut)), len(read))
+        shown = tuple(read[place:])
+        first, last = max(covers + 1, begin), (shown[0].seq if shown else before) - 1
+        missing = (first, last) if cut and first <= last else None
+        return History(shown, summary.text, covers, missing)
 
     def chat(self, *, limit: int, num_runs: int | None) -> list[Message]:
         """Return what was said, newest first; see `loop.journal.Past`."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, and_, case, func, insert, or_, select, update
 
+from worker.domain.held import Watched
 from worker.domain.run import Claim, Status
 from worker.domain.usage import Usage
 from worker.store.columns import db_time
@@ -27,16 +28,6 @@ class Lease:
 
     owner: str
     ttl_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Watched:
-    """How a run stands that this process executes."""
-
-    run_id: str
-    fence: int
-    running: bool
-    cancel_requested: bool
 
 
 def claim(tx: Transaction, *, run_id: str, session: Locked, owner: str, ttl_s: float, version: str) -> Claim | None:
@@ -180,10 +171,12 @@ def renew_waiting(tx: Transaction, run_ids: Sequence[str], *, owner: str, ttl_s:
     tx.execute(update(runs).where(*mine).values(not_before=db_time(ttl_s)))
 
 
-def watch(tx: Transaction, run_ids: Sequence[str]) -> list[Watched]:
+def watch(tx: Transaction, run_ids: Sequence[str]) -> list[Watched[str]]:
     """Return how these runs stand. Reads; waits for nobody."""
     columns = (runs.c.id, runs.c.fence, runs.c.status == Status.RUNNING, runs.c.cancel_requested_at.is_not(None))
-    return [Watched(*row) for row in tx.execute(select(*columns).where(runs.c.id.in_(run_ids)))]
+    return [
+        Watched(row[0], row[1], row[2], row[3]) for row in tx.execute(select(*columns).where(runs.c.id.in_(run_ids)))
+    ]
 
 
 def added(usage: Usage) -> dict[str, Any]:

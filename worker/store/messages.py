@@ -4,14 +4,16 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import ColumnElement, Integer, and_, func, insert, literal, select, update
+from sqlalchemy import ColumnElement, Integer, Text, and_, cast, func, insert, literal, select, update
 
 from worker.domain.message import Draft, Message, Role, ToolCall
 from worker.domain.text import mend
 from worker.store.columns import db_time
 from worker.store.engine import Transaction
+from worker.store.summaries import Current
 from worker.store.tables import messages, runs, sessions
 
+READ = 1_000  # rows looked at for one context, at most
 _COLUMNS = (
     messages.c.seq,
     messages.c.run_id,
@@ -94,6 +96,77 @@ def of_last_runs(tx: Transaction, *, session_pk: int, before: int, count: int) -
 def of_last_messages(tx: Transaction, *, session_pk: int, before_seq: int, count: int) -> list[Message]:
     """Return the last *count* messages of the leader's history in front of *before_seq*, in order."""
     return _newest(tx, session_pk=session_pk, before_seq=before_seq, limit=count)[::-1]
+
+
+def first_of_last(tx: Transaction, *, session_pk: int, summary: Current, runs_wanted: int, count: int | None) -> int:
+    """Return the seq at which the last runs, or with *count* the last messages, begin of those that a summary covers.
+
+    Behind the summary where there are none.
+    """
+    if count is None:
+        of_session = (runs.c.session_pk == session_pk, runs.c.excluded.is_(False), runs.c.first_seq.is_not(None))
+        last = select(runs.c.first_seq.label("seq")).where(*of_session, runs.c.position <= summary.covers_position)
+        last = last.order_by(runs.c.position.desc()).limit(runs_wanted)
+    else:
+        own = (messages.c.session_pk == session_pk, messages.c.delegation.is_(None))
+        last = select(messages.c.seq).where(*own, messages.c.seq <= summary.covers_seq)
+        last = last.order_by(messages.c.seq.desc()).limit(count)
+    begin = tx.execute(select(func.min(last.subquery().c.seq))).scalar_one()
+    return min(begin or summary.covers_seq + 1, summary.covers_seq + 1)
+
+
+def newest_that_fit(
+    tx: Transaction, *, session_pk: int, since_seq: int, before_seq: int, size: int
+) -> tuple[list[Message], bool]:
+    """Return the newest messages of the leader's history in [since_seq, before_seq) of at most *size* > 0 characters.
+
+    Oldest first; and whether older ones were left out. At most READ rows are looked at, however many there are.
+    """
+    own_size = func.length(messages.c.content) + func.coalesce(func.length(cast(messages.c.tool_calls, Text)), 0)
+    newest = (
+        select(*_COLUMNS, own_size.label("size"))
+        .join(runs, runs.c.id == messages.c.run_id)
+        .where(
+            messages.c.session_pk == session_pk,
+            messages.c.seq >= since_seq,
+            messages.c.seq < before_seq,
+            messages.c.delegation.is_(None),
+            runs.c.excluded.is_(False),
+        )
+        .order_by(messages.c.seq.desc())
+        .limit(READ)
+        .subquery()
+    )
+    total = func.sum(newest.c.size).over(order_by=newest.c.seq.desc())
+    summed = select(newest, total.label("total"), func.count().over().label("rows_read")).subquery()
+    # One row more than fits tells that something is left out.
+    rows = tx.execute(select(summed).where(summed.c.total - summed.c.size < size).order_by(summed.c.seq)).all()
+    fitting = [row for row in rows if row.total <= size]
+    there = rows[0].rows_read if rows else 0
+    return [_message(row) for row in fitting], not (len(fitting) == there < READ)
+
+
+def to_condense(
+    tx: Transaction, *, session_pk: int, after_seq: int, through_seq: int, limit: int
+) -> list[tuple[Message, int]]:
+    """Return the first *limit* messages of the leader's history in (after_seq, through_seq], with their run's position.
+
+    Oldest first, those of rolled-back runs left out.
+    """
+    statement = (
+        select(*_COLUMNS, runs.c.position)
+        .join(runs, runs.c.id == messages.c.run_id)
+        .where(
+            messages.c.session_pk == session_pk,
+            messages.c.seq > after_seq,
+            messages.c.seq <= through_seq,
+            messages.c.delegation.is_(None),
+            runs.c.excluded.is_(False),
+        )
+        .order_by(messages.c.seq)
+        .limit(limit)
+    )
+    return [(_message(row), row.position) for row in tx.execute(statement)]
 
 
 def chat(tx: Transaction, *, session_pk: int, before_seq: int, since_position: int, limit: int) -> list[Message]:

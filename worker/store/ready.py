@@ -4,7 +4,8 @@ from datetime import datetime
 
 from sqlalchemy import ColumnElement, and_, exists, literal_column, or_, select, update
 
-from worker.domain.run import Dispatch, Status, queue_of
+from worker.domain.dispatch import Dispatch, of_run
+from worker.domain.run import Status
 from worker.store.columns import db_time
 from worker.store.engine import Transaction
 from worker.store.tables import runs, sessions, teams
@@ -61,17 +62,17 @@ def _take(
         .with_for_update(of=runs, skip_locked=True)
         .cte("heads")
     )
-    of_run = select(sessions.c.session_id).where(sessions.c.pk == runs.c.session_pk)
+    session_id = select(sessions.c.session_id).where(sessions.c.pk == runs.c.session_pk)
     rows = tx.execute(
         update(runs)
         .where(runs.c.id.in_(select(heads.c.id)))
         .values(dispatched_at=db_time())
         .returning(
             runs.c.id,
-            of_run.scalar_subquery(),
-            of_run.with_only_columns(sessions.c.team_id).scalar_subquery(),
+            session_id.scalar_subquery(),
+            session_id.with_only_columns(sessions.c.team_id).scalar_subquery(),
             runs.c.attempt,
             runs.c.dispatched_at,
         )
     )
-    return [Dispatch(row[0], row[1], row[2], row[3], queue_of(attempt=row[3]), row[4]) for row in rows]
+    return [of_run(row[0], session_id=row[1], team=row[2], attempt=row[3], sent_at=row[4]) for row in rows]

@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, and_, delete, func, or_, select, true, upd
 from worker.domain.principal import Principal
 from worker.domain.session import SessionRow
 from worker.domain.state import StateChange
+from worker.domain.summary import Due
 from worker.store.columns import db_time, upsert
 from worker.store.engine import Transaction
 from worker.store.tables import idempotency, runs, sessions
@@ -21,6 +22,19 @@ class Place:
     team: str
     position: int
     head_run_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """A session whose head has moved: the new head, and how its history stands to its summary."""
+
+    head_run_id: str | None
+    run_count: int
+    last_seq: int
+    summary_version: int
+    summary_seq: int
+    unsummarised: int
+    due: Due | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,14 +108,36 @@ def lock_of_run(tx: Transaction, run_id: str) -> Locked | None:
     return None if row is None else Locked(*row)
 
 
-def advance(tx: Transaction, pk: int, *, messages: int) -> int | None:
-    """Take the lock and make room for so many messages; return the seq of the last; None: the session is gone."""
+def advance(tx: Transaction, pk: int, *, messages: int, size: int = 0) -> int | None:
+    """Take the lock and make room for so many messages; return the seq of the last; None: the session is gone.
+
+    *size* is what they add to the history, in characters.
+    """
+    values = {"last_seq": sessions.c.last_seq + messages, "unsummarised": sessions.c.unsummarised + size}
     return tx.execute(
         update(sessions)
         .where(sessions.c.pk == pk)
-        .values(last_seq=sessions.c.last_seq + messages, updated_at=db_time())
+        .values(**values, updated_at=db_time())
         .returning(sessions.c.last_seq)
     ).scalar_one_or_none()
+
+
+def begin_run(tx: Transaction, pk: int, *, size: int, due: Due | None) -> None:
+    """Make room for a run's input, and note when its team wants a summary of the session. Only under the lock.
+
+    Noted in the row, so that whoever ends the run can tell whether one is due, the API too, which knows no team.
+    """
+    tx.execute(
+        update(sessions)
+        .where(sessions.c.pk == pk)
+        .values(
+            last_seq=sessions.c.last_seq + 1,
+            unsummarised=sessions.c.unsummarised + size,
+            due_messages=due and due.messages,
+            due_size=due and due.size,
+            updated_at=db_time(),
+        )
+    )
 
 
 def change_state(tx: Transaction, pk: int, change: StateChange) -> dict[str, Any]:
@@ -112,8 +148,8 @@ def change_state(tx: Transaction, pk: int, change: StateChange) -> dict[str, Any
     return state
 
 
-def move_head(tx: Transaction, pk: int, *, behind: int) -> tuple[str | None, int]:
-    """Make the first queued run behind position *behind* the head; return its id and the session's run count.
+def move_head(tx: Transaction, pk: int, *, behind: int) -> Moved:
+    """Make the first queued run behind position *behind* the head.
 
     Only for the holder of the lock: under it no run can be accepted, so none is overlooked. A statement of its own,
     since Postgres reads a subquery as of the statement's start, before the wait for the lock.
@@ -129,9 +165,19 @@ def move_head(tx: Transaction, pk: int, *, behind: int) -> tuple[str | None, int
         update(sessions)
         .where(sessions.c.pk == pk)
         .values(head_run_id=following)
-        .returning(sessions.c.head_run_id, sessions.c.run_count)
+        .returning(
+            sessions.c.head_run_id,
+            sessions.c.run_count,
+            sessions.c.last_seq,
+            sessions.c.summary_version,
+            sessions.c.summary_seq,
+            sessions.c.unsummarised,
+            sessions.c.due_messages,
+            sessions.c.due_size,
+        )
     ).one()
-    return row.head_run_id, row.run_count
+    due = None if row.due_messages is None else Due(row.due_messages, row.due_size)
+    return Moved(row[0], row[1], row[2], row[3], row[4], row[5], due)
 
 
 def find(tx: Transaction, *, session_id: str, principal: Principal, user_id: str | None) -> list[Any]:
@@ -145,6 +191,11 @@ def head_of_run(tx: Transaction, run_id: str) -> str | None:
     """Return the head of the session that *run_id* belongs to."""
     of_run = select(runs.c.session_pk).where(runs.c.id == run_id).scalar_subquery()
     return tx.execute(select(sessions.c.head_run_id).where(sessions.c.pk == of_run)).scalar_one_or_none()
+
+
+def pk_of_run(tx: Transaction, run_id: str) -> int | None:
+    """Return our key of the session that *run_id* belongs to; None: it is gone."""
+    return tx.execute(select(runs.c.session_pk).where(runs.c.id == run_id)).scalar_one_or_none()
 
 
 def get(tx: Transaction, pk: int) -> SessionRow | None:
@@ -209,6 +260,8 @@ _SESSION = (
     sessions.c.state,
     sessions.c.run_count,
     sessions.c.last_seq,
+    sessions.c.summary_version,
+    sessions.c.summary_seq,
     sessions.c.created_at,
     sessions.c.updated_at,
 )

@@ -6,6 +6,7 @@ them; a test compares both. Times are `UtcTime`, in UTC. JSON columns hold what 
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Boolean,
     Column,
     ForeignKey,
@@ -48,6 +49,12 @@ sessions = Table(
     Column("head_run_id", String(64)),  # the oldest unfinished run, the only one that may execute; None: all are done
     Column("run_count", Integer, nullable=False),  # position of the newest run
     Column("last_seq", Integer, nullable=False),  # seq of the newest message; 0: none yet
+    Column("summary_version", Integer, nullable=False, server_default="0"),  # the current summary; 0: none yet
+    Column("summary_seq", Integer, nullable=False, server_default="0"),  # the last message that it covers
+    Column("summary_position", Integer, nullable=False, server_default="0"),  # the last run that it covers
+    Column("unsummarised", BigInteger, nullable=False, server_default="0"),  # characters of the history behind it
+    Column("due_messages", Integer),  # so many messages behind it, and a refresh is due; None: the team has none made
+    Column("due_size", BigInteger),  # or so many characters
     Column("created_at", UtcTime, nullable=False),
     Column("updated_at", UtcTime, nullable=False),
     UniqueConstraint("user_id", "session_id"),
@@ -117,6 +124,40 @@ messages = Table(
     Column("usage", JSON(none_as_null=True)),  # of a model's reply: {input_tokens, cached_input_tokens, output_tokens}
     Column("created_at", UtcTime, nullable=False),
 )
+
+# The condensed past, one row a version; `sessions.summary_version` names the current one.
+summaries = Table(
+    "summaries",
+    metadata,
+    Column("session_pk", ForeignKey(sessions.c.pk, ondelete="CASCADE"), primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),  # from 1
+    Column("covers_through_seq", Integer, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("topics", JSON, nullable=False),  # list of strings
+    Column("model", String(255), nullable=False),
+    Column("prompt_hash", String(64), nullable=False),  # SHA-256 of the prompt that it was made by
+    Column("model_calls", Integer, nullable=False),
+    Column("input_tokens", Integer, nullable=False),
+    Column("cached_input_tokens", Integer, nullable=False),
+    Column("output_tokens", Integer, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+)
+
+# Refreshes that are wanted, one row a session: any number of triggers are one refresh. Gone when it is done.
+summary_jobs = Table(
+    "summary_jobs",
+    metadata,
+    Column("session_pk", ForeignKey(sessions.c.pk, ondelete="CASCADE"), primary_key=True),
+    Column("through_seq", Integer, nullable=False),  # the message that the summary is wanted to cover at least
+    Column("send_at", UtcTime),  # when it is sent to its queue (again); None: it failed, until it is asked for again
+    Column("lease_owner", String(128)),  # the process that is at it
+    Column("held_until", UtcTime),  # leased, or waiting after a failure; before that nobody may take it
+    Column("fence", Integer, nullable=False),  # rises each time it is taken
+    Column("failures", Integer, nullable=False),  # in a row
+    Column("error_code", String(64)),  # of the last failure
+    Column("requested_at", UtcTime, nullable=False),
+)
+Index("ix_summary_jobs_send_at", summary_jobs.c.send_at)
 
 # The recorded starts of tool calls that are unsafe to repeat.
 tool_starts = Table(

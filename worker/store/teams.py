@@ -42,10 +42,10 @@ def is_known(tx: Transaction, team: str) -> bool:
     return tx.execute(select(teams.c.worker).where(teams.c.team_id == team).limit(1)).one_or_none() is not None
 
 
-def is_served(tx: Transaction, team: str, *, silent_s: float) -> bool:
-    """Tell whether a worker that was heard of in the last *silent_s* seconds serves *team*."""
+def is_served(tx: Transaction, team: str, *, silent_s: float, queue: str | None = None) -> bool:
+    """Tell whether a worker that was heard of in the last *silent_s* seconds serves *team*, if named on *queue*."""
     seen = (teams.c.team_id == team, teams.c.seen_at > db_time(-silent_s))
-    return tx.execute(select(teams.c.worker).where(*seen).limit(1)).one_or_none() is not None
+    return any(queue is None or queue in row.queues for row in tx.execute(select(teams.c.queues).where(*seen)))
 
 
 def live_workers(tx: Transaction, *, queue: str, silent_s: float) -> int:

@@ -1,0 +1,32 @@
+"""What is sent through the broker: the ids of something that is ready, and nothing of a message."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatch:
+    """One task to be sent to a queue after a commit. `sent_at` is when the row of a run says that it was."""
+
+    task: str
+    task_id: str
+    queue: str
+    ids: dict[str, str | int]
+    sent_at: datetime | None = None
+
+
+def queue_of(*, attempt: int) -> str:
+    """Return the queue of a ready run: runs that were started before go to `resumed`, which workers ask first."""
+    return "resumed" if attempt else "runs"
+
+
+def of_run(run_id: str, *, session_id: str, team: str, attempt: int, sent_at: datetime) -> Dispatch:
+    """Return the dispatch of a ready run that was claimed *attempt* times so far."""
+    ids: dict[str, str | int] = {"run_id": run_id, "session_id": session_id, "team": team}
+    return Dispatch("runs.execute", f"{run_id}.{attempt + 1}", queue_of(attempt=attempt), ids, sent_at)
+
+
+def of_summary(session_pk: int, *, session_id: str, team: str, version: int) -> Dispatch:
+    """Return the dispatch of a due summary of a session whose summary has version *version* so far."""
+    ids: dict[str, str | int] = {"session_pk": session_pk, "session_id": session_id, "team": team}
+    return Dispatch("summaries.refresh", f"summary_{session_pk}.{version + 1}", "summaries", ids)

@@ -1,0 +1,156 @@
+"""Rows of summaries: one a version, written by compare-and-set on the session's current one."""
+
+from dataclasses import asdict, dataclass
+
+from sqlalchemy import case, delete, func, insert, select, update
+
+from worker.domain.summary import Due, Summary
+from worker.domain.usage import Usage
+from worker.store.columns import db_time
+from worker.store.engine import Transaction
+from worker.store.leases import usage_of
+from worker.store.tables import runs, sessions, summaries
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """What the next version is built from: the current one, and how far the messages of finished runs go."""
+
+    version: int
+    text: str
+    covers_seq: int
+    finished_seq: int
+    finished_position: int
+
+
+@dataclass(frozen=True, slots=True)
+class Current:
+    """A session's summary as a context needs it. Without one it is empty, and covers nothing."""
+
+    text: str
+    covers_seq: int
+    covers_position: int
+
+
+@dataclass(frozen=True, slots=True)
+class Covered:
+    """What a new version covers in addition: through which message and run, and how many characters of history."""
+
+    seq: int
+    position: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What is left behind a new version: finished messages up to `finished_seq`, `size` characters of history."""
+
+    finished_seq: int
+    size: int
+    due: Due | None
+
+
+@dataclass(frozen=True, slots=True)
+class NewVersion:
+    """A version that is not written yet."""
+
+    version: int
+    covers_through_seq: int
+    text: str
+    topics: list[str]
+    model: str
+    prompt_hash: str
+    usage: Usage
+
+
+_head = runs.alias("head")
+# The head's own messages are not finished, and stand behind all others.
+_finished = case((_head.c.first_seq.is_not(None), _head.c.first_seq - 1), else_=sessions.c.last_seq)
+_current = (summaries.c.session_pk == sessions.c.pk) & (summaries.c.version == sessions.c.summary_version)
+
+
+def base(tx: Transaction, session_pk: int) -> Base | None:
+    """Return what the next version is built from; None: the session is gone."""
+    position = func.coalesce(_head.c.position - 1, sessions.c.run_count)
+    text = func.coalesce(summaries.c.text, "")
+    statement = (
+        select(sessions.c.summary_version, text, sessions.c.summary_seq, _finished, position)
+        .select_from(sessions.outerjoin(_head, _head.c.id == sessions.c.head_run_id).outerjoin(summaries, _current))
+        .where(sessions.c.pk == session_pk)
+    )
+    row = tx.execute(statement).one_or_none()
+    return None if row is None else Base(*row)
+
+
+def current(tx: Transaction, session_pk: int) -> Current:
+    """Return the current summary of a session that is there."""
+    text = func.coalesce(summaries.c.text, "")
+    columns = (text, sessions.c.summary_seq, sessions.c.summary_position)
+    statement = select(*columns).select_from(sessions.outerjoin(summaries, _current)).where(sessions.c.pk == session_pk)
+    row = tx.execute(statement).one_or_none()
+    return Current("", 0, 0) if row is None else Current(*row)
+
+
+def cover(tx: Transaction, session_pk: int, on: Base, covered: Covered, *, new_version: bool) -> Left | None:
+    """Move the session's summary on, if it still is the one that *on* says; None: it is not, and nothing is written.
+
+    Takes the session's lock. Without a *new_version* what is covered held nothing to say.
+    """
+    behind = sessions.c.unsummarised - covered.size
+    unchanged = (sessions.c.summary_version == on.version, sessions.c.summary_seq == on.covers_seq)
+    moved = tx.execute(
+        update(sessions)
+        .where(sessions.c.pk == session_pk, *unchanged)
+        .values(
+            summary_version=on.version + new_version,
+            summary_seq=covered.seq,
+            summary_position=covered.position,
+            unsummarised=case((behind > 0, behind), else_=0),
+        )
+        .returning(sessions.c.unsummarised, sessions.c.due_messages, sessions.c.due_size)
+    ).one_or_none()
+    if moved is None:
+        return None
+    with_head = sessions.outerjoin(_head, _head.c.id == sessions.c.head_run_id)
+    own = select(_finished).select_from(with_head).where(sessions.c.pk == session_pk)
+    due = None if moved.due_messages is None else Due(moved.due_messages, moved.due_size)
+    return Left(tx.execute(own).scalar_one(), moved.unsummarised, due)
+
+
+def add(tx: Transaction, session_pk: int, new: NewVersion, *, keep: int) -> None:
+    """Write a version, and remove those that are older than the newest *keep*. The caller holds the session's lock."""
+    usage = asdict(new.usage)
+    row = {name: getattr(new, name) for name in NewVersion.__dataclass_fields__ if name != "usage"}
+    tx.execute(insert(summaries).values(session_pk=session_pk, **row, **usage, created_at=db_time()))
+    old = (summaries.c.session_pk == session_pk, summaries.c.version <= new.version - keep)
+    tx.execute(delete(summaries).where(*old))
+
+
+def get(tx: Transaction, session_pk: int, *, version: int | None = None) -> Summary | None:
+    """Return the session's current summary, or an older *version* of it; None: there is none."""
+    which = _current if version is None else (summaries.c.session_pk == sessions.c.pk)
+    covers = case(
+        (summaries.c.version == sessions.c.summary_version, sessions.c.summary_seq),
+        else_=summaries.c.covers_through_seq,
+    ).label("covers")
+    statement = (
+        select(summaries, covers, (sessions.c.last_seq - covers).label("behind"))
+        .join(sessions, which)
+        .where(sessions.c.pk == session_pk)
+    )
+    if version is not None:
+        statement = statement.where(summaries.c.version == version)
+    row = tx.execute(statement).one_or_none()
+    if row is None:
+        return None
+    return Summary(
+        version=row.version,
+        text=row.text,
+        topics=list(row.topics),
+        covers_through_seq=row.covers,
+        behind=row.behind,
+        model=row.model,
+        prompt_hash=row.prompt_hash,
+        usage=usage_of(row),
+        created_at=row.created_at,
+    )

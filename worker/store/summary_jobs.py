@@ -1,0 +1,172 @@
+"""Rows of refreshes that are wanted: one a session, so that any number of triggers are one refresh.
+
+`send_at` says when a job goes to its queue: a while after it was last sent, when its lease runs out, or when its wait
+is over. So a bell that was lost, or that nobody had a free slot for, is rung again, and nothing else has to be noticed.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, and_, case, delete, func, or_, select, update
+
+from worker.domain.dispatch import Dispatch, of_summary
+from worker.domain.held import Watched
+from worker.domain.summary import Refresh
+from worker.store.columns import db_time, upsert
+from worker.store.engine import Transaction
+from worker.store.tables import sessions, summary_jobs
+
+RESEND_S = 2.0  # a job that was sent and not taken is sent again
+_free = or_(summary_jobs.c.held_until.is_(None), summary_jobs.c.held_until <= db_time())
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A refresh that this process has taken. `failures` counts those in a row before it."""
+
+    session_pk: int
+    fence: int
+    failures: int
+
+
+def want_due(tx: Transaction, session_pk: int, *, through_seq: int, step: int) -> bool:
+    """Ask for a refresh unless one is wanted already; one that failed is asked for again *step* messages later.
+
+    Returns whether it has to be sent. The caller holds the session's lock.
+    """
+    new = _new(tx, session_pk, through_seq=through_seq)
+    failed = and_(summary_jobs.c.send_at.is_(None), summary_jobs.c.through_seq + step <= through_seq)
+    again = {"through_seq": through_seq, "send_at": db_time(RESEND_S), "held_until": None, "failures": 0}
+    statement = new.on_conflict_do_update(index_elements=[summary_jobs.c.session_pk], set_=again, where=failed)
+    return tx.execute(statement.returning(summary_jobs.c.session_pk)).one_or_none() is not None
+
+
+def want_now(tx: Transaction, session_pk: int, *, through_seq: int) -> None:
+    """Ask for a refresh that covers at least *through_seq*; one that waits after a failure waits no longer."""
+    leased = and_(summary_jobs.c.lease_owner.is_not(None), summary_jobs.c.held_until > db_time())
+    further = case((summary_jobs.c.through_seq < through_seq, through_seq), else_=summary_jobs.c.through_seq)
+    values = {
+        "through_seq": further,
+        "failures": 0,
+        "send_at": case((leased, summary_jobs.c.send_at), else_=db_time(RESEND_S)),
+        "held_until": case((leased, summary_jobs.c.held_until), else_=None),
+    }
+    new = _new(tx, session_pk, through_seq=through_seq)
+    tx.execute(new.on_conflict_do_update(index_elements=[summary_jobs.c.session_pk], set_=values))
+
+
+def take_ready(tx: Transaction, *, teams: Iterable[str], limit: int) -> list[Dispatch]:
+    """Mark as sent, and return, the jobs of *teams* that have waited longest for their time."""
+    waiting = (
+        select(summary_jobs.c.session_pk)
+        .join(sessions, sessions.c.pk == summary_jobs.c.session_pk)
+        .where(summary_jobs.c.send_at <= db_time(), sessions.c.team_id.in_(sorted(teams)))
+        .order_by(summary_jobs.c.send_at)
+        .limit(limit)
+        .with_for_update(of=summary_jobs, skip_locked=True)
+        .cte("waiting")
+    )
+    of_job = sessions.c.pk == summary_jobs.c.session_pk
+    rows = tx.execute(
+        update(summary_jobs)
+        .where(summary_jobs.c.session_pk.in_(select(waiting.c.session_pk)))
+        .values(send_at=db_time(RESEND_S))
+        .returning(
+            summary_jobs.c.session_pk,
+            *(
+                select(column).where(of_job).scalar_subquery()
+                for column in (sessions.c.session_id, sessions.c.team_id, sessions.c.summary_version)
+            ),
+        )
+    )
+    return [of_summary(row[0], session_id=row[1], team=row[2], version=row[3]) for row in rows]
+
+
+def claim(tx: Transaction, session_pk: int, *, owner: str, ttl_s: float) -> Job | None:
+    """Take a job that is free, for *ttl_s* seconds; None: it is done, taken, or waits."""
+    row = tx.execute(
+        update(summary_jobs)
+        .where(summary_jobs.c.session_pk == session_pk, _free, summary_jobs.c.send_at.is_not(None))
+        .values(fence=summary_jobs.c.fence + 1, lease_owner=owner, **_until(ttl_s))
+        .returning(summary_jobs.c.fence, summary_jobs.c.failures)
+    ).one_or_none()
+    return None if row is None else Job(session_pk, row.fence, row.failures)
+
+
+def done(tx: Transaction, job: Job, *, through_seq: int, wanted_seq: int, ttl_s: float) -> bool | None:
+    """Note that the summary covers *through_seq*, and that it is due as far as *wanted_seq* now.
+
+    True: the job is done and gone; False: more is wanted, and the lease is renewed; None: the job is somebody else's.
+    """
+    reached = summary_jobs.c.through_seq <= through_seq
+    if wanted_seq <= through_seq and _changed(tx, delete(summary_jobs).where(_mine(job), reached)):
+        return True
+    further = case((summary_jobs.c.through_seq < wanted_seq, wanted_seq), else_=summary_jobs.c.through_seq)
+    values = {"through_seq": further, "failures": 0, "error_code": None, **_until(ttl_s)}
+    return False if _changed(tx, update(summary_jobs).where(_mine(job)).values(**values)) else None
+
+
+def fail(tx: Transaction, job: Job, *, code: str, wait_s: float | None) -> None:
+    """Give the job back after a failure: it waits *wait_s* seconds, or without any is marked as failed."""
+    until = {"held_until": None, "send_at": None} if wait_s is None else _until(wait_s)
+    values = {"lease_owner": None, "failures": summary_jobs.c.failures + 1, "error_code": code, **until}
+    tx.execute(update(summary_jobs).where(_mine(job)).values(**values))
+
+
+def give_back(tx: Transaction, job: Job) -> None:
+    """Leave the job to another process, at once."""
+    values = {"lease_owner": None, "held_until": None, "send_at": db_time()}
+    tx.execute(update(summary_jobs).where(_mine(job)).values(**values))
+
+
+def put_back(tx: Transaction, session_pk: int, *, wait_s: float) -> None:
+    """Have a job that nobody has taken wait *wait_s* seconds."""
+    waits = (summary_jobs.c.session_pk == session_pk, _free, summary_jobs.c.send_at.is_not(None))
+    tx.execute(update(summary_jobs).where(*waits).values(**_until(wait_s)))
+
+
+def renew(tx: Transaction, keys: Sequence[int], *, owner: str, ttl_s: float) -> None:
+    """Keep these jobs of *owner* for *ttl_s* seconds more; rows that somebody holds are skipped."""
+    mine = select(summary_jobs.c.session_pk).where(
+        summary_jobs.c.session_pk.in_(keys), summary_jobs.c.lease_owner == owner
+    )
+    free = mine.with_for_update(skip_locked=True)
+    tx.execute(update(summary_jobs).where(summary_jobs.c.session_pk.in_(free)).values(**_until(ttl_s)))
+
+
+def watch(tx: Transaction, keys: Sequence[int]) -> list[Watched[int]]:
+    """Return how these jobs stand; see `process.keeper`."""
+    leased = summary_jobs.c.lease_owner
+    columns = (summary_jobs.c.session_pk, summary_jobs.c.fence, leased)
+    rows = tx.execute(select(*columns).where(summary_jobs.c.session_pk.in_(keys)))
+    return [Watched(row[0], row[1], row[2] is not None, False) for row in rows]
+
+
+def standing(tx: Transaction, session_pk: int) -> Refresh | None:
+    """Return the refresh that a session waits for; None: none is wanted."""
+    running = func.coalesce(and_(summary_jobs.c.lease_owner.is_not(None), summary_jobs.c.held_until > db_time()), False)
+    columns = (running, summary_jobs.c.send_at, summary_jobs.c.held_until)
+    facts = (summary_jobs.c.failures, summary_jobs.c.error_code)
+    row = tx.execute(select(*columns, *facts).where(summary_jobs.c.session_pk == session_pk)).one_or_none()
+    if row is None:
+        return None
+    if row[0]:
+        return Refresh("running", row.failures, row.error_code, None)
+    return Refresh("waiting" if row.send_at else "failed", row.failures, row.error_code, row.held_until)
+
+
+def _new(tx: Transaction, session_pk: int, *, through_seq: int):  # type: ignore[no-untyped-def]
+    row = {"session_pk": session_pk, "through_seq": through_seq, "fence": 0, "failures": 0}
+    return upsert(tx, summary_jobs).values(**row, send_at=db_time(RESEND_S), requested_at=db_time())
+
+
+def _mine(job: Job) -> ColumnElement[bool]:
+    return and_(summary_jobs.c.session_pk == job.session_pk, summary_jobs.c.fence == job.fence)
+
+
+def _until(wait_s: float) -> dict[str, object]:
+    return {"held_until": db_time(wait_s), "send_at": db_time(wait_s)}
+
+
+def _changed(tx: Transaction, statement) -> bool:  # type: ignore[no-untyped-def]
+    return tx.execute(statement.returning(summary_jobs.c.session_pk)).one_or_none() is not None

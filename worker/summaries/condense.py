@@ -1,0 +1,99 @@
+"""What the model of a summary is sent, and what its answer says. Pure: texts in, texts out.
+
+The prompt is bounded, however long the history is: the summary so far, and a piece of the messages behind it. A piece
+never ends between a tool call and its result.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from worker.domain.chat import ChatMessage
+from worker.domain.message import Message, Role
+from worker.domain.text import mend
+
+PROMPT = """\
+You condense a conversation between a user and an assistant, so that it can go on without its old messages. Keep what a
+later answer may need: who the user is and what they want, facts, numbers and names, what tools found, what was decided
+and why, what was promised, what is still open. Leave out greetings and repetitions. Take over from the summary so far
+what still holds, and correct what does not. Add nothing that was not said. At most 400 words."""
+FORM = """\
+Answer with a JSON object and nothing else: "summary", the new summary of everything so far, as one text, and "topics",
+a list of at most ten short topics."""
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {"summary": {"type": "string"}, "topics": {"type": "array", "items": {"type": "string"}}},
+    "required": ["summary", "topics"],
+    "additionalProperties": False,
+}
+TEXT_LIMIT = 8_000  # characters of a summary: whatever a model answers, the next prompt stays bounded
+TOPICS, TOPIC_LIMIT = 20, 100
+LINE_LIMIT = 4_000  # characters of one message, in a piece
+
+
+def prompt_hash(prompt: str | None) -> str:
+    """Return the hash by which a summary tells with which prompt it was made: 64 hexadecimal digits."""
+    return hashlib.sha256((prompt or PROMPT).encode()).hexdigest()
+
+
+def piece(messages: Sequence[Message], *, size: int) -> int:
+    """Return how many of *messages* make the next piece: at least one, about *size* characters at most.
+
+    It ends where no tool call waits for its result; a call with more results than fit takes all of them along.
+    """
+    used, end = 0, 0
+    waiting: set[str] = set()
+    for place, message in enumerate(messages, start=1):
+        used += len(_line(message))
+        if used > size and end:
+            break
+        if message.role is Role.TOOL:
+            waiting.discard(message.tool_call_id or "")
+        else:
+            waiting = {call.id for call in message.tool_calls}
+        if not waiting:
+            end = place
+    return end or len(messages)
+
+
+def context(prompt: str | None, so_far: str, messages: Sequence[Message]) -> tuple[ChatMessage, ...]:
+    """Return the messages of the call that makes the next version."""
+    lines = "\n".join(_line(message) for message in messages)
+    before = f"The summary so far:\n{so_far}\n\n" if so_far else ""
+    return (
+        ChatMessage("system", f"{prompt or PROMPT}\n\n{FORM}"),
+        ChatMessage("user", f"{before}The messages that follow it:\n{lines}"),
+    )
+
+
+def read(answer: str) -> tuple[str, list[str]]:
+    """Return the summary and the topics that a model answered; an answer in no such form is the summary itself."""
+    found = _object(answer)
+    text, topics = found.get("summary"), found.get("topics")
+    if not isinstance(text, str) or not text.strip():
+        return _bounded(answer.strip(), TEXT_LIMIT), []
+    named = [_bounded(str(topic).strip(), TOPIC_LIMIT) for topic in topics] if isinstance(topics, list) else []
+    return _bounded(text.strip(), TEXT_LIMIT), [mend(topic) for topic in named if topic][:TOPICS]
+
+
+def _object(answer: str) -> dict[str, Any]:
+    """Return the JSON object in *answer*, whatever a model put around it; empty, if there is none."""
+    begin, end = answer.find("{"), answer.rfind("}")
+    try:
+        found = json.loads(answer[begin : end + 1])
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _line(message: Message) -> str:
+    calls = "; ".join(f"called {call.name}({call.arguments})" for call in message.tool_calls)
+    said = " ".join(part for part in (message.content, calls) if part)
+    speaker = f"{message.author} returned" if message.role is Role.TOOL else message.role.value
+    return _bounded(f"{speaker}: {said}", LINE_LIMIT)
+
+
+def _bounded(text: str, limit: int) -> str:
+    mark = " … (cut)"
+    return text if len(text) <= limit else text[: limit - len(mark)] + mark

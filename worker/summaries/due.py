@@ -1,0 +1,45 @@
+"""When a summary is due, and how it is asked for."""
+
+from worker.domain.dispatch import Dispatch, of_summary
+from worker.domain.summary import CHARS_PER_TOKEN, Due, SessionSummaryManager
+from worker.settings import Settings
+from worker.store import sessions, summaries, summary_jobs
+from worker.store.engine import Transaction
+from worker.store.sessions import Moved
+
+
+def threshold(manager: SessionSummaryManager, settings: Settings) -> Due:
+    """Return how much unsummarised history the team takes; the settings say what its manager does not."""
+    messages = manager.due_messages if manager.due_messages is not None else settings.summary_due_messages
+    tokens = manager.due_tokens if manager.due_tokens is not None else settings.summary_due_tokens
+    return Due(messages, tokens * CHARS_PER_TOKEN)
+
+
+def passed(due: Due | None, messages: int, size: int) -> bool:
+    """Tell whether so many messages, with so many characters, behind a summary make the next one due."""
+    return due is not None and messages > 0 and (messages >= due.messages or size >= due.size)
+
+
+def decide(
+    tx: Transaction, session_pk: int, session: Moved, *, session_id: str, team: str, through_seq: int
+) -> tuple[Dispatch, ...]:
+    """Ask for a refresh if one is due, now that the history is finished through *through_seq*.
+
+    In the transaction that ends a run, under the session's lock: so it is neither lost nor asked for twice. Returns
+    what is to be sent after the commit.
+    """
+    if session.due is None or not passed(session.due, through_seq - session.summary_seq, session.unsummarised):
+        return ()
+    if not summary_jobs.want_due(tx, session_pk, through_seq=through_seq, step=session.due.messages):
+        return ()
+    return (of_summary(session_pk, session_id=session_id, team=team, version=session.summary_version),)
+
+
+def request(tx: Transaction, session_pk: int, *, session_id: str, team: str) -> tuple[Dispatch, ...]:
+    """Ask for a refresh now, whether one is due or not; nothing, if the summary covers all that is finished."""
+    sessions.lock(tx, session_pk)
+    base = summaries.base(tx, session_pk)
+    if base is None or base.finished_seq <= base.covers_seq:
+        return ()
+    summary_jobs.want_now(tx, session_pk, through_seq=base.finished_seq)
+    return (of_summary(session_pk, session_id=session_id, team=team, version=base.version),)

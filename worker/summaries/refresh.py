@@ -1,0 +1,192 @@
+"""The story of a summary, from the bell to its new version.
+
+A delivery names a session. Take its job if it is free and this process has a slot (`store.summary_jobs`), keep its
+lease, and build versions until what was asked for is covered: the summary so far and the next piece of the finished
+messages behind it go to the model, and its answer becomes the next version, if nobody else was first
+(`store.summaries`). A piece that was stored is not made again. Nothing here holds up a run.
+"""
+
+import random
+from dataclasses import dataclass
+
+from worker.domain.chat import ChatModel, ChatRequest, Reply
+from worker.domain.message import Message, size_of
+from worker.domain.stop import Reason, Stop, Stopped
+from worker.domain.summary import CHARS_PER_TOKEN, SessionSummaryManager
+from worker.domain.text import ID_LIMIT
+from worker.errors import DatabaseUnavailable, LimitReached, ModelEmptyReply, ModelError, TeamSessionsError
+from worker.loop.definition import Definition
+from worker.models.default import default_model
+from worker.observe import logs
+from worker.process.runtime import Runtime
+from worker.store import messages, summaries, summary_jobs
+from worker.store.summaries import Base, Covered, NewVersion
+from worker.store.summary_jobs import Job
+from worker.summaries import condense, due
+
+log = logs.get(__name__)
+
+NOT_SERVED_S = 5.0  # how long a job waits that was delivered to a worker without its team
+BACKOFF_S = (2.0, 600.0)  # the first wait and the longest, doubling between; Retry-After goes before both
+READ = 400  # messages read for one piece, at most
+
+
+def refresh(runtime: Runtime, session_pk: int, team: str) -> str:
+    """Refresh a session's summary, and say in a few words, without message text, how it went."""
+    if runtime.keeper.handing_over:
+        return "stopping"
+    if not runtime.summary_slots.take():
+        return "no free slot"
+    try:
+        return _taken(runtime, session_pk, runtime.teams.get(team))
+    except DatabaseUnavailable as error:
+        log.error("summary left to its lease", session_pk=session_pk, error=error)
+        return "database unavailable"
+    finally:
+        runtime.summary_slots.give_back()
+        feed(runtime)
+
+
+def feed(runtime: Runtime) -> None:
+    """Send as many waiting jobs as this process has free slots: what was dropped, lost, given up, or waits no longer.
+
+    After each refresh, and with each sweep; best effort.
+    """
+    free = runtime.summary_slots.free
+    if not free or not runtime.teams or runtime.keeper.handing_over:
+        return
+    try:
+        with runtime.db.write() as tx:
+            ready = summary_jobs.take_ready(tx, teams=runtime.teams, limit=free)
+    except DatabaseUnavailable:
+        return
+    runtime.dispatcher.send(ready)
+
+
+def _taken(runtime: Runtime, session_pk: int, definition: Definition | None) -> str:
+    ttl_s = runtime.settings.lease_seconds
+    with runtime.db.write() as tx:
+        if definition is None:
+            summary_jobs.put_back(tx, session_pk, wait_s=NOT_SERVED_S)
+            return "not served"
+        job = summary_jobs.claim(tx, session_pk, owner=runtime.owner, ttl_s=ttl_s)
+    if job is None:
+        return "nothing to do"
+    left_s = runtime.settings.max_run_seconds
+    with runtime.keeper.keep(summary_jobs, session_pk, fence=job.fence, left_s=left_s) as stop:
+        try:
+            return _refreshed(runtime, job, definition, stop)
+        except Stopped as stopped:
+            return _stopped(runtime, job, stopped.reason)
+        except ModelError as error:
+            return _failed(runtime, job, error)
+        except DatabaseUnavailable:
+            raise
+        except Exception as error:  # noqa: BLE001 - a fault in a model of the user's or in us
+            log.error("summary failed on an unexpected error", session_pk=session_pk, error=error)
+            with runtime.db.write() as tx:
+                summary_jobs.fail(tx, job, code=TeamSessionsError.code, wait_s=None)
+            return "failed: internal"
+
+
+def _refreshed(runtime: Runtime, job: Job, definition: Definition, stop: Stop) -> str:
+    """Build one version after the other, until what was asked for is covered."""
+    manager = definition.session_summary_manager
+    model = manager.model or definition.model or default_model(runtime.settings)
+    versions = 0
+    while True:
+        stop.check(boundary=True)
+        with runtime.db.read() as tx:
+            base = summaries.base(tx, job.session_pk)
+            if base is None:
+                return "gone"
+            place = {"session_pk": job.session_pk, "after_seq": base.covers_seq, "through_seq": base.finished_seq}
+            behind = messages.to_condense(tx, **place, limit=READ)
+        piece = _piece(runtime, base, behind)
+        new = None
+        if piece.messages:
+            reply = _ask(runtime, model, manager, base.text, piece.messages, stop)
+            new = _version(base, piece, model, manager, reply)
+            versions += 1
+        if _store(runtime, job, base, piece, new):
+            return f"{versions} new" if versions else "nothing to condense"
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    messages: list[Message]
+    covered: Covered
+
+
+def _piece(runtime: Runtime, base: Base, behind: list[tuple[Message, int]]) -> _Piece:
+    """Return the first messages of *behind*, each with its run's position, that fit, and what they cover."""
+    said = [message for message, _position in behind]
+    count = condense.piece(said, size=runtime.settings.summary_piece_tokens * CHARS_PER_TOKEN) if said else 0
+    if count == len(behind) < READ:  # nothing is left but messages that no summary holds: members', rolled-back runs'
+        return _Piece(said, Covered(base.finished_seq, base.finished_position, size_of(said)))
+    last, position = behind[count - 1]
+    return _Piece(said[:count], Covered(last.seq, position, size_of(said[:count])))
+
+
+def _ask(
+    runtime: Runtime, model: ChatModel, manager: SessionSummaryManager, so_far: str, said: list[Message], stop: Stop
+) -> Reply:
+    request = ChatRequest(
+        messages=condense.context(manager.session_summary_prompt, so_far, said),
+        answer_schema=condense.SCHEMA,
+        silence_s=runtime.settings.model_silence_seconds,
+    )
+    return runtime.background.ask(model, request, lambda _delta: None, stop=stop)
+
+
+def _version(base: Base, piece: _Piece, model: ChatModel, manager: SessionSummaryManager, reply: Reply) -> NewVersion:
+    text, topics = condense.read(reply.content)
+    if not text:
+        raise ModelEmptyReply(model=model.id)
+    by = condense.prompt_hash(manager.session_summary_prompt)
+    return NewVersion(base.version + 1, piece.covered.seq, text, topics, model.id[:ID_LIMIT], by, reply.usage)
+
+
+def _store(runtime: Runtime, job: Job, base: Base, piece: _Piece, new: NewVersion | None) -> bool:
+    """Store the version, if this process still has the job and the summary still is what it was built from.
+
+    Returns whether the job is done: what was asked for is covered, and no more has become due meanwhile.
+    """
+    settings = runtime.settings
+    with runtime.db.write() as tx:
+        left = summaries.cover(tx, job.session_pk, base, piece.covered, new_version=new is not None)
+        if left is None:
+            raise Stopped(Reason.LEASE_LOST)
+        if new is not None:
+            summaries.add(tx, job.session_pk, new, keep=settings.summary_versions)
+        wanted = left.finished_seq if due.passed(left.due, left.finished_seq - piece.covered.seq, left.size) else 0
+        done = summary_jobs.done(
+            tx, job, through_seq=piece.covered.seq, wanted_seq=wanted, ttl_s=settings.lease_seconds
+        )
+        if done is None:
+            raise Stopped(Reason.LEASE_LOST)
+    return done
+
+
+def _stopped(runtime: Runtime, job: Job, reason: Reason) -> str:
+    if reason is Reason.LEASE_LOST:
+        return "overtaken"
+    with runtime.db.write() as tx:
+        if reason is Reason.HANDED_OVER:
+            summary_jobs.give_back(tx, job)
+        else:
+            summary_jobs.fail(tx, job, code=LimitReached.code, wait_s=BACKOFF_S[1])
+    return reason.value
+
+
+def _failed(runtime: Runtime, job: Job, error: ModelError) -> str:
+    """Have the job wait and try again; mark it as failed where that cannot help, or did not for long."""
+    wait_s: float | None = None
+    if error.retry and job.failures < runtime.settings.model_retries:
+        first, longest = BACKOFF_S
+        backoff = min(longest, first * 2**job.failures) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, not a secret
+        wait_s = backoff if error.retry_after_s is None else error.retry_after_s
+    with runtime.db.write() as tx:
+        summary_jobs.fail(tx, job, code=error.code, wait_s=wait_s)
+    log.warning("summary failed", session_pk=job.session_pk, code=error.code, again=wait_s is not None)
+    return f"failed: {error.code}"
