@@ -1,15 +1,19 @@
 """A small rule-based model behind the Chat Completions wire format: for the demo, the benches and the crash tests.
 
 It is no language model and says so. It knows names that were told to it in the conversation, and it does what marks in
-the last user message ask for, so that tests need no state in the server:
+the last user message, or in the name of the model, ask for, so that tests need no state in the server:
 
     [delay=2.5]    wait before the first byte
     [words=50]     answer in so many words, one chunk each
     [pace=0.05]    wait before each word
     [steps=3]      ask for the first tool, so many times in a row, before the answer
     [calls=2]      ask for it so many times in each of these replies
+    [call=NAME {"a": 1}]
+                   ask for this call in the first reply, together with others that are marked so
     [delegate=a,b] delegate to member a, then to member b, each in a reply of its own, what stands behind "task:";
                    the leader's own marks stand before it
+    [fail=400]     refuse with this HTTP status
+    [echo]         answer with the request as it came, in JSON
 
 Asked for an answer in a JSON schema, it makes a summary: which names were told, and how many lines it was given.
 
@@ -23,7 +27,7 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +37,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, StreamingResponse
 from starlette.routing import Route
 
-MARK = re.compile(r"\[(delay|words|pace|steps|calls)=([0-9.]+)\]")
+MARK = re.compile(r"\[(delay|words|pace|steps|calls|fail)=([0-9.]+)\]")
+CALL = re.compile(r"\[call=(\w+) (\{.*?\})\]")
 DELEGATES = re.compile(r"\[delegate=([\w,-]+)\]")
 TELLS_NAME = re.compile(r"\b(?:[Mm]y name is|I am|I'm)\s+([A-Z]\w*)")
 ASKS_NAME = re.compile(r"\bmy name\b[^.]*\?")
@@ -56,23 +61,39 @@ class Model:
         messages = asked["messages"]
         user, turn = _last_user(messages)
         own, _, task = user.partition("task:")
+        is_summary = "response_format" in asked
+        own = asked["model"] + ("" if is_summary else own)
         marks = {name: float(value) for name, value in MARK.findall(own)}
         size = sum(len(m["content"] or "") for m in messages)
-        if "response_format" in asked:
-            return await self._summarise(asked, call, user, size)
+        calls = [] if turn else CALL.findall(own)
         members = [name for found in DELEGATES.findall(own) for name in found.split(",")]
-        self._note(call, "asked", user=user, turn=turn, size=size)
+        about = {
+            "user": user.rsplit("\n", 1)[-1] if is_summary else user,
+            "turn": turn,
+            "summary": is_summary,
+            "size": size,
+        }
+        self._note(call, "asked", about)
         await asyncio.sleep(marks.get("delay", 0))
+        if "fail" in marks:
+            return JSONResponse({"error": {"message": "It was asked to refuse."}}, status_code=int(marks["fail"]))
         tools = [t["function"]["name"] for t in asked.get("tools", ())]
-        if turn < len(members):
+        if calls:
+            chunks = _tool_calls(turn, calls)
+        elif turn < len(members):
             arguments = json.dumps({"member_id": members[turn], "task": f"{members[turn]}:{task}"})
-            chunks = _tool_calls("delegate_task_to_member", turn, 1, arguments)
+            chunks = _tool_calls(turn, [("delegate_task_to_member", arguments)])
         elif tools and turn < marks.get("steps", 0):
-            chunks = _tool_calls(tools[0], turn, int(marks.get("calls", 1)), "{}")
+            chunks = _tool_calls(turn, [(tools[0], "{}")] * int(marks.get("calls", 1)))
+        elif "[echo]" in own:
+            chunks = _words(json.dumps(asked))
+        elif is_summary:
+            chunks = [{"content": _summary(user)}]
         else:
             chunks = _words(_text(messages, user, marks))
         usage = _usage(messages, chunks)
         if not asked.get("stream"):
+            self._note(call, "answered", about)
             return JSONResponse(_whole(asked["model"], chunks, usage))
 
         async def stream() -> AsyncIterator[str]:
@@ -84,35 +105,12 @@ class Model:
             yield _event(asked["model"], call, [{"index": 0, "delta": {}, "finish_reason": reason}])
             yield _event(asked["model"], call, [], usage=usage)
             yield "data: [DONE]\n\n"
-            self._note(call, "answered", user=user, turn=turn, size=size)
+            self._note(call, "answered", about)
 
         return StreamingResponse(stream(), media_type="text/event-stream")
 
-    async def _summarise(
-        self, asked: dict[str, Any], call: int, user: str, size: int
-    ) -> StreamingResponse | JSONResponse:
-        about = {"user": user.rsplit("\n", 1)[-1], "turn": 0, "size": size, "summary": True}
-        self._note(call, "asked", **about)
-        names = list(dict.fromkeys(TELLS_NAME.findall(user)))
-        told = " ".join(f"The user says: I am {name}." for name in names)
-        text = json.dumps({"summary": f"{told} {len(user.splitlines())} lines were read.".strip(), "topics": names})
-        usage = _usage(asked["messages"], [{"content": text}])
-        if not asked.get("stream"):
-            self._note(call, "answered", **about)
-            return JSONResponse(_whole(asked["model"], [{"content": text}], usage))
-
-        async def stream() -> AsyncIterator[str]:
-            delta = {"role": "assistant", "content": text}
-            yield _event(asked["model"], call, [{"index": 0, "delta": delta, "finish_reason": "stop"}])
-            yield _event(asked["model"], call, [], usage=usage)
-            yield "data: [DONE]\n\n"
-            self._note(call, "answered", **about)
-
-        return StreamingResponse(stream(), media_type="text/event-stream")
-
-    def _note(self, call: int, event: str, *, user: str, turn: int, size: int, summary: bool = False) -> None:
+    def _note(self, call: int, event: str, about: dict[str, Any]) -> None:
         if self._journal is not None:
-            about = {"user": user, "turn": turn, "summary": summary, "size": size}
             line = {"call": call, "at": time.time(), "event": event, **about}
             self._journal.write(json.dumps(line) + "\n")
 
@@ -136,13 +134,21 @@ def _text(messages: list[dict[str, Any]], user: str, marks: dict[str, float]) ->
     return "I only follow rules. Tell me your name, and ask me for it later."
 
 
+def _summary(text: str) -> str:
+    names = list(dict.fromkeys(TELLS_NAME.findall(text)))
+    told = "".join(f"The user says: I am {name}. " for name in names)
+    return json.dumps({"summary": f"{told}{len(text.splitlines())} lines were read.", "topics": names})
+
+
 def _words(text: str) -> list[dict[str, Any]]:
     return [{"content": (" " if n else "") + word} for n, word in enumerate(text.split(" "))]
 
 
-def _tool_calls(name: str, turn: int, count: int, arguments: str) -> list[dict[str, Any]]:
-    function = {"name": name, "arguments": arguments}
-    calls = [{"index": n, "id": f"call_{turn}_{n}", "type": "function", "function": function} for n in range(count)]
+def _tool_calls(turn: int, asked: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
+    calls = [
+        {"index": n, "id": f"call_{turn}_{n}", "type": "function", "function": {"name": name, "arguments": arguments}}
+        for n, (name, arguments) in enumerate(asked)
+    ]
     return [{"tool_calls": calls}]
 
 
