@@ -1,0 +1,61 @@
+"""Environments for peers: one each, made once from its own lock, so that nothing of them is among our dependencies.
+
+`agno.lock` is made from `agno.in` by ops/lock, and installed into .peers/agno with pip, from whichever index it is set
+to. A peer's scripts run there, as processes, and import nothing of ours.
+"""
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ops.bench.report import progress
+
+HERE = Path(__file__).parent
+ENVIRONMENTS = HERE.parents[2] / ".peers"
+QUIET = {"AGNO_TELEMETRY": "false"}  # a peer that runs here tells nobody
+AT_MOST_S = 300.0
+
+
+def version(peer: str) -> str:
+    """Return the version of a peer that its lock pins."""
+    found = re.search(rf"^{peer}==(\S+)", (HERE / f"{peer}.lock").read_text(), flags=re.MULTILINE)
+    assert found is not None
+    return found[1]
+
+
+def python(peer: str) -> Path:
+    """Return the Python of a peer's environment; the first time, and after its lock has changed, it is made."""
+    lock, home = HERE / f"{peer}.lock", ENVIRONMENTS / peer
+    stamp, installed = hashlib.sha256(lock.read_bytes() + sys.version.encode()).hexdigest(), home / "installed"
+    program = home / "bin" / "python"
+    if not installed.is_file() or installed.read_text() != stamp:
+        progress(f"making the environment of {peer} {version(peer)} (about half a minute)")
+        subprocess.run([sys.executable, "-m", "venv", "--clear", home], check=True)
+        install = [program, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes"]
+        subprocess.run([*install, "-r", lock], check=True)
+        installed.write_text(stamp)
+    return program
+
+
+def run(program: Path, script: str, *, environment: Mapping[str, str]) -> Any:
+    """Run a script of this directory with a Python, and return what it says in its last line, JSON.
+
+    Raises:
+        RuntimeError: it failed, with the end of what it said.
+    """
+    with tempfile.TemporaryDirectory(prefix="ts-peer-") as directory:
+        clean = {"PATH": os.environ["PATH"], "HOME": directory, **QUIET, **environment}
+        command = [program, HERE / script]
+        done = subprocess.run(
+            command, cwd=directory, env=clean, capture_output=True, text=True, timeout=AT_MOST_S, check=False
+        )
+    if done.returncode:
+        raise RuntimeError(f"{script} ended with {done.returncode}:\n{done.stderr[-2000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
