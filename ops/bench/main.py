@@ -15,12 +15,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from ops.bench import delegations, flat, idle
+from ops.bench import delegations, flat, idle, names
 from ops.bench.databases import KINDS
 from ops.bench.report import Report, machine, progress_done
 from worker.observe import logs
 
-SCENARIOS = {"flat": flat.measure, "idle": idle.measure, "delegations": delegations.measure}
+SCENARIOS = {"flat": flat.measure, "idle": idle.measure, "delegations": delegations.measure, "names": names.measure}
 EPILOG = """
 scenarios:
   flat   What one run costs, in time, statements, rows and bytes, in sessions of 10, 100, 1,000 and 10,000 runs. All of
@@ -29,6 +29,8 @@ scenarios:
          the rows' times and by a client's clock. About 1 minute.
   delegations
          Three parallel delegations against one, members with an 800 ms model: at most 1.15 times. About 1 minute.
+  names  What each name that we share with Agno does here and there, each in an environment of its own; the facts must
+         be those of ops/handbook/names.md. On SQLite. About half a minute; the first time, pip installs Agno.
   all    All of them.
 
 examples:
@@ -53,11 +55,11 @@ def main() -> None:
     signal.signal(signal.SIGALRM, _stop)
     signal.alarm(int(options.minutes * 60))
 
-    names = list(SCENARIOS) if options.scenario == "all" else [options.scenario]
+    chosen = list(SCENARIOS) if options.scenario == "all" else [options.scenario]
     kinds = KINDS if options.database == "both" else (options.database,)
     raw: dict[str, Any] = {"machine": machine()}
     passed = True
-    for name in names:
+    for name in chosen:
         report, before = Report(), os.getloadavg()[0]
         SCENARIOS[name](report, kinds)
         progress_done()

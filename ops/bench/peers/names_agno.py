@@ -1,0 +1,11 @@
+"""Agno's names, for the experiments. Runs in Agno's environment, and imports nothing of ours."""
+
+from agno.agent import Agent
+from agno.db.sqlite import SqliteDb
+from agno.models.openai import OpenAIChat
+from agno.run import RunContext
+from agno.session import SessionSummaryManager
+from agno.team import Team
+from names_experiments import experiments
+
+experiments.carry_out(Agent, OpenAIChat, RunContext, SessionSummaryManager, SqliteDb, Team)
