@@ -53,7 +53,7 @@ def test_the_page_has_a_row_for_each_name_and_no_other() -> None:
 def test_a_row_is_measured_exactly_where_there_is_an_experiment(monkeypatch: pytest.MonkeyPatch) -> None:
     """The word "measured" is not written by hand alone; an experiment about what only Agno has needs no row."""
     monkeypatch.syspath_prepend(Path(environment.__file__).parent)
-    experiments = set(importlib.import_module("names_experiments").experiments)
+    experiments = set(importlib.import_module("names_summaries").experiments)
 
     said = {row.names: row.measured for row in names.rows()}
 

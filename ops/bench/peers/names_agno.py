@@ -6,6 +6,6 @@ from agno.models.openai import OpenAIChat
 from agno.run import RunContext
 from agno.session import SessionSummaryManager
 from agno.team import Team
-from names_experiments import experiments
+from names_summaries import experiments
 
 experiments.carry_out(Agent, OpenAIChat, RunContext, SessionSummaryManager, SqliteDb, Team)

@@ -5,12 +5,9 @@ handbook's page spells it, and returns what it found, in words that are the same
 """
 
 import json
-import time
 from typing import Any
 
 from probing import Experiments, Product, at_once, meeting, ping, roles, sent, tried
-
-SUMMARY_S = 0.3  # what the model for summaries takes
 
 experiments = Experiments()
 
@@ -279,25 +276,6 @@ def _read_tool_call_history(p: Product) -> str:
     read = asked["messages"][-1]["content"]
     order = "newest first" if read.index("second") < read.index("first") else "oldest first"
     return f"{asked['tools'][-1]['function']['name']}, {order}"
-
-
-@experiments("Team(enable_session_summaries=)")
-def _summaries(p: Product) -> str:
-    manager = p.SessionSummaryManager(model=p.OpenAIChat(id=f"m[delay={SUMMARY_S}]"))
-    team = p.team(enable_session_summaries=True, session_summary_manager=manager)
-    took = []
-    for _ in range(3):
-        began = time.monotonic()
-        team.run("Hello", session_id="s")
-        took.append(time.monotonic() - began)
-    return f"a run {'waits' if min(took) >= SUMMARY_S else 'does not wait'} for its summary"
-
-
-@experiments("Team.get_session_summary()")
-def _get_summary(p: Product) -> str:
-    team = p.team(enable_session_summaries=True)
-    team.run("Hello", session_id="s")
-    return f"after one run there is {'one' if team.get_session_summary('s') else 'none'}"
 
 
 @experiments("Team(limits=)")

@@ -1,6 +1,6 @@
 """Our names, for the experiments."""
 
-from names_experiments import experiments
+from names_summaries import experiments
 
 from worker import Agent, Limits, OpenAIChat, RunContext, SessionSummaryManager, SqliteDb, Team
 
