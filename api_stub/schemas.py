@@ -7,7 +7,7 @@ from datetime import datetime
 from functools import partial
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer
 
 from worker.clock import rfc3339
 from worker.domain import message as messages
@@ -36,6 +36,20 @@ class RunRequest(BaseModel):
     )
     user_id: str | None = Field(
         None, description="The user that a service key acts for. A user's own key leaves it out.", examples=["u-7"]
+    )
+    on_busy: runs.OnBusyName = Field(
+        "enqueue",
+        description="When the session has an unfinished run: wait for it; be refused (409); cancel the oldest one and "
+        "keep what it wrote; cancel it and leave it out of later contexts; or join the input to the newest queued run.",
+    )
+    priority: runs.PriorityName = Field(
+        "interactive", description="'background': executed when workers for it have time; nobody waits for it."
+    )
+    not_before: AwareDatetime | None = Field(
+        None, description="It does not start before this time.", examples=["2030-01-31T12:00:00Z"]
+    )
+    timeout: float | None = Field(
+        None, gt=0, le=86_400, description="Seconds that it may take from its start; at most what its team allows."
     )
     metadata: dict[str, Any] = Field(
         default_factory=dict, description=f"Yours; stored and returned as it is. At most {JSON_DEPTH} levels deep."

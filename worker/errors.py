@@ -5,7 +5,8 @@
     ├── RequestRefused                           the caller can mend it
     │   ├── InvalidText, InvalidJson, InvalidIdentifier, EmptyInput, InputTooLarge, InvalidEventId, InvalidCursor
     │   ├── UnknownTeam, RunNotFound, SessionNotFound
-    │   ├── SessionOfOtherTeam, AmbiguousSession, IdempotencyConflict
+    │   ├── InvalidTime, OrderInvalid, SessionOfOtherTeam, AmbiguousSession, IdempotencyConflict
+    │   ├── SessionBusy, SessionFull, UserFull, QueueFull, RunNotRetryable, SummaryNotFound
     │   └── KeyMissing, KeyInvalid, TeamForbidden, UserForbidden
     ├── DatabaseUnavailable                      it did not answer; nothing is half written
     ├── LeaseLost                                a write of a process whose run another one has claimed
@@ -152,6 +153,64 @@ class AmbiguousSession(RequestRefused):
 
     code = "ambiguous_session"
     status = 409
+
+
+class InvalidTime(RequestRefused):
+    """{field} is {found}. Expected {expected}."""
+
+    code = "invalid_time"
+
+
+class OrderInvalid(RequestRefused):
+    """{field} of the order is {problem}. Send what the task 'runs.enqueue' takes."""
+
+    code = "order_invalid"
+
+
+class SessionBusy(RequestRefused):
+    """Session {session_id!r} has an unfinished run {run_id!r}, and on_busy is 'reject'. Wait for its end, or queue."""
+
+    code = "session_busy"
+    status = 409
+    retry = True
+
+
+class SessionFull(RequestRefused):
+    """Session {session_id!r} has {limit} queued runs, as many as TEAM_SESSIONS_MAX_QUEUED_PER_SESSION allows."""
+
+    code = "session_full"
+    status = 429
+    retry = True
+
+
+class UserFull(RequestRefused):
+    """This user has {limit} queued runs, as many as TEAM_SESSIONS_MAX_QUEUED_PER_USER allows. Send again later."""
+
+    code = "user_full"
+    status = 429
+    retry = True
+
+
+class QueueFull(RequestRefused):
+    """There are {limit} queued runs, as many as TEAM_SESSIONS_MAX_QUEUED allows. Send again later."""
+
+    code = "queue_full"
+    status = 429
+    retry = True
+
+
+class RunNotRetryable(RequestRefused):
+    """Run {run_id!r} is {status}. Only a failed or cancelled run can be tried again."""
+
+    code = "run_not_retryable"
+    status = 409
+
+
+class SummaryNotFound(RequestRefused):
+    """Session {session_id!r} has no such summary. One is made when its history grows, or with POST …/summary."""
+
+    code = "summary_not_found"
+    status = 404
 
 
 class IdempotencyConflict(RequestRefused):

@@ -10,11 +10,11 @@ from worker import clock
 from worker.db import Db
 from worker.domain.dispatch import Dispatch
 from worker.domain.event import Event
+from worker.domain.principal import SERVICE
 from worker.domain.run import Run
 from worker.errors import RunNotFound
 from worker.events.follow import Follower
 from worker.runs.cancel import cancel
-from worker.runs.enqueue import SERVICE
 from worker.runs.watch import watch
 from worker.store import runs
 

@@ -84,6 +84,14 @@ class Settings(BaseSettings):
     )
     summary_versions: int = Field(20, ge=1, description="Versions of a session's summary that are kept.")
     max_input_bytes: int = Field(1_048_576, ge=1, description="Size of one input, in UTF-8.")
+    max_queued_per_session: int = Field(
+        10_000, ge=1, description="Queued runs of one session; more are refused with 429."
+    )
+    max_queued_per_user: int = Field(10_000, ge=1, description="Queued runs of one user; more are refused with 429.")
+    max_queued: int = Field(1_000_000, ge=1, description="Queued runs in all; more are refused with 429.")
+    batch_slots: int = Field(
+        16, ge=1, description="Background runs at the same time in each worker that consumes the queue `batch`."
+    )
     stream_seconds: int = Field(3600, ge=10, description="Lifetime of a run's stream after its last event.")
     log_style: Literal["auto", "json", "readable"] = Field(
         "auto", description="'auto': readable on a terminal, else JSON."

@@ -4,10 +4,14 @@ from datetime import datetime
 from typing import Any
 
 from celery import Celery
+from celery.exceptions import Reject
 
+from worker.errors import DatabaseUnavailable
 from worker.process.runtime import Runtime
 from worker.queue.dispatch import SENT_AT
+from worker.runs.background import execute_in_slot
 from worker.runs.execute import execute
+from worker.runs.order import take_order
 from worker.summaries.refresh import refresh
 
 
@@ -17,6 +21,8 @@ def register(app: Celery, runtime: Runtime) -> None:
     @app.task(name="runs.execute", bind=True)  # type: ignore[untyped-decorator]  # celery has no types
     def execute_run(self: Any, run_id: str, session_id: str, team: str) -> str:
         """Execute a run as far as it goes."""
+        if (self.request.delivery_info or {}).get("routing_key") == runtime.settings.queue("batch"):
+            return execute_in_slot(runtime, run_id, team)
         sent_at = (self.request.headers or {}).get(SENT_AT)
         return execute(runtime, run_id, team, sent_at=datetime.fromisoformat(sent_at) if sent_at else None)
 
@@ -24,3 +30,14 @@ def register(app: Celery, runtime: Runtime) -> None:
     def refresh_summary(session_pk: int, session_id: str, team: str) -> str:
         """Bring a session's summary up to date."""
         return refresh(runtime, session_pk, team)
+
+    # Its arguments hold text: it sends no events, and says nothing of them when it is asked.
+    @app.task(  # type: ignore[untyped-decorator]  # as above
+        name="runs.enqueue", bind=True, send_events=False, Request="worker.queue.private:PrivateRequest"
+    )
+    def enqueue_run(self: Any, **order: Any) -> str:
+        """Accept a run that another service sent through the broker, under the task's id as its idempotency key."""
+        try:
+            return take_order(runtime, order, key=self.request.id)
+        except DatabaseUnavailable:
+            raise Reject(requeue=True) from None  # back to the broker, which keeps it

@@ -1,6 +1,7 @@
 """`Team`: a definition, checked when it is made, and doors into the rooms below."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Literal, overload
 
 from worker import inline
@@ -10,6 +11,7 @@ from worker.domain.chat import ChatModel
 from worker.domain.event import Event
 from worker.domain.message import Message, ToolCall
 from worker.domain.principal import Principal
+from worker.domain.run import OnBusy, OnBusyName, Priority, PriorityName
 from worker.domain.state import StateChange
 from worker.domain.summary import SessionSummaryManager, Summary
 from worker.domain.text import check_json
@@ -186,6 +188,10 @@ class Team:
         session_id: str | None = None,
         metadata: dict[str, Any] | None = None,
         idempotency_key: str | None = None,
+        on_busy: OnBusyName = "enqueue",
+        priority: PriorityName = "interactive",
+        not_before: datetime | None = None,
+        timeout: float | None = None,
         connection: Connection | None = None,
     ) -> RunHandle:
         """Hand a run to the workers that serve this team, and return a handle to follow it by.
@@ -194,16 +200,34 @@ class Team:
         *connection* (SQLAlchemy's, to that same Postgres database, inside a transaction of yours) the run is committed
         or rolled back with your own rows; the workers' sweep finds it after the commit, or `dispatch()` tells them.
 
+        *on_busy* says what to do when the session has an unfinished run: 'enqueue', 'reject', 'interrupt' or 'rollback'
+        it, or 'coalesce' with a queued one; in a transaction of yours only 'enqueue'. A run of *priority* 'background'
+        leaves the workers of the others alone. It does not start before *not_before*, and may take *timeout* seconds.
+
         Raises:
-            EmptyInput, InputTooLarge, InvalidText, SessionOfOtherTeam, IdempotencyConflict: nothing is written.
+            EmptyInput, InputTooLarge, InvalidText, InvalidTime, SessionOfOtherTeam, SessionBusy, SessionFull,
+            IdempotencyConflict: nothing is written.
         """
+        if connection is not None and on_busy != "enqueue":
+            raise ValueError(f"on_busy={on_busy!r} needs a transaction of its own; leave connection= out")
         db = self.db if self.db is not IN_MEMORY else service_db()
-        order = Order(self.id, input, session_id, user_id, metadata or {})
-        check(order, max_input_bytes=db.runtime.settings.max_input_bytes)
+        order = Order(
+            self.id,
+            input,
+            session_id,
+            user_id,
+            metadata or {},
+            on_busy=OnBusy(on_busy),
+            priority=Priority(priority),
+            not_before=not_before,
+            timeout_s=timeout,
+        )
+        settings = db.runtime.settings
+        check(order, max_input_bytes=settings.max_input_bytes)
         if connection is not None:
-            accepted = enqueue_in(connection, order, idempotency_key=idempotency_key)
+            accepted = enqueue_in(connection, order, settings=settings, idempotency_key=idempotency_key)
         else:
-            accepted = enqueue(db.runtime.db, order, idempotency_key=idempotency_key)
+            accepted = enqueue(db.runtime.db, order, settings=settings, idempotency_key=idempotency_key)
         handle = RunHandle(db, accepted.run.id, accepted.run.session_id, accepted.ready)
         if connection is None:
             handle.dispatch()

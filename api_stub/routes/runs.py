@@ -44,12 +44,16 @@ def enqueue_run(
         session_id=body.session_id,
         user_id=asking.acting_for(body.user_id) or "",
         metadata=body.metadata,
+        on_busy=domain.OnBusy(body.on_busy),
+        priority=domain.Priority(body.priority),
+        not_before=body.not_before,
+        timeout_s=body.timeout,
     )
     enqueue.check(order, max_input_bytes=rooms.settings.max_input_bytes)
     if idempotency_key is not None:
         check_id(idempotency_key, field="Idempotency-Key")
     rooms.teams.check(order.team)
-    accepted = enqueue.enqueue(rooms.db, order, idempotency_key=idempotency_key)
+    accepted = enqueue.enqueue(rooms.db, order, settings=rooms.settings, idempotency_key=idempotency_key)
     rooms.dispatcher.send(accepted.ready)
     response.headers["Location"] = f"/v1/runs/{accepted.run.id}"
     return schemas.Run.of(accepted.run)

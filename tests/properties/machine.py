@@ -27,6 +27,7 @@ from worker.loop.tools import RunContext, tool
 from worker.process.runtime import Runtime
 from worker.runs.cancel import cancel
 from worker.runs.enqueue import Order, enqueue
+from worker.settings import Settings
 from worker.store import messages
 from worker.store.columns import db_time
 from worker.store.engine import Database
@@ -80,7 +81,7 @@ class Promises(RuleBasedStateMachine):
         """A service enqueues a run, or repeats an order whose answer it lost."""
         order = Order("t", f"input {session} {key}" if key else f"input {len(self.orders)}", session, self.user)
         known = self.keys.get(f"{session}{key}") if key else None
-        accepted = enqueue(self.db, order, idempotency_key=f"{session}{key}" if key else None)
+        accepted = enqueue(self.db, order, settings=Settings(), idempotency_key=f"{session}{key}" if key else None)
         if known is not None:
             assert accepted.run.id == known, "the same key made another run"
             return multiple()

@@ -52,7 +52,7 @@ def test_a_cancel_just_before_a_requeue_is_not_lost(db: Database) -> None:
     announce(db)
 
     with db.write() as tx:
-        leases.requeue(tx, claim, wait_s=3600, retried=True)
+        leases.requeue(tx, claim, wait_s=3600, waits_for=None, retried=True)
         sent = ready.take_ready(tx, limit=10)
 
     assert [dispatch.ids["run_id"] for dispatch in sent] == [run_id]
@@ -64,7 +64,7 @@ def test_a_late_delivery_does_not_shorten_the_wait_of_a_run(db: Database) -> Non
     run_id = accept(db).run.id
     claim = take(db, run_id)
     with db.write() as tx:
-        leases.requeue(tx, claim, wait_s=3600, retried=True)
+        leases.requeue(tx, claim, wait_s=3600, waits_for=None, retried=True)
         leases.put_back(tx, run_id, wait_s=0)
 
     assert claim_head(db, run_id, owner="other", ttl_s=60, definition=TEAM) == NotFree(run_id)

@@ -1,12 +1,14 @@
 """Everything that can happen to runs, once, without a broker or a model: for tests that look at the statements."""
 
 from worker.domain.message import Draft, Role, ToolCall
+from worker.domain.principal import SERVICE
 from worker.domain.run import Claim, RunError, Status
 from worker.domain.usage import Usage
 from worker.runs.cancel import cancel
 from worker.runs.claim import claim_head
-from worker.runs.enqueue import SERVICE, Accepted, KnownTeams, Order, enqueue
+from worker.runs.enqueue import Accepted, KnownTeams, Order, enqueue
 from worker.runs.finish import Ending, Head, end_head
+from worker.settings import Settings
 from worker.store import api_keys, leases, messages, ready, runs, sessions, summaries, summary_jobs, teams
 from worker.store.engine import Database
 from worker.store.leases import Lease
@@ -18,7 +20,7 @@ def accept(
     db: Database, text: str = "hello", *, key: str | None = None, session: str = "s", lease: Lease | None = None
 ) -> Accepted:
     """Enqueue a run of team 't' for user 'u'."""
-    return enqueue(db, Order("t", text, session, "u"), idempotency_key=key, lease=lease)
+    return enqueue(db, Order("t", text, session, "u"), settings=Settings(), idempotency_key=key, lease=lease)
 
 
 def take(db: Database, run_id: str, *, owner: str = "me", ttl_s: float = 60) -> Claim:
@@ -54,9 +56,10 @@ def live_through(db: Database) -> None:
         leases.renew(tx, [first], owner="me", ttl_s=60)
         leases.renew_waiting(tx, [second], owner="me", ttl_s=60)
         leases.watch(tx, [first])
-        leases.requeue(tx, claim, wait_s=0, retried=True)
+        leases.requeue(tx, claim, wait_s=0, waits_for="x", retried=True)
         leases.put_back(tx, first, wait_s=0)
         ready.take_ready(tx, limit=10)
+        ready.take_background(tx, limit=10)
         for resumed in (True, False):
             ready.take_lost(tx, resumed=resumed, before=ready.db_now(tx), limit=10)
     cancel(db, second)

@@ -1,5 +1,7 @@
 """`team-sessions worker`: execute runs."""
 
+from functools import partial
+
 import click
 
 from worker import settings as configuration
@@ -10,9 +12,10 @@ from worker.process import runtime
 from worker.queue.app import QUEUES, RUNS, make_app
 from worker.queue.consume import consume
 from worker.queue.dispatch import Dispatcher
+from worker.runs import background
 from worker.served import served
 from worker.store import migrate
-from worker.summaries.refresh import feed
+from worker.summaries import refresh
 
 log = logs.get(__name__)
 
@@ -21,9 +24,10 @@ log = logs.get(__name__)
 @click.option("--queues", default=",".join(RUNS), show_default=True, help="Queues to consume, the first asked first.")
 @click.option("--concurrency", default=100, show_default=True, help="Tasks at the same time, each on a thread.")
 def worker(queues: str, concurrency: int) -> None:
-    """Execute runs from the queues, or with --queues summaries refresh the summaries of sessions.
+    """Execute runs from the queues.
 
-    Runs never wait for summaries: give those a worker of their own. How many it makes at the same time is set by
+    What nobody waits for has queues of its own, for a worker of its own: --queues enqueue,batch,summaries. How many
+    background runs and summaries that does at the same time is set by TEAM_SESSIONS_BATCH_SLOTS and
     TEAM_SESSIONS_SUMMARY_SLOTS.
 
     Start as many as there are cores to use. On SIGTERM it stops claiming, hands each run over at its next message, and
@@ -42,8 +46,8 @@ def worker(queues: str, concurrency: int) -> None:
         raise SchemaOutdated()
     tasks.register(app, rooms)
 
-    if "summaries" in names:
-        rooms.sweep.also.append(lambda: feed(rooms))
+    feeds = {"summaries": refresh.feed, "batch": background.feed}
+    rooms.sweep.also += [partial(feed, rooms) for queue, feed in feeds.items() if queue in names]
 
     def on_ready() -> None:
         rooms.presence.announce()  # first: whoever hears that it is ready may enqueue for its teams

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+from worker.domain.run import Priority
+
 
 @dataclass(frozen=True, slots=True)
 class Dispatch:
@@ -15,15 +17,29 @@ class Dispatch:
     sent_at: datetime | None = None
 
 
-def queue_of(*, attempt: int) -> str:
-    """Return the queue of a ready run: runs that were started before go to `resumed`, which workers ask first."""
+def queue_of(*, attempt: int, priority: Priority = Priority.INTERACTIVE) -> str:
+    """Return the queue of a ready run.
+
+    Runs that were started before go to `resumed`, which workers ask first; those that nobody waits for to `batch`.
+    """
+    if priority is Priority.BACKGROUND:
+        return "batch"
     return "resumed" if attempt else "runs"
 
 
-def of_run(run_id: str, *, session_id: str, team: str, attempt: int, sent_at: datetime) -> Dispatch:
+def of_run(
+    run_id: str,
+    *,
+    session_id: str,
+    team: str,
+    attempt: int,
+    sent_at: datetime,
+    priority: Priority = Priority.INTERACTIVE,
+) -> Dispatch:
     """Return the dispatch of a ready run that was claimed *attempt* times so far."""
     ids: dict[str, str | int] = {"run_id": run_id, "session_id": session_id, "team": team}
-    return Dispatch("runs.execute", f"{run_id}.{attempt + 1}", queue_of(attempt=attempt), ids, sent_at)
+    queue = queue_of(attempt=attempt, priority=priority)
+    return Dispatch("runs.execute", f"{run_id}.{attempt + 1}", queue, ids, sent_at)
 
 
 def of_summary(session_pk: int, *, session_id: str, team: str, version: int) -> Dispatch:

@@ -33,3 +33,6 @@ class Principal:
         """Raise TeamForbidden unless this principal may use *team*."""
         if self.teams and team not in self.teams:
             raise TeamForbidden(team=team)
+
+
+SERVICE = Principal(key_id="")  # ourselves: every user, every team

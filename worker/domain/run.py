@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 from worker.domain.message import Message
 from worker.domain.usage import Usage
@@ -21,6 +21,27 @@ class Status(StrEnum):
     @property
     def terminal(self) -> bool:
         return self not in (Status.QUEUED, Status.RUNNING)
+
+
+class Priority(StrEnum):
+    """Which workers execute a run: those of the queue `runs`, or of `batch`, which nobody waits for."""
+
+    INTERACTIVE = "interactive"
+    BACKGROUND = "background"
+
+
+class OnBusy(StrEnum):
+    """What becomes of a run that is enqueued while its session has an unfinished one. The user's text is never lost."""
+
+    ENQUEUE = "enqueue"  # it waits its turn
+    REJECT = "reject"  # it is refused
+    INTERRUPT = "interrupt"  # the head is cancelled, and keeps what it wrote
+    ROLLBACK = "rollback"  # the head is cancelled, and left out of later contexts and summaries
+    COALESCE = "coalesce"  # its input joins the newest queued run that was never claimed; else it waits its turn
+
+
+OnBusyName = Literal["enqueue", "reject", "interrupt", "rollback", "coalesce"]
+PriorityName = Literal["interactive", "background"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +81,8 @@ class Claim:
 
     Every write names `run_id` and `fence`; once another process has claimed the run its fence is higher, and the write
     is refused. `first_seq` is the seq of its input, `last_seq` of its last written message; `elapsed_s` the seconds
-    since its first claim; `retries` how often in a row its model has failed; `state` the session's state; `log` the
-    run's messages so far, its input first.
+    since its first claim, of `timeout_s` that it may take; `retries` how often in a row its model has failed; `state`
+    the session's state; `log` the run's messages so far, its input first.
     """
 
     run_id: str
@@ -70,6 +91,7 @@ class Claim:
     user_id: str
     team: str
     position: int
+    priority: Priority
     input: str
     fence: int
     attempt: int
@@ -78,6 +100,7 @@ class Claim:
     last_seq: int
     usage: Usage
     elapsed_s: float
+    timeout_s: float | None
     cancel_requested: bool
     state: dict[str, Any]
     log: tuple[Message, ...] = ()

@@ -34,6 +34,7 @@ class Runtime:
     sweep: Sweep
     presence: Presence
     summary_slots: Slots
+    batch_slots: Slots
     threads: list[threading.Thread]
 
     def in_background(self, work: Callable[[], object]) -> None:
@@ -95,6 +96,7 @@ def _assemble(
         sweep=Sweep(db, dispatcher, also=[presence.announce]),
         presence=presence,
         summary_slots=Slots(settings.summary_slots),
+        batch_slots=Slots(settings.batch_slots),
         threads=[],
     )
 

@@ -57,7 +57,7 @@ class Sweep:
         The delivery's own time, not the row's: a run that was sent again has a newer one there, and the delivery that
         came may be the first.
         """
-        queue = queue_of(attempt=claim.attempt - 1)
+        queue = queue_of(attempt=claim.attempt - 1, priority=claim.priority)
         with self._lock:
             self._newest_claimed[queue] = max(self._newest_claimed.get(queue, sent_at), sent_at)
 

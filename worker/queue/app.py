@@ -8,7 +8,7 @@ from kombu.entity import Exchange, Queue
 from worker.settings import Settings
 
 RUNS = ("resumed", "runs")  # what a user waits for; asked in this order
-BACKGROUND = ("summaries",)  # what nobody waits for; asked in turn, each with slots of its own
+BACKGROUND = ("enqueue", "batch", "summaries")  # what nobody waits for; asked in turn, each with slots of its own
 QUEUES = RUNS + BACKGROUND
 
 

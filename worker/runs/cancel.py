@@ -5,11 +5,10 @@ The user's text is kept, and so is what the run wrote.
 
 from worker.domain.dispatch import Dispatch
 from worker.domain.message import Draft, Role
-from worker.domain.principal import Principal
+from worker.domain.principal import SERVICE, Principal
 from worker.domain.run import Run, Status
 from worker.errors import RunNotFound
 from worker.loop.loop import unanswered
-from worker.runs.enqueue import SERVICE
 from worker.runs.finish import Ending, Head, end_head
 from worker.store import messages, runs, sessions
 from worker.store.engine import Database, Transaction
@@ -28,23 +27,34 @@ def cancel(
     Raises:
         RunNotFound, UserForbidden
     """
-    ready: tuple[Dispatch, ...] = ()
     with db.write() as tx:
         if runs.get(tx, run_id, principal=principal, user_id=user_id) is None:
             raise RunNotFound(run_id=run_id)
-        session = sessions.lock_of_run(tx, run_id)
-        run = runs.lock(tx, run_id) if session is not None else None
-        if session is not None and run is not None and not run.status.terminal:
-            if run.status is Status.RUNNING and not run.expired:
-                runs.request_cancel(tx, run_id)
-            elif session.head_run_id != run_id:
-                runs.end_behind_head(tx, run_id, status=Status.CANCELLED)
-            else:
-                ready = _end_now(tx, session, run)
+        ready = end_or_ask(tx, run_id)
         after = runs.get(tx, run_id, principal=principal, user_id=user_id)
     if after is None:
         raise RunNotFound(run_id=run_id)
     return after, ready
+
+
+def end_or_ask(tx: Transaction, run_id: str, *, rolled_back: bool = False) -> tuple[Dispatch, ...]:
+    """Cancel a run that has not ended, or ask its process to; return what became ready by that.
+
+    *rolled_back*: it is left out of later contexts and summaries.
+    """
+    session = sessions.lock_of_run(tx, run_id)
+    run = runs.lock(tx, run_id) if session is not None else None
+    if session is None or run is None or run.status.terminal:
+        return ()
+    if rolled_back:
+        runs.exclude(tx, run_id)
+    if run.status is Status.RUNNING and not run.expired:
+        runs.request_cancel(tx, run_id)
+    elif session.head_run_id != run_id:
+        runs.end_behind_head(tx, run_id, status=Status.CANCELLED)
+    else:
+        return _end_now(tx, session, run)
+    return ()
 
 
 def _end_now(tx: Transaction, session: sessions.Locked, run: runs.Unfinished) -> tuple[Dispatch, ...]:

@@ -3,39 +3,62 @@
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from typing import Any
 
+from worker.clock import rfc3339
 from worker.domain.dispatch import Dispatch, of_run
 from worker.domain.identity import new_id
-from worker.domain.principal import Principal
-from worker.domain.run import Run
+from worker.domain.message import Draft, Role
+from worker.domain.principal import SERVICE
+from worker.domain.run import OnBusy, Priority, Run, RunError, Status
 from worker.domain.text import check_id, check_input, check_json
-from worker.errors import IdempotencyConflict, RunNotFound, SessionOfOtherTeam, UnknownTeam
+from worker.errors import (
+    IdempotencyConflict,
+    InvalidTime,
+    RunNotFound,
+    SessionBusy,
+    SessionFull,
+    SessionOfOtherTeam,
+    UnknownTeam,
+)
+from worker.runs.cancel import end_or_ask
+from worker.runs.finish import Ending, Head, end_head
+from worker.settings import Settings
 from worker.store import idempotency, runs, sessions, teams
 from worker.store.engine import Database, Transaction
 from worker.store.leases import Lease
 
-SERVICE = Principal(key_id="")
+LONGEST_S = 86_400.0  # the longest timeout
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What a caller asks for. `session_id` None opens a new session; `user_id` '' is nobody in particular."""
+    """What a caller asks for. `session_id` None opens a new session; `user_id` '' is nobody in particular.
+
+    `not_before` is the earliest time of its first claim, `timeout_s` how long it may take from there.
+    """
 
     team: str
     input: str
     session_id: str | None = None
     user_id: str = ""
     metadata: dict[str, Any] = field(default_factory=dict)
+    on_busy: OnBusy = OnBusy.ENQUEUE
+    priority: Priority = Priority.INTERACTIVE
+    not_before: datetime | None = None
+    timeout_s: float | None = None
+    retry_of: str | None = None
 
     def fingerprint(self) -> str:
         """Return a hash by which the same order is known again."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        said = {**asdict(self), "not_before": self.not_before and rfc3339(self.not_before)}
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A run that is committed. `ready` holds its dispatch if it is head; `repeated`: its key had been used before."""
+    """A run that is committed. `ready` is what is to be sent; `repeated`: its key had been used before."""
 
     run: Run
     ready: tuple[Dispatch, ...]
@@ -46,7 +69,7 @@ def check(order: Order, *, max_input_bytes: int) -> None:
     """Check an order before anything is written.
 
     Raises:
-        EmptyInput, InputTooLarge, InvalidText, InvalidIdentifier
+        EmptyInput, InputTooLarge, InvalidText, InvalidIdentifier, InvalidTime
     """
     check_id(order.team, field="team")
     if order.session_id is not None:
@@ -55,23 +78,39 @@ def check(order: Order, *, max_input_bytes: int) -> None:
         check_id(order.user_id, field="user_id")
     check_json(order.metadata, field="metadata")
     check_input(order.input, limit=max_input_bytes)
+    if order.not_before is not None and order.not_before.tzinfo is None:
+        raise InvalidTime(field="not_before", found="a time without an offset", expected="one with 'Z' or '+01:00'")
+    if order.timeout_s is not None and not 0 < order.timeout_s <= LONGEST_S:
+        raise InvalidTime(field="timeout", found=f"{order.timeout_s:g}", expected=f"more than 0, at most {LONGEST_S:g}")
 
 
-def enqueue(db: Database, order: Order, *, idempotency_key: str | None = None, lease: Lease | None = None) -> Accepted:
+def enqueue(
+    db: Database,
+    order: Order,
+    *,
+    settings: Settings,
+    idempotency_key: str | None = None,
+    lease: Lease | None = None,
+) -> Accepted:
     """Commit the session, the run and the user's input; send what is `ready` afterwards.
 
     The same key with the same order returns the run that it made the first time, whatever became of it. With a *lease*
     nothing is ready: the process that holds it executes the run.
 
     Raises:
-        SessionOfOtherTeam, IdempotencyConflict: nothing is written.
+        SessionOfOtherTeam, IdempotencyConflict, SessionBusy, SessionFull: nothing is written.
     """
     with db.write() as tx:
-        return enqueue_in(tx, order, idempotency_key=idempotency_key, lease=lease)
+        return enqueue_in(tx, order, settings=settings, idempotency_key=idempotency_key, lease=lease)
 
 
 def enqueue_in(
-    tx: Transaction, order: Order, *, idempotency_key: str | None = None, lease: Lease | None = None
+    tx: Transaction,
+    order: Order,
+    *,
+    settings: Settings,
+    idempotency_key: str | None = None,
+    lease: Lease | None = None,
 ) -> Accepted:
     """Write the session, the run and the user's input in a transaction that somebody else commits; see `enqueue`."""
     run_id = new_id("run")
@@ -85,10 +124,28 @@ def enqueue_in(
             if earlier.request_hash != fingerprint:
                 raise IdempotencyConflict(key=idempotency_key, run_id=earlier.run_id)
             return Accepted(_existing(tx, earlier.run_id), (), repeated=True)
+    if order.on_busy is OnBusy.COALESCE and (joined := _join(tx, order, settings)) is not None:
+        if idempotency_key is not None:
+            idempotency.point_to(tx, user_id=order.user_id, key=idempotency_key, run_id=joined.id)
+        return Accepted(joined, ())
     place = sessions.append_run(tx, user_id=order.user_id, session_id=session_id, team=order.team, run_id=run_id)
     if place.team != order.team:
         raise SessionOfOtherTeam(session_id=session_id, found=place.team, wanted=order.team)
-    created_at = runs.add(tx, run_id=run_id, place=place, input=order.input, metadata=order.metadata, lease=lease)
+    is_head = place.head_run_id == run_id
+    if not is_head:
+        _check_room(tx, order, place, session_id, settings)
+    added = runs.add(
+        tx,
+        run_id=run_id,
+        place=place,
+        input=order.input,
+        metadata=order.metadata,
+        lease=lease,
+        priority=order.priority,
+        not_before=order.not_before,
+        timeout_s=order.timeout_s,
+        retry_of=order.retry_of,
+    )
     run = Run(
         id=run_id,
         team=order.team,
@@ -97,11 +154,52 @@ def enqueue_in(
         position=place.position,
         input=order.input,
         metadata=order.metadata,
-        created_at=created_at,
+        created_at=added.created_at,
+        retry_of=order.retry_of,
     )
-    is_head = place.head_run_id == run_id
-    dispatch = of_run(run_id, session_id=session_id, team=order.team, attempt=0, sent_at=created_at)
-    return Accepted(run, (dispatch,) if is_head and lease is None else ())
+    if not is_head:
+        return Accepted(run, _make_way(tx, order, place))
+    if added.sent_at is None:
+        return Accepted(run, ())
+    place_of = {"session_id": session_id, "team": order.team}
+    return Accepted(run, (of_run(run_id, **place_of, attempt=0, sent_at=added.sent_at, priority=order.priority),))
+
+
+def refuse(tx: Transaction, order: Order, error: RunError, *, settings: Settings, idempotency_key: str) -> None:
+    """Record an order that was refused as a failed run, in a session of its own, under its key."""
+    accepted = enqueue_in(tx, order, settings=settings, idempotency_key=idempotency_key)
+    if accepted.repeated:
+        return
+    session = sessions.lock_of_run(tx, accepted.run.id)
+    assert session is not None
+    head = Head(accepted.run.id, session.pk, session.session_id, order.team, 1, 0, Status.QUEUED)
+    asked = Draft(Role.USER, order.user_id, order.input)
+    end_head(tx, head, Ending(Status.FAILED, [asked], error=error))
+
+
+def _join(tx: Transaction, order: Order, settings: Settings) -> Run | None:
+    """Join the input to a queued run of the session that was never claimed; None: there is none that has room."""
+    if order.session_id is None:
+        return None
+    session = sessions.lock_by_id(tx, user_id=order.user_id, session_id=order.session_id)
+    if session is None or session.team != order.team:
+        return None
+    joined = runs.join_input(tx, session_pk=session.pk, text=order.input, limit=settings.max_input_bytes)
+    return None if joined is None else _existing(tx, joined)
+
+
+def _check_room(tx: Transaction, order: Order, place: sessions.Place, session_id: str, settings: Settings) -> None:
+    if order.on_busy is OnBusy.REJECT:
+        raise SessionBusy(session_id=session_id, run_id=place.head_run_id)
+    if place.position - runs.position(tx, place.head_run_id) > settings.max_queued_per_session:
+        raise SessionFull(session_id=session_id, limit=settings.max_queued_per_session)
+
+
+def _make_way(tx: Transaction, order: Order, place: sessions.Place) -> tuple[Dispatch, ...]:
+    """Do to the head of the session what the order says."""
+    if order.on_busy not in (OnBusy.INTERRUPT, OnBusy.ROLLBACK):
+        return ()
+    return end_or_ask(tx, place.head_run_id, rolled_back=order.on_busy is OnBusy.ROLLBACK)
 
 
 class KnownTeams:

@@ -55,7 +55,7 @@ def execute(runtime: Runtime, run_id: str, team: str, *, sent_at: datetime | Non
 
     stream = runtime.publisher.open(run_id=run_id, fence=claim.fence)
     stream.tell("run.started", {"run_id": run_id, "attempt": claim.attempt})
-    limits = _limits(definition, runtime)
+    limits = _limits(definition, runtime, timeout_s=claim.timeout_s)
     assert limits.seconds is not None
     left_s = limits.seconds - claim.elapsed_s
     with runtime.keeper.keep(
@@ -129,7 +129,8 @@ def _stopped(reason: Reason, limits: Limits, journal: RunJournal) -> str:
             journal.end(Ending(Status.CANCELLED, drafts))
             return "cancelled"
         case Reason.DEADLINE:
-            error = LimitReached(limit=f"{limits.seconds:g}", what="seconds", option="Limits(seconds=…)")
+            raised_by = "the run's timeout, or Limits(seconds=…)"
+            error = LimitReached(limit=f"{limits.seconds:g}", what="seconds", option=raised_by)
             return _fail(journal, error, because="the run's time was over")
         case Reason.HANDED_OVER:
             journal.requeue(wait_s=None, retried=False)
@@ -146,7 +147,7 @@ def _model_failed(error: ModelError, runtime: Runtime, claim: Claim, journal: Ru
     first, longest = BACKOFF_S
     backoff = min(longest, first * 2**retries) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, not a secret
     wait_s = backoff if error.retry_after_s is None else error.retry_after_s
-    at = journal.requeue(wait_s=wait_s, retried=True)
+    at = journal.requeue(wait_s=wait_s, waits_for=error.code, retried=True)
     journal.tell(
         "run.requeued",
         {"run_id": claim.run_id, "reason": error.code, "not_before": rfc3339(at)},
@@ -160,14 +161,15 @@ def _fail(journal: RunJournal, error: TeamSessionsError, *, because: str) -> str
     return f"failed: {error.code}"
 
 
-def _limits(definition: Definition, runtime: Runtime) -> Limits:
-    """Return the team's limits, and those of the settings where it names none."""
+def _limits(definition: Definition, runtime: Runtime, *, timeout_s: float | None) -> Limits:
+    """Return the team's limits, and those of the settings where it names none; the run's own timeout can be shorter."""
     own, settings = definition.limits, runtime.settings
+    seconds = own.seconds if own.seconds is not None else settings.max_run_seconds
     return Limits(
         turns=own.turns if own.turns is not None else settings.max_turns,
         tool_calls=own.tool_calls if own.tool_calls is not None else settings.max_tool_calls,
         tokens=own.tokens,
-        seconds=own.seconds if own.seconds is not None else settings.max_run_seconds,
+        seconds=seconds if timeout_s is None else min(seconds, timeout_s),
         context_tokens=own.context_tokens if own.context_tokens is not None else settings.context_tokens,
     )
 

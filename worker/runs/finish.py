@@ -81,4 +81,11 @@ def _pass_on(tx: Transaction, head: Head, *, last_seq: int) -> tuple[Dispatch, .
     ready = due.decide(tx, head.session_pk, moved, **place, through_seq=last_seq + passed)
     if moved.head_run_id is None or following is None or following.sent_at is None:
         return ready
-    return (of_run(moved.head_run_id, **place, attempt=following.attempt, sent_at=following.sent_at), *ready)
+    head_next = of_run(
+        moved.head_run_id,
+        **place,
+        attempt=following.attempt,
+        sent_at=following.sent_at,
+        priority=following.priority,
+    )
+    return (head_next, *ready)

@@ -8,11 +8,12 @@ the team, or the next caller, finishes it.
 import time
 from dataclasses import replace
 
+from worker.domain.principal import SERVICE
 from worker.domain.run import Run
 from worker.errors import RunNotFound
 from worker.loop.definition import Definition
 from worker.process.runtime import Runtime
-from worker.runs.enqueue import SERVICE, Order, enqueue
+from worker.runs.enqueue import Order, enqueue
 from worker.runs.execute import execute
 from worker.store import runs, sessions, teams
 from worker.store.leases import Lease
@@ -24,7 +25,7 @@ LOOK_S = 0.05  # between two looks at a run that waits for its turn
 def accept_here(runtime: Runtime, order: Order) -> Run:
     """Accept a run that this process will execute."""
     lease = Lease(runtime.owner, runtime.settings.lease_seconds)
-    return enqueue(runtime.db, order, lease=lease).run
+    return enqueue(runtime.db, order, settings=runtime.settings, lease=lease).run
 
 
 def execute_here(runtime: Runtime, definition: Definition, run_id: str) -> Run:
@@ -44,7 +45,7 @@ def execute_here(runtime: Runtime, definition: Definition, run_id: str) -> Run:
                 return run
             with runtime.db.read() as tx:
                 head = sessions.head_of_run(tx, run_id)
-                served = teams.is_served(tx, definition.id, silent_s=SILENT_S)
+                served = teams.is_served(tx, definition.id, silent_s=SILENT_S, queue="runs")
             if head is not None and head != run_id and not served:
                 execute(ours, head, definition.id)
             time.sleep(LOOK_S)

@@ -86,8 +86,10 @@ class RunJournal:
             self._keep(written)
         self._stream.end(f"run.{ending.status}", {"run_id": claim.run_id, "status": ending.status})
 
-    def requeue(self, *, wait_s: float | None, retried: bool) -> datetime:
+    def requeue(self, *, wait_s: float | None, waits_for: str | None = None, retried: bool) -> datetime:
         """Give the run back to the queue with all it has written, for any process to go on with; it stays head.
+
+        *waits_for* is the code of the error that it waits to be over.
 
         Raises:
             LeaseLost, DatabaseUnavailable
@@ -95,12 +97,20 @@ class RunJournal:
         claim = self._claim
         with self._lock, self._db.write() as tx:
             sessions.advance(tx, claim.session_pk, messages=0)
-            at = leases.requeue(tx, claim, wait_s=wait_s, retried=retried)
+            at = leases.requeue(tx, claim, wait_s=wait_s, waits_for=waits_for, retried=retried)
             if at is None:
                 raise LeaseLost(run_id=claim.run_id, fence=claim.fence)
         if wait_s is None:
-            place = {"session_id": claim.session_id, "team": claim.team}
-            self.ready = (of_run(claim.run_id, **place, attempt=claim.attempt, sent_at=at),)
+            self.ready = (
+                of_run(
+                    claim.run_id,
+                    session_id=claim.session_id,
+                    team=claim.team,
+                    attempt=claim.attempt,
+                    sent_at=at,
+                    priority=claim.priority,
+                ),
+            )
         return at
 
     def tell_input(self) -> None:

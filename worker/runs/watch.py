@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator
 
 from worker.domain.event import ERASED, QUEUED_ID, TERMINAL, Event, EventId, queued, terminal_id
 from worker.domain.message import Message
+from worker.domain.principal import SERVICE
 from worker.domain.run import Run
 from worker.events.follow import Follower
-from worker.runs.enqueue import SERVICE
 from worker.runs.journal import completed
 from worker.store import messages, runs
 from worker.store.engine import Database

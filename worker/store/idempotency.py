@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from worker.store.columns import db_time, upsert
 from worker.store.engine import Transaction
@@ -32,3 +32,9 @@ def take(tx: Transaction, *, user_id: str, key: str, run_id: str, request_hash: 
         return None
     columns = (idempotency.c.run_id, idempotency.c.request_hash)
     return Taken(*tx.execute(select(*columns).where(idempotency.c.user_id == user_id, idempotency.c.key == key)).one())
+
+
+def point_to(tx: Transaction, *, user_id: str, key: str, run_id: str) -> None:
+    """Have a key that this transaction took find another run: the one that its order became a part of."""
+    own = (idempotency.c.user_id == user_id, idempotency.c.key == key)
+    tx.execute(update(idempotency).where(*own).values(run_id=run_id))

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, case, func, insert, or_, select, update
 
 from worker.domain.held import Watched
-from worker.domain.run import Claim, Status
+from worker.domain.run import Claim, Priority, Status
 from worker.domain.usage import Usage
 from worker.store.columns import db_time
 from worker.store.engine import Transaction
@@ -57,6 +57,7 @@ def claim(tx: Transaction, *, run_id: str, session: Locked, owner: str, ttl_s: f
             lease_until=db_time(ttl_s),
             losses=lost,
             not_before=None,
+            waits_for=None,
             team_version=version,
             first_seq=func.coalesce(runs.c.first_seq, next_seq),
             last_seq=func.coalesce(runs.c.last_seq, next_seq),
@@ -64,9 +65,12 @@ def claim(tx: Transaction, *, run_id: str, session: Locked, owner: str, ttl_s: f
             started_at=func.coalesce(runs.c.started_at, db_time()),
         )
         .returning(
-            *(runs.c[name] for name in ("position", "input", "fence", "attempt", "retries", "first_seq", "last_seq")),
+            *(runs.c[name] for name in ("position", "priority", "input", "fence", "attempt", "retries")),
+            runs.c.first_seq,
+            runs.c.last_seq,
             *USAGE,
             runs.c.started_at,
+            runs.c.timeout_s,
             db_time().label("now"),
             runs.c.cancel_requested_at,  # SQLite 3.40 answers `IS NOT NULL` wrongly in RETURNING: ask for the value
         )
@@ -80,6 +84,7 @@ def claim(tx: Transaction, *, run_id: str, session: Locked, owner: str, ttl_s: f
         user_id=session.user_id,
         team=session.team,
         position=row.position,
+        priority=Priority(row.priority),
         input=row.input,
         fence=row.fence,
         attempt=row.attempt,
@@ -88,6 +93,7 @@ def claim(tx: Transaction, *, run_id: str, session: Locked, owner: str, ttl_s: f
         last_seq=row.last_seq,
         usage=usage_of(row),
         elapsed_s=(row.now - row.started_at).total_seconds(),
+        timeout_s=row.timeout_s,
         cancel_requested=row.cancel_requested_at is not None,
         state=session.state,
     )
@@ -118,7 +124,9 @@ def record_start(tx: Transaction, *, run_id: str, idempotency_key: str) -> bool:
     return True
 
 
-def requeue(tx: Transaction, claim: Claim, *, wait_s: float | None, retried: bool) -> datetime | None:
+def requeue(
+    tx: Transaction, claim: Claim, *, wait_s: float | None, waits_for: str | None, retried: bool
+) -> datetime | None:
     """Give a held run back to the queue: at once (None), or not before so many seconds. It stays head.
 
     Returns when it may be claimed again;
@@ -134,6 +142,7 @@ def requeue(tx: Transaction, claim: Claim, *, wait_s: float | None, retried: boo
             lease_until=None,
             retries=runs.c.retries + int(retried),
             not_before=None if wait_s is None else case((asked_to_stop, db_time()), else_=db_time(wait_s)),
+            waits_for=waits_for,
             dispatched_at=db_time() if wait_s is None else None,
         )
         .returning(runs.c.not_before, func.coalesce(runs.c.not_before, db_time()).label("at"))
@@ -143,7 +152,7 @@ def requeue(tx: Transaction, claim: Claim, *, wait_s: float | None, retried: boo
 
 def put_back(tx: Transaction, run_id: str, *, wait_s: float) -> None:
     """Have the sweep send a run again in *wait_s* seconds, unless somebody has claimed it meanwhile."""
-    due = {"not_before": db_time(wait_s), "dispatched_at": None}
+    due = {"not_before": db_time(wait_s), "waits_for": "not_served" if wait_s else None, "dispatched_at": None}
     sent = runs.c.dispatched_at.is_not(None)  # one that waits already goes on waiting for its own time
     tx.execute(update(runs).where(runs.c.id == run_id, runs.c.status == Status.QUEUED, sent).values(**due))
     expired = and_(runs.c.status == Status.RUNNING, runs.c.lease_until < db_time())

@@ -5,11 +5,12 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, and_, exists, literal_column, or_, select, update
 
 from worker.domain.dispatch import Dispatch, of_run
-from worker.domain.run import Status
+from worker.domain.run import Priority, Status
 from worker.store.columns import db_time
 from worker.store.engine import Transaction
 from worker.store.tables import runs, sessions, teams
 
+RESEND_S = 2.0  # a background run that was sent and not claimed is sent again
 SILENT_S = 15.0  # a worker that has said nothing for so long counts as gone
 
 
@@ -32,12 +33,26 @@ def take_lost(tx: Transaction, *, resumed: bool, before: datetime, limit: int) -
     """Mark as dispatched again, and return, heads whose dispatch before *before* to a queue was lost."""
     never: ColumnElement[int] = literal_column("0")  # spelled out, so that it is seen to be what an index is limited to
     started = runs.c.attempt > never if resumed else runs.c.attempt == never
-    queued = and_(runs.c.status == Status.QUEUED, runs.c.dispatched_at < before, started)
+    interactive = runs.c.priority == Priority.INTERACTIVE
+    queued = and_(runs.c.status == Status.QUEUED, runs.c.dispatched_at < before, started, interactive)
     taken = _take(tx, queued, runs.c.dispatched_at, limit=limit)
     if resumed:
         expired = and_(runs.c.status == Status.RUNNING, runs.c.lease_until < db_time(), runs.c.dispatched_at < before)
         taken += _take(tx, expired, runs.c.dispatched_at, limit=limit)
     return taken
+
+
+def take_background(tx: Transaction, *, limit: int) -> list[Dispatch]:
+    """Mark as dispatched, and return, background heads that wait for a free slot, the oldest first.
+
+    Theirs is no queue that is found empty or overtaken: whoever has a free slot sends itself what was not sent just
+    now, be it that its delivery was dropped, or lost.
+    """
+    ready = or_(runs.c.not_before.is_(None), runs.c.not_before <= db_time())
+    unsent = or_(runs.c.dispatched_at.is_(None), runs.c.dispatched_at < db_time(-RESEND_S))
+    background: ColumnElement[str] = literal_column("'background'")  # spelled out: what the index is limited to
+    waiting = and_(runs.c.status == Status.QUEUED, runs.c.priority == background, ready, unsent)
+    return _take(tx, waiting, runs.c.created_at, limit=limit)
 
 
 def db_now(tx: Transaction) -> datetime:
@@ -73,6 +88,10 @@ def _take(
             session_id.with_only_columns(sessions.c.team_id).scalar_subquery(),
             runs.c.attempt,
             runs.c.dispatched_at,
+            runs.c.priority,
         )
     )
-    return [of_run(row[0], session_id=row[1], team=row[2], attempt=row[3], sent_at=row[4]) for row in rows]
+    return [
+        of_run(row[0], session_id=row[1], team=row[2], attempt=row[3], sent_at=row[4], priority=Priority(row[5]))
+        for row in rows
+    ]

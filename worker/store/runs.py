@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, case, func, insert, select, update
+from sqlalchemy import ColumnElement, and_, case, func, insert, literal, select, update
 
 from worker.domain.principal import Principal
-from worker.domain.run import Run, RunError, Status
+from worker.domain.run import Priority, Run, RunError, Status
 from worker.domain.usage import Usage
-from worker.store.columns import db_time
+from worker.store.columns import UtcTime, db_time
 from worker.store.engine import Transaction
 from worker.store.leases import Lease, added, usage_of
 from worker.store.sessions import Place, visible
@@ -36,20 +36,43 @@ class Following:
 
     position: int
     attempt: int
+    priority: Priority
+    sent_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """A run that was written. `sent_at` is when it counts as dispatched; None: it is not head, or has to wait."""
+
+    created_at: datetime
     sent_at: datetime | None
 
 
 def add(
-    tx: Transaction, *, run_id: str, place: Place, input: str, metadata: dict[str, Any], lease: Lease | None
-) -> datetime:
-    """Write a queued run and return when it was created.
+    tx: Transaction,
+    *,
+    run_id: str,
+    place: Place,
+    input: str,
+    metadata: dict[str, Any],
+    lease: Lease | None,
+    priority: Priority = Priority.INTERACTIVE,
+    not_before: datetime | None = None,
+    timeout_s: float | None = None,
+    retry_of: str | None = None,
+) -> Added:
+    """Write a queued run.
 
     As the head it counts as dispatched: the dispatch follows the commit, and may get lost. With a *lease* it is not
-    dispatched: the process that holds the lease executes it, or leaves it to others by letting the lease run out.
+    dispatched: the process that holds the lease executes it, or leaves it to others by letting the lease run out. Nor
+    is one that waits for its time.
     """
     zeros = ("attempt", "fence", "losses", "retries", "model_calls")
     tokens = ("input_tokens", "cached_input_tokens", "output_tokens")
-    created_at: datetime = tx.execute(
+    sent: Any = db_time() if lease is None and place.head_run_id == run_id else None
+    if sent is not None and not_before is not None:
+        sent = case((literal(not_before, UtcTime()) > db_time(), None), else_=db_time())
+    row = tx.execute(
         insert(runs)
         .values(
             id=run_id,
@@ -59,15 +82,18 @@ def add(
             input=input,
             metadata=metadata,
             excluded=False,
-            dispatched_at=db_time() if lease is None and place.head_run_id == run_id else None,
+            dispatched_at=sent,
             lease_owner=lease and lease.owner,
-            not_before=lease and db_time(lease.ttl_s),
+            not_before=db_time(lease.ttl_s) if lease else not_before,
+            priority=priority,
+            timeout_s=timeout_s,
+            retry_of=retry_of,
             created_at=db_time(),
             **dict.fromkeys(zeros + tokens, 0),
         )
-        .returning(runs.c.created_at)
-    ).scalar_one()
-    return created_at
+        .returning(runs.c.created_at, runs.c.dispatched_at)
+    ).one()
+    return Added(row.created_at, row.dispatched_at)
 
 
 def end(
@@ -129,6 +155,32 @@ def request_cancel(tx: Transaction, run_id: str) -> None:
     tx.execute(update(runs).where(runs.c.id == run_id).values(cancel_requested_at=asked))
 
 
+def exclude(tx: Transaction, run_id: str) -> None:
+    """Leave a run that has not ended out of later contexts and summaries."""
+    tx.execute(update(runs).where(runs.c.id == run_id).values(excluded=True))
+
+
+def position(tx: Transaction, run_id: str) -> int:
+    """Return the position of a run that is there."""
+    return int(tx.execute(select(runs.c.position).where(runs.c.id == run_id)).scalar_one())
+
+
+def join_input(tx: Transaction, *, session_pk: int, text: str, limit: int) -> str | None:
+    """Join *text*, by a blank line, to the input of the session's newest queued run that was never claimed.
+
+    Returns its id; None: there is none, or the inputs together would have more than *limit* bytes. The caller holds
+    the session's lock.
+    """
+    waiting = (runs.c.session_pk == session_pk, runs.c.status == Status.QUEUED, runs.c.attempt == 0)
+    newest = select(runs.c.id, runs.c.input).where(*waiting).order_by(runs.c.position.desc()).limit(1)
+    row = tx.execute(newest.with_for_update()).one_or_none()
+    joined = "" if row is None else f"{row.input}\n\n{text}"
+    if row is None or len(joined.encode()) > limit:
+        return None
+    tx.execute(update(runs).where(runs.c.id == row.id).values(input=joined))
+    return str(row.id)
+
+
 def mark_dispatched(tx: Transaction, run_id: str) -> Following:
     """Note that a new head goes to its queue now, or that it waits for its time."""
     waits = runs.c.not_before > db_time()
@@ -136,9 +188,9 @@ def mark_dispatched(tx: Transaction, run_id: str) -> Following:
         update(runs)
         .where(runs.c.id == run_id)
         .values(dispatched_at=case((waits, None), else_=db_time()))
-        .returning(runs.c.position, runs.c.attempt, runs.c.dispatched_at)
+        .returning(runs.c.position, runs.c.attempt, runs.c.priority, runs.c.dispatched_at)
     ).one()
-    return Following(row.position, row.attempt, row.dispatched_at)
+    return Following(row.position, row.attempt, Priority(row.priority), row.dispatched_at)
 
 
 def get(tx: Transaction, run_id: str, *, principal: Principal, user_id: str | None = None) -> Run | None:

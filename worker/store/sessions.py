@@ -87,24 +87,17 @@ def append_run(tx: Transaction, *, user_id: str, session_id: str, team: str, run
     return Place(*tx.execute(statement).one())
 
 
+def lock_by_id(tx: Transaction, *, user_id: str, session_id: str) -> Locked | None:
+    """Take the lock of a user's session; None: there is none."""
+    own = (sessions.c.user_id == user_id, sessions.c.session_id == session_id)
+    row = tx.execute(select(*_LOCKED).where(*own).with_for_update()).one_or_none()
+    return None if row is None else Locked(*row)
+
+
 def lock_of_run(tx: Transaction, run_id: str) -> Locked | None:
     """Take the lock of the session that *run_id* belongs to; None: there is no such run any more."""
     of_run = select(runs.c.session_pk).where(runs.c.id == run_id).scalar_subquery()
-    statement = (
-        select(
-            sessions.c.pk,
-            sessions.c.session_id,
-            sessions.c.user_id,
-            sessions.c.team_id,
-            sessions.c.head_run_id,
-            sessions.c.last_seq,
-            sessions.c.run_count,
-            sessions.c.state,
-        )
-        .where(sessions.c.pk == of_run)
-        .with_for_update()
-    )
-    row = tx.execute(statement).one_or_none()
+    row = tx.execute(select(*_LOCKED).where(sessions.c.pk == of_run).with_for_update()).one_or_none()
     return None if row is None else Locked(*row)
 
 
@@ -264,4 +257,14 @@ _SESSION = (
     sessions.c.summary_seq,
     sessions.c.created_at,
     sessions.c.updated_at,
+)
+_LOCKED = (
+    sessions.c.pk,
+    sessions.c.session_id,
+    sessions.c.user_id,
+    sessions.c.team_id,
+    sessions.c.head_run_id,
+    sessions.c.last_seq,
+    sessions.c.run_count,
+    sessions.c.state,
 )

@@ -9,6 +9,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -81,6 +82,9 @@ runs = Table(
     Column("retries", Integer, nullable=False),  # times in a row that its model failed and will be asked again
     Column("dispatched_at", UtcTime),  # when its id was last sent to a queue; None: not since it became ready
     Column("not_before", UtcTime),  # a queued run waits until then
+    Column("waits_for", String(64)),  # why it does: the code of an error, or None: its caller asked for it
+    Column("priority", String(16), nullable=False, server_default="interactive"),  # domain.run.Priority
+    Column("timeout_s", Float),  # seconds that it may take from its first claim; None: as its team says
     Column("cancel_requested_at", UtcTime),
     Column("excluded", Boolean, nullable=False),  # left out of later contexts and summaries
     Column("retry_of", String(64)),  # the run whose input it repeats
@@ -105,6 +109,8 @@ _resumed = _queued & (runs.c.attempt > 0)
 Index("ix_runs_resumed", runs.c.dispatched_at, postgresql_where=_resumed, sqlite_where=_resumed)
 _running = runs.c.status == "running"
 Index("ix_runs_leased", runs.c.lease_until, postgresql_where=_running, sqlite_where=_running)
+_background = _queued & (runs.c.priority == "background")
+Index("ix_runs_background", runs.c.created_at, postgresql_where=_background, sqlite_where=_background)
 _waiting = (runs.c.status == "queued") & runs.c.not_before.is_not(None)
 Index("ix_runs_waiting", runs.c.not_before, postgresql_where=_waiting, sqlite_where=_waiting)
 

@@ -1,0 +1,30 @@
+"""Runs that nobody waits for: executed like all others, but only in so many slots at the same time."""
+
+from worker.errors import DatabaseUnavailable
+from worker.process.runtime import Runtime
+from worker.runs.execute import execute
+from worker.store import ready
+
+
+def execute_in_slot(runtime: Runtime, run_id: str, team: str) -> str:
+    """Execute a run if a slot is free. If none is, the delivery is dropped: `feed` sends it again when one is."""
+    if not runtime.batch_slots.take():
+        return "no free slot"
+    try:
+        return execute(runtime, run_id, team)
+    finally:
+        runtime.batch_slots.give_back()
+        feed(runtime)
+
+
+def feed(runtime: Runtime) -> None:
+    """Send as many waiting background runs as this process has free slots. After each, and with each sweep."""
+    free = runtime.batch_slots.free
+    if not free or runtime.keeper.handing_over:
+        return
+    try:
+        with runtime.db.write() as tx:
+            found = ready.take_background(tx, limit=free)
+    except DatabaseUnavailable:
+        return
+    runtime.dispatcher.send(found)
