@@ -1,11 +1,21 @@
-"""Every request but the two of a probe carries a key; a route gets who asks, and never the key."""
+"""Every request but the two of a probe carries a key; a route gets who asks, and never the key.
+
+A route says which scope it needs by the type of its `asking`: `RunsRead`, or `Asking` for none in particular. Here, and
+nowhere else, the scope is checked. Whose things a key may touch is checked where they are read, by
+`store.sessions.visible`.
+"""
 
 from typing import Annotated
 
-from fastapi import Depends, Header, Request
+from fastapi import Depends, Request, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
 
 from api_stub.service import Service
-from worker.domain.principal import Principal
+from worker.domain.principal import Principal, Scope
+from worker.errors import KeyMissing
+from worker.store import api_keys
+
+_bearer = HTTPBearer(scheme_name="key", description="A key of 'team-sessions keys create'.", auto_error=False)
 
 
 def service(request: Request) -> Service:
@@ -16,11 +26,25 @@ def service(request: Request) -> Service:
 
 
 def principal(
-    rooms: Annotated[Service, Depends(service)], authorization: Annotated[str | None, Header()] = None
+    request: Request,
+    rooms: Annotated[Service, Depends(service)],
+    needed: SecurityScopes,
+    sent: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
 ) -> Principal:
-    """Return who asks. Raises KeyMissing, KeyInvalid."""
-    return rooms.keys.principal(authorization)
+    """Return who asks, and leave the id of the key for the log. Raises KeyMissing, KeyInvalid, ScopeMissing."""
+    if sent is None:
+        raise KeyMissing()
+    key = sent.credentials.strip()
+    request.state.key_id = api_keys.public_id(key)
+    found = rooms.keys.principal(key)
+    for scope in needed.scopes:
+        found.check_scope(Scope(scope))
+    return found
 
 
 Rooms = Annotated[Service, Depends(service)]
-Asking = Annotated[Principal, Depends(principal)]
+Asking = Annotated[Principal, Security(principal)]
+RunsRead = Annotated[Principal, Security(principal, scopes=[Scope.RUNS_READ.value])]
+RunsWrite = Annotated[Principal, Security(principal, scopes=[Scope.RUNS_WRITE.value])]
+SessionsRead = Annotated[Principal, Security(principal, scopes=[Scope.SESSIONS_READ.value])]
+SessionsWrite = Annotated[Principal, Security(principal, scopes=[Scope.SESSIONS_WRITE.value])]

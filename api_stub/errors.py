@@ -48,10 +48,12 @@ def responses(*codes: int) -> dict[int | str, dict[str, object]]:
     return {code: {"description": "A problem.", "content": content} for code in (401, *codes, 503)}
 
 
-async def _ours(_request: Request, error: Exception) -> JSONResponse:
+async def _ours(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, TeamSessionsError)
     if error.status >= 500:
         log.error("request failed", error=error)
+    if error.status in (401, 403):
+        _audit(request, error)
     return problem(status=error.status, code=error.code, detail=error.message, retry=error.retry)
 
 
@@ -77,3 +79,10 @@ async def _unexpected(_request: Request, error: Exception) -> JSONResponse:
     log.error("request failed on an unexpected error", error=error)
     detail = "The server met an error that it has no name for. Its log says where."
     return problem(status=500, code="internal", detail=detail)
+
+
+def _audit(request: Request, error: TeamSessionsError) -> None:
+    """Log who was turned away from where: the id of a key, never the key; the route's template, never what it names."""
+    route = getattr(request.scope.get("route"), "path", None)
+    key_id = getattr(request.state, "key_id", None)
+    log.warning("request denied", code=error.code, method=request.method, route=route, key_id=key_id)

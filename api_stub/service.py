@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from worker import clock
 from worker.domain.principal import Principal
-from worker.errors import KeyInvalid, KeyMissing
+from worker.errors import KeyInvalid
 from worker.events.follow import Follower
 from worker.queue.dispatch import Dispatcher
 from worker.runs.enqueue import KnownTeams
@@ -34,20 +34,13 @@ class KeyRing:
         self._db = db
         self._known: dict[str, tuple[float, Principal]] = {}
 
-    def principal(self, authorization: str | None) -> Principal:
-        """Return who the header `Authorization: Bearer KEY` names.
-
-        Raises:
-            KeyMissing, KeyInvalid
-        """
-        scheme, _, key = (authorization or "").partition(" ")
-        if scheme.lower() != "bearer" or not key.strip():
-            raise KeyMissing()
+    def principal(self, key: str) -> Principal:
+        """Return who *key* is. Raises KeyInvalid."""
         known = self._known.get(key)
         if known is not None and known[0] > clock.monotonic():
             return known[1]
         with self._db.read() as tx:
-            principal = api_keys.verify(tx, key.strip())
+            principal = api_keys.verify(tx, key)
         if principal is None:
             self._known.pop(key, None)
             raise KeyInvalid()

@@ -2,12 +2,13 @@
 
     TeamSessionsError
     ├── SettingsInvalid, TeamsInvalid, DefinitionInvalid, SchemaOutdated     at start
+    ├── KeyNotFound                              of the command `keys`
     ├── RequestRefused                           the caller can mend it
     │   ├── InvalidText, InvalidJson, InvalidIdentifier, EmptyInput, InputTooLarge, InvalidEventId, InvalidCursor
     │   ├── UnknownTeam, RunNotFound, SessionNotFound
     │   ├── InvalidTime, OrderInvalid, SessionOfOtherTeam, AmbiguousSession, IdempotencyConflict
     │   ├── SessionBusy, SessionFull, UserFull, QueueFull, RunNotRetryable, SummaryNotFound
-    │   └── KeyMissing, KeyInvalid, TeamForbidden, UserForbidden
+    │   └── KeyMissing, KeyInvalid, ScopeMissing, TeamForbidden, UserForbidden
     ├── DatabaseUnavailable                      it did not answer; nothing is half written
     ├── LeaseLost                                a write of a process whose run another one has claimed
     ├── ModelError                               what a model call can end with; `retry` says whether again helps
@@ -68,6 +69,12 @@ class SchemaOutdated(TeamSessionsError):
     """The database does not have the schema of this version. Run 'team-sessions db upgrade' first."""
 
     code = "schema_outdated"
+
+
+class KeyNotFound(TeamSessionsError):
+    """There is no key {key_id!r} in force. 'team-sessions keys list' shows all that there are."""
+
+    code = "key_not_found"
 
 
 class RequestRefused(TeamSessionsError):
@@ -232,6 +239,13 @@ class KeyInvalid(RequestRefused):
 
     code = "key_invalid"
     status = 401
+
+
+class ScopeMissing(RequestRefused):
+    """This key lacks the scope {scope!r}. Use a key that has it, or make one with 'team-sessions keys create'."""
+
+    code = "scope_missing"
+    status = 403
 
 
 class TeamForbidden(RequestRefused):

@@ -7,7 +7,7 @@ from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from api_stub import schemas, sse
-from api_stub.auth import Asking, Rooms
+from api_stub.auth import Rooms, RunsRead, RunsWrite
 from api_stub.errors import responses
 from api_stub.service import Service
 from worker import clock
@@ -30,7 +30,7 @@ ForUser = Annotated[str | None, Query(description="The user that a service key a
 def enqueue_run(
     body: schemas.RunRequest,
     rooms: Rooms,
-    asking: Asking,
+    asking: RunsWrite,
     response: Response,
     idempotency_key: Annotated[
         str | None, Header(description="Send the same key again to be sure: it finds the same run.")
@@ -63,7 +63,7 @@ def enqueue_run(
 async def get_run(
     run_id: RunId,
     rooms: Rooms,
-    asking: Asking,
+    asking: RunsRead,
     user_id: ForUser = None,
     wait: Annotated[float, Query(ge=0, le=60, description="Seconds to wait for the end of the run.")] = 0,
 ) -> schemas.Run:
@@ -80,7 +80,7 @@ async def get_run(
 
 
 @router.post("/{run_id}/cancel", status_code=202, responses=responses(403, 404))
-def cancel_run(run_id: RunId, rooms: Rooms, asking: Asking, user_id: ForUser = None) -> schemas.Run:
+def cancel_run(run_id: RunId, rooms: Rooms, asking: RunsWrite, user_id: ForUser = None) -> schemas.Run:
     """End a run: at once if it is queued or its worker is silent, else within a second. What it wrote is kept."""
     run, ready = cancel.cancel(rooms.db, run_id, principal=asking, user_id=user_id)
     rooms.dispatcher.send(ready)
@@ -91,7 +91,7 @@ def cancel_run(run_id: RunId, rooms: Rooms, asking: Asking, user_id: ForUser = N
 async def watch_run(
     run_id: RunId,
     rooms: Rooms,
-    asking: Asking,
+    asking: RunsRead,
     user_id: ForUser = None,
     last_event_id: Annotated[str | None, Header(description="Go on behind this event.")] = None,
 ) -> StreamingResponse:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query
 
 from api_stub import schemas
-from api_stub.auth import Asking, Rooms
+from api_stub.auth import Rooms, SessionsRead
 from api_stub.errors import responses
 from api_stub.routes.runs import ForUser
 from worker.domain.message import Role
@@ -21,7 +21,7 @@ router = APIRouter(prefix="/v1/sessions", tags=["sessions"])
 def list_messages(
     session_id: Annotated[str, schemas.storable("session_id")],
     rooms: Rooms,
-    asking: Asking,
+    asking: SessionsRead,
     user_id: ForUser = None,
     cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,

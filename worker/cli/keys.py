@@ -1,33 +1,139 @@
 """`team-sessions keys`: API keys."""
 
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
 import click
 
 from worker import settings as configuration
+from worker.clock import rfc3339
+from worker.domain.principal import Scope
 from worker.domain.text import check_id
 from worker.store import api_keys
+from worker.store.api_keys import Key
 from worker.store.engine import Database
+
+MAX_GRACE_S = 30 * 86_400
+
+
+class _KeyId(click.ParamType[str]):
+    name = "id"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Refuse a whole key without repeating it: a secret stands on no screen twice."""
+        if not re.fullmatch("[0-9a-f]{16}", value):
+            self.fail("expected the id of a key: 16 hexadecimal digits, as 'keys list' shows them.", param, ctx)
+        return str(value)
+
+
+KEY_ID = _KeyId()
 
 
 @click.group()
 def keys() -> None:
-    """Make API keys."""
+    """Make, list, rotate and revoke API keys."""
 
 
 @keys.command()
 @click.option("--name", required=True, help="What it is for.")
 @click.option("--user", "user_id", help="Bind it to one user; without, it is a service key.")
 @click.option("--team", "teams", multiple=True, help="Bind it to a team; may be given again.")
-def create(name: str, user_id: str | None, teams: tuple[str, ...]) -> None:
+@click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    type=click.Choice([scope.value for scope in Scope]),
+    help="What it may do; may be given again. Without: everything but admin.",
+)
+def create(name: str, user_id: str | None, teams: tuple[str, ...], scopes: tuple[str, ...]) -> None:
     """Make a key and print it: it is shown this once.
 
     A service key names the user that it acts for in each request, and sees every user where it names none. A key that
-    is bound to a user is that user.
+    is bound to a user is that user. A key without --scope has every scope but admin; admin has all of them.
     """
     check_id(name, field="name")
     for value, field in [(user_id, "user"), *((team, "team") for team in teams)]:
         if value is not None:
             check_id(value, field=field)
+    with _database() as database, database.write() as tx:
+        key = api_keys.create(tx, name=name, user_id=user_id, teams=frozenset(teams), scopes=frozenset(scopes))
+    click.echo(key)
+
+
+@keys.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print them as JSON.")
+def list_keys(as_json: bool) -> None:
+    """Show all keys, revoked ones too, without their secrets."""
+    with _database() as database, database.read() as tx:
+        found = api_keys.every(tx)
+    if as_json:
+        click.echo(json.dumps([_as_json(key) for key in found], ensure_ascii=False, indent=2))
+        return
+    rows = [("ID", "NAME", "USER", "TEAMS", "SCOPES", "CREATED", "ENDS")] + [_as_row(key) for key in found]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+@keys.command()
+@click.argument("key_id", metavar="ID", type=KEY_ID)
+def revoke(key_id: str) -> None:
+    """End a key: within two seconds no API process takes it any more."""
+    with _database() as database, database.write() as tx:
+        api_keys.revoke(tx, key_id)
+    click.echo(f"Key {key_id} is revoked.")
+
+
+@keys.command()
+@click.argument("key_id", metavar="ID", type=KEY_ID)
+@click.option(
+    "--grace", "grace_s", type=click.IntRange(0, MAX_GRACE_S), default=0, help="Seconds that the old one still works."
+)
+def rotate(key_id: str, grace_s: int) -> None:
+    """Make a new key with the name, user, teams and scopes of another, and print it; the other one ends.
+
+    The new key has an id of its own.
+    """
+    with _database() as database, database.write() as tx:
+        key = api_keys.rotate(tx, key_id, grace_s=grace_s)
+    click.echo(key)
+
+
+@contextmanager
+def _database() -> Iterator[Database]:
     database = Database(configuration.load().database)
-    with database.write() as tx:
-        click.echo(api_keys.create(tx, name=name, user_id=user_id, teams=frozenset(teams)))
-    database.close()
+    try:
+        yield database
+    finally:
+        database.close()
+
+
+def _as_json(key: Key) -> dict[str, object]:
+    return {
+        "id": key.id,
+        "name": key.name,
+        "user_id": key.user_id,
+        "teams": key.teams,
+        "scopes": _scopes(key),
+        "created_at": rfc3339(key.created_at),
+        "revoked_at": key.revoked_at and rfc3339(key.revoked_at),
+    }
+
+
+def _as_row(key: Key) -> tuple[str, ...]:
+    teams, scopes = ",".join(key.teams) or "every", ",".join(_scopes(key))
+    user = "(service)" if key.user_id is None else key.user_id
+    return key.id, key.name, user, teams, scopes, _minute(key.created_at), _minute(key.revoked_at)
+
+
+def _scopes(key: Key) -> list[str]:
+    """Return what the key may do, spelled out where its row leaves it open."""
+    return key.scopes or [scope.value for scope in Scope if scope is not Scope.ADMIN]
+
+
+def _minute(time: datetime | None) -> str:
+    return "" if time is None else time.strftime("%Y-%m-%d %H:%M:%S")

@@ -13,6 +13,7 @@ import click
 
 from worker import settings as configuration
 from worker.cli.supervise import Child, Supervisor
+from worker.domain.principal import Scope
 from worker.queue import embedded
 from worker.queue.app import BACKGROUND, RUNS
 from worker.served import served
@@ -111,7 +112,7 @@ def _ourselves() -> list[str]:
 
 def _service_key(database: Database) -> str:
     with database.write() as tx:
-        return api_keys.create(tx, name="up")
+        return api_keys.create(tx, name="up", scopes=frozenset({Scope.ADMIN}))
 
 
 def _is_key(database: Database, key: str) -> bool:

@@ -1,8 +1,20 @@
-"""Who asks."""
+"""Who asks, and what they may do."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 
-from worker.errors import TeamForbidden, UserForbidden
+from worker.errors import ScopeMissing, TeamForbidden, UserForbidden
+
+
+class Scope(StrEnum):
+    """One thing that a key may do; whose things they are is said by its user and its teams."""
+
+    RUNS_WRITE = "runs:write"  # enqueue, cancel
+    RUNS_READ = "runs:read"
+    SESSIONS_READ = "sessions:read"  # with their messages and runs
+    SESSIONS_WRITE = "sessions:write"  # change, delete
+    BATCHES = "batches"
+    ADMIN = "admin"  # all of these, and what is done to a whole installation
 
 
 @dataclass(frozen=True, slots=True)
@@ -10,12 +22,14 @@ class Principal:
     """An API key and what it may do.
 
     `user_id` None is a service key: it acts for the user that a request names, and sees every user where none is
-    named. Otherwise it is that user and nobody else. `teams` empty means every team.
+    named. Otherwise it is that user and nobody else. `teams` empty means every team, `scopes` empty every scope but
+    `admin`.
     """
 
     key_id: str
     user_id: str | None = None
     teams: frozenset[str] = frozenset()
+    scopes: frozenset[str] = frozenset()
 
     def acting_for(self, user_id: str | None) -> str | None:
         """Return the user that a read is limited to; None is every user.
@@ -33,6 +47,11 @@ class Principal:
         """Raise TeamForbidden unless this principal may use *team*."""
         if self.teams and team not in self.teams:
             raise TeamForbidden(team=team)
+
+    def check_scope(self, scope: Scope) -> None:
+        """Raise ScopeMissing unless this principal has *scope*."""
+        if self.scopes.isdisjoint((scope, Scope.ADMIN)) and (self.scopes or scope is Scope.ADMIN):
+            raise ScopeMissing(scope=scope.value)
 
 
 SERVICE = Principal(key_id="")  # ourselves: every user, every team

@@ -2,21 +2,49 @@
 
 import hashlib
 import hmac
+import re
 import secrets
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
 
-from sqlalchemy import insert, select
+from sqlalchemy import ColumnElement, case, insert, or_, select, update
 
 from worker.domain.principal import Principal
+from worker.errors import KeyNotFound
 from worker.store.columns import db_time
 from worker.store.engine import Transaction
 from worker.store.tables import api_keys
 
+_SHAPE = re.compile("ts_([0-9a-f]{16})_")
 
-def create(tx: Transaction, *, name: str, user_id: str | None = None, teams: frozenset[str] = frozenset()) -> str:
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key as it may be shown. `revoked_at` can lie ahead: a rotated key in its grace is still in force."""
+
+    id: str
+    name: str
+    user_id: str | None
+    teams: list[str]
+    scopes: list[str]
+    created_at: datetime
+    revoked_at: datetime | None
+
+
+def create(
+    tx: Transaction,
+    *,
+    name: str,
+    user_id: str | None = None,
+    teams: frozenset[str] = frozenset(),
+    scopes: frozenset[str] = frozenset(),
+) -> str:
     """Write a new key and return it: it is shown this once and cannot be read again."""
     key_id, secret = secrets.token_hex(8), secrets.token_urlsafe(32)
-    row = {"id": key_id, "secret_hash": _hash(secret), "name": name, "user_id": user_id, "teams": sorted(teams)}
-    tx.execute(insert(api_keys).values(**row, created_at=db_time()))
+    row = {"id": key_id, "secret_hash": _hash(secret), "name": name, "user_id": user_id}
+    bounds = {"teams": sorted(teams), "scopes": sorted(scopes)}
+    tx.execute(insert(api_keys).values(**row, **bounds, created_at=db_time()))
     return f"ts_{key_id}_{secret}"
 
 
@@ -29,11 +57,62 @@ def verify(tx: Transaction, key: str) -> Principal | None:
     key_id, _, secret = rest.partition("_")
     if mark != "ts" or not secret or not key.isascii():
         return None
-    columns = (api_keys.c.secret_hash, api_keys.c.user_id, api_keys.c.teams)
-    row = tx.execute(select(*columns).where(api_keys.c.id == key_id, api_keys.c.revoked_at.is_(None))).one_or_none()
+    columns = (api_keys.c.secret_hash, api_keys.c.user_id, api_keys.c.teams, api_keys.c.scopes)
+    row = tx.execute(select(*columns).where(api_keys.c.id == key_id, _in_force())).one_or_none()
     if row is None or not hmac.compare_digest(row.secret_hash, _hash(secret)):
         return None
-    return Principal(key_id=key_id, user_id=row.user_id, teams=frozenset(row.teams))
+    return Principal(key_id, row.user_id, teams=frozenset(row.teams), scopes=frozenset(row.scopes))
+
+
+def public_id(key: str) -> str | None:
+    """Return the id of what looks like a key, for logs; None rather than a piece of anything else."""
+    found = _SHAPE.match(key)
+    return found[1] if found else None
+
+
+def every(tx: Transaction) -> list[Key]:
+    """Return all keys, revoked ones too, in the order in which they were made."""
+    rows: Any = tx.execute(select(*_KEY).order_by(api_keys.c.created_at, api_keys.c.id))
+    return [Key(*row) for row in rows]
+
+
+def revoke(tx: Transaction, key_id: str, *, after_s: float = 0.0) -> None:
+    """End a key in *after_s* seconds, or when it ends anyway if that is sooner.
+
+    Raises:
+        KeyNotFound: there is none, or it has ended.
+    """
+    end = case((api_keys.c.revoked_at < db_time(after_s), api_keys.c.revoked_at), else_=db_time(after_s))
+    ended = update(api_keys).where(api_keys.c.id == key_id, _in_force()).values(revoked_at=end)
+    if tx.execute(ended.returning(api_keys.c.id)).one_or_none() is None:
+        raise KeyNotFound(key_id=key_id)
+
+
+def rotate(tx: Transaction, key_id: str, *, grace_s: float) -> str:
+    """Return a new key for the same principal, with an id of its own; the old one ends in *grace_s* seconds.
+
+    Raises:
+        KeyNotFound
+    """
+    revoke(tx, key_id, after_s=grace_s)
+    old = Key(*tx.execute(select(*_KEY).where(api_keys.c.id == key_id)).one())
+    bounds = {"teams": frozenset(old.teams), "scopes": frozenset(old.scopes)}
+    return create(tx, name=old.name, user_id=old.user_id, **bounds)
+
+
+_KEY = (
+    api_keys.c.id,
+    api_keys.c.name,
+    api_keys.c.user_id,
+    api_keys.c.teams,
+    api_keys.c.scopes,
+    api_keys.c.created_at,
+    api_keys.c.revoked_at,
+)
+
+
+def _in_force() -> ColumnElement[bool]:
+    return or_(api_keys.c.revoked_at.is_(None), api_keys.c.revoked_at > db_time())
 
 
 def _hash(secret: str) -> str:

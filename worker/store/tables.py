@@ -194,7 +194,8 @@ api_keys = Table(
     Column("user_id", String(255)),  # None: a service key
     Column("teams", JSON, nullable=False),  # list of team ids; empty: every team
     Column("created_at", UtcTime, nullable=False),
-    Column("revoked_at", UtcTime),
+    Column("revoked_at", UtcTime),  # in force until then
+    Column("scopes", JSON, nullable=False, server_default="[]"),  # list of Scope; empty: every one but admin
 )
 
 # What workers serve, one row a worker and team. The API needs none of the user's code.
