@@ -1,20 +1,22 @@
 """Sessions: their messages."""
 
-import base64
-import binascii
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
+from pydantic import Field, TypeAdapter
 
 from api_stub import schemas
 from api_stub.auth import Rooms, SessionsRead
+from api_stub.cursors import Cursor, Cursors, Limit
 from api_stub.errors import responses
 from api_stub.routes.runs import ForUser
 from worker.domain.message import Role
-from worker.errors import AmbiguousSession, InvalidCursor, SessionNotFound
+from worker.errors import AmbiguousSession, SessionNotFound
 from worker.store import messages, sessions
 
 router = APIRouter(prefix="/v1/sessions", tags=["sessions"])
+
+MESSAGES: Cursors[int] = Cursors("messages", TypeAdapter(Annotated[int, Field(ge=1, lt=2**31)]))  # by seq
 
 
 @router.get("/{session_id}/messages", responses=responses(403, 404, 409, 422))
@@ -23,12 +25,12 @@ def list_messages(
     rooms: Rooms,
     asking: SessionsRead,
     user_id: ForUser = None,
-    cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
-    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    cursor: Cursor = None,
+    limit: Limit = 50,
     role: Annotated[Literal["user", "assistant", "tool"] | None, Query(description="Only these.")] = None,
 ) -> schemas.MessagePage:
     """A session's history, oldest first."""
-    after_seq = _read_cursor(cursor)
+    after_seq = MESSAGES.read(cursor) or 0
     with rooms.db.read() as tx:
         found = sessions.find(tx, session_id=session_id, principal=asking, user_id=user_id)
         if not found:
@@ -40,21 +42,5 @@ def list_messages(
         )
     more = page[limit - 1].seq if len(page) > limit else None
     return schemas.MessagePage(
-        data=[schemas.Message.of(m) for m in page[:limit]], next_cursor=None if more is None else _cursor(more)
+        data=[schemas.Message.of(m) for m in page[:limit]], next_cursor=None if more is None else MESSAGES.spell(more)
     )
-
-
-def _cursor(seq: int) -> str:
-    return base64.urlsafe_b64encode(f"s{seq}".encode()).decode().rstrip("=")
-
-
-def _read_cursor(cursor: str | None) -> int:
-    if cursor is None:
-        return 0
-    try:
-        text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
-        if text.startswith("s") and text[1:].isdecimal() and (seq := int(text[1:])) < 2**31:
-            return seq
-    except (binascii.Error, ValueError):
-        pass
-    raise InvalidCursor()
