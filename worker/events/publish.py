@@ -16,15 +16,15 @@ from redis import Redis
 from redis.exceptions import RedisError
 from redis.exceptions import ResponseError as Refused
 
-from worker.domain.event import ERASED, Event, EventId
+from worker.domain.event import Event, EventId
 from worker.events import stream_key
+from worker.events.erase import Eraser
 from worker.observe import logs
 
 BATCH_S = 0.05
 PAUSE_S = 1.0  # a process whose publish failed leaves Redis alone for so long
 LINE_LIMIT = 20_000  # entries kept while Redis is away
 STREAM_LIMIT = 20_000  # entries of one run, about
-HIGHEST = f"{2**64 - 1}-{2**64 - 1}"
 
 log = logs.get(__name__)
 
@@ -47,6 +47,7 @@ class Publisher:
 
     def __init__(self, url: str, *, prefix: str, ttl_s: int) -> None:
         self._redis = Redis.from_url(url, socket_timeout=2, socket_connect_timeout=2)
+        self._eraser = Eraser(url, prefix=prefix, ttl_s=ttl_s)
         self._prefix = prefix
         self._ttl_s = ttl_s
         self._line: list[_Entry] = []
@@ -68,22 +69,8 @@ class Publisher:
             self._changed.notify()
 
     def erase(self, run_ids: Iterable[str]) -> None:
-        """Remove the streams of these runs. What stays for a while is an entry of the highest id, which refuses others.
-
-        So a process that does not know yet cannot bring a stream back. While Redis is away nothing is done: the
-        streams end with their lifetime.
-        """
-        pipeline = self._redis.pipeline(transaction=True)
-        for run_id in run_ids:
-            key = stream_key(self._prefix, run_id)
-            fields: dict[Any, Any] = {"type": ERASED, "data": "{}"}
-            pipeline.delete(key)
-            pipeline.xadd(key, fields, id=HIGHEST)
-            pipeline.expire(key, self._ttl_s)
-        try:
-            pipeline.execute()
-        except RedisError as error:
-            log.warning("streams were not erased; they end with their lifetime", error=error)
+        """Remove the streams of these runs."""
+        self._eraser.erase(run_ids)
 
     def close(self, *, timeout_s: float = 3.0) -> None:
         """Send what is in line and stop; give up after *timeout_s*."""
@@ -92,6 +79,7 @@ class Publisher:
             self._changed.notify()
         self._thread.join(timeout_s)
         self._redis.close()
+        self._eraser.close()
 
     def _send_forever(self) -> None:
         while (batch := self._next_batch()) is not None:

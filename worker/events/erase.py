@@ -1,0 +1,50 @@
+"""Remove the streams of runs that were erased, so that no late writer brings one back."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
+
+from worker.domain.event import ERASED
+from worker.events import stream_key
+from worker.observe import logs
+
+HIGHEST = f"{2**64 - 1}-{2**64 - 1}"
+
+log = logs.get(__name__)
+
+
+class Eraser:
+    """Erases streams on one Redis. Safe to use from several threads."""
+
+    def __init__(self, url: str, *, prefix: str, ttl_s: int) -> None:
+        # Once more at most, for a server that was restarted since: whoever deletes is waiting.
+        again = Retry(NoBackoff(), 1)
+        self._redis = Redis.from_url(url, socket_timeout=2, socket_connect_timeout=2, retry=again)
+        self._prefix = prefix
+        self._ttl_s = ttl_s
+
+    def erase(self, run_ids: Iterable[str]) -> None:
+        """Remove the streams of these runs. What stays for a while is an entry of the highest id, which refuses others.
+
+        So a process that does not know yet cannot bring a stream back. While Redis is away nothing is done: the
+        streams end with their lifetime.
+        """
+        pipeline = self._redis.pipeline(transaction=True)
+        for run_id in run_ids:
+            key = stream_key(self._prefix, run_id)
+            fields: dict[Any, Any] = {"type": ERASED, "data": "{}"}
+            pipeline.delete(key)
+            pipeline.xadd(key, fields, id=HIGHEST)
+            pipeline.expire(key, self._ttl_s)
+        try:
+            pipeline.execute()
+        except RedisError as error:
+            log.warning("streams were not erased; they end with their lifetime", error=error)
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._redis.close()
