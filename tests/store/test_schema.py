@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import BLANK_SCHEMA, Connection, MetaData, event
+from sqlalchemy import BLANK_SCHEMA, MetaData
 
 from tests.support.life import live_through
+from tests.support.plans import plan, statements
 from worker.store import migrate
 from worker.store.engine import Database
 from worker.store.tables import SCHEMA, metadata
@@ -35,33 +36,18 @@ def test_an_upgrade_twice_does_nothing(db: Database) -> None:
 
 def test_no_statement_of_a_runs_life_scans_a_table(db: Database) -> None:
     """Accept, claim, write, finish, cancel, sweep, look: each finds its rows by an index, however many there are."""
-    statements: dict[str, Any] = {}
+    with statements(db) as seen:
+        live_through(db)
 
-    @event.listens_for(db.engine, "before_cursor_execute")
-    def keep(_conn: Connection, _cursor: Any, statement: str, parameters: Any, _ctx: Any, many: bool) -> None:
-        if statement.split(" ", 1)[0] in ("SELECT", "UPDATE", "INSERT", "DELETE", "WITH"):
-            statements[statement] = parameters[0] if many else parameters
-
-    live_through(db)
-    event.remove(db.engine, "before_cursor_execute", keep)
-
-    scans = {s: plan for s, p in statements.items() for plan in _plan(db, s, p) if _scans_a_big_table(plan)}
-    assert len(statements) > 25
+    scans = {s: line for s, p in seen.items() for line in plan(db, s, p) if _scans_a_big_table(line)}
+    assert len(seen) > 25
     assert scans == {}
 
 
-def _plan(db: Database, statement: str, parameters: Any) -> list[str]:
-    with db.write() as tx:
-        if db.is_sqlite:
-            return [row[3] for row in tx.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)]
-        tx.exec_driver_sql("SET LOCAL enable_seqscan = off")  # with few rows a scan is cheap, and proves nothing
-        return [row[0] for row in tx.exec_driver_sql(f"EXPLAIN {statement}", parameters)]
-
-
-def _scans_a_big_table(plan: str) -> bool:
-    if "Seq Scan on" in plan:
-        return any(f"Seq Scan on {table}" in plan for table in BIG)
-    return any(plan.startswith(f"SCAN {table}") for table in BIG) and "USING" not in plan
+def _scans_a_big_table(line: str) -> bool:
+    if "Seq Scan on" in line:
+        return any(f"Seq Scan on {table}" in line for table in BIG)
+    return any(line.startswith(f"SCAN {table}") for table in BIG) and "USING" not in line
 
 
 def _without_schema() -> Any:

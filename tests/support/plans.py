@@ -1,0 +1,32 @@
+"""How a database would find the rows of a statement."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import Connection, event
+
+from worker.store.engine import Database
+
+
+@contextmanager
+def statements(db: Database) -> Iterator[dict[str, Any]]:
+    """Collect what is executed in the block, with the parameters of the last time."""
+    seen: dict[str, Any] = {}
+
+    @event.listens_for(db.engine, "before_cursor_execute")
+    def keep(_conn: Connection, _cursor: Any, statement: str, parameters: Any, _ctx: Any, many: bool) -> None:
+        if statement.split(" ", 1)[0] in ("SELECT", "UPDATE", "INSERT", "DELETE", "WITH"):
+            seen[statement] = parameters[0] if many else parameters
+
+    yield seen
+    event.remove(db.engine, "before_cursor_execute", keep)
+
+
+def plan(db: Database, statement: str, parameters: Any) -> list[str]:
+    """Return the lines of a statement's plan."""
+    with db.write() as tx:
+        if db.is_sqlite:
+            return [row[3] for row in tx.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)]
+        tx.exec_driver_sql("SET LOCAL enable_seqscan = off")  # with few rows a scan is cheap, and proves nothing
+        return [row[0] for row in tx.exec_driver_sql(f"EXPLAIN {statement}", parameters)]
