@@ -5,6 +5,7 @@ right to anything: what a key may see is asked anew for every page.
 """
 
 import base64
+from collections.abc import Callable, Sequence
 from typing import Annotated, Generic, TypeVar
 
 from fastapi import Query
@@ -13,6 +14,7 @@ from pydantic import TypeAdapter
 from worker.errors import InvalidCursor
 
 K = TypeVar("K")
+T = TypeVar("T")
 
 Cursor = Annotated[
     str | None, Query(description="`next_cursor` of the page before, with the same filters; without, the first page.")
@@ -30,6 +32,10 @@ class Cursors(Generic[K]):
     def spell(self, key: K) -> str:
         """Return the cursor of the page behind the entry with this key."""
         return base64.urlsafe_b64encode(self._mark + self._key.dump_json(key)).decode().rstrip("=")
+
+    def behind(self, found: Sequence[T], key: Callable[[T], K], *, limit: int) -> str | None:
+        """Return the cursor of the page behind the first *limit* of *found*; None: there are no more of them."""
+        return self.spell(key(found[limit - 1])) if len(found) > limit else None
 
     def read(self, cursor: str | None) -> K | None:
         """Return the key that *cursor* holds; None for the first page.

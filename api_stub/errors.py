@@ -67,11 +67,15 @@ async def _invalid(_request: Request, error: Exception) -> JSONResponse:
     return problem(status=422, code="invalid_request", detail=detail)
 
 
-async def _framework(_request: Request, error: Exception) -> JSONResponse:
+async def _framework(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     code, detail = _HTTP.get(error.status_code, ("http_error", ""))
     answer = problem(status=error.status_code, code=code, detail=detail or str(error.detail))
-    answer.headers.update(error.headers or {})  # such as Allow, which 405 has to carry
+    answer.headers.update(error.headers or {})
+    described = request.app.openapi()["paths"].get(_template(request))
+    if error.status_code == 405 and described:
+        # All methods of the path; the framework names those of the first route that it has there.
+        answer.headers["Allow"] = ", ".join(map(str.upper, described))
     return answer
 
 
@@ -83,6 +87,10 @@ async def _unexpected(_request: Request, error: Exception) -> JSONResponse:
 
 def _audit(request: Request, error: TeamSessionsError) -> None:
     """Log who was turned away from where: the id of a key, never the key; the route's template, never what it names."""
-    route = getattr(request.scope.get("route"), "path", None)
     key_id = getattr(request.state, "key_id", None)
-    log.warning("request denied", code=error.code, method=request.method, route=route, key_id=key_id)
+    log.warning("request denied", code=error.code, method=request.method, route=_template(request), key_id=key_id)
+
+
+def _template(request: Request) -> str | None:
+    """Return the path as the route spells it, such as /v1/runs/{run_id}."""
+    return getattr(request.scope.get("route"), "path", None)

@@ -79,7 +79,7 @@ class Run(BaseModel):
     team: str
     session_id: str
     user_id: str
-    status: Literal["queued", "running", "completed", "failed", "cancelled"]
+    status: runs.Status
     position: int = Field(description="Place in its session, from 1.")
     attempt: int = Field(description="Claims so far.")
     input: str
@@ -95,6 +95,13 @@ class Run(BaseModel):
     @classmethod
     def of(cls, run: runs.Run) -> "Run":
         return cls.model_validate(run, from_attributes=True)
+
+
+class RunPage(BaseModel):
+    """Some runs, newest first, and where to go on."""
+
+    data: list[Run]
+    next_cursor: str | None = Field(description="Pass it as `cursor` for the next page; null: this was the last.")
 
 
 class ToolCall(BaseModel):

@@ -1,13 +1,15 @@
-"""Runs: enqueue, look, wait, watch, cancel."""
+"""Runs: enqueue, list, look, wait, watch, cancel."""
 
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import StreamingResponse
+from pydantic import Field, TypeAdapter
 from starlette.concurrency import run_in_threadpool
 
 from api_stub import schemas, sse
 from api_stub.auth import Rooms, RunsRead, RunsWrite
+from api_stub.cursors import Cursor, Cursors, Limit
 from api_stub.errors import responses
 from api_stub.service import Service
 from worker import clock
@@ -21,6 +23,8 @@ from worker.store import runs
 
 router = APIRouter(prefix="/v1/runs", tags=["runs"])
 LOOK_S = 1.0  # while waiting, look at the row at least so often: its event may be lost
+
+RUNS: Cursors[str] = Cursors("runs", TypeAdapter(Annotated[str, Field(pattern="^run_[0-9a-f]{32}$")]))  # by id
 
 RunId = Annotated[str, schemas.storable("run_id")]
 ForUser = Annotated[str | None, Query(description="The user that a service key acts for."), schemas.storable("user_id")]
@@ -57,6 +61,35 @@ def enqueue_run(
     rooms.dispatcher.send(accepted.ready)
     response.headers["Location"] = f"/v1/runs/{accepted.run.id}"
     return schemas.Run.of(accepted.run)
+
+
+@router.get("", responses=responses(403, 422))
+def list_runs(
+    rooms: Rooms,
+    asking: RunsRead,
+    status: Annotated[domain.Status | None, Query(description="Only those of this status.")] = None,
+    team: Annotated[str | None, Query(description="Only those of this team."), schemas.storable("team")] = None,
+    user_id: ForUser = None,
+    session_id: Annotated[
+        str | None, Query(description="Only those of this session."), schemas.storable("session_id")
+    ] = None,
+    idempotency_key: Annotated[
+        str | None,
+        Query(description="Only the one that was accepted under this Idempotency-Key; a key belongs to a user."),
+        schemas.storable("idempotency_key"),
+    ] = None,
+    cursor: Cursor = None,
+    limit: Limit = 50,
+) -> schemas.RunPage:
+    """Runs, newest first."""
+    if team is not None:
+        asking.check_team(team)
+    wanted = runs.Wanted(user_id, team, status, session_id, idempotency_key)
+    before = RUNS.read(cursor)
+    with rooms.db.read() as tx:
+        found = runs.page(tx, wanted, principal=asking, before=before, limit=limit + 1)
+    more = RUNS.behind(found, lambda run: run.id, limit=limit)
+    return schemas.RunPage(data=[schemas.Run.of(run) for run in found[:limit]], next_cursor=more)
 
 
 @router.get("/{run_id}", responses=responses(403, 404, 422))

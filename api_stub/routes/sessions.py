@@ -40,7 +40,5 @@ def list_messages(
         page = messages.page(
             tx, session_pk=found[0].pk, after_seq=after_seq, limit=limit + 1, role=Role(role) if role else None
         )
-    more = page[limit - 1].seq if len(page) > limit else None
-    return schemas.MessagePage(
-        data=[schemas.Message.of(m) for m in page[:limit]], next_cursor=None if more is None else MESSAGES.spell(more)
-    )
+    more = MESSAGES.behind(page, lambda message: message.seq, limit=limit)
+    return schemas.MessagePage(data=[schemas.Message.of(m) for m in page[:limit]], next_cursor=more)

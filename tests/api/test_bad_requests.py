@@ -56,6 +56,7 @@ def ask(path: str, status: int = 422, code: str = "invalid_request", **options: 
 INVALID = (422, "invalid_request")
 TEXT = (422, "invalid_text")
 IDENTIFIER = (422, "invalid_identifier")
+RUNS = "/v1/runs"
 MESSAGES = "/v1/sessions/{session}/messages"
 REFUSED = {
     "team that nobody serves": Bad(404, "unknown_team", order(team="nobody")),
@@ -119,7 +120,14 @@ REFUSED = {
     "cursor that is no base64": ask(MESSAGES + "?cursor=%C3%A9", 422, "invalid_cursor"),
     "cursor with NUL": ask(MESSAGES + "?cursor=%00", 422, "invalid_cursor"),
     "cursor beyond any seq": ask(MESSAGES + "?cursor=bWVzc2FnZXM6MjE0NzQ4MzY0OA", 422, "invalid_cursor"),
+    "cursor of another list": ask(RUNS + "?cursor=bWVzc2FnZXM6MQ", 422, "invalid_cursor"),
     "limit 0": ask(MESSAGES + "?limit=0"),
+    "limit 201 of runs": ask(RUNS + "?limit=201"),
+    "status that is none": ask(RUNS + "?status=paused"),
+    "team with NUL in a query": ask(RUNS + "?team=%00", *TEXT),
+    "session_id with NUL in a query": ask(RUNS + "?session_id=%00", *TEXT),
+    "idempotency_key with NUL in a query": ask(RUNS + "?idempotency_key=%00", *TEXT),
+    "no key for a list": ask(RUNS, 401, "key_missing", headers={"Authorization": ""}),
     "limit 201": ask(MESSAGES + "?limit=201"),
     "role that is none": ask(MESSAGES + "?role=system"),
     "session_id with NUL in a path": ask("/v1/sessions/a%00/messages", *TEXT),
@@ -158,7 +166,8 @@ def test_a_bad_request_is_refused_and_leaves_nothing(door: Door, known: dict[str
 
 def test_a_wrong_method_is_told_the_right_ones(door: Door) -> None:
     """RFC 9110 §15.5.6: a 405 names the methods that the path takes."""
-    assert door.http.put("/v1/runs").headers["allow"] == "POST"
+    assert door.http.put("/v1/runs").headers["allow"] == "POST, GET"
+    assert door.http.put("/openapi.json").headers["allow"] == "GET"
 
 
 @pytest.mark.parametrize("found", [b"a\0b", b"a\x01b", b"a\rb"])

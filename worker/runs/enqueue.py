@@ -138,6 +138,7 @@ def enqueue_in(
         tx,
         run_id=run_id,
         place=place,
+        user_id=order.user_id,
         input=order.input,
         metadata=order.metadata,
         lease=lease,

@@ -20,7 +20,7 @@ from worker.store.tables import SCHEMA
 _LOCK = 7_238_146_090_155_202_518  # any number, the same in every process
 
 
-def upgrade(db: Database) -> None:
+def upgrade(db: Database, *, to: str = "head") -> None:
     """Run the migrations that are missing, in one transaction; two processes at once do it one after the other."""
     with db.write() as tx:
         if not db.is_sqlite:
@@ -28,7 +28,7 @@ def upgrade(db: Database) -> None:
             tx.execute(text(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"))
         config = _config()
         config.attributes["connection"] = tx
-        command.upgrade(config, "head")
+        command.upgrade(config, to)
 
 
 def is_current(db: Database) -> bool:

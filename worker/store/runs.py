@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, case, func, insert, literal, select, update
+from sqlalchemy import ColumnElement, Select, and_, case, func, insert, literal, select, update
 
 from worker.domain.principal import Principal
 from worker.domain.run import Priority, Run, RunError, Status
@@ -12,8 +12,8 @@ from worker.domain.usage import Usage
 from worker.store.columns import UtcTime, db_time
 from worker.store.engine import Transaction
 from worker.store.leases import Lease, added, usage_of
-from worker.store.sessions import Place, visible
-from worker.store.tables import runs, sessions
+from worker.store.sessions import Place, find, visible
+from worker.store.tables import idempotency, runs, sessions
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,17 @@ class Unfinished:
     input: str
     first_seq: int | None
     last_seq: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which runs a list is limited to; None: no limit."""
+
+    user_id: str | None = None
+    team: str | None = None
+    status: Status | None = None
+    session_id: str | None = None
+    idempotency_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +64,7 @@ def add(
     *,
     run_id: str,
     place: Place,
+    user_id: str,
     input: str,
     metadata: dict[str, Any],
     lease: Lease | None,
@@ -78,6 +90,8 @@ def add(
             id=run_id,
             session_pk=place.session_pk,
             position=place.position,
+            user_id=user_id,
+            team_id=place.team,
             status=Status.QUEUED,
             input=input,
             metadata=metadata,
@@ -201,8 +215,49 @@ def get(tx: Transaction, run_id: str, *, principal: Principal, user_id: str | No
     return None if row is None else _run(row)
 
 
+def page(tx: Transaction, wanted: Wanted, *, principal: Principal, before: str | None, limit: int) -> list[Run]:
+    """Return up to *limit* runs that *principal* may see, newest first, behind the run *before*.
+
+    Each filter is the beginning of an index that holds the list in its order; further ones are applied to what comes.
+    In one session the order is that of acceptance, else that of the ids, which sort by time.
+
+    Raises:
+        UserForbidden: a user's key named another user.
+    """
+    place: ColumnElement[Any] = runs.c.id
+    shown: Any = before
+    conditions = [visible(principal, wanted.user_id, of=runs)]
+    if wanted.session_id is not None:
+        found = find(tx, session_id=wanted.session_id, principal=principal, user_id=wanted.user_id)
+        if len(found) == 1:
+            last = runs.alias("last")
+            shown = select(last.c.position).where(last.c.id == before).scalar_subquery()
+            place, conditions = runs.c.position, [runs.c.session_pk == found[0].pk]
+        else:
+            conditions.append(sessions.c.session_id == wanted.session_id)
+    if wanted.team is not None:
+        conditions.append(runs.c.team_id == wanted.team)
+    if wanted.status is not None:
+        conditions.append(runs.c.status == wanted.status)
+    if wanted.idempotency_key is not None:
+        acting = principal.acting_for(wanted.user_id)
+        conditions.append(runs.c.id.in_(_under_key(tx, wanted.idempotency_key, acting)))
+    if before is not None:
+        conditions.append(place < shown)
+    own = select(*_RUN).join(sessions, sessions.c.pk == runs.c.session_pk)
+    return [_run(row) for row in tx.execute(own.where(*conditions).order_by(place.desc()).limit(limit))]
+
+
+def _under_key(tx: Transaction, key: str, acting: str | None) -> Select[tuple[str]] | list[str]:
+    taken = select(idempotency.c.run_id).where(idempotency.c.key == key)
+    if acting is None:
+        return taken
+    # One at most, and asked for first: SQLite would rather go through all runs of the user than through this.
+    return list(tx.execute(taken.where(idempotency.c.user_id == acting)).scalars())
+
+
 _RUN = (
-    *(c for c in runs.c if c.name not in ("session_pk", "session_id")),
+    *(c for c in runs.c if c.name not in ("session_pk", "user_id", "team_id")),
     sessions.c.session_id,
     sessions.c.user_id,
     sessions.c.team_id,

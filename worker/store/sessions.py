@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, delete, func, or_, select, true, update
+from sqlalchemy import ColumnElement, Table, and_, delete, func, or_, select, true, update
 
 from worker.domain.principal import Principal
 from worker.domain.session import SessionRow
@@ -51,17 +51,17 @@ class Locked:
     state: dict[str, Any]
 
 
-def visible(principal: Principal, user_id: str | None) -> ColumnElement[bool]:
+def visible(principal: Principal, user_id: str | None, *, of: Table = sessions) -> ColumnElement[bool]:
     """Return the condition that limits `sessions` to what *principal* may see, for the user that it names.
 
-    The one place where scope becomes SQL.
+    The one place where scope becomes SQL. *of* can be `runs` too: each carries its session's user and team.
 
     Raises:
         UserForbidden: a user's key named another user.
     """
     acting = principal.acting_for(user_id)
-    of_user = true() if acting is None else sessions.c.user_id == acting
-    return and_(of_user, sessions.c.team_id.in_(principal.teams)) if principal.teams else of_user
+    of_user = true() if acting is None else of.c.user_id == acting
+    return and_(of_user, of.c.team_id.in_(principal.teams)) if principal.teams else of_user
 
 
 def append_run(tx: Transaction, *, user_id: str, session_id: str, team: str, run_id: str) -> Place:

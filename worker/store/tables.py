@@ -62,6 +62,8 @@ sessions = Table(
     sqlite_autoincrement=True,  # a deleted session's pk is never given to another: a late writer finds nothing
 )
 
+Index("ix_sessions_session_id", sessions.c.session_id)  # for a service key that names no user
+
 # One input and everything done to answer it. The row is its own outbox: it says whether and when it was dispatched.
 runs = Table(
     "runs",
@@ -100,8 +102,14 @@ runs = Table(
     Column("created_at", UtcTime, nullable=False),
     Column("started_at", UtcTime),  # of its first claim
     Column("finished_at", UtcTime),
+    Column("user_id", String(255), nullable=False, server_default=""),  # its session's, so that one index holds a list
+    Column("team_id", String(255), nullable=False, server_default=""),  # its session's
     UniqueConstraint("session_pk", "position"),
 )
+# What lists ask for. Ids sort by time, so each is a list, newest last.
+Index("ix_runs_of_user", runs.c.user_id, runs.c.id)
+Index("ix_runs_of_team", runs.c.team_id, runs.c.id)
+Index("ix_runs_of_status", runs.c.status, runs.c.id)
 # What the sweep asks for, each a small index of unfinished runs only.
 _queued = runs.c.status == "queued"
 Index("ix_runs_dispatched", runs.c.dispatched_at, postgresql_where=_queued, sqlite_where=_queued)
@@ -179,8 +187,8 @@ idempotency = Table(
     "idempotency",
     metadata,
     Column("user_id", String(255), primary_key=True),  # the acting user
-    Column("key", String(255), primary_key=True),
-    Column("run_id", String(64), nullable=False),
+    Column("key", String(255), primary_key=True, index=True),  # an index for a service key that names no user
+    Column("run_id", String(64), nullable=False, index=True),  # for erasing
     Column("request_hash", String(64), nullable=False),  # SHA-256 of the canonical request
     Column("created_at", UtcTime, nullable=False),
 )
