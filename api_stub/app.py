@@ -12,6 +12,7 @@ from api_stub import errors
 from api_stub.auth import Asking
 from api_stub.routes import health, runs, sessions
 from api_stub.service import KeyRing, Service
+from worker.events.erase import Eraser
 from worker.events.follow import Follower
 from worker.queue.app import make_app as make_celery
 from worker.queue.dispatch import Dispatcher
@@ -31,9 +32,11 @@ def make_app(settings: Settings) -> FastAPI:
         db = Database(settings.database, pool_size=20)
         follower = Follower(settings.broker, prefix=settings.queue_prefix)
         dispatcher = Dispatcher(make_celery(settings), settings)
-        app.state.service = Service(settings, db, dispatcher, follower, KeyRing(db), KnownTeams(db))
+        eraser = Eraser(settings.broker, prefix=settings.queue_prefix, ttl_s=settings.stream_seconds)
+        app.state.service = Service(settings, db, dispatcher, follower, eraser, KeyRing(db), KnownTeams(db))
         yield
         await follower.close()
+        eraser.close()
         db.close()
 
     app = FastAPI(

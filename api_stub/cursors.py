@@ -6,20 +6,14 @@ right to anything: what a key may see is asked anew for every page.
 
 import base64
 from collections.abc import Callable, Sequence
-from typing import Annotated, Generic, TypeVar
+from typing import Generic, TypeVar
 
-from fastapi import Query
 from pydantic import TypeAdapter
 
 from worker.errors import InvalidCursor
 
 K = TypeVar("K")
 T = TypeVar("T")
-
-Cursor = Annotated[
-    str | None, Query(description="`next_cursor` of the page before, with the same filters; without, the first page.")
-]
-Limit = Annotated[int, Query(ge=1, le=200, description="Entries in a page, at most.")]
 
 
 class Cursors(Generic[K]):

@@ -12,7 +12,8 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 from worker.clock import rfc3339
 from worker.domain import message as messages
 from worker.domain import run as runs
-from worker.domain.text import JSON_DEPTH, check_text
+from worker.domain import session as sessions
+from worker.domain.text import JSON_DEPTH, check_json, check_text
 
 Time = Annotated[datetime, PlainSerializer(rfc3339, str)]
 
@@ -134,6 +135,70 @@ class MessagePage(BaseModel):
     """Some messages, oldest first, and where to go on."""
 
     data: list[Message]
+    next_cursor: str | None = Field(description="Pass it as `cursor` for the next page; null: this was the last.")
+
+
+class SessionSummary(BaseModel):
+    """How far the past of a session is condensed."""
+
+    version: int = Field(description="Counts from 1.")
+    covers_through_seq: int = Field(description="The seq of the last message that it covers.")
+
+    @classmethod
+    def of(cls, session: sessions.SessionRow) -> "SessionSummary | None":
+        """The one place where a session's row says whether it has a summary: none has, yet."""
+        return None
+
+
+class Session(BaseModel):
+    """One user's conversation with one team."""
+
+    id: str
+    team: str
+    user_id: str
+    name: str | None
+    description: str | None
+    tags: list[str]
+    metadata: dict[str, Any]
+    state: dict[str, Any]
+    run_count: int
+    message_count: int
+    summary: SessionSummary | None
+    created_at: Time
+    updated_at: Time
+
+    @classmethod
+    def of(cls, session: sessions.SessionRow) -> "Session":
+        fields = {name: getattr(session, name) for name in cls.model_fields if name not in ("id", "summary")}
+        return cls(id=session.session_id, summary=SessionSummary.of(session), **fields)
+
+
+class SessionChange(BaseModel):
+    """What is to be replaced. A field that is left out stays as it is; null removes a name or a description."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str | None = Field(None, examples=["Where is my parcel?"])
+    description: str | None = Field(None, examples=["Sent on Monday, not there on Friday."])
+    tags: list[str] = Field(default_factory=list, examples=[["parcel", "urgent"]])
+    metadata: dict[str, Any] = Field(default_factory=dict, examples=[{"ticket": 17}])
+
+    def given(self) -> dict[str, Any]:
+        """Return the fields that were sent.
+
+        Raises:
+            InvalidText, InvalidJson
+        """
+        values = self.model_dump(exclude_unset=True)
+        for field, value in values.items():
+            check_json(value, field=field)
+        return values
+
+
+class SessionPage(BaseModel):
+    """Some sessions, latest activity first, and where to go on."""
+
+    data: list[Session]
     next_cursor: str | None = Field(description="Pass it as `cursor` for the next page; null: this was the last.")
 
 

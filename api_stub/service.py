@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from worker import clock
 from worker.domain.principal import Principal
 from worker.errors import KeyInvalid
+from worker.events.erase import Eraser
 from worker.events.follow import Follower
 from worker.queue.dispatch import Dispatcher
 from worker.runs.enqueue import KnownTeams
@@ -23,6 +24,7 @@ class Service:
     db: Database
     dispatcher: Dispatcher
     follower: Follower
+    eraser: Eraser
     keys: "KeyRing"
     teams: KnownTeams
 

@@ -9,8 +9,9 @@ from starlette.concurrency import run_in_threadpool
 
 from api_stub import schemas, sse
 from api_stub.auth import Rooms, RunsRead, RunsWrite
-from api_stub.cursors import Cursor, Cursors, Limit
+from api_stub.cursors import Cursors
 from api_stub.errors import responses
+from api_stub.parameters import Cursor, ForUser, Limit, OfTeam, RunId
 from api_stub.service import Service
 from worker import clock
 from worker.domain import run as domain
@@ -25,9 +26,6 @@ router = APIRouter(prefix="/v1/runs", tags=["runs"])
 LOOK_S = 1.0  # while waiting, look at the row at least so often: its event may be lost
 
 RUNS: Cursors[str] = Cursors("runs", TypeAdapter(Annotated[str, Field(pattern="^run_[0-9a-f]{32}$")]))  # by id
-
-RunId = Annotated[str, schemas.storable("run_id")]
-ForUser = Annotated[str | None, Query(description="The user that a service key acts for."), schemas.storable("user_id")]
 
 
 @router.post("", status_code=202, responses=responses(400, 403, 404, 409, 413, 422))
@@ -68,7 +66,7 @@ def list_runs(
     rooms: Rooms,
     asking: RunsRead,
     status: Annotated[domain.Status | None, Query(description="Only those of this status.")] = None,
-    team: Annotated[str | None, Query(description="Only those of this team."), schemas.storable("team")] = None,
+    team: OfTeam = None,
     user_id: ForUser = None,
     session_id: Annotated[
         str | None, Query(description="Only those of this session."), schemas.storable("session_id")

@@ -1,27 +1,93 @@
-"""Sessions: their messages."""
+"""Sessions: list, look, change, delete; their messages and runs."""
 
-from typing import Annotated, Literal
+from datetime import datetime
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
-from pydantic import Field, TypeAdapter
+from pydantic import AwareDatetime, Field, TypeAdapter
 
 from api_stub import schemas
-from api_stub.auth import Rooms, SessionsRead
-from api_stub.cursors import Cursor, Cursors, Limit
+from api_stub.auth import Rooms, SessionsRead, SessionsWrite
+from api_stub.cursors import Cursors
 from api_stub.errors import responses
-from api_stub.routes.runs import ForUser
+from api_stub.parameters import Cursor, ForUser, Limit, OfTeam, SessionId
+from api_stub.routes.runs import RUNS
 from worker.domain.message import Role
+from worker.domain.principal import Principal
 from worker.errors import AmbiguousSession, SessionNotFound
-from worker.store import messages, sessions
+from worker.store import messages, runs, sessions
+from worker.store.engine import Transaction
 
 router = APIRouter(prefix="/v1/sessions", tags=["sessions"])
 
+_Pk = Annotated[int, Field(ge=1, lt=2**63)]
+SESSIONS: Cursors[tuple[datetime, int]] = Cursors("sessions", TypeAdapter(tuple[AwareDatetime, _Pk]))  # by activity
 MESSAGES: Cursors[int] = Cursors("messages", TypeAdapter(Annotated[int, Field(ge=1, lt=2**31)]))  # by seq
+
+
+@router.get("", responses=responses(403, 422))
+def list_sessions(
+    rooms: Rooms,
+    asking: SessionsRead,
+    team: OfTeam = None,
+    user_id: ForUser = None,
+    name: Annotated[str | None, Query(description="Only those of exactly this name."), schemas.storable("name")] = None,
+    tag: Annotated[str | None, Query(description="Only those with this tag."), schemas.storable("tag")] = None,
+    cursor: Cursor = None,
+    limit: Limit = 50,
+) -> schemas.SessionPage:
+    """Sessions, latest activity first. One that becomes active meanwhile moves in front of the first page."""
+    if team is not None:
+        asking.check_team(team)
+    wanted, before = sessions.Wanted(user_id, team, name, tag), SESSIONS.read(cursor)
+    with rooms.db.read() as tx:
+        found = sessions.active(tx, wanted, principal=asking, before=before, limit=limit + 1)
+    more = SESSIONS.behind(found, lambda one: (one[1].updated_at, one[0]), limit=limit)
+    return schemas.SessionPage(data=[schemas.Session.of(row) for _pk, row in found[:limit]], next_cursor=more)
+
+
+@router.get("/{session_id}", responses=responses(403, 404, 409, 422))
+def get_session(session_id: SessionId, rooms: Rooms, asking: SessionsRead, user_id: ForUser = None) -> schemas.Session:
+    """One session."""
+    with rooms.db.read() as tx:
+        row = sessions.get(tx, _found(tx, session_id, asking, user_id).pk)
+    if row is None:
+        raise SessionNotFound(session_id=session_id)
+    return schemas.Session.of(row)
+
+
+@router.patch("/{session_id}", responses=responses(400, 403, 404, 409, 413, 422))
+def change_session(
+    session_id: SessionId,
+    body: schemas.SessionChange,
+    rooms: Rooms,
+    asking: SessionsWrite,
+    user_id: ForUser = None,
+) -> schemas.Session:
+    """Replace the fields that are given, and return the session."""
+    values = body.given()
+    with rooms.db.write() as tx:
+        pk = _found(tx, session_id, asking, user_id).pk
+        if values and sessions.lock(tx, pk):
+            sessions.change(tx, pk, values)
+        row = sessions.get(tx, pk)
+    if row is None:
+        raise SessionNotFound(session_id=session_id)
+    return schemas.Session.of(row)
+
+
+@router.delete("/{session_id}", status_code=204, responses=responses(403, 404, 409, 422))
+def delete_session(session_id: SessionId, rooms: Rooms, asking: SessionsWrite, user_id: ForUser = None) -> None:
+    """Erase a session with its messages, its runs and their streams, at once. A run of it ends at its next write."""
+    with rooms.db.write() as tx:
+        pk = _found(tx, session_id, asking, user_id).pk
+        streaming = sessions.erase(tx, pk, streams_s=rooms.settings.stream_seconds)
+    rooms.eraser.erase(streaming)
 
 
 @router.get("/{session_id}/messages", responses=responses(403, 404, 409, 422))
 def list_messages(
-    session_id: Annotated[str, schemas.storable("session_id")],
+    session_id: SessionId,
     rooms: Rooms,
     asking: SessionsRead,
     user_id: ForUser = None,
@@ -32,13 +98,40 @@ def list_messages(
     """A session's history, oldest first."""
     after_seq = MESSAGES.read(cursor) or 0
     with rooms.db.read() as tx:
-        found = sessions.find(tx, session_id=session_id, principal=asking, user_id=user_id)
-        if not found:
-            raise SessionNotFound(session_id=session_id)
-        if len(found) > 1:
-            raise AmbiguousSession(session_id=session_id)
-        page = messages.page(
-            tx, session_pk=found[0].pk, after_seq=after_seq, limit=limit + 1, role=Role(role) if role else None
-        )
+        pk = _found(tx, session_id, asking, user_id).pk
+        only = Role(role) if role else None
+        page = messages.page(tx, session_pk=pk, after_seq=after_seq, limit=limit + 1, role=only)
     more = MESSAGES.behind(page, lambda message: message.seq, limit=limit)
     return schemas.MessagePage(data=[schemas.Message.of(m) for m in page[:limit]], next_cursor=more)
+
+
+@router.get("/{session_id}/runs", responses=responses(403, 404, 409, 422))
+def list_runs_of_session(
+    session_id: SessionId,
+    rooms: Rooms,
+    asking: SessionsRead,
+    user_id: ForUser = None,
+    cursor: Cursor = None,
+    limit: Limit = 50,
+) -> schemas.RunPage:
+    """A session's runs, newest first."""
+    before = RUNS.read(cursor)
+    with rooms.db.read() as tx:
+        wanted = runs.Wanted(_found(tx, session_id, asking, user_id).user_id, session_id=session_id)
+        found = runs.page(tx, wanted, principal=asking, before=before, limit=limit + 1)
+    more = RUNS.behind(found, lambda run: run.id, limit=limit)
+    return schemas.RunPage(data=[schemas.Run.of(run) for run in found[:limit]], next_cursor=more)
+
+
+def _found(tx: Transaction, session_id: str, asking: Principal, user_id: str | None) -> Any:
+    """Return pk, user and team of the one session of this id that a key may see.
+
+    Raises:
+        SessionNotFound, AmbiguousSession, UserForbidden
+    """
+    found = sessions.find(tx, session_id=session_id, principal=asking, user_id=user_id)
+    if not found:
+        raise SessionNotFound(session_id=session_id)
+    if len(found) > 1:
+        raise AmbiguousSession(session_id=session_id)
+    return found[0]

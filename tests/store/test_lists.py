@@ -3,12 +3,14 @@
 import re
 
 import pytest
+from sqlalchemy import func, select
 
 from tests.support.crowd import Crowd, crowd
 from tests.support.plans import plan, statements
 from worker.domain.principal import Principal
 from worker.domain.run import Run, Status
-from worker.store import runs
+from worker.domain.session import SessionRow
+from worker.store import runs, sessions, tables
 from worker.store.engine import Database
 from worker.store.runs import Wanted
 
@@ -100,3 +102,94 @@ def test_each_filter_of_runs_is_served_by_an_index(db: Database, case: str, plac
     assert (ON_SQLITE.get(index, index) if db.is_sqlite else index) in text
     assert not re.search(r"Seq Scan|SCAN (?!main\.runs USING INDEX)", text)
     assert not (in_order and re.search("Sort|TEMP B-TREE", text))
+
+
+SESSIONS = {
+    "all": (SERVICE, sessions.Wanted()),
+    "of a user": (SERVICE, sessions.Wanted(user_id="u3")),
+    "of a user's key": (USER, sessions.Wanted()),
+    "of a team": (SERVICE, sessions.Wanted(team="t1")),
+    "of a team's key": (TEAM, sessions.Wanted()),
+    "of a user in a team": (BOTH, sessions.Wanted(team="t1")),
+    "of a name": (SERVICE, sessions.Wanted(name="n1")),
+    "with a tag": (SERVICE, sessions.Wanted(tag="tag 2")),
+    "with a tag that all have": (USER, sessions.Wanted(tag="ä\"'%")),
+    "of everything": (BOTH, sessions.Wanted("u3", "t1", "n0", "tag 0")),
+}
+NO_SESSIONS = {
+    "of nobody": (SERVICE, sessions.Wanted(user_id="nobody")),
+    "with half a tag": (SERVICE, sessions.Wanted(tag="tag")),
+    "with a pattern": (SERVICE, sessions.Wanted(tag="tag %")),
+    "of another team": (TEAM, sessions.Wanted(team="t0")),
+    "with a tag, of another user": (Principal("k", user_id="u99"), sessions.Wanted(tag="tag 2")),
+}
+
+
+@pytest.mark.parametrize("case", [*SESSIONS, *NO_SESSIONS])
+def test_a_list_of_sessions_is_complete_in_order_and_without_doubles(db: Database, case: str) -> None:
+    """Latest activity first; of those that were active at the same time, the one that was made last."""
+    principal, wanted = (SESSIONS | NO_SESSIONS)[case]
+    rows = crowd(db)
+
+    found: list[list[tuple[int, SessionRow]]] = []
+    while not found or len(found[-1]) == 3:
+        before = (found[-1][-1][1].updated_at, found[-1][-1][0]) if found else None
+        with db.read() as tx:
+            found.append(sessions.active(tx, wanted, principal=principal, before=before, limit=3))
+
+    acting = principal.user_id or wanted.user_id
+    expected = [
+        row["pk"]
+        for row in sorted(rows.sessions, key=lambda row: (row["updated_at"], row["pk"]), reverse=True)
+        if (not principal.teams or row["team_id"] in principal.teams)
+        and all(
+            asked in (None, real)
+            for asked, real in [(acting, row["user_id"]), (wanted.team, row["team_id"]), (wanted.name, row["name"])]
+        )
+        and (wanted.tag is None or wanted.tag in row["tags"])
+    ]
+    assert [pk for page in found for pk, _ in page] == expected
+    assert bool(expected) == (case in SESSIONS)
+
+
+@pytest.mark.parametrize("case", ["all", "of a user", "of a user's key", "with a tag that all have", "of a name"])
+@pytest.mark.parametrize("place", ["the first page", "a later page"])
+def test_a_page_of_sessions_is_read_from_an_index(db: Database, case: str, place: str) -> None:
+    """In the order of the list: of one user's sessions, or of all."""
+    principal, wanted = SESSIONS[case]
+    rows = crowd(db, users=100, each=10, runs_each=1)
+    before = None if place == "the first page" else (rows.sessions[500]["updated_at"], 500)
+
+    with statements(db) as seen, db.read() as tx:
+        sessions.active(tx, wanted, principal=principal, before=before, limit=51)
+
+    text = "\n".join(line for s, p in seen.items() for line in plan(db, s, p, in_order=True))
+    assert ("ix_sessions_active_of_user" if "user" in case or principal is USER else "ix_sessions_active") in text
+    assert not re.search(r"Sort|TEMP B-TREE|Seq Scan|SCAN main\.sessions(?! USING INDEX)", text)
+
+
+def test_a_session_is_found_by_its_id_alone(db: Database) -> None:
+    """A service key names no user: every session of that id is looked at, and no other."""
+    crowd(db)
+
+    with statements(db) as seen, db.read() as tx:
+        found = sessions.find(tx, session_id="s2", principal=SERVICE, user_id=None)
+
+    assert len(found) == 2
+    assert "ix_sessions_session_id" in "\n".join(line for s, p in seen.items() for line in plan(db, s, p))
+
+
+def test_erasing_a_session_goes_through_no_table(db: Database) -> None:
+    """What hangs on it is found by an index, and nothing else is touched."""
+    rows = crowd(db)
+
+    with statements(db) as seen, db.write() as tx:
+        streaming = sessions.erase(tx, 4)
+
+    lines = {s: plan(db, s, p) for s, p in seen.items()}
+    assert not [line for found in lines.values() for line in found if re.search(r"Seq Scan|SCAN main", line)], lines
+    assert streaming == [run["id"] for run in rows.runs if run["session_pk"] == 4]
+    kept = (tables.sessions, tables.runs, tables.idempotency)
+    with db.read() as tx:
+        left = [tx.execute(select(func.count()).select_from(table)).scalar_one() for table in kept]
+    assert left == [len(rows.sessions) - 1, len(rows.runs) - 10, len(rows.runs) - 10]

@@ -5,6 +5,7 @@ from typing import Any
 
 from redis import Redis
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as Disconnected
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
@@ -21,8 +22,9 @@ class Eraser:
     """Erases streams on one Redis. Safe to use from several threads."""
 
     def __init__(self, url: str, *, prefix: str, ttl_s: int) -> None:
-        # Once more at most, for a server that was restarted since: whoever deletes is waiting.
-        again = Retry(NoBackoff(), 1)
+        # Once more, where a server that was restarted since has left a dead connection; not for one that is silent:
+        # whoever deletes is waiting.
+        again = Retry(NoBackoff(), 1, supported_errors=(Disconnected,))
         self._redis = Redis.from_url(url, socket_timeout=2, socket_connect_timeout=2, retry=again)
         self._prefix = prefix
         self._ttl_s = ttl_s

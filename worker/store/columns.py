@@ -3,7 +3,21 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, DateTime, Dialect, Float, Integer, Table, literal
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    ColumnElement,
+    Connection,
+    DateTime,
+    Dialect,
+    Float,
+    Integer,
+    Table,
+    exists,
+    func,
+    literal,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -72,3 +86,10 @@ def upsert(tx: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
     Ask RETURNING whether a row went in, not `rowcount`: psycopg does not count rows that a conflict left out.
     """
     return sqlite.insert(table) if tx.dialect.name == "sqlite" else postgresql.insert(table)
+
+
+def holds(tx: Connection, column: Column[JSON], text: str) -> ColumnElement[bool]:
+    """Return whether a JSON list holds the string *text*. Both databases take a list apart alike, by other names."""
+    take_apart = func.json_each if tx.dialect.name == "sqlite" else func.json_array_elements_text
+    element = take_apart(column).table_valued("value")
+    return exists().where(element.c.value == text)

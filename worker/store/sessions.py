@@ -1,15 +1,16 @@
 """Rows of sessions. The row is the lock of all that happens in its session: take it before any of its runs."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Table, and_, delete, func, or_, select, true, update
+from sqlalchemy import ColumnElement, Table, and_, delete, func, or_, select, true, tuple_, update
 
 from worker.domain.principal import Principal
 from worker.domain.session import SessionRow
 from worker.domain.state import StateChange
 from worker.domain.summary import Due
-from worker.store.columns import db_time, upsert
+from worker.store.columns import db_time, holds, upsert
 from worker.store.engine import Transaction
 from worker.store.tables import idempotency, runs, sessions
 
@@ -208,6 +209,41 @@ def page(
         conditions.append(sessions.c.pk < before)
     statement = select(sessions.c.pk, *_SESSION).where(*conditions).order_by(sessions.c.pk.desc()).limit(limit)
     found: Any = tx.execute(statement)
+    return [(row[0], SessionRow(*row[1:])) for row in found]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which sessions a list is limited to; None: no limit."""
+
+    user_id: str | None = None
+    team: str | None = None
+    name: str | None = None
+    tag: str | None = None
+
+
+def active(
+    tx: Transaction, wanted: Wanted, *, principal: Principal, before: tuple[datetime, int] | None, limit: int
+) -> list[tuple[int, SessionRow]]:
+    """Return up to *limit* sessions with their pk, latest activity first, behind the one of this time and pk.
+
+    A range of an index, of one user's sessions or of all; team, name and tag are applied to what comes.
+
+    Raises:
+        UserForbidden: a user's key named another user.
+    """
+    conditions = [visible(principal, wanted.user_id)]
+    if wanted.team is not None:
+        conditions.append(sessions.c.team_id == wanted.team)
+    if wanted.name is not None:
+        conditions.append(sessions.c.name == wanted.name)
+    if wanted.tag is not None:
+        conditions.append(holds(tx, sessions.c.tags, wanted.tag))
+    place = (sessions.c.updated_at, sessions.c.pk)
+    if before is not None:
+        conditions.append(tuple_(*place) < before)
+    newest = (column.desc() for column in place)
+    found: Any = tx.execute(select(sessions.c.pk, *_SESSION).where(*conditions).order_by(*newest).limit(limit))
     return [(row[0], SessionRow(*row[1:])) for row in found]
 
 

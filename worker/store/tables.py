@@ -63,6 +63,8 @@ sessions = Table(
 )
 
 Index("ix_sessions_session_id", sessions.c.session_id)  # for a service key that names no user
+Index("ix_sessions_active", sessions.c.updated_at, sessions.c.pk)  # lists, latest activity last
+Index("ix_sessions_active_of_user", sessions.c.user_id, sessions.c.updated_at, sessions.c.pk)
 
 # One input and everything done to answer it. The row is its own outbox: it says whether and when it was dispatched.
 runs = Table(

@@ -20,6 +20,8 @@ def upgrade() -> None:
     op.create_index("ix_runs_of_team", "runs", ["team_id", "id"], schema=SCHEMA)
     op.create_index("ix_runs_of_status", "runs", ["status", "id"], schema=SCHEMA)
     op.create_index("ix_sessions_session_id", "sessions", ["session_id"], schema=SCHEMA)
+    op.create_index("ix_sessions_active", "sessions", ["updated_at", "pk"], schema=SCHEMA)
+    op.create_index("ix_sessions_active_of_user", "sessions", ["user_id", "updated_at", "pk"], schema=SCHEMA)
     op.create_index("ix_idempotency_key", "idempotency", ["key"], schema=SCHEMA)
     op.create_index("ix_idempotency_run_id", "idempotency", ["run_id"], schema=SCHEMA)
 
