@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api_stub import errors
 from api_stub.auth import Asking
-from api_stub.routes import health, runs, sessions
+from api_stub.routes import health, runs, sessions, teams
 from api_stub.service import KeyRing, Service
 from worker.events.erase import Eraser
 from worker.events.follow import Follower
@@ -48,6 +48,7 @@ def make_app(settings: Settings) -> FastAPI:
     )
     app.include_router(runs.router)
     app.include_router(sessions.router)
+    app.include_router(teams.router)
     app.include_router(health.router)
 
     @app.get("/openapi.json", include_in_schema=False)

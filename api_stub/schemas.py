@@ -14,6 +14,7 @@ from worker.domain import message as messages
 from worker.domain import run as runs
 from worker.domain import session as sessions
 from worker.domain.text import JSON_DEPTH, check_json, check_text
+from worker.store import teams
 
 Time = Annotated[datetime, PlainSerializer(rfc3339, str)]
 
@@ -200,6 +201,26 @@ class SessionPage(BaseModel):
 
     data: list[Session]
     next_cursor: str | None = Field(description="Pass it as `cursor` for the next page; null: this was the last.")
+
+
+class Team(BaseModel):
+    """A team, as live workers serve it."""
+
+    team: str
+    versions: list[str]
+    workers: int
+    queues: list[str]
+
+    @classmethod
+    def of(cls, served: teams.Served) -> "Team":
+        return cls(team=served.id, versions=served.versions, workers=served.workers, queues=served.queues)
+
+
+class TeamPage(BaseModel):
+    """All teams, by id."""
+
+    data: list[Team]
+    next_cursor: None = Field(description="Always null: this is all.")
 
 
 class Problem(BaseModel):

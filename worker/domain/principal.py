@@ -43,9 +43,13 @@ class Principal:
             raise UserForbidden()
         return self.user_id
 
+    def may_use(self, team: str) -> bool:
+        """Tell whether this principal may use *team*."""
+        return not self.teams or team in self.teams
+
     def check_team(self, team: str) -> None:
         """Raise TeamForbidden unless this principal may use *team*."""
-        if self.teams and team not in self.teams:
+        if not self.may_use(team):
             raise TeamForbidden(team=team)
 
     def check_scope(self, scope: Scope) -> None:

@@ -1,12 +1,24 @@
 """Rows of what workers serve."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import and_, delete, exists, select
 
 from worker.store.columns import db_time, upsert
 from worker.store.engine import Transaction
 from worker.store.tables import teams
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A team as live workers serve it. More than one version: a deploy is under way, or a worker was left behind."""
+
+    id: str
+    versions: list[str]
+    workers: int
+    queues: list[str]
 
 
 def announce(tx: Transaction, *, worker: str, versions: Mapping[str, str], queues: Sequence[str]) -> None:
@@ -52,3 +64,20 @@ def live_workers(tx: Transaction, *, queue: str, silent_s: float) -> int:
     """Return how many workers that were heard of in the last *silent_s* seconds consume *queue*."""
     rows = tx.execute(select(teams.c.worker, teams.c.queues).where(teams.c.seen_at > db_time(-silent_s)))
     return len({row.worker for row in rows if queue in row.queues})
+
+
+def live(tx: Transaction, *, silent_s: float) -> list[Served]:
+    """Return the teams of the workers that were heard of in the last *silent_s* seconds, by id."""
+    columns = (teams.c.team_id, teams.c.version, teams.c.queues)
+    found: dict[str, list[Any]] = {}
+    for row in tx.execute(select(*columns).where(teams.c.seen_at > db_time(-silent_s)).order_by(teams.c.team_id)):
+        found.setdefault(row.team_id, []).append(row)
+    return [
+        Served(
+            team,
+            versions=sorted({row.version for row in rows}),
+            workers=len(rows),
+            queues=sorted({queue for row in rows for queue in row.queues}),
+        )
+        for team, rows in found.items()
+    ]
