@@ -43,9 +43,21 @@ def install(app: FastAPI) -> None:
 
 
 def responses(*codes: int) -> dict[int | str, dict[str, object]]:
-    """Return the OpenAPI description of the errors that a route can answer with."""
+    """Return the OpenAPI description of the errors that a route with a key can answer with."""
     content = {"application/problem+json": {"schema": Problem.model_json_schema()}}
-    return {code: {"description": "A problem.", "content": content} for code in (401, *codes, 503)}
+    return {code: {"description": _MEANINGS[code], "content": content} for code in sorted({*codes, 401, 403, 503})}
+
+
+_MEANINGS = {
+    400: "The body is not JSON.",
+    401: "The request carries no key, or one that is not in force.",
+    403: "The key may not do this: `scope_missing`, `user_forbidden`, `team_forbidden`.",
+    404: "There is nothing of this id that the key may see.",
+    409: "What is asked for contradicts what there is; `code` says which.",
+    413: "The body or the input is too large.",
+    422: "Something in the request cannot be taken; `detail` names it.",
+    503: "The database did not answer; the same request may succeed later.",
+}
 
 
 async def _ours(request: Request, error: Exception) -> JSONResponse:

@@ -6,8 +6,14 @@ from fastapi import Path, Query
 
 from api_stub.schemas import storable
 
-RunId = Annotated[str, Path(examples=["run_019ab3c4d5e6f708192a3b4c5d6e7f80"]), storable("run_id")]
-SessionId = Annotated[str, Path(description="The caller's id of a session.", examples=["s-42"]), storable("session_id")]
+RunId = Annotated[
+    str,
+    Path(description="Id of a run.", examples=["run_019ab3c4d5e6f708192a3b4c5d6e7f80"]),
+    storable("run_id"),
+]
+SessionId = Annotated[
+    str, Path(description="Id of a session, unique for its user.", examples=["s-42"]), storable("session_id")
+]
 ForUser = Annotated[
     str | None,
     Query(description="The user that a service key acts for; without, every user.", examples=["u-7"]),
@@ -15,6 +21,10 @@ ForUser = Annotated[
 ]
 OfTeam = Annotated[str | None, Query(description="Only those of this team.", examples=["support"]), storable("team")]
 Cursor = Annotated[
-    str | None, Query(description="`next_cursor` of the page before, with the same filters; without, the first page.")
+    str | None,
+    Query(
+        description="`next_cursor` of the page before, with the same filters; without, the first page.",
+        examples=["cnVuczoi…"],
+    ),
 ]
-Limit = Annotated[int, Query(ge=1, le=200, description="Entries in a page, at most.")]
+Limit = Annotated[int, Query(ge=1, le=200, description="Entries in a page, at most.", examples=[50])]

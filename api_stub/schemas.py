@@ -7,7 +7,15 @@ from datetime import datetime
 from functools import partial
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    WithJsonSchema,
+)
 
 from worker.clock import rfc3339
 from worker.domain import message as messages
@@ -16,12 +24,30 @@ from worker.domain import session as sessions
 from worker.domain.text import JSON_DEPTH, check_json, check_text
 from worker.store import teams
 
-Time = Annotated[datetime, PlainSerializer(rfc3339, str)]
-
 
 def storable(field: str) -> AfterValidator:
     """Return the check of an id in a path or a query: a NUL in it would be an error of Postgres."""
     return AfterValidator(partial(check_text, field=field))
+
+
+def told(description: str, *examples: Any) -> Any:
+    """Return the description of a field, with examples of it."""
+    return Field(description=description, examples=list(examples))
+
+
+_TIME = {"type": "string", "format": "date-time", "examples": ["2026-03-01T09:30:00.123456Z"]}
+Time = Annotated[datetime, PlainSerializer(rfc3339, str), WithJsonSchema(_TIME)]
+RunId = Annotated[str, told("Id of the run; ids sort by time.", "run_019ab3c4d5e6f708192a3b4c5d6e7f80")]
+TeamId = Annotated[str, told("Id of the team.", "support")]
+UserId = Annotated[str, told("Its user; '' is nobody in particular.", "u-7", "")]
+SessionId = Annotated[str, told("Id of the session, unique for its user.", "s-42")]
+Metadata = Annotated[
+    dict[str, Any],
+    told(f"Yours; stored and returned as it is. At most {JSON_DEPTH} levels deep.", {"ticket": 17}),
+]
+NextCursor = Annotated[
+    str | None, told("Pass it as `cursor` for the next page; null: this was the last.", "cnVuczoi…", None)
+]
 
 
 class RunRequest(BaseModel):
@@ -29,8 +55,8 @@ class RunRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    team: str = Field(description="Id of a team that some worker serves.", examples=["support"])
-    input: str = Field(description="What the user says.", examples=["My parcel has not come. What now?"])
+    team: str = told("Id of a team that some worker serves.", "support")
+    input: str = told("What the user says.", "My parcel has not come. What now?")
     session_id: str | None = Field(
         None,
         description="The session that it continues, unique for its user; without it, a new one.",
@@ -53,46 +79,44 @@ class RunRequest(BaseModel):
     timeout: float | None = Field(
         None, gt=0, le=86_400, description="Seconds that it may take from its start; at most what its team allows."
     )
-    metadata: dict[str, Any] = Field(
-        default_factory=dict, description=f"Yours; stored and returned as it is. At most {JSON_DEPTH} levels deep."
-    )
+    metadata: Metadata = Field(default_factory=dict)
 
 
 class RunError(BaseModel):
     """Why a run failed."""
 
-    code: str
-    message: str
+    code: str = told("Stable; the handbook has them all.", "model_refused")
+    message: str = told("A sentence for people, without message text.", "Model 'm' refused the request: 400.")
 
 
 class Usage(BaseModel):
     """What a run used of its models."""
 
-    model_calls: int
-    input_tokens: int
-    cached_input_tokens: int = Field(description="Part of input_tokens.")
-    output_tokens: int
+    model_calls: int = told("Calls whose reply was written.", 2)
+    input_tokens: int = told("Tokens sent.", 1250)
+    cached_input_tokens: int = told("Those of input_tokens that the provider had cached.", 1024)
+    output_tokens: int = told("Tokens received.", 310)
 
 
 class Run(BaseModel):
     """One input and everything done to answer it."""
 
-    id: str
-    team: str
-    session_id: str
-    user_id: str
-    status: runs.Status
-    position: int = Field(description="Place in its session, from 1.")
-    attempt: int = Field(description="Claims so far.")
-    input: str
-    output: str | None = Field(description="The final answer, once completed.")
-    error: RunError | None
-    usage: Usage
-    retry_of: str | None
-    metadata: dict[str, Any]
-    created_at: Time
-    started_at: Time | None
-    finished_at: Time | None
+    id: RunId
+    team: TeamId
+    session_id: SessionId
+    user_id: UserId
+    status: runs.Status = told("A terminal status (the last three) never changes.", "completed")
+    position: int = told("Place in its session, from 1.", 3)
+    attempt: int = told("Claims so far: more than one after a crash, a hand-over or a retry.", 1)
+    input: str = told("What the user said.", "My parcel has not come. What now?")
+    output: str | None = told("The final answer, once completed.", "I have opened a ticket.", None)
+    error: RunError | None = told("Why it failed, once failed.", {"code": "model_refused", "message": "…"}, None)
+    usage: Usage = Field(description="What it used so far.")
+    retry_of: str | None = told("The run whose input it repeats.", "run_019ab3c4d5e6f708192a3b4c5d6e7f80", None)
+    metadata: Metadata
+    created_at: Time = Field(description="When it was accepted.")
+    started_at: Time | None = Field(description="When it was first claimed.")
+    finished_at: Time | None = Field(description="When it ended.")
 
     @classmethod
     def of(cls, run: runs.Run) -> "Run":
@@ -102,30 +126,30 @@ class Run(BaseModel):
 class RunPage(BaseModel):
     """Some runs, newest first, and where to go on."""
 
-    data: list[Run]
-    next_cursor: str | None = Field(description="Pass it as `cursor` for the next page; null: this was the last.")
+    data: list[Run] = Field(description="The runs.")
+    next_cursor: NextCursor
 
 
 class ToolCall(BaseModel):
-    """A model's wish to call a tool. `arguments` is its text, meant to be a JSON object."""
+    """A model's wish to call a tool."""
 
-    id: str
-    name: str
-    arguments: str
+    id: str = told("Unique in its message.", "call_1")
+    name: str = told("The tool.", "open_ticket")
+    arguments: str = told("The model's text, meant to be a JSON object.", '{"subject": "parcel"}')
 
 
 class Message(BaseModel):
     """One entry of the history."""
 
-    seq: int = Field(description="Place in its session, from 1, without gaps.")
-    run_id: str
-    role: Literal["user", "assistant", "tool"]
-    author: str = Field(description="The user, the team, a member or the tool.")
-    delegation: str | None = Field(description="The delegation that a member's message belongs to.")
-    content: str
-    tool_calls: list[ToolCall]
-    tool_call_id: str | None = Field(description="The call that a tool's result answers.")
-    created_at: Time
+    seq: int = told("Place in its session, from 1, without gaps.", 7)
+    run_id: RunId
+    role: Literal["user", "assistant", "tool"] = told("Who speaks.", "assistant")
+    author: str = told("The user, the team, a member or the tool.", "support")
+    delegation: str | None = told("The delegation that a member's message belongs to.", "2.0", None)
+    content: str = told("What is said.", "I have opened a ticket.")
+    tool_calls: list[ToolCall] = Field(description="The tools that a reply asks for.")
+    tool_call_id: str | None = told("The call that a tool's result answers.", "call_1", None)
+    created_at: Time = Field(description="When it was written.")
 
     @classmethod
     def of(cls, message: messages.Message) -> "Message":
@@ -135,15 +159,15 @@ class Message(BaseModel):
 class MessagePage(BaseModel):
     """Some messages, oldest first, and where to go on."""
 
-    data: list[Message]
-    next_cursor: str | None = Field(description="Pass it as `cursor` for the next page; null: this was the last.")
+    data: list[Message] = Field(description="The messages.")
+    next_cursor: NextCursor
 
 
 class SessionSummary(BaseModel):
     """How far the past of a session is condensed."""
 
-    version: int = Field(description="Counts from 1.")
-    covers_through_seq: int = Field(description="The seq of the last message that it covers.")
+    version: int = told("Counts from 1.", 2)
+    covers_through_seq: int = told("The seq of the last message that it covers.", 40)
 
     @classmethod
     def of(cls, session: sessions.SessionRow) -> "SessionSummary | None":
@@ -154,24 +178,26 @@ class SessionSummary(BaseModel):
 class Session(BaseModel):
     """One user's conversation with one team."""
 
-    id: str
-    team: str
-    user_id: str
-    name: str | None
-    description: str | None
-    tags: list[str]
-    metadata: dict[str, Any]
-    state: dict[str, Any]
-    run_count: int
-    message_count: int
-    summary: SessionSummary | None
-    created_at: Time
-    updated_at: Time
+    id: SessionId
+    team: TeamId
+    user_id: UserId
+    name: str | None = told("For people.", "Where is my parcel?", None)
+    description: str | None = told("For people.", "Sent on Monday, not there on Friday.", None)
+    tags: list[str] = told("For finding it again.", ["parcel", "urgent"])
+    metadata: Metadata
+    state: dict[str, Any] = told("What tools keep in it, `session_state`.", {"ticket": 17})
+    run_count: int = told("Runs so far.", 3)
+    message_count: int = told("Messages so far: the seq of the newest.", 8)
+    summary: SessionSummary | None = told(
+        "How far its past is condensed; null: not at all.", {"version": 2, "covers_through_seq": 40}, None
+    )
+    created_at: Time = Field(description="When its first run was accepted.")
+    updated_at: Time = Field(description="When a run, a message or a change was last written.")
 
     @classmethod
     def of(cls, session: sessions.SessionRow) -> "Session":
-        fields = {name: getattr(session, name) for name in cls.model_fields if name not in ("id", "summary")}
-        return cls(id=session.session_id, summary=SessionSummary.of(session), **fields)
+        fields = {name: getattr(session, name) for name in cls.model_fields if name not in ("id", "team", "summary")}
+        return cls(id=session.session_id, team=session.team, summary=SessionSummary.of(session), **fields)
 
 
 class SessionChange(BaseModel):
@@ -179,10 +205,10 @@ class SessionChange(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    name: str | None = Field(None, examples=["Where is my parcel?"])
-    description: str | None = Field(None, examples=["Sent on Monday, not there on Friday."])
-    tags: list[str] = Field(default_factory=list, examples=[["parcel", "urgent"]])
-    metadata: dict[str, Any] = Field(default_factory=dict, examples=[{"ticket": 17}])
+    name: str | None = Field(None, description="For people.", examples=["Where is my parcel?", None])
+    description: str | None = Field(None, description="For people.", examples=["Sent on Monday.", None])
+    tags: list[str] = Field(default_factory=list, description="All of them.", examples=[["parcel", "urgent"]])
+    metadata: Metadata = Field(default_factory=dict)
 
     def given(self) -> dict[str, Any]:
         """Return the fields that were sent.
@@ -199,17 +225,17 @@ class SessionChange(BaseModel):
 class SessionPage(BaseModel):
     """Some sessions, latest activity first, and where to go on."""
 
-    data: list[Session]
-    next_cursor: str | None = Field(description="Pass it as `cursor` for the next page; null: this was the last.")
+    data: list[Session] = Field(description="The sessions.")
+    next_cursor: NextCursor
 
 
 class Team(BaseModel):
     """A team, as live workers serve it."""
 
-    team: str
-    versions: list[str]
-    workers: int
-    queues: list[str]
+    team: TeamId
+    versions: list[str] = told("Of its definition; several while a deploy is under way.", ["3f2a9c"])
+    workers: int = told("Live workers that serve it.", 4)
+    queues: list[str] = told("Queues that these consume.", ["resumed", "runs"])
 
     @classmethod
     def of(cls, served: teams.Served) -> "Team":
@@ -219,16 +245,16 @@ class Team(BaseModel):
 class TeamPage(BaseModel):
     """All teams, by id."""
 
-    data: list[Team]
-    next_cursor: None = Field(description="Always null: this is all.")
+    data: list[Team] = Field(description="The teams.")
+    next_cursor: None = told("Always null: this is all.", None)
 
 
 class Problem(BaseModel):
-    """An error, as RFC 9457 has it. `code` is stable; `retry` tells whether the same request can succeed later."""
+    """An error, as RFC 9457 has it."""
 
-    type: str
-    title: str
-    status: int
-    code: str
-    detail: str
-    retry: bool
+    type: str = told("A URN that ends with the code.", "urn:team-sessions:error:run_not_found")
+    title: str = told("The code in words.", "run not found")
+    status: int = told("The HTTP status.", 404)
+    code: str = told("Stable; the handbook has them all.", "run_not_found")
+    detail: str = told("What was found, what was expected, what to do.", "There is no run 'r' that this key may see.")
+    retry: bool = told("Whether the same request can succeed later.", False)

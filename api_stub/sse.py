@@ -10,6 +10,17 @@ from worker.domain.event import TERMINAL, EventId
 from worker.domain.run import Run
 from worker.runs.watch import watch
 
+ANSWER: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "Events, each with an id, a type such as `message.delta`, and a JSON object.",
+        "content": {
+            "text/event-stream": {
+                "schema": {"type": "string"},
+                "example": 'id: 0-1\nevent: run.queued\ndata: {"run_id": "run_019ab3…", "position": 1, …}\n\n',
+            }
+        },
+    }
+}
 _LINE_ENDS = {ord(end): f"\\u{ord(end):04x}" for end in "\x85\u2028\u2029"}
 
 

@@ -3,7 +3,7 @@
 from typing import Literal
 
 from fastapi import APIRouter, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from api_stub.auth import Rooms
 from api_stub.service import Service
@@ -17,13 +17,13 @@ router = APIRouter(tags=["health"])
 class Health(BaseModel):
     """Whether the process lives."""
 
-    status: Literal["ok"] = "ok"
+    status: Literal["ok"] = Field("ok", description="Always this.")
 
 
 class Readiness(BaseModel):
     """Whether a run could be executed now, or the first thing that is missing."""
 
-    status: Literal["ready", "no database", "no broker", "no worker"]
+    status: Literal["ready", "no database", "no broker", "no worker"] = Field(description="What is missing, if any.")
 
 
 @router.get("/healthz")
@@ -32,7 +32,7 @@ async def healthz() -> Health:
     return Health()
 
 
-@router.get("/readyz", responses={503: {"model": Readiness}})
+@router.get("/readyz", responses={503: {"model": Readiness, "description": "A run would have to wait."}})
 def readyz(rooms: Rooms, response: Response) -> Readiness:
     """A run could be executed: database and broker answer, and a live worker consumes the queue `runs`."""
     status = _missing(rooms)

@@ -1,6 +1,6 @@
 """Runs: enqueue, list, look, wait, watch, cancel."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import StreamingResponse
@@ -27,15 +27,27 @@ LOOK_S = 1.0  # while waiting, look at the row at least so often: its event may 
 
 RUNS: Cursors[str] = Cursors("runs", TypeAdapter(Annotated[str, Field(pattern="^run_[0-9a-f]{32}$")]))  # by id
 
+ACCEPTED: dict[int | str, dict[str, Any]] = {
+    202: {
+        "description": "The run is committed.",
+        "headers": {"Location": {"description": "Where to look at it.", "schema": {"type": "string"}}},
+    }
+}
 
-@router.post("", status_code=202, responses=responses(400, 403, 404, 409, 413, 422))
+
+@router.post("", status_code=202, responses=ACCEPTED | responses(400, 404, 409, 413, 422))
 def enqueue_run(
     body: schemas.RunRequest,
     rooms: Rooms,
     asking: RunsWrite,
     response: Response,
     idempotency_key: Annotated[
-        str | None, Header(description="Send the same key again to be sure: it finds the same run.")
+        str | None,
+        Header(
+            alias="Idempotency-Key",
+            description="Send the same key again to be sure: it finds the same run.",
+            examples=["order-17"],
+        ),
     ] = None,
 ) -> schemas.Run:
     """Accept a run: it is committed before this answers, waits its turn in its session, and is executed by a worker."""
@@ -61,7 +73,7 @@ def enqueue_run(
     return schemas.Run.of(accepted.run)
 
 
-@router.get("", responses=responses(403, 422))
+@router.get("", responses=responses(422))
 def list_runs(
     rooms: Rooms,
     asking: RunsRead,
@@ -69,11 +81,14 @@ def list_runs(
     team: OfTeam = None,
     user_id: ForUser = None,
     session_id: Annotated[
-        str | None, Query(description="Only those of this session."), schemas.storable("session_id")
+        str | None, Query(description="Only those of this session.", examples=["s-42"]), schemas.storable("session_id")
     ] = None,
     idempotency_key: Annotated[
         str | None,
-        Query(description="Only the one that was accepted under this Idempotency-Key; a key belongs to a user."),
+        Query(
+            description="Only the one that was accepted under this Idempotency-Key; a key belongs to a user.",
+            examples=["order-17"],
+        ),
         schemas.storable("idempotency_key"),
     ] = None,
     cursor: Cursor = None,
@@ -90,13 +105,13 @@ def list_runs(
     return schemas.RunPage(data=[schemas.Run.of(run) for run in found[:limit]], next_cursor=more)
 
 
-@router.get("/{run_id}", responses=responses(403, 404, 422))
+@router.get("/{run_id}", responses=responses(404, 422))
 async def get_run(
     run_id: RunId,
     rooms: Rooms,
     asking: RunsRead,
     user_id: ForUser = None,
-    wait: Annotated[float, Query(ge=0, le=60, description="Seconds to wait for the end of the run.")] = 0,
+    wait: Annotated[float, Query(ge=0, le=60, description="Seconds to wait for its end.", examples=[30])] = 0,
 ) -> schemas.Run:
     """The run as it is: at once, or as soon as it is terminal, at the latest after `wait` seconds."""
     deadline = clock.monotonic() + wait
@@ -110,7 +125,7 @@ async def get_run(
     return schemas.Run.of(run)
 
 
-@router.post("/{run_id}/cancel", status_code=202, responses=responses(403, 404))
+@router.post("/{run_id}/cancel", status_code=202, responses=responses(404, 422))
 def cancel_run(run_id: RunId, rooms: Rooms, asking: RunsWrite, user_id: ForUser = None) -> schemas.Run:
     """End a run: at once if it is queued or its worker is silent, else within a second. What it wrote is kept."""
     run, ready = cancel.cancel(rooms.db, run_id, principal=asking, user_id=user_id)
@@ -118,13 +133,15 @@ def cancel_run(run_id: RunId, rooms: Rooms, asking: RunsWrite, user_id: ForUser 
     return schemas.Run.of(run)
 
 
-@router.get("/{run_id}/events", response_class=StreamingResponse, responses=responses(403, 404, 422))
+@router.get("/{run_id}/events", response_class=StreamingResponse, responses=sse.ANSWER | responses(404, 422))
 async def watch_run(
     run_id: RunId,
     rooms: Rooms,
     asking: RunsRead,
     user_id: ForUser = None,
-    last_event_id: Annotated[str | None, Header(description="Go on behind this event.")] = None,
+    last_event_id: Annotated[
+        str | None, Header(alias="Last-Event-ID", description="Go on behind this event.", examples=["1-5"])
+    ] = None,
 ) -> StreamingResponse:
     """The run's events as they happen, as text/event-stream, up to the one terminal event."""
     after = EventId.parse(last_event_id) if last_event_id else None

@@ -25,14 +25,20 @@ SESSIONS: Cursors[tuple[datetime, int]] = Cursors("sessions", TypeAdapter(tuple[
 MESSAGES: Cursors[int] = Cursors("messages", TypeAdapter(Annotated[int, Field(ge=1, lt=2**31)]))  # by seq
 
 
-@router.get("", responses=responses(403, 422))
+@router.get("", responses=responses(422))
 def list_sessions(
     rooms: Rooms,
     asking: SessionsRead,
     team: OfTeam = None,
     user_id: ForUser = None,
-    name: Annotated[str | None, Query(description="Only those of exactly this name."), schemas.storable("name")] = None,
-    tag: Annotated[str | None, Query(description="Only those with this tag."), schemas.storable("tag")] = None,
+    name: Annotated[
+        str | None,
+        Query(description="Only those of exactly this name.", examples=["Where is my parcel?"]),
+        schemas.storable("name"),
+    ] = None,
+    tag: Annotated[
+        str | None, Query(description="Only those with this tag.", examples=["urgent"]), schemas.storable("tag")
+    ] = None,
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> schemas.SessionPage:
@@ -46,7 +52,7 @@ def list_sessions(
     return schemas.SessionPage(data=[schemas.Session.of(row) for _pk, row in found[:limit]], next_cursor=more)
 
 
-@router.get("/{session_id}", responses=responses(403, 404, 409, 422))
+@router.get("/{session_id}", responses=responses(404, 409, 422))
 def get_session(session_id: SessionId, rooms: Rooms, asking: SessionsRead, user_id: ForUser = None) -> schemas.Session:
     """One session."""
     with rooms.db.read() as tx:
@@ -56,7 +62,7 @@ def get_session(session_id: SessionId, rooms: Rooms, asking: SessionsRead, user_
     return schemas.Session.of(row)
 
 
-@router.patch("/{session_id}", responses=responses(400, 403, 404, 409, 413, 422))
+@router.patch("/{session_id}", responses=responses(400, 404, 409, 413, 422))
 def change_session(
     session_id: SessionId,
     body: schemas.SessionChange,
@@ -76,7 +82,7 @@ def change_session(
     return schemas.Session.of(row)
 
 
-@router.delete("/{session_id}", status_code=204, responses=responses(403, 404, 409, 422))
+@router.delete("/{session_id}", status_code=204, responses=responses(404, 409, 422))
 def delete_session(session_id: SessionId, rooms: Rooms, asking: SessionsWrite, user_id: ForUser = None) -> None:
     """Erase a session with its messages, its runs and their streams, at once. A run of it ends at its next write."""
     with rooms.db.write() as tx:
@@ -85,7 +91,7 @@ def delete_session(session_id: SessionId, rooms: Rooms, asking: SessionsWrite, u
     rooms.eraser.erase(streaming)
 
 
-@router.get("/{session_id}/messages", responses=responses(403, 404, 409, 422))
+@router.get("/{session_id}/messages", responses=responses(404, 409, 422))
 def list_messages(
     session_id: SessionId,
     rooms: Rooms,
@@ -105,7 +111,7 @@ def list_messages(
     return schemas.MessagePage(data=[schemas.Message.of(m) for m in page[:limit]], next_cursor=more)
 
 
-@router.get("/{session_id}/runs", responses=responses(403, 404, 409, 422))
+@router.get("/{session_id}/runs", responses=responses(404, 409, 422))
 def list_runs_of_session(
     session_id: SessionId,
     rooms: Rooms,
