@@ -10,12 +10,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api_stub import errors
 from api_stub.auth import Asking
-from api_stub.routes import health, runs, sessions, teams
+from api_stub.routes import health, runs, sessions, summaries, teams, users, why
 from api_stub.service import KeyRing, Service
 from worker.events.erase import Eraser
 from worker.events.follow import Follower
 from worker.queue.app import make_app as make_celery
 from worker.queue.dispatch import Dispatcher
+from worker.runs.backlog import Backlog
 from worker.runs.enqueue import KnownTeams
 from worker.settings import Settings
 from worker.store.engine import Database
@@ -33,7 +34,9 @@ def make_app(settings: Settings) -> FastAPI:
         follower = Follower(settings.broker, prefix=settings.queue_prefix)
         dispatcher = Dispatcher(make_celery(settings), settings)
         eraser = Eraser(settings.broker, prefix=settings.queue_prefix, ttl_s=settings.stream_seconds)
-        app.state.service = Service(settings, db, dispatcher, follower, eraser, KeyRing(db), KnownTeams(db))
+        app.state.service = Service(
+            settings, db, dispatcher, follower, eraser, KeyRing(db), KnownTeams(db), Backlog(db, settings)
+        )
         yield
         await follower.close()
         eraser.close()
@@ -47,7 +50,10 @@ def make_app(settings: Settings) -> FastAPI:
         openapi_url=None,  # served below, to those who have a key
     )
     app.include_router(runs.router)
+    app.include_router(why.router)
     app.include_router(sessions.router)
+    app.include_router(summaries.router)
+    app.include_router(users.router)
     app.include_router(teams.router)
     app.include_router(health.router)
 

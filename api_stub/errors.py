@@ -30,7 +30,7 @@ def problem(*, status: int, code: str, detail: str, retry: bool = False) -> JSON
         "retry": retry,
     }
     headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
-    headers |= {"Retry-After": "1"} if status == 503 else {}
+    headers |= {"Retry-After": "1"} if status in (429, 503) else {}
     return JSONResponse(body, status_code=status, media_type="application/problem+json", headers=headers)
 
 
@@ -56,6 +56,7 @@ _MEANINGS = {
     409: "What is asked for contradicts what there is; `code` says which.",
     413: "The body or the input is too large.",
     422: "Something in the request cannot be taken; `detail` names it.",
+    429: "There is too much of it just now; the same request may succeed later: `Retry-After` says when.",
     503: "The database did not answer; the same request may succeed later.",
 }
 

@@ -67,17 +67,24 @@ class RunRequest(BaseModel):
     )
     on_busy: runs.OnBusyName = Field(
         "enqueue",
+        examples=["interrupt"],
         description="When the session has an unfinished run: wait for it; be refused (409); cancel the oldest one and "
         "keep what it wrote; cancel it and leave it out of later contexts; or join the input to the newest queued run.",
     )
     priority: runs.PriorityName = Field(
-        "interactive", description="'background': executed when workers for it have time; nobody waits for it."
+        "interactive",
+        examples=["background"],
+        description="'background': executed when workers for it have time; nobody waits for it.",
     )
     not_before: AwareDatetime | None = Field(
         None, description="It does not start before this time.", examples=["2030-01-31T12:00:00Z"]
     )
     timeout: float | None = Field(
-        None, gt=0, le=86_400, description="Seconds that it may take from its start; at most what its team allows."
+        None,
+        gt=0,
+        le=86_400,
+        examples=[120],
+        description="Seconds that it may take from its start; at most what its team allows.",
     )
     metadata: Metadata = Field(default_factory=dict)
 
@@ -171,8 +178,10 @@ class SessionSummary(BaseModel):
 
     @classmethod
     def of(cls, session: sessions.SessionRow) -> "SessionSummary | None":
-        """The one place where a session's row says whether it has a summary: none has, yet."""
-        return None
+        """Say whether a session has a summary."""
+        if not session.summary_version:
+            return None
+        return cls(version=session.summary_version, covers_through_seq=session.summary_seq)
 
 
 class Session(BaseModel):

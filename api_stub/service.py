@@ -8,6 +8,7 @@ from worker.errors import KeyInvalid
 from worker.events.erase import Eraser
 from worker.events.follow import Follower
 from worker.queue.dispatch import Dispatcher
+from worker.runs.backlog import Backlog
 from worker.runs.enqueue import KnownTeams
 from worker.settings import Settings
 from worker.store import api_keys
@@ -27,6 +28,7 @@ class Service:
     eraser: Eraser
     keys: "KeyRing"
     teams: KnownTeams
+    backlog: Backlog
 
 
 class KeyRing:

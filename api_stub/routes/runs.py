@@ -19,7 +19,7 @@ from worker.domain.event import TERMINAL, EventId
 from worker.domain.principal import Principal
 from worker.domain.text import check_id
 from worker.errors import InvalidEventId, RunNotFound
-from worker.runs import cancel, enqueue
+from worker.runs import cancel, enqueue, retry
 from worker.store import runs
 
 router = APIRouter(prefix="/v1/runs", tags=["runs"])
@@ -27,6 +27,14 @@ LOOK_S = 1.0  # while waiting, look at the row at least so often: its event may 
 
 RUNS: Cursors[str] = Cursors("runs", TypeAdapter(Annotated[str, Field(pattern="^run_[0-9a-f]{32}$")]))  # by id
 
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        description="Send the same key again to be sure: it finds the same run.",
+        examples=["order-17"],
+    ),
+]
 ACCEPTED: dict[int | str, dict[str, Any]] = {
     202: {
         "description": "The run is committed.",
@@ -35,20 +43,13 @@ ACCEPTED: dict[int | str, dict[str, Any]] = {
 }
 
 
-@router.post("", status_code=202, responses=ACCEPTED | responses(400, 404, 409, 413, 422))
+@router.post("", status_code=202, responses=ACCEPTED | responses(400, 404, 409, 413, 422, 429))
 def enqueue_run(
     body: schemas.RunRequest,
     rooms: Rooms,
     asking: RunsWrite,
     response: Response,
-    idempotency_key: Annotated[
-        str | None,
-        Header(
-            alias="Idempotency-Key",
-            description="Send the same key again to be sure: it finds the same run.",
-            examples=["order-17"],
-        ),
-    ] = None,
+    idempotency_key: IdempotencyKey = None,
 ) -> schemas.Run:
     """Accept a run: it is committed before this answers, waits its turn in its session, and is executed by a worker."""
     asking.check_team(body.team)
@@ -67,6 +68,7 @@ def enqueue_run(
     if idempotency_key is not None:
         check_id(idempotency_key, field="Idempotency-Key")
     rooms.teams.check(order.team)
+    rooms.backlog.check(order.user_id)
     accepted = enqueue.enqueue(rooms.db, order, settings=rooms.settings, idempotency_key=idempotency_key)
     rooms.dispatcher.send(accepted.ready)
     response.headers["Location"] = f"/v1/runs/{accepted.run.id}"
@@ -131,6 +133,31 @@ def cancel_run(run_id: RunId, rooms: Rooms, asking: RunsWrite, user_id: ForUser 
     run, ready = cancel.cancel(rooms.db, run_id, principal=asking, user_id=user_id)
     rooms.dispatcher.send(ready)
     return schemas.Run.of(run)
+
+
+@router.post("/{run_id}/retry", status_code=202, responses=ACCEPTED | responses(404, 409, 422, 429))
+def retry_run(
+    run_id: RunId,
+    rooms: Rooms,
+    asking: RunsWrite,
+    response: Response,
+    user_id: ForUser = None,
+    idempotency_key: IdempotencyKey = None,
+) -> schemas.Run:
+    """A failed or cancelled run again: a new run with its input at the end of its session, with `retry_of`."""
+    if idempotency_key is not None:
+        check_id(idempotency_key, field="Idempotency-Key")
+    accepted = retry.retry(
+        rooms.db,
+        run_id,
+        settings=rooms.settings,
+        principal=asking,
+        user_id=user_id,
+        idempotency_key=idempotency_key,
+    )
+    rooms.dispatcher.send(accepted.ready)
+    response.headers["Location"] = f"/v1/runs/{accepted.run.id}"
+    return schemas.Run.of(accepted.run)
 
 
 @router.get("/{run_id}/events", response_class=StreamingResponse, responses=sse.ANSWER | responses(404, 422))

@@ -56,7 +56,7 @@ def list_sessions(
 def get_session(session_id: SessionId, rooms: Rooms, asking: SessionsRead, user_id: ForUser = None) -> schemas.Session:
     """One session."""
     with rooms.db.read() as tx:
-        row = sessions.get(tx, _found(tx, session_id, asking, user_id).pk)
+        row = sessions.get(tx, found_session(tx, session_id, asking, user_id).pk)
     if row is None:
         raise SessionNotFound(session_id=session_id)
     return schemas.Session.of(row)
@@ -73,7 +73,7 @@ def change_session(
     """Replace the fields that are given, and return the session."""
     values = body.given()
     with rooms.db.write() as tx:
-        pk = _found(tx, session_id, asking, user_id).pk
+        pk = found_session(tx, session_id, asking, user_id).pk
         if values and sessions.lock(tx, pk):
             sessions.change(tx, pk, values)
         row = sessions.get(tx, pk)
@@ -86,7 +86,7 @@ def change_session(
 def delete_session(session_id: SessionId, rooms: Rooms, asking: SessionsWrite, user_id: ForUser = None) -> None:
     """Erase a session with its messages, its runs and their streams, at once. A run of it ends at its next write."""
     with rooms.db.write() as tx:
-        pk = _found(tx, session_id, asking, user_id).pk
+        pk = found_session(tx, session_id, asking, user_id).pk
         streaming = sessions.erase(tx, pk, streams_s=rooms.settings.stream_seconds)
     rooms.eraser.erase(streaming)
 
@@ -104,7 +104,7 @@ def list_messages(
     """A session's history, oldest first."""
     after_seq = MESSAGES.read(cursor) or 0
     with rooms.db.read() as tx:
-        pk = _found(tx, session_id, asking, user_id).pk
+        pk = found_session(tx, session_id, asking, user_id).pk
         only = Role(role) if role else None
         page = messages.page(tx, session_pk=pk, after_seq=after_seq, limit=limit + 1, role=only)
     more = MESSAGES.behind(page, lambda message: message.seq, limit=limit)
@@ -123,13 +123,13 @@ def list_runs_of_session(
     """A session's runs, newest first."""
     before = RUNS.read(cursor)
     with rooms.db.read() as tx:
-        wanted = runs.Wanted(_found(tx, session_id, asking, user_id).user_id, session_id=session_id)
+        wanted = runs.Wanted(found_session(tx, session_id, asking, user_id).user_id, session_id=session_id)
         found = runs.page(tx, wanted, principal=asking, before=before, limit=limit + 1)
     more = RUNS.behind(found, lambda run: run.id, limit=limit)
     return schemas.RunPage(data=[schemas.Run.of(run) for run in found[:limit]], next_cursor=more)
 
 
-def _found(tx: Transaction, session_id: str, asking: Principal, user_id: str | None) -> Any:
+def found_session(tx: Transaction, session_id: str, asking: Principal, user_id: str | None) -> Any:
     """Return pk, user and team of the one session of this id that a key may see.
 
     Raises:

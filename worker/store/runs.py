@@ -174,6 +174,13 @@ def exclude(tx: Transaction, run_id: str) -> None:
     tx.execute(update(runs).where(runs.c.id == run_id).values(excluded=True))
 
 
+def count_queued(tx: Transaction, *, user_id: str | None, limit: int) -> int:
+    """Return how many runs are queued, of one user or (None) in all; counts no further than *limit*."""
+    queued = select(literal(1)).where(runs.c.status == Status.QUEUED)
+    own = queued if user_id is None else queued.where(runs.c.user_id == user_id)
+    return int(tx.execute(select(func.count()).select_from(own.limit(limit).subquery())).scalar_one())
+
+
 def position(tx: Transaction, run_id: str) -> int:
     """Return the position of a run that is there."""
     return int(tx.execute(select(runs.c.position).where(runs.c.id == run_id)).scalar_one())

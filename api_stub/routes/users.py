@@ -1,0 +1,56 @@
+"""Everything of one user: export and erasure."""
+
+import json
+from collections.abc import Iterator
+from itertools import chain
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel
+
+from api_stub.auth import Rooms, SessionsRead, SessionsWrite
+from api_stub.errors import responses
+from api_stub.schemas import storable, told
+from worker import privacy
+
+router = APIRouter(prefix="/v1/users", tags=["users"])
+
+OfUser = Annotated[str, Path(description="Id of a user.", examples=["u-7"]), storable("user_id")]
+LINES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "One JSON object a line, with its type: session, run, message, summary.",
+        "content": {"application/jsonl": {"schema": {"type": "string"}}},
+    }
+}
+
+
+class Erased(BaseModel):
+    """What was erased."""
+
+    sessions: int = told("Sessions.", 3)
+    runs: int = told("Runs.", 12)
+    messages: int = told("Messages.", 40)
+    summaries: int = told("Versions of summaries.", 2)
+    streams: int = told("Streams of runs, at most so many.", 1)
+    api_keys: int = told("API keys that were bound to the user.", 1)
+
+
+@router.get("/{user_id}/export", response_class=StreamingResponse, responses=LINES | responses(422))
+def export_user(user_id: OfUser, rooms: Rooms, asking: SessionsRead) -> StreamingResponse:
+    """Everything of a user as JSON lines: each session, then its runs, messages and summaries."""
+    lines = privacy.export(rooms.db, user_id, principal=asking)
+    first = next(lines, None)  # what is refused is refused before the answer begins
+    found = chain([first], lines) if first is not None else iter(())
+    return StreamingResponse(_spelled(found), media_type="application/jsonl")
+
+
+@router.delete("/{user_id}", responses=responses(422))
+def erase_user(user_id: OfUser, rooms: Rooms, asking: SessionsWrite) -> Erased:
+    """Erase everything of a user, with the API keys that are bound to them, and say what was erased."""
+    return Erased(**privacy.erase(rooms.db, rooms.eraser, rooms.settings, user_id, principal=asking))
+
+
+def _spelled(lines: Iterator[dict[str, Any]]) -> Iterator[str]:
+    for line in lines:
+        yield json.dumps(line, ensure_ascii=False) + "\n"

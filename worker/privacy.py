@@ -1,0 +1,85 @@
+"""Everything of one user: written out, and erased so that no row, stream or summary of it is left."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+from worker.clock import rfc3339
+from worker.domain.principal import Principal
+from worker.events.erase import Eraser
+from worker.settings import Settings
+from worker.store import sessions, users
+from worker.store.engine import Database
+from worker.store.tables import messages, runs, summaries
+from worker.store.users import Erased
+
+PAGE = 200
+# What a row has for our own use: nothing of it is the user's.
+_OURS = {"session_pk", "fence", "lease_owner", "lease_until", "losses", "retries", "dispatched_at", "claimed_seq"}
+
+_KINDS = (("run", runs, "position"), ("message", messages, "seq"), ("summary", summaries, "version"))
+
+
+def export(db: Database, user_id: str, *, principal: Principal) -> Iterator[dict[str, Any]]:
+    """Yield all that there is of a user: each session, then its runs, messages and summaries.
+
+    Objects for JSON, with their `type`: 'session', 'run', 'message' or 'summary'. Read page by page: what is written
+    meanwhile may be in it or not.
+
+    Raises:
+        UserForbidden: at the first step.
+    """
+    for pk in _session_pks(db, user_id, principal=principal):
+        with db.read() as tx:
+            row = sessions.get(tx, pk)
+        if row is None:
+            continue
+        yield _line("session", {name: getattr(row, name) for name in row.__dataclass_fields__})
+        about = {"session_id": row.session_id}
+        for kind, table, place in _KINDS:
+            after = 0
+            while True:
+                with db.read() as tx:
+                    found = users.rows(tx, table, pk, after=after, limit=PAGE)
+                yield from (_line(kind, about | one) for one in found)
+                if len(found) < PAGE:
+                    break
+                after = found[-1][place]
+
+
+def erase(db: Database, eraser: Eraser, settings: Settings, user_id: str, *, principal: Principal) -> dict[str, int]:
+    """Erase all that there is of a user, and say how many rows of what. A run of theirs ends at its next write.
+
+    One transaction a session: where it is broken off, what is erased stays erased, and asking again goes on.
+
+    Raises:
+        UserForbidden
+    """
+    total = Erased()
+    for pk in _session_pks(db, user_id, principal=principal):
+        with db.write() as tx:
+            erased = users.erase(tx, pk, streams_s=settings.stream_seconds)
+        eraser.erase(erased.streaming)
+        total += erased
+    keys = 0
+    if not principal.teams:
+        with db.write() as tx:
+            keys = users.erase_rest(tx, user_id)
+    counts = {"sessions": total.sessions, "runs": total.runs, "messages": total.messages, "summaries": total.summaries}
+    return {**counts, "streams": len(total.streaming), "api_keys": keys}
+
+
+def _session_pks(db: Database, user_id: str, *, principal: Principal) -> Iterator[int]:
+    after = 0
+    while True:
+        with db.read() as tx:
+            found = users.session_pks(tx, principal=principal, user_id=user_id, after=after, limit=PAGE)
+        yield from found
+        if len(found) < PAGE:
+            return
+        after = found[-1]
+
+
+def _line(kind: str, row: dict[str, Any]) -> dict[str, Any]:
+    kept = {name: value for name, value in row.items() if name not in _OURS}
+    return {"type": kind} | {n: rfc3339(v) if isinstance(v, datetime) else v for n, v in kept.items()}

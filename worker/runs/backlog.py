@@ -1,0 +1,56 @@
+"""Bounds on how many runs may be queued: of a user, and in all.
+
+Counted at most once a second for each, and by what this process has accepted since: so that accepting a run costs the
+same whatever the backlog. Several API processes together may pass a bound by what each accepts within that second.
+"""
+
+import threading
+
+from worker import clock
+from worker.errors import QueueFull, UserFull
+from worker.settings import Settings
+from worker.store import runs
+from worker.store.engine import Database
+
+COUNT_S = 1.0
+USERS_KEPT = 10_000
+
+
+class Backlog:
+    """The queued runs, as one process last counted them."""
+
+    def __init__(self, db: Database, settings: Settings) -> None:
+        self._db = db
+        self._per_user = settings.max_queued_per_user
+        self._in_all = settings.max_queued
+        self._counted: dict[str | None, tuple[float, int]] = {}  # of each user, and under None of all
+        self._lock = threading.Lock()
+
+    def check(self, user_id: str) -> None:
+        """Make room for one more run of a user.
+
+        Raises:
+            UserFull, QueueFull
+        """
+        if self._count(None, limit=self._in_all) >= self._in_all:
+            raise QueueFull(limit=self._in_all)
+        if self._count(user_id, limit=self._per_user) >= self._per_user:
+            raise UserFull(limit=self._per_user)
+        with self._lock:
+            for key in (None, user_id):
+                if key in self._counted:
+                    counted_at, count = self._counted[key]
+                    self._counted[key] = (counted_at, count + 1)
+
+    def _count(self, user_id: str | None, *, limit: int) -> int:
+        with self._lock:
+            known = self._counted.get(user_id)
+        if known is not None and clock.monotonic() - known[0] < COUNT_S:
+            return known[1]
+        with self._db.read() as tx:
+            count = runs.count_queued(tx, user_id=user_id, limit=limit)
+        with self._lock:
+            if len(self._counted) > USERS_KEPT:
+                self._counted.clear()
+            self._counted[user_id] = (clock.monotonic(), count)
+        return count

@@ -1,0 +1,64 @@
+"""How a run stands, with all that can keep it from moving: for `runs/why.py`."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import func, select
+
+from worker.domain.run import Priority, Status
+from worker.store.columns import db_time
+from worker.store.engine import Transaction
+from worker.store.tables import runs, sessions, teams
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A run's row and its session's head, at the database's time `now`."""
+
+    run_id: str
+    team: str
+    status: Status
+    priority: Priority
+    attempt: int
+    head_run_id: str | None
+    ahead: int  # unfinished runs before it, queued ones that were cancelled among them
+    lease_owner: str | None
+    lease_until: datetime | None
+    dispatched_at: datetime | None
+    not_before: datetime | None
+    waits_for: str | None
+    cancel_requested_at: datetime | None
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """Who serves a team: when a worker was last heard of, and the queues that live ones consume. None: never."""
+
+    heard_at: datetime | None
+    queues: frozenset[str]
+
+
+def of_run(tx: Transaction, run_id: str) -> Standing | None:
+    """Return how a run stands; None: there is no such run."""
+    head = runs.alias("head")
+    ahead = func.coalesce(runs.c.position - head.c.position, 0)
+    place = (runs.c.id, sessions.c.team_id, runs.c.status, runs.c.priority, runs.c.attempt, sessions.c.head_run_id)
+    held = (runs.c.lease_owner, runs.c.lease_until, runs.c.dispatched_at, runs.c.not_before, runs.c.waits_for)
+    statement = (
+        select(*place, ahead, *held, runs.c.cancel_requested_at, db_time())
+        .select_from(runs.join(sessions, sessions.c.pk == runs.c.session_pk))
+        .outerjoin(head, head.c.id == sessions.c.head_run_id)
+        .where(runs.c.id == run_id)
+    )
+    row: Any = tx.execute(statement).one_or_none()
+    return None if row is None else Standing(row[0], row[1], Status(row[2]), Priority(row[3]), *row[4:])
+
+
+def served(tx: Transaction, team: str, *, silent_s: float) -> Served:
+    """Return who serves *team*; a worker that was not heard of for *silent_s* seconds is not live."""
+    live = teams.c.seen_at > db_time(-silent_s)
+    rows = tx.execute(select(teams.c.seen_at, teams.c.queues, live).where(teams.c.team_id == team)).all()
+    queues = {queue for _seen, consumed, is_live in rows if is_live for queue in consumed}
+    return Served(max((row[0] for row in rows), default=None), frozenset(queues))
