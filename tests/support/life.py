@@ -4,10 +4,13 @@ from worker.domain.message import Draft, Role, ToolCall
 from worker.domain.principal import SERVICE
 from worker.domain.run import Claim, RunError, Status
 from worker.domain.usage import Usage
+from worker.queue.dispatch import NoDispatcher
+from worker.runs.backlog import Backlog
 from worker.runs.cancel import cancel
 from worker.runs.claim import claim_head
 from worker.runs.enqueue import Accepted, KnownTeams, Order, enqueue
 from worker.runs.finish import Ending, Head, end_head
+from worker.runs.why import why
 from worker.settings import Settings
 from worker.store import api_keys, leases, messages, ready, runs, sessions, summaries, summary_jobs, teams
 from worker.store.engine import Database
@@ -74,6 +77,8 @@ def live_through(db: Database) -> None:
         teams.forget_silent(tx, after_s=10)
         key = api_keys.create(tx, name="n")
     KnownTeams(db).check("t")
+    Backlog(db, Settings()).check("u")
+    why(db, NoDispatcher(), Settings(), fourth)
     condense(db, again.session_pk)
     with db.read() as tx:
         messages.of_run(tx, session_pk=again.session_pk, first_seq=1, last_seq=5)

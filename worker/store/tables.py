@@ -119,6 +119,7 @@ _resumed = _queued & (runs.c.attempt > 0)
 Index("ix_runs_resumed", runs.c.dispatched_at, postgresql_where=_resumed, sqlite_where=_resumed)
 _running = runs.c.status == "running"
 Index("ix_runs_leased", runs.c.lease_until, postgresql_where=_running, sqlite_where=_running)
+Index("ix_runs_queued", runs.c.user_id, postgresql_where=_queued, sqlite_where=_queued)
 _background = _queued & (runs.c.priority == "background")
 Index("ix_runs_background", runs.c.created_at, postgresql_where=_background, sqlite_where=_background)
 _waiting = (runs.c.status == "queued") & runs.c.not_before.is_not(None)

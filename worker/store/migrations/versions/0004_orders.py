@@ -17,6 +17,8 @@ def upgrade() -> None:
     priority = sa.Column("priority", sa.String(length=16), nullable=False, server_default="interactive")
     op.add_column("runs", priority, schema=where)
     op.add_column("runs", sa.Column("timeout_s", sa.Float(), nullable=True), schema=where)
+    queued = sa.text("status = 'queued'")
+    op.create_index("ix_runs_queued", "runs", ["user_id"], schema=where, postgresql_where=queued, sqlite_where=queued)
     background = sa.text("status = 'queued' AND priority = 'background'")
     op.create_index(
         "ix_runs_background",
