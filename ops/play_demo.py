@@ -105,7 +105,7 @@ def _say(client: Client, user: str, session: str, text: str) -> str:
     print(f"\n{user} in {session}: {text}")
     run = client.enqueue("team", text, session_id=session, user_id=user)
     print("  team: ", end="", flush=True)
-    for event in client.events(run["id"]):
+    for event in client.stream(run["id"]):
         if event.type == "message.delta":
             print(event.data["delta"], end="", flush=True)
     finished = client.run(run["id"])

@@ -3,10 +3,13 @@
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis import Redis
 
+from api_stub.client import Retries
+from tests.support.clients import KINDS, QUICK, Connect
 from tests.support.postgres import NoPostgres, PostgresServer
 from tests.support.valkey import ValkeyServer
 from worker.store import migrate
@@ -90,3 +93,17 @@ def db(database_url: str) -> Iterator[Database]:
     database = Database(database_url)
     yield database
     database.close()
+
+
+@pytest.fixture(params=KINDS, ids=["sync", "async"])
+def connect(request: pytest.FixtureRequest) -> Iterator[Connect]:
+    """Make a client of an API: each test that asks for it runs with both kinds. They hardly pause between tries."""
+    made: list[Any] = []
+
+    def make(url: str, key: str = "a-key", retries: Retries = QUICK) -> Any:
+        made.append(request.param(url, key, retries=retries))
+        return made[-1]
+
+    yield make
+    for client in made:
+        client.close()

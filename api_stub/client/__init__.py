@@ -1,5 +1,27 @@
-"""For services that enqueue runs: `from api_stub.client import Client`. It imports nothing of `worker`."""
+"""For services that enqueue runs: `from api_stub.client import Client`, or `AsyncClient`. Imports nothing of `worker`.
 
-from api_stub.client.client import Client, Event, RequestFailed, Unreachable
+Its rooms: `calls` has all that can be asked for; `core` and `streams` know what is sent and what an answer means, and
+touch no socket; `client` and `async_client` carry that out; `address` finds the API and its key.
+"""
 
-__all__ = ["Client", "Event", "RequestFailed", "Unreachable"]
+from api_stub.client.async_client import AsyncClient
+from api_stub.client.client import Client
+from api_stub.client.core import Retries
+from api_stub.client.errors import ClientError, NotConfigured, RequestFailed, Unreachable
+from api_stub.client.types import Event, Message, Run, Session, Summary, Why
+
+__all__ = [
+    "AsyncClient",
+    "Client",
+    "ClientError",
+    "Event",
+    "Message",
+    "NotConfigured",
+    "RequestFailed",
+    "Retries",
+    "Run",
+    "Session",
+    "Summary",
+    "Unreachable",
+    "Why",
+]

@@ -1,54 +1,91 @@
-"""The HTTP API in Python: enqueue a run, follow it, look at its session.
+"""The API for programs that wait: `Client`. What its methods do is written in `calls`."""
 
-Safe to repeat: every enqueue carries an idempotency key, so a request whose answer was lost is sent again and finds
-the run that it made. A broken event stream is resumed behind the last event that was read.
-"""
-
-import json
+import os
 import time
-import uuid
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator
 from types import TracebackType
-from typing import Any
+from typing import Concatenate, ParamSpec, TypeVar
 
 import httpx2
 
-TRIES = 4
-TERMINAL = ("completed", "failed", "cancelled")
+from api_stub.client import calls
+from api_stub.client.address import find
+from api_stub.client.core import Answer, Exchange, Listing, Lost, Request, Retries, Waiting, lost
+from api_stub.client.dress import as_method
+from api_stub.client.streams import Reading
+from api_stub.client.types import Run
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
-class RequestFailed(Exception):
-    """The API refused a request. `code` is stable, `status` the HTTP status, and the text says what to do."""
+def _asks(call: Callable[P, Request[T]]) -> Callable[Concatenate["Client", P], T]:
+    def method(self: "Client", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self._ask(call(*args, **kwargs))
 
-    def __init__(self, *, status: int, code: str, detail: str) -> None:
-        super().__init__(detail)
-        self.status = status
-        self.code = code
+    return as_method(method, call)
 
 
-class Unreachable(Exception):
-    """The API did not answer, however often it was asked. Whether the last request was carried out is not known."""
+def _waits(call: Callable[P, Waiting]) -> Callable[Concatenate["Client", P], Run]:
+    def method(self: "Client", /, *args: P.args, **kwargs: P.kwargs) -> Run:
+        return self._wait(call(*args, **kwargs))
 
-    def __init__(self) -> None:
-        super().__init__(" ".join((self.__doc__ or "").split()))
+    return as_method(method, call)
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One event of a run: its id, its type such as 'message.delta', and its data."""
+def _lists(call: Callable[P, Listing[T]]) -> Callable[Concatenate["Client", P], Generator[T, None, None]]:
+    def method(self: "Client", /, *args: P.args, **kwargs: P.kwargs) -> Generator[T, None, None]:
+        return self._list(call(*args, **kwargs))
 
-    id: str
-    type: str
-    data: dict[str, Any]
+    return as_method(method, call)
+
+
+def _reads(call: Callable[P, Reading[T]]) -> Callable[Concatenate["Client", P], Generator[T, None, None]]:
+    def method(self: "Client", /, *args: P.args, **kwargs: P.kwargs) -> Generator[T, None, None]:
+        return self._read(call(*args, **kwargs))
+
+    return as_method(method, call)
 
 
 class Client:
-    """A connection to the API at *url*, with *key*. Close it, or use it in a `with`."""
+    """A connection to the API at *url*, with *key*. Close it, or use it in a `with`. Threads may share it.
 
-    def __init__(self, url: str, key: str) -> None:
+    Without *url* and *key* it asks the API that TEAM_SESSIONS_URL and TEAM_SESSIONS_KEY name, else the one that
+    `team-sessions up` started in this directory.
+
+    Raises:
+        NotConfigured: there is no key.
+    """
+
+    enqueue = _asks(calls.enqueue)
+    run = _waits(calls.run)
+    wait = _waits(calls.wait)
+    stream = _reads(calls.stream)
+    cancel = _asks(calls.cancel)
+    retry = _asks(calls.retry)
+    why = _asks(calls.why)
+    runs = _lists(calls.runs)
+
+    sessions = _lists(calls.sessions)
+    session = _asks(calls.session)
+    update_session = _asks(calls.update_session)
+    delete_session = _asks(calls.delete_session)
+    messages = _lists(calls.messages)
+    session_runs = _lists(calls.session_runs)
+    summary = _asks(calls.summary)
+    refresh_summary = _asks(calls.refresh_summary)
+
+    teams = _lists(calls.teams)
+    export_user = _reads(calls.export_user)
+    erase_user = _asks(calls.erase_user)
+
+    def __init__(self, url: str | None = None, key: str | None = None, *, retries: Retries | None = None) -> None:
+        address = find(url, key, environment=os.environ)
+        self._retries = retries or Retries()
         self._http = httpx2.Client(
-            base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=httpx2.Timeout(10, read=75)
+            base_url=address.url,
+            headers={"Authorization": f"Bearer {address.key}"},
+            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=20),  # a watcher holds one for long
         )
 
     def __enter__(self) -> "Client":
@@ -63,108 +100,44 @@ class Client:
         """Close the connections."""
         self._http.close()
 
-    def enqueue(
-        self,
-        team: str,
-        input: str,
-        *,
-        session_id: str | None = None,
-        user_id: str | None = None,
-        metadata: dict[str, Any] | None = None,
-        idempotency_key: str | None = None,
-    ) -> dict[str, Any]:
-        """Enqueue a run and return it: it is committed.
+    def _ask(self, request: Request[T]) -> T:
+        exchange = Exchange(request, self._retries)
+        while not exchange.done:
+            time.sleep(exchange.pause_s)
+            exchange.take(self._send(request))
+        return exchange.result
 
-        Raises:
-            RequestFailed: it was refused, and nothing was written.
-            Unreachable: nobody knows; send it again with the same *idempotency_key*.
-        """
-        body = {"team": team, "input": input, "session_id": session_id, "user_id": user_id, "metadata": metadata}
-        headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
-        body = {name: value for name, value in body.items() if value is not None}
-        return self._ask("POST", "/v1/runs", json=body, headers=headers)
+    def _send(self, request: Request[T]) -> Answer | Lost:
+        try:
+            answer = self._http.request(**request.spelled())
+        except httpx2.RequestError as error:
+            return lost(error)
+        return Answer(answer.status_code, answer.headers, answer.content)
 
-    def run(self, run_id: str, *, wait_s: float = 0) -> dict[str, Any]:
-        """Return a run; with *wait_s* as soon as it is terminal, at the latest after so long."""
-        deadline = time.monotonic() + wait_s
-        while True:
-            left = max(0.0, deadline - time.monotonic())
-            run = self._ask("GET", f"/v1/runs/{run_id}", params={"wait": min(60.0, left)})
-            if run["status"] in TERMINAL or time.monotonic() >= deadline:
-                return run
+    def _wait(self, waiting: Waiting) -> Run:
+        while not waiting.over:
+            time.sleep(waiting.pause_s)
+            waiting.take(self._ask(waiting.request(now=time.monotonic())), now=time.monotonic())
+        return waiting.run
 
-    def cancel(self, run_id: str) -> dict[str, Any]:
-        """Ask for the end of a run, and return it as it is now."""
-        return self._ask("POST", f"/v1/runs/{run_id}/cancel")
+    def _list(self, listing: Listing[T]) -> Generator[T, None, None]:
+        while listing.request is not None:
+            yield from listing.take(self._ask(listing.request))
 
-    def events(self, run_id: str) -> Iterator[Event]:
-        """Yield a run's events as they happen, up to the terminal one, whatever becomes of the connection."""
-        last_id: str | None = None
-        failures = 0
-        while failures < TRIES:
+    def _read(self, reading: Reading[T]) -> Generator[T, None, None]:
+        reading.begin(self._retries)
+        while not reading.ended:
+            time.sleep(reading.pause_s)
             try:
-                for event in self._events(run_id, last_id):
-                    yield event
-                    last_id, failures = event.id, 0
-                    if event.type.removeprefix("run.") in TERMINAL:
-                        return
-            except httpx2.TransportError:
-                pass
-            failures += 1
-            time.sleep(min(2.0, 0.1 * 2**failures))
-        raise Unreachable
-
-    def messages(self, session_id: str, *, user_id: str | None = None) -> Iterator[dict[str, Any]]:
-        """Yield the messages of a session, oldest first, page by page."""
-        cursor: str | None = None
-        while True:
-            asked = {"user_id": user_id, "cursor": cursor, "limit": 200}
-            params = {name: value for name, value in asked.items() if value is not None}
-            page = self._ask("GET", f"/v1/sessions/{session_id}/messages", params=params)
-            yield from page["data"]
-            cursor = page["next_cursor"]
-            if cursor is None:
-                return
-
-    def _ask(self, method: str, path: str, **options: Any) -> dict[str, Any]:
-        """Send a request until it is answered; each is safe to repeat."""
-        for tried in range(1, TRIES + 1):
-            try:
-                answer = self._http.request(method, path, **options)
-            except httpx2.TransportError:
-                if tried == TRIES:
-                    raise Unreachable from None
-            else:
-                if answer.is_success:
-                    found: dict[str, Any] = answer.json()
-                    return found
-                if answer.status_code not in (429, 503) or tried == TRIES:
-                    raise _refusal(answer)
-            time.sleep(0.1 * 2**tried)
-        raise AssertionError("unreachable")
-
-    def _events(self, run_id: str, last_id: str | None) -> Iterator[Event]:
-        headers = {"Last-Event-ID": last_id} if last_id else {}
-        with self._http.stream("GET", f"/v1/runs/{run_id}/events", headers=headers) as answer:
-            if not answer.is_success:
-                answer.read()
-                raise _refusal(answer)
-            fields: dict[str, str] = {}
-            for line in answer.iter_lines():
-                if line:
-                    name, _, value = line.partition(": ")
-                    fields[name] = value
-                elif "id" in fields:
-                    yield Event(fields["id"], fields["event"], json.loads(fields["data"]))
-                    fields = {}
-                else:
-                    fields = {}
-
-
-def _refusal(answer: httpx2.Response) -> RequestFailed:
-    try:
-        problem = answer.json()
-    except ValueError:
-        problem = {}
-    detail = problem.get("detail", f"The API answered {answer.status_code}.")
-    return RequestFailed(status=answer.status_code, code=problem.get("code", "http_error"), detail=detail)
+                with self._http.stream(**reading.request().spelled()) as answer:
+                    head = Answer(answer.status_code, answer.headers, b"")
+                    if reading.accepts(head):
+                        for piece in answer.iter_bytes():
+                            yield from reading.take(piece)
+                            if reading.enough:
+                                break
+                        reading.closed()
+                    else:
+                        reading.failed(Answer(head.status, head.headers, answer.read()))
+            except httpx2.RequestError as error:
+                reading.failed(lost(error))

@@ -147,7 +147,7 @@ def test_any_text_passes_a_stream(door: Door, text: str) -> None:
     run = door.enqueue(f"said {text}")
 
     with Client(door.system.url, door.system.key) as client:
-        events = list(client.events(run["id"]))
+        events = list(client.stream(run["id"]))
 
     assert next(event.data["content"] for event in events if event.type == "message.completed") == f"said {text}"
     assert events[-1].data["input"] == f"said {text}"

@@ -1,14 +1,12 @@
-"""The service around the runs: probes, description, and the client for those who only enqueue."""
+"""The service around the runs: probes and description."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import httpx2
 import pytest
 
-from api_stub.client import Client, RequestFailed
-from tests.api.door import Door, check_problem, name
+from api_stub.client import RequestFailed
+from tests.api.door import Door, check_problem
 from tests.support.system import system, wait_until
 from tests.support.valkey import ValkeyServer
 from worker.store import migrate
@@ -50,31 +48,3 @@ def test_without_a_worker_nothing_is_ready(tmp_path: Path, valkey: ValkeyServer)
 
         assert httpx2.get(f"{running.url}/readyz").status_code == 503
         assert client.enqueue("plain", "waits for a worker")["status"] == "queued"
-
-
-def test_the_client_speaks_to_the_door(door: Door) -> None:
-    """Enqueue, follow, look, cancel; a refusal has its code."""
-    user, session, key = name("u"), name("s"), name("k")
-    with Client(door.system.url, door.system.key) as client:
-        made = {"session_id": session, "user_id": user, "metadata": {"a": 1}, "idempotency_key": key}
-        run, again = (client.enqueue("plain", "I am Ada", **made) for _ in range(2))
-
-        ended = client.run(run["id"], wait_s=30)
-
-        assert again["id"] == run["id"]
-        assert [event.type for event in client.events(run["id"])][-1] == "run.completed"
-        assert [m["content"] for m in client.messages(session, user_id=user)] == ["I am Ada", ended["output"]]
-        assert client.cancel(run["id"]) == ended
-        with pytest.raises(RequestFailed) as refused:
-            client.enqueue("plain", "other", **made)
-        assert (refused.value.status, refused.value.code) == (409, "idempotency_conflict")
-
-
-def test_the_client_brings_nothing_of_the_worker_along() -> None:
-    """A service that only enqueues needs neither Celery nor a database."""
-    rooms = ("worker", "celery", "kombu", "sqlalchemy", "redis", "fastapi", "openai")
-    code = f"import sys, api_stub.client; print([name for name in {rooms!r} if name in sys.modules])"
-
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-
-    assert done.stdout.strip() == "[]"

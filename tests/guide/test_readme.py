@@ -15,27 +15,31 @@ from worker.queue.embedded import free_port
 README = (ROOT / "README.md").read_text()
 
 
-def test_the_first_example_prints_what_the_readme_says(
+def test_the_first_examples_print_what_the_readme_says(
     tmp_path: Path, new_sqlite: Callable[[], str], valkey: ValkeyServer
 ) -> None:
-    """With `team-sessions up` running, the ten lines enqueue two runs and print their answers."""
+    """With `team-sessions up` running, the ten lines enqueue two runs and print their answers; a service goes on."""
     example = re.search(r"```python\n(.*?)```\n+```text\n(.*?)```", README, flags=re.DOTALL)
+    service = re.search(r"```python\n(import asyncio.*?)```", README, flags=re.DOTALL)
     assert example is not None
+    assert service is not None
     port, flower_port = str(free_port()), str(free_port())
-    code = example[1].replace("8000", port)
     system = System(tmp_path, database_url=new_sqlite(), redis_url=valkey.url)
     environment = {k: v for k, v in system.environment.items() if not k.startswith("TEAM_SESSIONS_")}
     options = ["--data-dir", str(tmp_path / ".team-sessions"), "--port", port, "--flower-port", flower_port]
     up = system.start("up", [*PROGRAM, "up", *options], environment=environment)
     wait_until(lambda: "Ready." in system.log("up"), description="up is ready", timeout_s=90)
 
-    example_run = [sys.executable, "-c", code]
-    done = subprocess.run(example_run, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    first, then = (
+        subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+        for code in (example[1], service[1])
+    )
     up.send_signal(signal.SIGTERM)
     up.wait(timeout=60)
     system.close()
 
-    assert done.stdout == example[2], done.stderr
+    assert first.stdout == example[2], first.stderr
+    assert then.stdout == "completed Your name is Ada, as you told me.\n6 messages\n", then.stderr
 
 
 def test_the_second_example_is_a_team_that_a_worker_can_serve(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def run(team: str, input: str, session_id: str | None, user_id: str | None, as_j
 
 def _print_answer(client: Client, run_id: str) -> None:
     shown: dict[str, str] = {}
-    for event in client.events(run_id):
+    for event in client.stream(run_id):
         if event.type == "message.delta" and event.data["delegation"] is None:
             shown[event.data["message_id"]] = shown.get(event.data["message_id"], "") + event.data["delta"]
             click.echo(event.data["delta"], nl=False)

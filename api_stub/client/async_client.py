@@ -1,0 +1,142 @@
+"""The API for programs on an event loop: `AsyncClient`. What its methods do is written in `calls`."""
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from types import TracebackType
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import httpx2
+
+from api_stub.client import calls
+from api_stub.client.address import find
+from api_stub.client.core import Answer, Exchange, Listing, Lost, Request, Retries, Waiting, lost
+from api_stub.client.dress import as_method
+from api_stub.client.streams import Reading
+from api_stub.client.types import Run
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _asks(call: Callable[P, Request[T]]) -> Callable[Concatenate["AsyncClient", P], Coroutine[Any, Any, T]]:
+    async def method(self: "AsyncClient", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self._ask(call(*args, **kwargs))
+
+    return as_method(method, call)
+
+
+def _waits(call: Callable[P, Waiting]) -> Callable[Concatenate["AsyncClient", P], Coroutine[Any, Any, Run]]:
+    async def method(self: "AsyncClient", /, *args: P.args, **kwargs: P.kwargs) -> Run:
+        return await self._wait(call(*args, **kwargs))
+
+    return as_method(method, call)
+
+
+def _lists(call: Callable[P, Listing[T]]) -> Callable[Concatenate["AsyncClient", P], AsyncGenerator[T, None]]:
+    def method(self: "AsyncClient", /, *args: P.args, **kwargs: P.kwargs) -> AsyncGenerator[T, None]:
+        return self._list(call(*args, **kwargs))
+
+    return as_method(method, call)
+
+
+def _reads(call: Callable[P, Reading[T]]) -> Callable[Concatenate["AsyncClient", P], AsyncGenerator[T, None]]:
+    def method(self: "AsyncClient", /, *args: P.args, **kwargs: P.kwargs) -> AsyncGenerator[T, None]:
+        return self._read(call(*args, **kwargs))
+
+    return as_method(method, call)
+
+
+class AsyncClient:
+    """A connection to the API at *url*, with *key*, as `Client` is one. Close it, or use it in an `async with`.
+
+    It belongs to one event loop. Whoever leaves a `stream` before its end closes it with `contextlib.aclosing`.
+    """
+
+    enqueue = _asks(calls.enqueue)
+    run = _waits(calls.run)
+    wait = _waits(calls.wait)
+    stream = _reads(calls.stream)
+    cancel = _asks(calls.cancel)
+    retry = _asks(calls.retry)
+    why = _asks(calls.why)
+    runs = _lists(calls.runs)
+
+    sessions = _lists(calls.sessions)
+    session = _asks(calls.session)
+    update_session = _asks(calls.update_session)
+    delete_session = _asks(calls.delete_session)
+    messages = _lists(calls.messages)
+    session_runs = _lists(calls.session_runs)
+    summary = _asks(calls.summary)
+    refresh_summary = _asks(calls.refresh_summary)
+
+    teams = _lists(calls.teams)
+    export_user = _reads(calls.export_user)
+    erase_user = _asks(calls.erase_user)
+
+    def __init__(self, url: str | None = None, key: str | None = None, *, retries: Retries | None = None) -> None:
+        address = find(url, key, environment=os.environ)
+        self._retries = retries or Retries()
+        self._http = httpx2.AsyncClient(
+            base_url=address.url,
+            headers={"Authorization": f"Bearer {address.key}"},
+            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=20),  # a watcher holds one for long
+        )
+
+    async def __aenter__(self) -> "AsyncClient":
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def _ask(self, request: Request[T]) -> T:
+        exchange = Exchange(request, self._retries)
+        while not exchange.done:
+            await asyncio.sleep(exchange.pause_s)
+            exchange.take(await self._send(request))
+        return exchange.result
+
+    async def _send(self, request: Request[T]) -> Answer | Lost:
+        try:
+            answer = await self._http.request(**request.spelled())
+        except httpx2.RequestError as error:
+            return lost(error)
+        return Answer(answer.status_code, answer.headers, answer.content)
+
+    async def _wait(self, waiting: Waiting) -> Run:
+        while not waiting.over:
+            await asyncio.sleep(waiting.pause_s)
+            waiting.take(await self._ask(waiting.request(now=time.monotonic())), now=time.monotonic())
+        return waiting.run
+
+    async def _list(self, listing: Listing[T]) -> AsyncGenerator[T, None]:
+        while listing.request is not None:
+            for item in listing.take(await self._ask(listing.request)):
+                yield item
+
+    async def _read(self, reading: Reading[T]) -> AsyncGenerator[T, None]:
+        reading.begin(self._retries)
+        while not reading.ended:
+            await asyncio.sleep(reading.pause_s)
+            try:
+                async with self._http.stream(**reading.request().spelled()) as answer:
+                    head = Answer(answer.status_code, answer.headers, b"")
+                    if reading.accepts(head):
+                        async for piece in answer.aiter_bytes():
+                            for item in reading.take(piece):
+                                yield item
+                            if reading.enough:
+                                break
+                        reading.closed()
+                    else:
+                        reading.failed(Answer(head.status, head.headers, await answer.aread()))
+            except httpx2.RequestError as error:
+                reading.failed(lost(error))

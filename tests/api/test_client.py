@@ -1,0 +1,119 @@
+"""Both clients at the real door, and through a proxy that breaks their connections."""
+
+import itertools
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select
+
+from api_stub.client import Event, RequestFailed
+from tests.api.door import Door, name
+from tests.support.clients import Connect
+from tests.support.proxy import proxy
+from worker.store import tables
+
+
+def told(door: Door, run_id: str) -> list[Event]:
+    """Return a run's events as they are told to who is not disturbed."""
+    return [Event(event.id, event.type, event.data) for event in door.events(run_id)]
+
+
+def runs_in(door: Door, session_id: str) -> int:
+    """Return how many runs stand in all sessions of an id."""
+    joined = tables.runs.join(tables.sessions)
+    count = select(func.count()).select_from(joined).where(tables.sessions.c.session_id == session_id)
+    with door.system.db.read() as tx:
+        return int(tx.execute(count).scalar_one())
+
+
+def test_a_conversation_from_its_first_word_to_its_history(door: Door, connect: Connect) -> None:
+    """Enqueue, watch, wait, look, list; the second enqueue with a key finds the run of the first."""
+    client = connect(door.system.url, door.system.key)
+    made: dict[str, Any] = {"session_id": name("s"), "user_id": name("u"), "metadata": {"a": 1}}
+
+    run = client.enqueue("plain", "I am Ada 🦉", **made, idempotency_key=name("k"))
+    events = list(client.stream(run["id"], user_id=made["user_id"]))
+    ended = client.wait(run["id"])
+
+    assert {k: run[k] for k in made} == made
+    assert (ended["status"], ended["position"]) == ("completed", 1)
+    assert client.run(run["id"]) == client.run(run["id"], wait_s=5) == ended == events[-1].data
+    assert events == told(door, run["id"])
+    assert list(client.stream(run["id"], after=events[2].id)) == events[3:]
+    history = list(client.messages(made["session_id"], user_id=made["user_id"]))
+    assert [m["content"] for m in history] == ["I am Ada 🦉", ended["output"]]
+    roles = client.messages(made["session_id"], user_id=made["user_id"], role="assistant")
+    assert list(roles) == history[1:]
+
+
+def test_a_run_is_cancelled(door: Door, connect: Connect) -> None:
+    """While somebody waits for it in vain, and again when it has ended."""
+    client = connect(door.system.url, door.system.key)
+    run = client.enqueue("plain", "[delay=60] go")
+
+    with pytest.raises(TimeoutError):
+        client.wait(run["id"], timeout_s=0.2)
+    client.cancel(run["id"])
+    ended = client.wait(run["id"])
+
+    assert ended["status"] == "cancelled"
+    assert client.cancel(run["id"]) == ended
+    assert list(client.stream(run["id"]))[-1] == Event(f"{told(door, run['id'])[-1].id}", "run.cancelled", ended)
+
+
+def test_refusals_have_the_codes_of_the_api(door: Door, connect: Connect) -> None:
+    """Of a request, of a list and of a stream; nothing of them is tried again."""
+    client = connect(door.system.url, door.system.key)
+    stranger = connect(door.system.url, "no-key-of-this-api")
+    key = name("k")
+    client.enqueue("plain", "one", idempotency_key=key)
+
+    def code(call: Any, *arguments: Any, **options: Any) -> tuple[int, str]:
+        with pytest.raises(RequestFailed) as refused:
+            list(call(*arguments, **options))
+        return refused.value.status, refused.value.code
+
+    assert code(client.enqueue, "plain", "other", idempotency_key=key) == (409, "idempotency_conflict")
+    assert code(client.enqueue, "no-such-team", "x") == (404, "unknown_team")
+    assert code(client.enqueue, "plain", "a\ud800b") == (422, "invalid_text")
+    assert code(client.enqueue, "plain", "x", metadata={"a": float("nan")})[0] == 422
+    assert code(client.run, "nothing") == (404, "run_not_found")
+    assert code(client.messages, "nothing") == (404, "session_not_found")
+    assert code(client.stream, "nothing") == (404, "run_not_found")
+    assert code(stranger.run, "nothing") == (401, "key_invalid")
+
+
+@pytest.mark.parametrize("id", ["..", ".", "a?b#c&d=e", "ü 100%", "a.b", "%2e%2e"])
+def test_any_session_is_found_again(door: Door, connect: Connect, id: str) -> None:
+    """Whatever its id means in an address."""
+    client, user = connect(door.system.url, door.system.key), name("u")
+
+    run = client.enqueue("plain", "here", session_id=id, user_id=user)
+
+    assert client.wait(run["id"])["session_id"] == id
+    assert next(iter(client.messages(id, user_id=user)))["content"] == "here"
+
+
+def test_an_enqueue_whose_answers_are_lost_makes_one_run(door: Door, connect: Connect) -> None:
+    """The order arrived each time; its answer broke before its first byte, in its head, in its body."""
+    session = name("s")
+
+    with proxy(door.system.url, [0, 40, 300]) as broken:
+        run = connect(broken.url, door.system.key).enqueue("plain", "once", session_id=session)
+
+    assert broken.broken == 3
+    assert runs_in(door, session) == 1
+    assert door.ended(run["id"])["position"] == 1
+
+
+def test_a_stream_is_whole_though_its_connections_break(door: Door, connect: Connect) -> None:
+    """A run with tools, watched live over dozens of connections, then its history, page by page."""
+    run = door.enqueue("[steps=2] [words=40] [pace=0.02] go", team="with-tool")
+
+    with proxy(door.system.url, itertools.cycle([350, 500, 800, 3000])) as broken:
+        client = connect(broken.url, door.system.key)
+        events = list(client.stream(run["id"]))
+
+    assert broken.broken > 5
+    assert events == told(door, run["id"])
+    assert events[-1].type == "run.completed"

@@ -1,0 +1,64 @@
+"""A proxy on a socket that breaks connections, behind so many bytes of what comes back."""
+
+import socket
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from urllib.parse import urlsplit
+
+
+class Proxy:
+    """Stands before the server at *url*. Connection n breaks behind cuts[n] bytes from the server (None: never).
+
+    What was sent to the server by then has arrived. Behind the last of *cuts*, no connection breaks.
+    """
+
+    def __init__(self, url: str, cuts: Iterable[int | None]) -> None:
+        self._server = urlsplit(url)
+        self._cuts = iter(cuts)
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=50)
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.broken = 0
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        """Take no more connections."""
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                server = socket.create_connection((self._server.hostname, self._server.port))
+                cut = next(self._cuts, None)
+                threading.Thread(target=self._there, args=(client, server), daemon=True).start()
+                threading.Thread(target=self._back, args=(server, client, cut), daemon=True).start()
+
+    def _there(self, client: socket.socket, server: socket.socket) -> None:
+        with suppress(OSError):
+            while said := client.recv(65536):
+                server.sendall(said)
+        with suppress(OSError):
+            server.shutdown(socket.SHUT_WR)
+
+    def _back(self, server: socket.socket, client: socket.socket, left: int | None) -> None:
+        with server, client, suppress(OSError):
+            while said := server.recv(65536):
+                client.sendall(said[:left])
+                if left is not None:
+                    left -= len(said)
+                    if left < 0:
+                        self.broken += 1
+                        break
+            client.shutdown(socket.SHUT_RDWR)  # wakes the other thread too; to close a socket under it would not
+
+
+@contextmanager
+def proxy(url: str, cuts: Iterable[int | None]) -> Iterator[Proxy]:
+    """A `Proxy` for the block."""
+    standing = Proxy(url, cuts)
+    try:
+        yield standing
+    finally:
+        standing.close()
