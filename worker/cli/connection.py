@@ -1,33 +1,32 @@
-"""How commands that talk to the API find it: TEAM_SESSIONS_URL and TEAM_SESSIONS_KEY, else what `up` wrote down."""
+"""How commands talk to the API: the client finds it, and what the client meets is told in a sentence."""
 
-import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import click
 
-from api_stub.client import Client
-from worker import settings as configuration
+from api_stub.client import Client, NotConfigured, RequestFailed, Retries, Unreachable
+
+RETRIES = Retries(count=4)  # three seconds at most: whoever sits before it wants to know
 
 
-def connect() -> Client:
-    """Return a client of the API.
+@contextmanager
+def connect() -> Iterator[Client]:
+    """Give a client of the API for the block.
 
     Raises:
-        click.ClickException: it is not known where the API is, or no key is at hand.
+        click.ClickException: it is not known where the API is or with which key to ask, it refused, it is away.
     """
-    directory = configuration.load().data_dir
-    url = os.environ.get("TEAM_SESSIONS_URL") or _written(directory / "api-url") or "http://127.0.0.1:8000"
-    key = os.environ.get("TEAM_SESSIONS_KEY") or _written(directory / "api-key")
-    if key is None:
-        raise click.ClickException(
-            f"There is no key in {str(directory / 'api-key')!r}. Start 'team-sessions up' in this directory, or set "
-            "TEAM_SESSIONS_URL and TEAM_SESSIONS_KEY."
-        )
-    return Client(url, key)
+    with errors_told(), Client(retries=RETRIES) as client:
+        yield client
 
 
-def _written(path: "os.PathLike[str]") -> str | None:
+@contextmanager
+def errors_told() -> Iterator[None]:
+    """Turn what the client meets into what the command line tells."""
     try:
-        with open(path, encoding="utf-8") as file:
-            return file.read().strip() or None
-    except FileNotFoundError:
-        return None
+        yield
+    except (NotConfigured, RequestFailed) as error:
+        raise click.ClickException(str(error)) from error
+    except Unreachable as error:
+        raise click.ClickException(f"{error} Is 'team-sessions up' running?") from error

@@ -4,7 +4,7 @@ import json
 
 import click
 
-from api_stub.client import Client, RequestFailed, Unreachable
+from api_stub.client import Client
 from worker.cli.connection import connect
 
 
@@ -21,16 +21,11 @@ def run(team: str, input: str, session_id: str | None, user_id: str | None, as_j
         team-sessions run team "Hello, I am Ada" --session s1
         team-sessions run team "Who am I?" --session s1
     """
-    try:
-        with connect() as client:
-            accepted = client.enqueue(team, input, session_id=session_id, user_id=user_id)
-            if not as_json:
-                _print_answer(client, accepted["id"])
-            finished = client.run(accepted["id"], wait_s=3600)
-    except RequestFailed as error:
-        raise click.ClickException(str(error)) from error
-    except Unreachable as error:
-        raise click.ClickException("The API does not answer. Is 'team-sessions up' running?") from error
+    with connect() as client:
+        accepted = client.enqueue(team, input, session_id=session_id, user_id=user_id)
+        if not as_json:
+            _print_answer(client, accepted["id"])
+        finished = client.run(accepted["id"], wait_s=3600)
     if as_json:
         click.echo(json.dumps(finished, ensure_ascii=False, indent=2))
     elif finished["status"] != "completed":
