@@ -1,0 +1,126 @@
+"""What is printed of a run: each word once, whatever became of its stream, and nothing that steers a terminal."""
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from api_stub.client import Event
+from tests.support.system import ROOT
+from tests.support.terminal import Terminal
+from worker.cli.answer import DELEGATES, Answer
+from worker.loop import delegation
+
+ENDED = ("run.completed", {"id": "r", "status": "completed"})
+Printed = Callable[..., tuple[str, str]]
+
+
+def delta(text: str, message_id: str = "1-1") -> tuple[str, dict[str, Any]]:
+    return "message.delta", {"message_id": message_id, "author": "t", "delegation": None, "delta": text}
+
+
+def whole(text: str, message_id: str = "1-1", *, role: str = "assistant") -> tuple[str, dict[str, Any]]:
+    data = {"message_id": message_id, "role": role, "author": "t", "delegation": None, "content": text}
+    return "message.completed", data
+
+
+def numbered(*events: tuple[str, dict[str, Any]]) -> list[Event]:
+    return [Event(f"1-{n}", type, data) for n, (type, data) in enumerate(events, 1)]
+
+
+@pytest.fixture
+def printed(capsys: pytest.CaptureFixture[str]) -> Printed:
+    """Return what an answer's events print, to stdout and to stderr."""
+
+    def show(*events: tuple[str, dict[str, Any]]) -> tuple[str, str]:
+        answer = Answer()
+        assert answer.show(numbered(*events, ENDED)) == ENDED[1]
+        assert answer.last_id == f"1-{len(events) + 1}"
+        return capsys.readouterr()
+
+    return show
+
+
+def test_each_word_is_printed_once(printed: Printed) -> None:
+    """Its deltas, then what they lacked; all of it where there were none. A call of a tool says nothing."""
+    assert printed(delta("Hel"), delta("lo"), whole("Hello")) == ("Hello\n", "")
+    assert printed(delta("Hel"), whole("Hello")) == ("Hello\n", "")
+    assert printed(whole("hi", role="user"), whole(""), whole("Hello")) == ("Hello\n", "")
+    assert printed(delta("One"), whole("One"), delta("Two", "1-3"), whole("Two", "1-3")) == ("One\nTwo\n", "")
+    assert printed(whole("a\n\nb\n")) == ("a\n\nb\n\n", "")
+
+
+def test_a_gap_in_the_stream_is_made_good(printed: Printed) -> None:
+    """The end of a message that was told from the database has another id; deltas in its middle were lost."""
+    assert printed(delta("Hel"), whole("Hello", "seq-2")) == ("Hello\n", "")
+    assert printed(delta("He"), delta("o"), whole("Hello")) == ("Heo\nHello\n", "")
+
+
+def test_an_answer_that_is_begun_anew_says_so(printed: Printed) -> None:
+    """Its worker was lost; one that waits for its model says until when."""
+    lost = ("message.restarted", {"message_id": "1-1"})
+    late = (
+        "run.requeued",
+        {"run_id": "r", "reason": "model_rate_limited", "not_before": "2026-01-01T00:00:00.000000Z"},
+    )
+
+    out, err = printed(delta("Hel"), lost, delta("Hello", "2-1"), whole("Hello", "2-1"))
+    assert (out, err) == ("Hel\nHello\n", "[the worker was lost; another one goes on]\n")
+    assert printed(late) == ("", "[waits until 2026-01-01T00:00:00.000000Z: model_rate_limited]\n")
+    assert printed(("message.restarted", {"message_id": "1-9"})) == ("", "")
+
+
+def test_an_answer_that_broke_off_ends_its_line(printed: Printed) -> None:
+    """Cancelled within a word: what comes next stands below it."""
+    assert printed(delta("Hel")) == ("Hel\n", "")
+
+
+def test_members_are_told_and_their_words_are_not(printed: Printed) -> None:
+    """The call by which a leader delegates is told as the delegation that it is."""
+    member = {"delegation": "2.0", "member": "a", "author": "t"}
+    call = {"tool_call_id": "c", "name": delegation.NAME, "author": "t", "delegation": None}
+    inner = {"tool_call_id": "d", "name": "look_up", "author": "a", "delegation": "2.0"}
+    said = {"message_id": "1-2.0-1", "role": "assistant", "author": "a", "delegation": "2.0", "content": "I say"}
+
+    out, err = printed(
+        ("tool_call.started", call),
+        ("delegation.started", member),
+        ("message.delta", {**said, "delta": "I say"}),
+        ("tool_call.started", inner),
+        ("message.completed", said),
+        ("delegation.completed", member),
+        ("tool_call.completed", call),
+        ("tool_call.started", {**call, "name": "search"}),
+        ("an.event.of.tomorrow", {}),
+    )
+
+    assert (out, err) == ("", "[→ a]\n[a: look_up]\n[← a]\n[search]\n")
+    assert delegation.NAME == DELEGATES
+
+
+STEERS = "red \x1b[31mnow\x1b]0;title\x07 \x9b2J back\rover\n\ttab é🦉"
+
+
+def test_an_answer_cannot_steer_the_terminal() -> None:
+    """Its control characters are shown as such; a line and a tab are what they are."""
+    code = (
+        "from tests.cli.test_answer import *; "
+        "Answer().show(numbered(delta(STEERS), whole(STEERS), ('tool_call.started', {'name': 'x\\x1b[2J', "
+        "'author': 't', 'delegation': None}), ENDED))"
+    )
+    terminal = Terminal([sys.executable, "-c", code], environment=dict(os.environ), directory=ROOT)
+    try:
+        assert terminal.end() == 0
+    finally:
+        terminal.close()
+
+    assert terminal.raw == (
+        "red \ufffd[31mnow\ufffd]0;title\ufffd \ufffd2J backover\r\n\ttab é🦉\r\n\x1b[2m[x\ufffd[2J]\x1b[0m\r\n"
+    )
+
+
+def test_into_a_pipe_an_answer_goes_as_it_is(printed: Printed) -> None:
+    """Whoever reads it there wants what the model said."""
+    assert printed(delta(STEERS), whole(STEERS))[0] == STEERS + "\n"

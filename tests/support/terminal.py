@@ -1,0 +1,79 @@
+"""A program in a terminal of its own, typed to and read from as a person does."""
+
+import os
+import pty
+import re
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+CTRL_C, CTRL_D = "\x03", "\x04"
+# The child makes the terminal its own, so that Ctrl-C is a SIGINT to it.
+IN_IT = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
+COLOURS = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
+
+
+class Terminal:
+    """Runs *command* in a new terminal."""
+
+    def __init__(self, command: list[str], *, environment: Mapping[str, str], directory: Path) -> None:
+        self._ours, its = pty.openpty()
+        self._written = b""
+        self._read_to = 0
+        command = [sys.executable, "-c", IN_IT, *command]
+        options = {"env": {**environment, "TERM": "xterm"}, "cwd": directory, "start_new_session": True}
+        self.process = subprocess.Popen(command, stdin=its, stdout=its, stderr=its, **options)
+        os.close(its)
+
+    @property
+    def raw(self) -> str:
+        """Everything that was written, as it was."""
+        return self._written.decode(errors="replace")
+
+    @property
+    def screen(self) -> str:
+        """Everything on the screen so far."""
+        return COLOURS.sub("", self.raw).replace("\r\n", "\n")
+
+    def type(self, text: str) -> None:
+        """Press these keys; what is on the screen by now does not count as their effect."""
+        self._read_to = len(self.screen)
+        os.write(self._ours, text.encode())
+
+    def until(self, text: str, *, timeout_s: float = 30.0) -> str:
+        """Wait until *text* appears behind what was typed last; return what stands there."""
+        return self._until(lambda: text in self.screen[self._read_to :], f"{text!r} appears", timeout_s)
+
+    def prompt(self, *, timeout_s: float = 30.0) -> str:
+        """Wait until it asks for a line; return what stands behind what was typed last."""
+        return self._until(lambda: self.screen[self._read_to :].endswith("\n> "), "it asks for a line", timeout_s)
+
+    def end(self) -> int:
+        """Wait for the end of the program and return its code."""
+        self._until(lambda: self.process.poll() is not None, "it ends", 30.0)
+        self._read(0.1)
+        return int(self.process.returncode)
+
+    def close(self) -> None:
+        """End the program, if it has not ended."""
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        os.close(self._ours)
+
+    def _until(self, condition: Callable[[], bool], description: str, timeout_s: float) -> str:
+        deadline = time.monotonic() + timeout_s
+        while not condition():
+            assert time.monotonic() < deadline, f"not within {timeout_s:g} s: {description}; screen:\n{self.screen}"
+            self._read(0.05)
+        return self.screen[self._read_to :]
+
+    def _read(self, wait_s: float) -> None:
+        if select.select([self._ours], [], [], wait_s)[0]:
+            try:
+                self._written += os.read(self._ours, 65536)
+            except OSError:  # Linux says so when the last program of a terminal has ended
+                time.sleep(0.01)
