@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 CTRL_C, CTRL_D = "\x03", "\x04"
@@ -46,6 +47,18 @@ class Terminal:
     def until(self, text: str, *, timeout_s: float = 30.0) -> str:
         """Wait until *text* appears behind what was typed last; return what stands there."""
         return self._until(lambda: text in self.screen[self._read_to :], f"{text!r} appears", timeout_s)
+
+    def interrupt_until(self, text: str) -> str:
+        """Press Ctrl-C until *text* appears; return what stands behind the first one.
+
+        Python sees a signal that comes just before readline waits for a key only with the next key.
+        """
+        self.type(CTRL_C)
+        for _ in range(10):
+            with suppress(AssertionError):
+                return self.until(text, timeout_s=3.0)
+            os.write(self._ours, CTRL_C.encode())
+        return self.until(text)
 
     def prompt(self, *, timeout_s: float = 30.0) -> str:
         """Wait until it asks for a line; return what stands behind what was typed last."""

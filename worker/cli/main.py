@@ -16,6 +16,7 @@ COMMANDS = {
     "api": "worker.cli.api:api",
     "flower": "worker.cli.flower:flower",
     "run": "worker.cli.run:run",
+    "chat": "worker.cli.chat:chat",
     "keys": "worker.cli.keys:keys",
     "db": "worker.cli.db:db",
 }
