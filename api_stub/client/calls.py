@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from api_stub.client.core import KEY, Listing, Request, Waiting
 from api_stub.client.streams import Lines, Watch
-from api_stub.client.types import Message, Run, Session, Status, Summary, Team, Why
+from api_stub.client.types import Keep, Message, Run, Session, Status, Summary, Team, Why
 
 PAGE = 200  # the most that the API gives at once
 CONTROL = re.compile("[\x00-\x1f\x7f]")
@@ -121,14 +121,16 @@ def session(session_id: str, *, user_id: str | None = None) -> Request[Session]:
 def update_session(
     session_id: str,
     *,
-    name: str | None = None,
-    description: str | None = None,
+    name: str | Keep | None = Keep.KEEP,
+    description: str | Keep | None = Keep.KEEP,
     tags: list[str] | None = None,
     metadata: dict[str, Any] | None = None,
     user_id: str | None = None,
 ) -> Request[Session]:
-    """Replace what is given, leave the rest, and return the session."""
-    body = _given(name=name, description=description, tags=tags, metadata=metadata)
+    """Replace what is given, leave the rest, and return the session. None removes a name or a description."""
+    people = {"name": name, "description": description}
+    body = {field: value for field, value in people.items() if value is not Keep.KEEP}
+    body |= _given(tags=tags, metadata=metadata)
     return Request("PATCH", _path("sessions", session_id), _query(user_id=user_id), body=body)
 
 
@@ -146,7 +148,7 @@ def messages(
 
 
 def session_runs(session_id: str, *, user_id: str | None = None) -> Listing[Run]:
-    """Yield the runs of a session, page by page."""
+    """Yield the runs of a session, the newest first, page by page."""
     query = _query(user_id=user_id)
     return Listing(Request("GET", _path("sessions", session_id, "runs"), {**query, "limit": str(PAGE)}))
 
@@ -162,7 +164,7 @@ def refresh_summary(session_id: str, *, user_id: str | None = None) -> Request[N
 
 
 def teams() -> Listing[Team]:
-    """Yield the teams that live workers serve."""
+    """Yield the teams that live workers serve, by id."""
     return Listing(Request("GET", _path("teams")))
 
 

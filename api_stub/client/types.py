@@ -4,6 +4,7 @@ Times are RFC 3339 in UTC with six decimals; positions and seqs count from 1.
 """
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, Generic, Literal, TypedDict, TypeVar
 
 T = TypeVar("T")
@@ -118,9 +119,12 @@ class Why(TypedDict):
 
 
 class Team(TypedDict):
-    """A team that some worker serves."""
+    """A team, as live workers serve it. It has several versions while a deploy is under way."""
 
-    id: str
+    team: str
+    versions: list[str]
+    workers: int
+    queues: list[str]
 
 
 class Page(TypedDict, Generic[T]):
@@ -128,6 +132,12 @@ class Page(TypedDict, Generic[T]):
 
     data: list[T]
     next_cursor: str | None
+
+
+class Keep(Enum):
+    """What is said of a field that stays as it is."""
+
+    KEEP = "keep"
 
 
 @dataclass(frozen=True, slots=True)

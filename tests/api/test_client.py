@@ -1,14 +1,16 @@
 """Both clients at the real door, and through a proxy that breaks their connections."""
 
 import itertools
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from sqlalchemy import func, select
 
-from api_stub.client import Event, RequestFailed
+from api_stub.client import Event, RequestFailed, types
+from api_stub.client.types import Team
 from tests.api.door import Door, name
-from tests.support.clients import Connect
+from tests.support.clients import KINDS, Connect
 from tests.support.proxy import proxy
 from worker.store import tables
 
@@ -59,6 +61,91 @@ def test_a_run_is_cancelled(door: Door, connect: Connect) -> None:
     assert ended["status"] == "cancelled"
     assert client.cancel(run["id"]) == ended
     assert list(client.stream(run["id"]))[-1] == Event(f"{told(door, run['id'])[-1].id}", "run.cancelled", ended)
+
+
+def test_runs_are_listed_and_found_by_their_key(door: Door, connect: Connect) -> None:
+    """Newest first, over all pages; by what they are of; a session's own in the same order."""
+    client, user, key = connect(door.system.url, door.system.key), name("u"), name("k")
+    made = [client.enqueue("plain", "x", session_id="a", user_id=user, idempotency_key=f"{key}{n}") for n in range(3)]
+    ended = [client.wait(run["id"]) for run in made]
+    other = client.wait(client.enqueue("with-tool", "x", session_id="b", user_id=user)["id"])
+
+    assert list(client.runs(user_id=user)) == [other, *reversed(ended)]
+    assert list(client.runs(user_id=user, team="with-tool", status="completed")) == [other]
+    assert list(client.runs(user_id=user, session_id="a")) == ended[::-1]
+    assert list(client.runs(user_id=user, idempotency_key=f"{key}1")) == [ended[1]]
+    assert list(client.runs(user_id=user, status="failed")) == []
+    assert list(client.session_runs("a", user_id=user)) == ended[::-1]
+
+
+def test_lists_are_whole_over_many_pages(door: Door) -> None:
+    """More sessions and runs than one page holds: each once, for both clients."""
+    user = name("u")
+    with ThreadPoolExecutor(8) as pool:
+        ids = {run["id"] for run in pool.map(lambda n: door.enqueue(session_id=f"s{n}", user_id=user), range(205))}
+    door.rows()
+
+    for kind in KINDS:
+        client = kind(door.system.url, door.system.key)
+        assert sorted(s["id"] for s in client.sessions(user_id=user)) == sorted(f"s{n}" for n in range(205))
+        listed = [run["id"] for run in client.runs(user_id=user)]
+        assert (len(listed), set(listed)) == (205, ids)
+        client.close()
+
+
+def test_a_session_is_found_changed_and_deleted(door: Door, connect: Connect) -> None:
+    """Given fields replace, None removes, the rest stays; a session that was deleted is gone."""
+    client, user = connect(door.system.url, door.system.key), name("u")
+    run = client.wait(client.enqueue("plain", "x", session_id="s", user_id=user)["id"])
+
+    first = client.update_session("s", name="N", description="D", tags=["a", "b"], metadata={"m": 1}, user_id=user)
+    then = client.update_session("s", description=None, tags=[], user_id=user)
+
+    assert (first["name"], first["description"], first["tags"], first["metadata"]) == ("N", "D", ["a", "b"], {"m": 1})
+    assert (then["name"], then["description"], then["tags"], then["metadata"]) == ("N", None, [], {"m": 1})
+    assert client.session("s", user_id=user) == then
+    assert (then["run_count"], then["message_count"]) == (1, 2)
+    assert list(client.sessions(user_id=user, team="plain", name="N")) == [then]
+    assert list(client.sessions(user_id=user, tag="a")) == []
+    client.delete_session("s", user_id=user)
+    for gone in (client.session, client.delete_session):
+        with pytest.raises(RequestFailed) as refused:
+            gone("s", user_id=user)
+        assert refused.value.code == "session_not_found"
+    with pytest.raises(RequestFailed, match="There is no run"):
+        client.run(run["id"])
+
+
+def test_a_deletion_whose_answer_is_lost_is_done(door: Door, connect: Connect) -> None:
+    """It has arrived, and its answer broke: that the session is gone by now is what was asked for."""
+    user = name("u")
+    door.ended(door.enqueue(session_id="s", user_id=user)["id"])
+
+    with proxy(door.system.url, [0]) as broken:
+        connect(broken.url, door.system.key).delete_session("s", user_id=user)
+
+    assert broken.broken == 1
+    assert list(connect(door.system.url, door.system.key).sessions(user_id=user)) == []
+
+
+def test_teams_are_told(door: Door, connect: Connect) -> None:
+    """Those that live workers serve, with what is said of each."""
+    served = list(connect(door.system.url, door.system.key).teams())
+
+    assert {"plain", "with-tool", "slow-tool"} <= {team["team"] for team in served}
+    assert all(set(team) == set(Team.__annotations__) and team["workers"] == 1 for team in served)
+
+
+SHAPES = [(types.Run, "Run"), (types.Message, "Message"), (types.Session, "Session"), (types.Team, "Team")]
+SHAPES += [(types.Usage, "Usage"), (types.RunError, "RunError"), (types.ToolCall, "ToolCall")]
+
+
+@pytest.mark.parametrize(("shape", "described"), SHAPES, ids=lambda value: str(value)[-12:])
+def test_what_the_client_returns_is_what_the_api_describes(door: Door, shape: type, described: str) -> None:
+    """Field by field."""
+    schemas = door.http.get("/openapi.json").json()["components"]["schemas"]
+
+    assert set(shape.__annotations__) == set(schemas[described]["properties"])
 
 
 def test_refusals_have_the_codes_of_the_api(door: Door, connect: Connect) -> None:
