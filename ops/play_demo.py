@@ -1,7 +1,8 @@
-"""The demo: two users talk with one team, each in a session of their own.
+"""The demo: two users talk with one team, each in a session of their own; a third one's session is condensed.
 
-It starts everything as `team-sessions up` does, on free ports and in a directory of its own, plays the conversation
-over HTTP, checks that each user was answered from their own history, and stops.
+It starts everything as `team-sessions up` does, on free ports and in a directory of its own, plays the conversations
+over HTTP, checks that each user was answered from their own history, and the third from a summary that came after the
+runs; and stops.
 """
 
 import argparse
@@ -22,6 +23,7 @@ TALKS = {
     "user2": ("session2", "Hi, I am Grace.", "What's up? What is my name?", "Grace"),
 }
 START_S = 90.0
+SUMMARY_S = 30.0
 
 
 def main() -> None:
@@ -61,9 +63,9 @@ def _demo(directory: Path, processes: list[subprocess.Popen[bytes]], *, keep: bo
     url = f"http://127.0.0.1:{api_port}"
     up = [Path(sys.executable).with_name("team-sessions"), "up", "--data-dir", directory / "data"]
     ports = ["--port", str(api_port), "--flower-port", str(flower_port)]
-    print("Starting broker, two workers, API and Flower …", flush=True)
+    print("Starting broker, three workers, API and Flower …", flush=True)
     with (directory / "up.log").open("wb") as log:
-        environment |= {"TEAM_SESSIONS_TEAMS": ""}
+        environment |= {"TEAM_SESSIONS_TEAMS": "ops.examples.demo_teams", "PYTHONPATH": str(ROOT)}
         processes.append(subprocess.Popen([*up, *ports], env=environment, stdout=log, stderr=log))
     if not _wait_until_ready(directory / "up.log", processes[-1]):
         print((directory / "up.log").read_text(errors="replace")[-4000:], file=sys.stderr)
@@ -72,7 +74,7 @@ def _demo(directory: Path, processes: list[subprocess.Popen[bytes]], *, keep: bo
 
     key_file, login_file = directory / "data/api-key", directory / "data/flower-login"
     with Client(url, key_file.read_text().strip()) as client:
-        ok = _converse(client)
+        ok = _converse(client) & _condense(client)
     print(f"\nAPI     {url}")
     print(f'        curl -H "Authorization: Bearer $(cat {key_file})" {url}/v1/sessions/session1/messages')
     print(f"Flower  http://127.0.0.1:{flower_port}   login in {login_file}")
@@ -100,11 +102,32 @@ def _converse(client: Client) -> bool:
     return ok
 
 
-def _say(client: Client, user: str, session: str, text: str) -> str:
+def _condense(client: Client) -> bool:
+    """A session grows until a summary of it is due; then a question can be answered from that alone."""
+    user, session = "user3", "session3"
+    for text in ("Hello, I am Alan.", "How are you?", "What's up?"):
+        _say(client, user, session, text, team="condensed")
+    print(f"\n{user}: the session has 6 messages, so its summary is due; no run waits for it …", flush=True)
+    deadline = time.monotonic() + SUMMARY_S
+    while (summary := client.session(session, user_id=user)["summary"]) is None and time.monotonic() < deadline:
+        time.sleep(0.1)
+    if summary is None:
+        print(f"  no summary within {SUMMARY_S:g} s.")
+        return False
+    text = client.summary(session, user_id=user)["text"]
+    print(f"  summary, version {summary['version']}, of messages 1 to {summary['covers_through_seq']}: {text}")
+    answer = _say(client, user, session, "What is my name?", team="condensed")
+    print(
+        f"\n{user}: the answer {'comes' if 'Alan' in answer else 'should come, and does NOT come,'} from the summary."
+    )
+    return "Alan" in answer
+
+
+def _say(client: Client, user: str, session: str, text: str, *, team: str = "team") -> str:
     """Enqueue one run and print its answer as it appears."""
     print(f"\n{user} in {session}: {text}")
-    run = client.enqueue("team", text, session_id=session, user_id=user)
-    print("  team: ", end="", flush=True)
+    run = client.enqueue(team, text, session_id=session, user_id=user)
+    print(f"  {team}: ", end="", flush=True)
     for event in client.stream(run["id"]):
         if event.type == "message.delta":
             print(event.data["delta"], end="", flush=True)

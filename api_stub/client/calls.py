@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from api_stub.client.core import KEY, Listing, Request, Waiting
 from api_stub.client.streams import Lines, Watch
-from api_stub.client.types import Keep, Message, Run, Session, Status, Summary, Team, Why
+from api_stub.client.types import Erased, Keep, Message, Requested, Run, Session, Status, Summary, Team, Why
 
 PAGE = 200  # the most that the API gives at once
 CONTROL = re.compile("[\x00-\x1f\x7f]")
@@ -153,12 +153,13 @@ def session_runs(session_id: str, *, user_id: str | None = None) -> Listing[Run]
     return Listing(Request("GET", _path("sessions", session_id, "runs"), {**query, "limit": str(PAGE)}))
 
 
-def summary(session_id: str, *, user_id: str | None = None) -> Request[Summary]:
-    """Return a session's summary."""
-    return Request("GET", _path("sessions", session_id, "summary"), _query(user_id=user_id))
+def summary(session_id: str, *, version: int | None = None, user_id: str | None = None) -> Request[Summary]:
+    """Return a session's summary, or an older *version* of it."""
+    query = _query(version=None if version is None else str(version), user_id=user_id)
+    return Request("GET", _path("sessions", session_id, "summary"), query)
 
 
-def refresh_summary(session_id: str, *, user_id: str | None = None) -> Request[None]:
+def refresh_summary(session_id: str, *, user_id: str | None = None) -> Request[Requested]:
     """Have a session's summary made anew now, and not when it is due."""
     return Request("POST", _path("sessions", session_id, "summary"), _query(user_id=user_id))
 
@@ -177,8 +178,8 @@ def export_user(user_id: str) -> Lines:
     return Lines(Request("GET", _path("users", user_id, "export")))
 
 
-def erase_user(user_id: str) -> Request[None]:
-    """Erase everything that is kept of a user."""
+def erase_user(user_id: str) -> Request[Erased]:
+    """Erase everything that is kept of a user, and say how much that was."""
     return Request("DELETE", _path("users", user_id))
 
 

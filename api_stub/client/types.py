@@ -97,6 +97,32 @@ class Session(TypedDict):
     updated_at: str
 
 
+class Refresh(TypedDict):
+    """A refresh of a summary that a session waits for: 'waiting', 'running' or 'failed'."""
+
+    status: str
+    failures: int
+    error_code: str | None
+    not_before: str | None
+
+
+class Requested(TypedDict):
+    """What became of a request for a refresh; None: the summary covers everything that has ended."""
+
+    refresh: Refresh | None
+
+
+class Erased(TypedDict):
+    """How much of a user was erased."""
+
+    sessions: int
+    runs: int
+    messages: int
+    summaries: int
+    streams: int
+    api_keys: int
+
+
 class Summary(TypedDict):
     """The condensed past of a session; `behind` counts the messages that it does not cover yet."""
 
@@ -107,6 +133,7 @@ class Summary(TypedDict):
     behind: int
     model: str
     created_at: str
+    refresh: Refresh | None
 
 
 class Why(TypedDict):

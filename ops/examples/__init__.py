@@ -1,0 +1,1 @@
+"""Teams and programs to begin from. Nothing in `worker` or `api_stub` needs them."""
