@@ -15,12 +15,18 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from ops.bench import delegations, flat, idle, names
+from ops.bench import delegations, flat, idle, live, names
 from ops.bench.databases import KINDS
 from ops.bench.report import Report, machine, progress_done
 from worker.observe import logs
 
-SCENARIOS = {"flat": flat.measure, "idle": idle.measure, "delegations": delegations.measure, "names": names.measure}
+SCENARIOS = {
+    "flat": flat.measure,
+    "idle": idle.measure,
+    "delegations": delegations.measure,
+    "names": names.measure,
+    "live": live.measure,
+}
 EPILOG = """
 scenarios:
   flat   What one run costs, in time, statements, rows and bytes, in sessions of 10, 100, 1,000 and 10,000 runs. All of
@@ -31,6 +37,8 @@ scenarios:
          Three parallel delegations against one, members with an 800 ms model: at most 1.15 times. About 1 minute.
   names  What each name that we share with Agno does here and there, each in an environment of its own; the facts must
          be those of ops/handbook/names.md. On SQLite. About half a minute; the first time, pip installs Agno.
+  live   A real model, a small one that runs here, makes a summary, and the next run is sent it. On SQLite. One or two
+         minutes; the first time, pip installs the model (100 MB).
   all    All of them.
 
 examples:

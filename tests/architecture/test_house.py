@@ -39,7 +39,7 @@ def test_the_lock_files_pin_every_package_with_its_hashes_and_name_no_address() 
     for lock in tracked("ops/*.lock"):
         text = lock.read_text()
         packages = re.split(r"\n(?=[a-z0-9])", text)
-        assert len(packages) > 30
+        assert len(packages) > (30 if "requirements" in lock.name else 1)
         assert all("==" in p and "--hash=sha256:" in p for p in packages)
         assert "://" not in text
 

@@ -78,13 +78,20 @@ def read(answer: str) -> tuple[str, list[str]]:
 
 
 def _object(answer: str) -> dict[str, Any]:
-    """Return the JSON object in *answer*, whatever a model put around it; empty, if there is none."""
+    """Return the JSON object in *answer*, whatever a model put around it; empty, if there is none.
+
+    One that was cut off, by a limit of the model's tokens, is closed where it ends.
+    """
     begin, end = answer.find("{"), answer.rfind("}")
-    try:
-        found = json.loads(answer[begin : end + 1])
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
+    whole, cut = answer[begin : end + 1], answer[max(begin, 0) :].rstrip()
+    for text in (whole, *(cut + closing for closing in ('"}', '"]}', "]}", "}"))):
+        try:
+            found = json.loads(text)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(found, dict):
+            return found
+    return {}
 
 
 def _line(message: Message) -> str:

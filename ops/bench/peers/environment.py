@@ -1,7 +1,7 @@
 """Environments for peers: one each, made once from its own lock, so that nothing of them is among our dependencies.
 
-`agno.lock` is made from `agno.in` by ops/lock, and installed into .peers/agno with pip, from whichever index it is set
-to. A peer's scripts run there, as processes, and import nothing of ours.
+Its lock is made by ops/lock from the file beside it, and holds all that is needed; pip installs it into .peers/, from
+whichever index that is set to. A peer's scripts run there, as processes, and import nothing of ours.
 """
 
 import hashlib
@@ -38,8 +38,8 @@ def python(peer: str) -> Path:
     if not installed.is_file() or installed.read_text() != stamp:
         progress(f"making the environment of {peer} {version(peer)} (about half a minute)")
         subprocess.run([sys.executable, "-m", "venv", "--clear", home], check=True)
-        install = [program, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes"]
-        subprocess.run([*install, "-r", lock], check=True)
+        pip = [program, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        subprocess.run([*pip, "--no-deps", "--require-hashes", "-r", lock], check=True)
         installed.write_text(stamp)
     return program
 
