@@ -6,14 +6,10 @@ import httpx2
 import pytest
 
 from tests.api.door import Door, check_problem, name
+from tests.api.matrix import ADA, BOB, KINDS, ROUTES, Kind, Route, answer
+from worker.store import api_keys
 
-READS = [
-    ("GET", "/v1/runs/{run}"),
-    ("GET", "/v1/runs/{run}?wait=1"),
-    ("GET", "/v1/runs/{run}/events"),
-    ("POST", "/v1/runs/{run}/cancel"),
-    ("GET", "/v1/sessions/{session}/messages"),
-]
+Things = dict[str, dict[str, str]]  # whose → the ids of a run and a session, and the session's tag
 
 
 @pytest.fixture
@@ -28,50 +24,105 @@ def own(door: Door, user: str) -> Iterator[httpx2.Client]:
         yield http
 
 
-def ask(http: httpx2.Client, what: tuple[str, str], *, run: str, session: str, **params: str) -> httpx2.Response:
-    method, path = what
-    return http.request(method, httpx2.URL(path.format(run=run, session=session)).copy_merge_params(params))
+@pytest.fixture(scope="package")
+def keys(door: Door) -> dict[str, str]:
+    """A key of each kind."""
+    made = {
+        name: door.new_key(user_id=kind.user, teams=frozenset(kind.teams), scopes=frozenset(kind.scopes))
+        for name, kind in KINDS.items()
+    }
+    revoked = made["a revoked key"]
+    with door.system.db.write() as tx:
+        api_keys.revoke(tx, revoked.split("_")[1])
+    return made | {"no key of ours": "sk-1", "a key with another secret": made["a service key"][:-1] + "!"}
 
 
-def same(foreign: httpx2.Response, absent: httpx2.Response, ids: list[tuple[str, str]]) -> bool:
-    """Tell whether two answers are alike but for the ids that were asked for."""
-    body = foreign.content
-    for theirs, nobodys in ids:
-        body = body.replace(theirs.encode(), nobodys.encode())
-    headers = [{k: v for k, v in a.headers.items() if k not in ("date", "content-length")} for a in (foreign, absent)]
-    return (foreign.status_code, body, headers[0]) == (absent.status_code, absent.content, headers[1])
+def make_things(door: Door, *, going_on: bool = False) -> Things:
+    """Return Ada's and Bob's things, whose runs have ended or are going on, and absent ones."""
+    things = {"absent": {"run_id": "run_" + "0" * 32, "session_id": name("s"), "tag": name("t")}}
+    for whose, user, team in (("Ada's", ADA, "plain"), ("Bob's", BOB, "with-tool")):
+        tag, session = name("t"), name("s")
+        run = door.enqueue("[delay=60] go" if going_on else "go", user_id=user, team=team, session_id=session)
+        door.until(run["id"], "running" if going_on else "completed")
+        assert door.http.patch(f"/v1/sessions/{session}", json={"tags": [tag]}).status_code == 200
+        things[whose] = {"run_id": run["id"], "session_id": session, "tag": tag}
+    return things
 
 
-@pytest.mark.parametrize("what", READS, ids=" ".join)
-@pytest.mark.parametrize("asked_by", ["a user's key", "a service key for another user"])
-def test_what_is_foreign_answers_as_what_is_absent(
-    door: Door, own: httpx2.Client, user: str, what: tuple[str, str], asked_by: str
+@pytest.fixture(scope="package")
+def lasting(door: Door) -> Things:
+    """Things for routes that leave them there."""
+    return make_things(door)
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=str)
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_key_meets_at_each_route_what_it_may(
+    door: Door, keys: dict[str, str], lasting: Things, route: Route, kind: str
 ) -> None:
-    """Byte for byte, and nothing happens to it."""
-    foreign = door.enqueue("[delay=0.3] go", user_id=name("u"), session_id=name("s"))
-    absent = {"run": "run_" + "0" * 32, "session": name("s")}
-    http, params = (own, {}) if asked_by == "a user's key" else (door.http, {"user_id": user})
+    """What it may not touch stays as it is, and answers byte for byte as what is not there."""
+    who, cancels = KINDS[kind], route.path.endswith("/cancel")
+    things = make_things(door, going_on=cancels) if cancels or route.method == "DELETE" else lasting
+    before = {whose: look(door, ids) for whose, ids in things.items()}
 
-    answer = ask(http, what, run=foreign["id"], session=foreign["session_id"], **params)
-    nothing = ask(http, what, **absent, **params)
+    with door.with_key(keys[kind]) as http:
+        if kind == "no key":
+            del http.headers["Authorization"]
+        found = {whose: send(http, route, who, ids) for whose, ids in things.items()}
 
-    code = "run_not_found" if "{run}" in what[1] else "session_not_found"
-    check_problem(nothing, status=404, code=code)
-    assert same(answer, nothing, [(foreign["id"], absent["run"]), (foreign["session_id"], absent["session"])])
-    assert door.ended(foreign["id"])["status"] == "completed"
+    for whose, ids in things.items():
+        status, code = answer(who, route, whose)
+        shown = status < 300 and whose in who.sees
+        assert found[whose].status_code == status
+        if code is not None:
+            check_problem(found[whose], status=status, code=code)
+            assert look(door, ids) == before[whose]
+        elif cancels:
+            assert door.ended(ids["run_id"])["status"] == "cancelled"
+        elif route.method == "DELETE":
+            assert "session_not_found" in look(door, ids)[1]
+        elif route.method == "GET" and route.scope is not None:
+            assert any(id in found[whose].text for id in (ids["run_id"], ids["tag"])) == shown
+        if not shown and (route.names_one or route.method == "GET"):
+            assert same(found[whose], found["absent"], ids, things["absent"])
+    for whose in ("Ada's", "Bob's") if cancels else ():
+        door.cancel(things[whose]["run_id"])
 
 
-@pytest.mark.parametrize("what", READS, ids=" ".join)
-def test_a_users_key_names_no_other_user(door: Door, own: httpx2.Client, user: str, what: tuple[str, str]) -> None:
-    """It may name its own; for another it is told 403, whether or not the thing is there."""
-    run = door.ended(door.enqueue(user_id=user)["id"])
-    ids = {"run": run["id"], "session": run["session_id"]}
+def send(http: httpx2.Client, route: Route, who: Kind, ids: dict[str, str]) -> httpx2.Response:
+    """Ask *route* for a thing."""
+    user = {} if who.acts_for is None else {"user_id": who.acts_for}
+    body = None if route.body is None else route.body | (user if route.path == "/v1/runs" else {})
+    query = {field: value.format(**ids) for field, value in route.query.items()} | user
+    return http.request(route.method, route.path.format(**ids), params=query, json=body)
 
-    check_problem(ask(own, what, **ids, user_id=name("u")), status=403, code="user_forbidden")
-    check_problem(ask(own, what, **ids, user_id=""), status=403, code="user_forbidden")
-    check_problem(ask(own, what, run="absent", session="absent", user_id="x"), status=403, code="user_forbidden")
-    assert ask(own, what, **ids).is_success
-    assert ask(own, what, **ids, user_id=user).is_success
+
+def look(door: Door, ids: dict[str, str]) -> list[str]:
+    """Return a thing as it is, seen by a key that sees everything."""
+    paths = (f"/v1/runs/{ids['run_id']}", f"/v1/sessions/{ids['session_id']}")
+    return [door.http.get(path).text for path in paths]
+
+
+def same(foreign: httpx2.Response, absent: httpx2.Response, ids: dict[str, str], nobodys: dict[str, str]) -> bool:
+    """Tell whether two answers are alike but for the ids that were asked for."""
+    body = foreign.text
+    for kind, theirs in ids.items():
+        body = body.replace(theirs, nobodys[kind])
+    headers = [{k: v for k, v in a.headers.items() if k != "date"} for a in (foreign, absent)]
+    return (foreign.status_code, body, headers[0]) == (absent.status_code, absent.text, headers[1])
+
+
+def test_every_route_stands_in_the_matrix(door: Door) -> None:
+    """With the scope that its description names; the two probes need no key."""
+    paths = door.http.get("/openapi.json").json()["paths"]
+    described = {
+        (method.upper(), path, *told["security"][0]["key"])
+        for path, methods in paths.items()
+        for method, told in methods.items()
+        if path not in ("/healthz", "/readyz")
+    }
+
+    assert described == {(route.method, route.path, *([route.scope] if route.scope else [])) for route in ROUTES}
 
 
 def test_a_users_key_enqueues_for_its_user_only(door: Door, own: httpx2.Client, user: str) -> None:
@@ -114,14 +165,3 @@ def test_a_teams_key_enqueues_for_its_team_only(door: Door) -> None:
         assert door.rows() == before
 
         assert http.post("/v1/runs", json={"team": "plain", "input": "x"}).status_code == 202
-
-
-@pytest.mark.parametrize("what", READS, ids=" ".join)
-def test_a_teams_key_sees_its_team_only(door: Door, what: tuple[str, str]) -> None:
-    """Another team's runs and sessions answer it as absent ones."""
-    foreign = door.ended(door.enqueue(team="with-tool")["id"])
-
-    with door.with_key(door.new_key(teams=frozenset({"plain"}))) as http:
-        answer = ask(http, what, run=foreign["id"], session=foreign["session_id"])
-
-    assert answer.status_code in (403, 404)
