@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import unquote
 
 import uvicorn
 from fastapi import FastAPI, HTTPException
@@ -63,6 +64,7 @@ def make_app(settings: Settings) -> FastAPI:
 
     errors.install(app)
     app.add_middleware(BodyLimit, limit=settings.max_input_bytes * BODY_FACTOR + BODY_REST)
+    app.add_middleware(WholeSegments)
     return app
 
 
@@ -108,3 +110,20 @@ class BodyLimit:
             return message
 
         await self._app(scope, counted, send)
+
+
+class WholeSegments:
+    """Keeps an id in its segment of the path: a slash in it, sent as %2F, separates nothing.
+
+    A path is decoded before it is routed. Here `%` and `/` stay encoded inside a segment; `parameters.py` decodes them.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        raw = scope.get("raw_path") or b""
+        if b"%" in raw:
+            segments = [unquote(segment) for segment in raw.decode("latin-1").split("/")]
+            scope = {**scope, "path": "/".join(s.replace("%", "%25").replace("/", "%2F") for s in segments)}
+        await self._app(scope, receive, send)

@@ -1,18 +1,26 @@
 """What routes take from a path or a query, described once."""
 
 from typing import Annotated
+from urllib.parse import unquote
 
 from fastapi import Path, Query
+from pydantic import BeforeValidator
 
 from api_stub.schemas import storable
+
+whole = BeforeValidator(unquote)  # for what stands in a path: the counterpart of `app.WholeSegments`
 
 RunId = Annotated[
     str,
     Path(description="Id of a run.", examples=["run_019ab3c4d5e6f708192a3b4c5d6e7f80"]),
+    whole,
     storable("run_id"),
 ]
 SessionId = Annotated[
-    str, Path(description="Id of a session, unique for its user.", examples=["s-42"]), storable("session_id")
+    str,
+    Path(description="Id of a session, unique for its user.", examples=["s-42"]),
+    whole,
+    storable("session_id"),
 ]
 ForUser = Annotated[
     str | None,

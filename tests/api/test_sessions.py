@@ -5,10 +5,12 @@ import os
 import signal
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx2
 import pytest
 
+from api_stub.client import Client
 from tests.api.door import Door, check_problem, name, read_events
 from tests.api.test_runs import TIME
 from tests.support.life import accept
@@ -223,6 +225,23 @@ def test_deleting_ends_the_run_that_goes_on(door: Door) -> None:
         check_problem(door.http.get(f"/v1/runs/{run_id}"), status=404, code="run_not_found")
     after = new(door, user_id=run["user_id"], session_id=run["session_id"])
     assert [m["run_id"] for m in door.messages(after)] == [after["id"]] * 2
+
+
+@pytest.mark.parametrize("id", ["a/b", "a%2Fb", "/", "100%", "a?b#c&d=e", "ä ö\u3000/", "a/messages", "%", "...", "+"])
+def test_a_session_of_any_id_is_found_by_its_path(door: Door, id: str) -> None:
+    """Percent-encoded, as any part of a path: a slash in it separates nothing."""
+    user, path = name("u"), f"/v1/sessions/{quote(id, safe='')}"
+    run = new(door, user_id=user, session_id=id)
+    asked = {"params": {"user_id": user}}
+
+    assert door.http.patch(path, **asked, json={"name": "found"}).json()["id"] == id
+    assert door.http.get(path, **asked).json()["name"] == "found"
+    assert [one["id"] for one in door.http.get(f"{path}/runs", **asked).json()["data"]] == [run["id"]]
+    with Client(door.system.url, door.system.key) as client:
+        assert [m["run_id"] for m in client.messages(id, user_id=user)] == [run["id"]] * 2
+    assert door.http.delete(path, **asked).status_code == 204
+    problem = check_problem(door.http.get(path, **asked), status=404, code="session_not_found")
+    assert repr(id) in problem["detail"]
 
 
 @pytest.mark.parametrize("away", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "frozen"])
