@@ -184,8 +184,9 @@ class Waiting:
         """
         self.run = run
         late = self._deadline is not None and now >= self._deadline
-        self.over = late or run["status"] not in ("queued", "running")
-        if late and self._strict and run["status"] in ("queued", "running"):
+        goes_on = run["status"] in ("queued", "running")
+        self.over = late or not goes_on
+        if late and goes_on and self._strict:
             raise TimeoutError(f"Run {run['id']!r} is {run['status']} after {self._wait_s:g} s; it goes on.")
         self.pause_s = 0.5 if now - self._asked_at < 0.1 else 0.0  # the API did not hold it: do not run in circles
 

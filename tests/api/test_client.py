@@ -136,8 +136,55 @@ def test_teams_are_told(door: Door, connect: Connect) -> None:
     assert all(set(team) == set(Team.__annotations__) and team["workers"] == 1 for team in served)
 
 
+def test_why_a_run_waits_is_told(door: Door, connect: Connect) -> None:
+    """With the facts of the reason beside it."""
+    client = connect(door.system.url, door.system.key)
+    head = client.enqueue("plain", "[delay=60] go")
+    behind = client.enqueue("plain", "x", session_id=head["session_id"])
+
+    told = client.why(behind["id"])
+    client.cancel(head["id"])
+
+    assert (told["run_id"], told["status"], told["reason"]) == (behind["id"], "queued", "behind_run")
+    assert told["behind_run_id"] == head["id"]
+    assert client.why(client.wait(behind["id"])["id"])["reason"] == "finished"
+
+
+def test_a_user_is_exported_and_erased(door: Door, connect: Connect) -> None:
+    """Line by line, over a connection that broke at first; then nothing is left of them."""
+    user = name("u")
+    run = door.ended(door.enqueue("Ünique", session_id="s", user_id=user)["id"])
+
+    with proxy(door.system.url, [0, 100]) as broken:
+        client = connect(broken.url, door.system.key)
+        lines = list(client.export_user(user))
+        erased = client.erase_user(user)
+
+    assert broken.broken == 2
+    assert [line["type"] for line in lines] == ["session", "run", "message", "message"]
+    assert (lines[1]["id"], lines[2]["content"]) == (run["id"], "Ünique")
+    assert (erased["sessions"], erased["runs"], erased["messages"]) == (1, 1, 2)
+    assert list(connect(door.system.url, door.system.key).export_user(user)) == []
+
+
+def test_a_summary_is_asked_for(door: Door, connect: Connect) -> None:
+    """There is none yet, and a refresh of it waits for a worker of its queue, which does not run here."""
+    client, user = connect(door.system.url, door.system.key), name("u")
+    client.wait(client.enqueue("plain", "x", session_id="s", user_id=user)["id"])
+
+    with pytest.raises(RequestFailed) as refused:
+        client.summary("s", user_id=user)
+    requested = client.refresh_summary("s", user_id=user)
+
+    assert refused.value.code == "summary_not_found"
+    assert requested["refresh"]["status"] == "waiting"
+    assert client.refresh_summary("s", user_id=user) == requested
+
+
 SHAPES = [(types.Run, "Run"), (types.Message, "Message"), (types.Session, "Session"), (types.Team, "Team")]
-SHAPES += [(types.Usage, "Usage"), (types.RunError, "RunError"), (types.ToolCall, "ToolCall")]
+SHAPES += [(types.Usage, "Usage"), (types.RunError, "RunError"), (types.ToolCall, "ToolCall"), (types.Why, "Why")]
+SHAPES += [(types.Summary, "Summary"), (types.Refresh, "Refresh"), (types.Requested, "Requested")]
+SHAPES += [(types.SummaryPlace, "SessionSummary"), (types.Erased, "Erased")]
 
 
 @pytest.mark.parametrize(("shape", "described"), SHAPES, ids=lambda value: str(value)[-12:])
