@@ -30,6 +30,7 @@ SCHEMA: dict[str, Any] = {
 TEXT_LIMIT = 8_000  # characters of a summary: whatever a model answers, the next prompt stays bounded
 TOPICS, TOPIC_LIMIT = 20, 100
 LINE_LIMIT = 4_000  # characters of one message, in a piece
+SHORT = 200  # so many are left of each at least, where a call has more results than fit
 
 
 def prompt_hash(prompt: str | None) -> str:
@@ -57,9 +58,9 @@ def piece(messages: Sequence[Message], *, size: int) -> int:
     return end or len(messages)
 
 
-def context(prompt: str | None, so_far: str, messages: Sequence[Message]) -> tuple[ChatMessage, ...]:
-    """Return the messages of the call that makes the next version."""
-    lines = "\n".join(_line(message) for message in messages)
+def context(prompt: str | None, so_far: str, messages: Sequence[Message], *, size: int) -> tuple[ChatMessage, ...]:
+    """Return the messages of the call that makes the next version; those of a piece take about *size* characters."""
+    lines = "\n".join(_lines(messages, size=size))
     before = f"The summary so far:\n{so_far}\n\n" if so_far else ""
     return (
         ChatMessage("system", f"{prompt or PROMPT}\n\n{FORM}"),
@@ -68,13 +69,17 @@ def context(prompt: str | None, so_far: str, messages: Sequence[Message]) -> tup
 
 
 def read(answer: str) -> tuple[str, list[str]]:
-    """Return the summary and the topics that a model answered; an answer in no such form is the summary itself."""
+    """Return the summary and the topics that a model answered; an answer in no such form is the summary itself.
+
+    Empty, if it says nothing. They can be stored: inside JSON a model can spell what a database does not take.
+    """
     found = _object(answer)
     text, topics = found.get("summary"), found.get("topics")
-    if not isinstance(text, str) or not text.strip():
-        return _bounded(answer.strip(), TEXT_LIMIT), []
-    named = [_bounded(str(topic).strip(), TOPIC_LIMIT) for topic in topics] if isinstance(topics, list) else []
-    return _bounded(text.strip(), TEXT_LIMIT), [mend(topic) for topic in named if topic][:TOPICS]
+    if not isinstance(text, str):
+        return _kept(answer, TEXT_LIMIT), []
+    texts = [topic for topic in topics if isinstance(topic, str)] if isinstance(topics, list) else []
+    named = [_kept(topic, TOPIC_LIMIT) for topic in texts]
+    return _kept(text, TEXT_LIMIT), [topic for topic in named if topic][:TOPICS]
 
 
 def _object(answer: str) -> dict[str, Any]:
@@ -94,11 +99,24 @@ def _object(answer: str) -> dict[str, Any]:
     return {}
 
 
+def _lines(messages: Sequence[Message], *, size: int) -> list[str]:
+    """Return a line for each message; those of a piece that could not be made smaller are cut to their share of it."""
+    whole = [_line(message) for message in messages]
+    if sum(map(len, whole)) <= size:
+        return whole
+    share = max(SHORT, size // len(messages))
+    return [_bounded(line, share) for line in whole]
+
+
 def _line(message: Message) -> str:
     calls = "; ".join(f"called {call.name}({call.arguments})" for call in message.tool_calls)
     said = " ".join(part for part in (message.content, calls) if part)
     speaker = f"{message.author} returned" if message.role is Role.TOOL else message.role.value
     return _bounded(f"{speaker}: {said}", LINE_LIMIT)
+
+
+def _kept(text: str, limit: int) -> str:
+    return _bounded(mend(text).strip(), limit)
 
 
 def _bounded(text: str, limit: int) -> str:

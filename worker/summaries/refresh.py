@@ -121,18 +121,22 @@ class _Piece:
 def _piece(runtime: Runtime, base: Base, behind: list[tuple[Message, int]]) -> _Piece:
     """Return the first messages of *behind*, each with its run's position, that fit, and what they cover."""
     said = [message for message, _position in behind]
-    count = condense.piece(said, size=runtime.settings.summary_piece_tokens * CHARS_PER_TOKEN) if said else 0
+    count = condense.piece(said, size=_piece_size(runtime)) if said else 0
     if count == len(behind) < READ:  # nothing is left but messages that no summary holds: members', rolled-back runs'
         return _Piece(said, Covered(base.finished_seq, base.finished_position, size_of(said)))
     last, position = behind[count - 1]
     return _Piece(said[:count], Covered(last.seq, position, size_of(said[:count])))
 
 
+def _piece_size(runtime: Runtime) -> int:
+    return runtime.settings.summary_piece_tokens * CHARS_PER_TOKEN
+
+
 def _ask(
     runtime: Runtime, model: ChatModel, manager: SessionSummaryManager, so_far: str, said: list[Message], stop: Stop
 ) -> Reply:
     request = ChatRequest(
-        messages=condense.context(manager.session_summary_prompt, so_far, said),
+        messages=condense.context(manager.session_summary_prompt, so_far, said, size=_piece_size(runtime)),
         answer_schema=condense.SCHEMA,
         silence_s=runtime.settings.model_silence_seconds,
     )

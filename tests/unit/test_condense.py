@@ -1,0 +1,206 @@
+"""The prompt of a summary, and what is made of its answer: bounded, torn nowhere, storable whatever a model says."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.unit.list_journal import message
+from worker.domain.message import Message, Role, open_calls
+from worker.domain.text import mend
+from worker.summaries import condense
+
+SIZE = 2_000
+
+
+def history(*groups: tuple[int, int]) -> list[Message]:
+    """One run a group: an input, a reply with so many calls, a result of so many characters for each, an answer.
+
+    The ids of the calls are the same in every run, as some servers give them.
+    """
+    said: list[Message] = []
+    for calls, length in groups:
+        ids = [f"call_{n}" for n in range(calls)]
+        said.append(message(len(said) + 1, Role.USER, "x" * length))
+        if calls:
+            said.append(message(len(said) + 1, Role.ASSISTANT, "", *ids))
+        for call in ids:
+            said.append(message(len(said) + 1, Role.TOOL, "r" * length, result_of=call))
+        said.append(message(len(said) + 1, Role.ASSISTANT, "a" * length))
+    return said
+
+
+def pieces(said: list[Message], *, size: int) -> list[list[Message]]:
+    """Cut the whole history."""
+    cut: list[list[Message]] = []
+    while said:
+        count = condense.piece(said, size=size)
+        cut.append(said[:count])
+        said = said[count:]
+    return cut
+
+
+@given(
+    groups=st.lists(st.tuples(st.integers(0, 5), st.integers(0, 1_500)), min_size=1, max_size=12),
+    size=st.integers(1, 5_000),
+)
+def test_no_piece_ends_between_a_call_and_its_result(groups: list[tuple[int, int]], size: int) -> None:
+    """Parallel calls, and calls with the ids of earlier ones, stay with their results; nothing is lost or doubled."""
+    said = history(*groups)
+
+    cut = pieces(said, size=size)
+
+    assert [m for piece in cut for m in piece] == said
+    for piece in cut:
+        assert not open_calls(piece)
+        assert piece[0].role is not Role.TOOL
+
+
+def test_a_piece_takes_as_much_as_fits_and_at_least_one_message() -> None:
+    """The next message would pass the size; a single one that passes it alone goes alone."""
+    short = history((0, 100), (0, 100))
+    long = history((0, 3_000))
+
+    whole = condense.piece(short, size=SIZE)
+    some = condense.piece(short, size=250)
+    one = condense.piece(long, size=SIZE)
+
+    assert (whole, some, one) == (4, 2, 1)
+
+
+@given(st.lists(st.tuples(st.integers(0, 30), st.sampled_from([0, 10, 5_000, 100_000])), min_size=1, max_size=6))
+def test_the_prompt_is_bounded_whatever_was_said(groups: list[tuple[int, int]]) -> None:
+    """A summary of any length so far, and calls with more and longer results than fit: about the size of a piece."""
+    so_far, _ = condense.read("s" * 1_000_000)
+
+    for piece in pieces(history(*groups), size=SIZE):
+        prompt = condense.context(None, so_far, piece, size=SIZE)
+
+        fixed = len(condense.PROMPT) + len(condense.FORM) + condense.TEXT_LIMIT + 100
+        assert sum(len(m.content) for m in prompt) <= fixed + max(SIZE, condense.SHORT * len(piece)) + len(piece)
+
+
+def test_results_that_do_not_fit_are_shortened_alike() -> None:
+    """A call with a hundred long results takes them all along, so each gets its share, and it shows that it was cut."""
+    said = history((100, 4_000))
+    [piece] = [piece for piece in pieces(said, size=48_000) if len(piece) > 1]
+
+    lines = condense.context(None, "", piece, size=48_000)[1].content.splitlines()[1:]
+
+    assert len(lines) == len(piece)
+    assert sum(len(line) for line in lines) <= 48_000
+    results = [line for line in lines if "returned" in line]
+    assert len(results) == 100
+    assert all(line.endswith("(cut)") and len(line) > 400 for line in results)
+
+
+def test_a_long_message_is_cut_in_its_line() -> None:
+    """A million characters are one line of some thousand; a short one stands there whole."""
+    said = [message(1, Role.USER, "x" * 1_000_000), message(2, Role.ASSISTANT, "short")]
+
+    system, user = condense.context("Be succinct.", "", said, size=SIZE * 10)
+
+    first, second = user.content.splitlines()[1:]
+    assert len(first) == condense.LINE_LIMIT
+    assert first.endswith("… (cut)")
+    assert second == "assistant: short"
+    assert system.content.startswith("Be succinct.")
+
+
+def test_the_prompt_tells_who_said_what() -> None:
+    """Users, assistants with their calls, and tools by their names; the summary so far stands before them."""
+    said = history((2, 1))
+
+    content = condense.context(None, "Ada likes tea.", said, size=SIZE)[1].content
+
+    call = 'called note({"text": "call_%d"})'
+    assert content == (
+        "The summary so far:\nAda likes tea.\n\nThe messages that follow it:\n"
+        f"user: x\nassistant: {call % 0}; {call % 1}\nauthor returned: r\nauthor returned: r\nassistant: a"
+    )
+
+
+FORMED = {"summary": "Ada likes tea.", "topics": ["tea", "Ada"]}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        json.dumps(FORMED),
+        f"```json\n{json.dumps(FORMED, indent=2)}\n```",
+        f"Here is the summary you asked for:\n\n{json.dumps(FORMED)}\n\nAnything else?",
+        json.dumps({**FORMED, "more": [1, {}]}),
+    ],
+)
+def test_a_formed_answer_is_read_whatever_stands_around_it(answer: str) -> None:
+    """Fences and politeness do not matter."""
+    text, topics = condense.read(answer)
+
+    assert (text, topics) == ("Ada likes tea.", ["tea", "Ada"])
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "Ada likes tea.",
+        "Ada {likes tea.",
+        "}{",
+        "{not json}",
+        '["summary", "topics"]',
+        '{"summary": ["Ada", "likes"], "topics": ["tea"]}',
+        '{"text": "Ada likes tea."}',
+        '{"summary": ' + "[" * 50_000,
+    ],
+)
+def test_any_other_answer_is_the_summary_itself(answer: str) -> None:
+    """A model that knows no JSON still condenses."""
+    text, topics = condense.read(f"  {answer}\n")
+
+    assert (
+        text == answer[: condense.TEXT_LIMIT - 8] + " … (cut)" * (len(answer) > condense.TEXT_LIMIT) or text == answer
+    )
+    assert topics == []
+
+
+@pytest.mark.parametrize("answer", ["", "  \n", '{"summary": "", "topics": []}', '```\n{"summary": " \\n "}\n```'])
+def test_an_answer_that_says_nothing_is_no_summary(answer: str) -> None:
+    """Neither is its empty form: the braces are not what the next answer needs to know."""
+    assert condense.read(answer)[0] == ""
+
+
+@pytest.mark.parametrize(
+    ("topics", "wanted"),
+    [
+        (None, []),
+        ("tea", []),
+        ({"tea": 1}, []),
+        ([1, None, " tea ", "", {"a": 1}, "milk"], ["tea", "milk"]),
+        (["t"] * 100_000, ["t"] * condense.TOPICS),
+        (["t" * 1_000_000], ["t" * (condense.TOPIC_LIMIT - 8) + " … (cut)"]),
+    ],
+)
+def test_topics_of_any_type_become_few_short_texts(topics: Any, wanted: list[str]) -> None:
+    """They are for people to find a session by; nothing fails for them."""
+    assert condense.read(json.dumps({"summary": "s", "topics": topics})) == ("s", wanted)
+
+
+def test_a_summary_of_a_megabyte_is_cut() -> None:
+    """Formed or not: the next prompt stays bounded."""
+    for answer in ("x" * 1_000_000, json.dumps({"summary": "x" * 1_000_000, "topics": []})):
+        text, _ = condense.read(answer)
+
+        assert len(text) == condense.TEXT_LIMIT
+        assert text.endswith("… (cut)")
+
+
+@given(st.text(alphabet=st.characters(codec=None), max_size=50), st.lists(st.text(max_size=10), max_size=3))
+def test_whatever_was_read_can_be_stored(summary: str, topics: list[str]) -> None:
+    r"""Inside JSON a model can spell what no database takes: `\u0000`, and half of a surrogate pair."""
+    spelled = json.dumps({"summary": f"s{summary}\x00\ud800", "topics": [*topics, "\x00"]})
+
+    text, named = condense.read(spelled)
+
+    for part in (text, *named):
+        assert part == mend(part)
