@@ -60,14 +60,7 @@ class OpenAIChat:
         """
         answer = _Answer(on_delta)
         try:
-            try:
-                stream = await self._begun(request)
-            except openai.BadRequestError:
-                if not _form(self, request):
-                    raise
-                _formless.add((self.base_url, self.id))  # it knows no schema: the prompt's own words have to do
-                stream = await self._begun(request)
-            async with stream:
+            async with await self._begun(request) as stream:
                 await answer.read(stream)
             return self._checked(answer)
         except ModelError:
@@ -76,16 +69,27 @@ class OpenAIChat:
             raise self._explained(error, silence_s=request.silence_s) from None
 
     async def _begun(self, request: ChatRequest) -> Any:
+        """Begin the stream; without the schema, where the server refuses that: the prompt's own words have to do."""
+        form = _form(self, request)
+        try:
+            return await self._create(request, **form)
+        except (openai.BadRequestError, openai.UnprocessableEntityError):
+            if not form:
+                raise
+        stream = await self._create(request)  # refused again: it was not the schema's fault
+        _formless.add((self.base_url, self.id))
+        return stream
+
+    async def _create(self, request: ChatRequest, **form: Any) -> Any:
         completions: Any = self._client().chat.completions
         return await completions.create(
-            **self.request_params,
+            **{**self.request_params, **form},
             model=self.id,
             messages=[_message(m) for m in request.messages],
             stream=True,
             stream_options={"include_usage": True},
             timeout=openai.Timeout(request.silence_s, connect=min(10.0, request.silence_s)),
             **_tools(request.tools),
-            **_form(self, request),
         )
 
     def _client(self) -> openai.AsyncOpenAI:

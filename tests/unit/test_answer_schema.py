@@ -1,0 +1,103 @@
+"""Asking for an answer in a JSON schema, of servers that know how and of those that do not."""
+
+import itertools
+from collections.abc import Callable, Iterator
+
+import pytest
+from llmock.pytest_plugin import LLMock
+from llmock.testing import LLMockServer
+
+from tests.unit.chat_server import HELLO, KEY
+from worker.domain.chat import ChatRequest, Reply
+from worker.domain.stop import Stop
+from worker.errors import ModelRefused
+from worker.models.openai_chat import OpenAIChat
+
+SCHEMA = {"type": "object"}
+FORMED = ChatRequest(HELLO.messages, answer_schema=SCHEMA)
+_names = itertools.count(1)
+
+
+@pytest.fixture(scope="module")
+def llmock_server() -> Iterator[LLMockServer]:
+    """A Chat Completions server that refuses on command."""
+    with LLMockServer() as server:
+        yield server
+
+
+@pytest.fixture
+def provider(llmock_server: LLMockServer) -> LLMock:
+    """The same server, with nothing scripted."""
+    return LLMock(llmock_server).reset()
+
+
+@pytest.fixture
+def ask(background, provider) -> Callable[..., Reply]:
+    """Ask a model that nobody has asked before, or another one by its name."""
+    own = f"m{next(_names)}"
+
+    def call(request: ChatRequest = FORMED, name: str = own) -> Reply:
+        model = OpenAIChat(id=name, api_key=KEY, base_url=provider.base_url())
+        return background.ask(model, request, lambda _: None, stop=Stop())
+
+    return call
+
+
+def forms(provider: LLMock) -> list[bool]:
+    """Return of each request whether it asked for a schema."""
+    return ["response_format" in request.body for request in provider.requests]
+
+
+def test_a_schema_is_sent_where_one_is_wanted(provider, ask):
+    """As the wire format has it, strict; and nothing of it with any other request."""
+    ask()
+    ask(HELLO)
+
+    assert forms(provider) == [True, False]
+    asked = provider.requests[0].body["response_format"]
+    assert asked["type"] == "json_schema"
+    assert asked["json_schema"] == {"name": "answer", "schema": SCHEMA, "strict": True}
+
+
+@pytest.mark.parametrize("status", [400, 422])
+def test_a_server_that_refuses_a_schema_is_asked_again_without(provider, ask, status):
+    """At once, and from then on without: the prompt's own words have to do. Other models are asked as before."""
+    provider.fail(status).reply("once").reply("twice").reply("other")
+
+    answers = [ask().content, ask().content, ask(name=f"other{status}").content]
+
+    assert answers == ["once", "twice", "other"]
+    assert forms(provider) == [True, False, False, True]
+
+
+def test_a_request_that_is_refused_either_way_says_nothing_about_schemas(provider, ask):
+    """A context that is too long is refused with 400 too; the next request is asked with the schema again."""
+    provider.context_overflow(times=2)
+
+    with pytest.raises(ModelRefused):
+        ask()
+    ask()
+
+    assert forms(provider) == [True, False, True]
+
+
+def test_a_refusal_without_a_schema_is_not_asked_again(provider, ask):
+    """There is nothing to leave out."""
+    provider.fail(400)
+
+    with pytest.raises(ModelRefused):
+        ask(HELLO)
+
+    assert forms(provider) == [False]
+
+
+def test_a_schema_goes_before_what_a_model_is_always_asked_for(provider, background):
+    """A team's model may answer in JSON always; its summaries have a schema of their own."""
+    always = {"response_format": {"type": "json_object"}, "temperature": 0}
+    model = OpenAIChat(id="always", api_key=KEY, base_url=provider.base_url(), request_params=always)
+
+    for request in (FORMED, HELLO):
+        background.ask(model, request, lambda _: None, stop=Stop())
+
+    assert [r.body["response_format"]["type"] for r in provider.requests] == ["json_schema", "json_object"]
+    assert [r.body["temperature"] for r in provider.requests] == [0, 0]
