@@ -99,7 +99,7 @@ def condense(db: Database, session_pk: int) -> None:
     """Ask for a summary, take the job, fail, renew, write two versions."""
     with db.write() as tx:
         due.request(tx, session_pk, session_id="s", team="t")
-        summary_jobs.want_due(tx, session_pk, through_seq=3, step=1)
+        summary_jobs.want_due(tx, session_pk, covers_seq=0, through_seq=3, step=1)
         assert summary_jobs.take_ready(tx, teams=["t"], limit=3) == []  # it was just sent
         job = summary_jobs.claim(tx, session_pk, owner="me", ttl_s=60)
         assert job is not None

@@ -4,7 +4,7 @@ Whoever ends it, the process that executed it or one that cancels it, does so he
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from worker.domain.dispatch import Dispatch, of_run
 from worker.domain.message import Draft, Message, size_of
@@ -72,12 +72,13 @@ def _pass_on(tx: Transaction, head: Head, *, last_seq: int) -> tuple[Dispatch, .
     moved = sessions.move_head(tx, head.session_pk, behind=head.position)
     following = runs.mark_dispatched(tx, moved.head_run_id) if moved.head_run_id is not None else None
     before = following.position if following else moved.run_count + 1
-    passed = 0
-    if before > head.position + 1:
-        passed = messages.append_inputs(
+    passed = before - head.position - 1
+    if passed:
+        size = messages.append_inputs(
             tx, session_pk=head.session_pk, after=head.position, before=before, last_seq=last_seq
         )
-        sessions.advance(tx, head.session_pk, messages=passed)
+        sessions.advance(tx, head.session_pk, messages=passed, size=size)
+        moved = replace(moved, unsummarised=moved.unsummarised + size)
     ready = due.decide(tx, head.session_pk, moved, **place, through_seq=last_seq + passed)
     if moved.head_run_id is None or following is None or following.sent_at is None:
         return ready

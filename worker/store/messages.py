@@ -38,7 +38,7 @@ def append(tx: Transaction, drafts: Sequence[Draft], *, session_pk: int, run_id:
 
 
 def append_inputs(tx: Transaction, *, session_pk: int, after: int, before: int, last_seq: int) -> int:
-    """Write the inputs of the runs between two positions, which ended while they were queued; return how many.
+    """Write the inputs of the runs between two positions, which ended while they were queued; return their characters.
 
     The user's text is never lost. Two statements, whatever their number; the caller holds the lock and advances it.
     """
@@ -48,8 +48,8 @@ def append_inputs(tx: Transaction, *, session_pk: int, after: int, before: int, 
     inputs = select(runs.c.session_pk, seq, runs.c.id, literal(Role.USER.value), user, runs.c.input, db_time())
     columns = ["session_pk", "seq", "run_id", "role", "author", "content", "created_at"]
     tx.execute(insert(messages).from_select(columns, inputs.where(*between)))
-    tx.execute(update(runs).where(*between).values(first_seq=seq, last_seq=seq))
-    return before - after - 1
+    placed = update(runs).where(*between).values(first_seq=seq, last_seq=seq).returning(func.length(runs.c.input))
+    return sum(tx.execute(placed).scalars())
 
 
 def of_run(tx: Transaction, *, session_pk: int, first_seq: int, last_seq: int) -> list[Message]:

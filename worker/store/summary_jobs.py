@@ -29,13 +29,16 @@ class Job:
     failures: int
 
 
-def want_due(tx: Transaction, session_pk: int, *, through_seq: int, step: int) -> bool:
+def want_due(tx: Transaction, session_pk: int, *, covers_seq: int, through_seq: int, step: int) -> bool:
     """Ask for a refresh unless one is wanted already; one that failed is asked for again *step* messages later.
 
+    Or once as many messages have come as it failed on, where their size made it due before *step* of them were there.
     Returns whether it has to be sent. The caller holds the session's lock.
     """
     new = _new(tx, session_pk, through_seq=through_seq)
-    failed = and_(summary_jobs.c.send_at.is_(None), summary_jobs.c.through_seq + step <= through_seq)
+    failed_on = summary_jobs.c.through_seq - covers_seq
+    come = through_seq - summary_jobs.c.through_seq
+    failed = and_(summary_jobs.c.send_at.is_(None), or_(come >= step, come >= failed_on))
     again = {"through_seq": through_seq, "send_at": db_time(RESEND_S), "held_until": None, "failures": 0}
     statement = new.on_conflict_do_update(index_elements=[summary_jobs.c.session_pk], set_=again, where=failed)
     return tx.execute(statement.returning(summary_jobs.c.session_pk)).one_or_none() is not None

@@ -30,7 +30,8 @@ def decide(
     """
     if session.due is None or not passed(session.due, through_seq - session.summary_seq, session.unsummarised):
         return ()
-    if not summary_jobs.want_due(tx, session_pk, through_seq=through_seq, step=session.due.messages):
+    reached = {"covers_seq": session.summary_seq, "through_seq": through_seq}
+    if not summary_jobs.want_due(tx, session_pk, **reached, step=session.due.messages):
         return ()
     return (of_summary(session_pk, session_id=session_id, team=team, version=session.summary_version),)
 

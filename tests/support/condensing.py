@@ -1,0 +1,148 @@
+"""Sessions that are condensed, for tests: runs without executing them, a model that waits at its door, and the rows."""
+
+import asyncio
+import json
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import select, update
+
+from tests.support.life import accept
+from worker.domain.chat import ChatRequest, Reply
+from worker.domain.dispatch import Dispatch
+from worker.domain.message import Draft, Role, ToolCall
+from worker.domain.run import Claim, Status
+from worker.domain.summary import Due
+from worker.domain.usage import Usage
+from worker.events.publish import Listeners
+from worker.loop.definition import Definition
+from worker.runs.claim import claim_head
+from worker.runs.finish import Ending, Head, end_head
+from worker.runs.journal import RunJournal
+from worker.store import summaries, summary_jobs
+from worker.store.columns import db_time
+from worker.store.engine import Database
+from worker.store.tables import sessions
+from worker.store.tables import summaries as versions_table
+from worker.store.tables import summary_jobs as jobs_table
+from worker.team import Team
+
+PLAIN = Team(id="t").definition
+NEVER = Due(1_000_000, 1_000_000_000)
+
+
+def formed(text: str, *topics: str) -> str:
+    """Return an answer as the prompt of a summary asks for it."""
+    return json.dumps({"summary": text, "topics": topics})
+
+
+def begin(
+    db: Database, text: str = "hello", *, session: str = "s", due: Due | None = NEVER, definition: Definition = PLAIN
+) -> Claim:
+    """Accept a run and claim it."""
+    run_id = accept(db, text, session=session).run.id
+    claim = claim_head(db, run_id, owner="me", ttl_s=60, definition=definition, due=due)
+    assert isinstance(claim, Claim), claim
+    return claim
+
+
+def write(db: Database, claim: Claim, *said: Draft) -> None:
+    """Write messages of a claimed run, which goes on."""
+    stream = Listeners(None).open(run_id=claim.run_id, fence=claim.fence)
+    RunJournal(db, claim, stream, ttl_s=60).write(said)
+
+
+def finish(db: Database, claim: Claim, *said: Draft, status: Status = Status.COMPLETED) -> tuple[Dispatch, ...]:
+    """End a claimed run with these messages; return the refreshes that were asked for with it."""
+    place = (claim.run_id, claim.session_pk, claim.session_id, claim.team, claim.position, claim.fence)
+    with db.write() as tx:
+        _, ready = end_head(tx, Head(*place, Status.RUNNING), Ending(status, said))
+    return tuple(dispatch for dispatch in ready if dispatch.queue == "summaries")
+
+
+def answer(text: str = "answer") -> Draft:
+    """A leader's last message."""
+    return Draft(Role.ASSISTANT, "t", text)
+
+
+def called(*results: str) -> list[Draft]:
+    """A reply that calls a tool once for each result, and the results; the ids are the same each time."""
+    calls = tuple(ToolCall(f"call_{n}", "look", "{}") for n in range(len(results)))
+    found = [Draft(Role.TOOL, "look", text, (), f"call_{n}") for n, text in enumerate(results)]
+    return [Draft(Role.ASSISTANT, "t", "", calls), *found]
+
+
+def converse(db: Database, runs: int, *, session: str = "s", due: Due | None = NEVER, turns: int = 0) -> int:
+    """Have so many runs completed, each with an input, so many calls with their results, and an answer; return our key.
+
+    The texts tell their place: `input 0`, `result 0.0`, `answer 0`.
+    """
+    for n in range(runs):
+        claim = begin(db, f"input {n}", session=session, due=due)
+        found = [draft for turn in range(turns) for draft in called(f"result {n}.{turn}")]
+        finish(db, claim, *found, answer(f"answer {n}"))
+    return claim.session_pk
+
+
+def session_row(db: Database, session_pk: int) -> Any:
+    """Return the row of a session."""
+    with db.read() as tx:
+        return tx.execute(select(sessions).where(sessions.c.pk == session_pk)).one()
+
+
+def jobs(db: Database) -> list[Any]:
+    """Return every refresh that is wanted."""
+    with db.read() as tx:
+        return list(tx.execute(select(jobs_table).order_by(jobs_table.c.session_pk)))
+
+
+def versions(db: Database, session_pk: int) -> list[Any]:
+    """Return the versions of a session that are kept, oldest first."""
+    of_session = select(versions_table).where(versions_table.c.session_pk == session_pk)
+    with db.read() as tx:
+        return list(tx.execute(of_session.order_by(versions_table.c.version)))
+
+
+def covered(db: Database, session_pk: int) -> int:
+    """Return the last message that the current summary covers."""
+    with db.read() as tx:
+        return summaries.current(tx, session_pk).covers_seq
+
+
+def time_passes(db: Database) -> None:
+    """Leases run out, waits are over, and lost bells are rung again."""
+    with db.write() as tx:
+        tx.execute(update(jobs_table).where(jobs_table.c.held_until.is_not(None)).values(held_until=db_time(-1.0)))
+        tx.execute(update(jobs_table).where(jobs_table.c.send_at.is_not(None)).values(send_at=db_time(-1.0)))
+
+
+def bells(db: Database, *teams: str) -> list[int]:
+    """Return the sessions whose refresh a worker that serves *teams* would send now."""
+    with db.write() as tx:
+        return [int(d.ids["session_pk"]) for d in summary_jobs.take_ready(tx, teams=teams, limit=100)]
+
+
+@dataclass
+class Door:
+    """A model that answers when it is told to, and says when it is asked. `requests` keeps what it was asked."""
+
+    id: str = "door"
+    requests: list[ChatRequest] = field(default_factory=list)
+    asked: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    answers: list[str | BaseException] = field(default_factory=list)
+
+    async def reply(self, request: ChatRequest, on_delta: Callable[[str], None]) -> Reply:
+        self.requests.append(request)
+        self.asked.release()
+        while not self.answers:
+            await asyncio.sleep(0.001)
+        said = self.answers.pop(0)
+        if isinstance(said, BaseException):
+            raise said
+        return Reply(said, (), Usage(1, 1, 0, 1))
+
+    def wait_until_asked(self) -> None:
+        """Return when it is asked, once for each call."""
+        assert self.asked.acquire(timeout=20), "the model is not asked"
