@@ -22,11 +22,10 @@ _free = or_(summary_jobs.c.held_until.is_(None), summary_jobs.c.held_until <= db
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A refresh that this process has taken. `failures` counts those in a row before it."""
+    """A refresh that this process has taken."""
 
     session_pk: int
     fence: int
-    failures: int
 
 
 def want_due(tx: Transaction, session_pk: int, *, covers_seq: int, through_seq: int, step: int) -> bool:
@@ -91,9 +90,9 @@ def claim(tx: Transaction, session_pk: int, *, owner: str, ttl_s: float) -> Job 
         update(summary_jobs)
         .where(summary_jobs.c.session_pk == session_pk, _free, summary_jobs.c.send_at.is_not(None))
         .values(fence=summary_jobs.c.fence + 1, lease_owner=owner, **_until(ttl_s))
-        .returning(summary_jobs.c.fence, summary_jobs.c.failures)
+        .returning(summary_jobs.c.fence)
     ).one_or_none()
-    return None if row is None else Job(session_pk, row.fence, row.failures)
+    return None if row is None else Job(session_pk, row.fence)
 
 
 def done(tx: Transaction, job: Job, *, through_seq: int, wanted_seq: int, ttl_s: float) -> bool | None:

@@ -185,12 +185,19 @@ def _stopped(runtime: Runtime, job: Job, reason: Reason) -> str:
 
 def _failed(runtime: Runtime, job: Job, error: ModelError) -> str:
     """Have the job wait and try again; mark it as failed where that cannot help, or did not for long."""
-    wait_s: float | None = None
-    if error.retry and job.failures < runtime.settings.model_retries:
-        first, longest = BACKOFF_S
-        backoff = min(longest, first * 2**job.failures) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, not a secret
-        wait_s = backoff if error.retry_after_s is None else error.retry_after_s
     with runtime.db.write() as tx:
+        standing = summary_jobs.standing(tx, job.session_pk)  # a piece that was stored has begun to count anew
+        wait_s = _wait_s(runtime, error, failures=standing.failures if standing else 0)
         summary_jobs.fail(tx, job, code=error.code, wait_s=wait_s)
     log.warning("summary failed", session_pk=job.session_pk, code=error.code, again=wait_s is not None)
     return f"failed: {error.code}"
+
+
+def _wait_s(runtime: Runtime, error: ModelError, *, failures: int) -> float | None:
+    """Return for how long to wait after so many failures in a row; None: for good."""
+    if not error.retry or failures >= runtime.settings.model_retries:
+        return None
+    if error.retry_after_s is not None:
+        return error.retry_after_s
+    first, longest = BACKOFF_S
+    return min(longest, first * 2.0**failures) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, not a secret

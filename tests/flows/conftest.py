@@ -1,0 +1,32 @@
+"""What tests of the flows share."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import pytest
+
+from worker import Team
+from worker import settings as configuration
+from worker.process.runtime import Runtime, start_here
+from worker.store.engine import Database
+
+
+@pytest.fixture
+def process(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Runtime]]:
+    """Start what a process holds that serves these teams, with these settings: `process(team, summary_slots=2)`.
+
+    Bells are lost in it, and leases end when the test says so: its keeper looks only when it is told to.
+    """
+    started: list[Runtime] = []
+
+    def start(*teams: Team, **settings: object) -> Runtime:
+        for name, value in settings.items():
+            monkeypatch.setenv(f"TEAM_SESSIONS_{name.upper()}", str(value))
+        rooms = start_here(configuration.load(), Database(database_url), None)
+        rooms.keeper.close()
+        started.append(rooms)
+        return replace(rooms, teams={team.id: team.definition for team in teams})
+
+    yield start
+    for rooms in started:
+        rooms.close()
