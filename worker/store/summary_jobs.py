@@ -6,6 +6,7 @@ is over. So a bell that was lost, or that nobody had a free slot for, is rung ag
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy import ColumnElement, and_, case, delete, func, or_, select, update
 
@@ -22,10 +23,14 @@ _free = or_(summary_jobs.c.held_until.is_(None), summary_jobs.c.held_until <= db
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A refresh that this process has taken."""
+    """A refresh that this process has taken.
+
+    A job that is done is gone, and the fence of the next one begins anew: the time of its request tells them apart.
+    """
 
     session_pk: int
     fence: int
+    requested_at: datetime
 
 
 def want_due(tx: Transaction, session_pk: int, *, covers_seq: int, through_seq: int, step: int) -> bool:
@@ -90,9 +95,9 @@ def claim(tx: Transaction, session_pk: int, *, owner: str, ttl_s: float) -> Job 
         update(summary_jobs)
         .where(summary_jobs.c.session_pk == session_pk, _free, summary_jobs.c.send_at.is_not(None))
         .values(fence=summary_jobs.c.fence + 1, lease_owner=owner, **_until(ttl_s))
-        .returning(summary_jobs.c.fence)
+        .returning(summary_jobs.c.fence, summary_jobs.c.requested_at)
     ).one_or_none()
-    return None if row is None else Job(session_pk, row.fence)
+    return None if row is None else Job(session_pk, row.fence, row.requested_at)
 
 
 def done(tx: Transaction, job: Job, *, through_seq: int, wanted_seq: int, ttl_s: float) -> bool | None:
@@ -163,7 +168,8 @@ def _new(tx: Transaction, session_pk: int, *, through_seq: int):  # type: ignore
 
 
 def _mine(job: Job) -> ColumnElement[bool]:
-    return and_(summary_jobs.c.session_pk == job.session_pk, summary_jobs.c.fence == job.fence)
+    of_session = summary_jobs.c.session_pk == job.session_pk
+    return and_(of_session, summary_jobs.c.requested_at == job.requested_at, summary_jobs.c.fence == job.fence)
 
 
 def _until(wait_s: float) -> dict[str, object]:

@@ -1,0 +1,141 @@
+"""Several processes at one summary, and many summaries in one process: one writes, few work, and the rest waits."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from redis import Redis
+
+from tests.flows.test_summaries import TWO, apart, team
+from tests.support.condensing import (
+    Door,
+    converse,
+    covered,
+    formed,
+    jobs,
+    session_row,
+    time_passes,
+    versions,
+)
+from tests.support.valkey import ValkeyServer
+from worker.errors import ModelRefused
+from worker.process.runtime import Runtime
+from worker.queue.app import make_app
+from worker.queue.dispatch import Dispatcher
+from worker.store import summaries
+from worker.store.engine import Database
+from worker.summaries.refresh import feed, refresh
+
+Start = Callable[..., Runtime]
+
+
+def test_a_stalled_refresh_stores_nothing_after_another_took_it_over(db: Database, process: Start) -> None:
+    """It wakes up with an answer, before and after the other one has stored its own: both times refused."""
+    for name in ("before", "after"):
+        stalled, other = Door(), Door()
+        session_pk = converse(db, 2, session=name, due=TWO)
+        first = apart(lambda pk=session_pk, door=stalled: refresh(process(team(door)), pk, "t"))
+        stalled.wait_until_asked()
+        time_passes(db)
+        second = apart(lambda pk=session_pk, door=other: refresh(process(team(door)), pk, "t"))
+        other.wait_until_asked()
+
+        if name == "before":
+            stalled.answers.append(formed("stalled"))
+            outcome = first.result(20)
+        other.answers.append(formed("other"))
+        stored = second.result(20)
+        if name == "after":
+            stalled.answers.append(formed("stalled"))
+            outcome = first.result(20)
+
+        assert (outcome, stored) == ("overtaken", "1 new")
+        assert [(v.version, v.text) for v in versions(db, session_pk)] == [(1, "other")]
+        assert covered(db, session_pk) == 4
+
+
+def test_a_stalled_refresh_does_not_touch_the_next_one_of_its_session(db: Database, process: Start) -> None:
+    """The one that it was told to make was made by another; it wakes up and fails while a third makes the next."""
+    stalled, third = Door(), Door()
+    session_pk = converse(db, 1, due=TWO)
+    first = apart(lambda: refresh(process(team(stalled)), session_pk, "t"))
+    stalled.wait_until_asked()
+    time_passes(db)
+    refresh(process(team(Door(answers=[formed("one")]))), session_pk, "t")
+    converse(db, 1, due=TWO)
+    last = apart(lambda: refresh(process(team(third)), session_pk, "t"))
+    third.wait_until_asked()
+    [before] = jobs(db)
+
+    stalled.answers.append(ModelRefused(model="m", reason="test"))
+    first.result(20)
+    [after] = jobs(db)
+    third.answers.append(formed("two"))
+    outcome = last.result(20)
+
+    assert after == before
+    assert outcome == "1 new"
+    assert [v.text for v in versions(db, session_pk)] == ["one", "two"]
+
+
+def test_a_version_is_stored_by_compare_and_set(db: Database) -> None:
+    """Where the summary is not the one that it was built from any more, nothing moves, whoever holds the job."""
+    session_pk = converse(db, 3)
+    with db.write() as tx:
+        base = summaries.base(tx, session_pk)
+        assert base is not None
+        first = summaries.cover(tx, session_pk, base, summaries.Covered(4, 2, 0), new_version=True)
+        again = summaries.cover(tx, session_pk, base, summaries.Covered(2, 1, 0), new_version=True)
+        empty = summaries.cover(tx, session_pk, base, summaries.Covered(6, 3, 0), new_version=False)
+
+    assert first is not None
+    assert (again, empty) == (None, None)
+    row = session_row(db, session_pk)
+    assert (row.summary_version, row.summary_seq, row.summary_position) == (1, 4, 2)
+
+
+def test_a_process_makes_as_many_summaries_at_once_as_it_has_slots(db: Database, process: Start) -> None:
+    """A delivery without a slot is dropped, and its job left to whoever has one."""
+    door = Door()
+    one = process(team(door), summary_slots=2)
+    pks = [converse(db, 1, session=f"s{n}", due=TWO) for n in range(5)]
+    running = [apart(lambda pk=pk: refresh(one, pk, "t")) for pk in pks[:2]]
+    for _ in running:
+        door.wait_until_asked()
+
+    dropped = [refresh(one, pk, "t") for pk in pks[2:]]
+
+    assert dropped == ["no free slot"] * 3
+    assert [job.lease_owner for job in jobs(db)] == [one.owner, one.owner, None, None, None]
+    assert len(door.requests) == 2
+    door.answers += [formed("x")] * 3
+    assert [future.result(20) for future in running] == ["1 new"] * 2
+    assert refresh(one, pks[2], "t") == "1 new"
+
+
+def test_a_free_slot_rings_for_what_has_waited_longest(db: Database, process: Start, valkey: ValkeyServer) -> None:
+    """For as many as it can take, each once; a process that is full, or on its way out, rings for none."""
+    one = process(team(Door()), summary_slots=2, redis_url=valkey.url)
+    one = replace(one, dispatcher=Dispatcher(make_app(one.settings), one.settings))
+    for n in range(5):
+        converse(db, 1, session=f"s{n}", due=TWO)
+    rung = []
+
+    def ring() -> None:
+        feed(one)
+        with Redis.from_url(valkey.url) as redis:
+            rung.append(redis.llen("summaries"))
+
+    ring()
+    time_passes(db)
+    for _ in range(4):
+        ring()
+    time_passes(db)
+    one.summary_slots.take()
+    ring()
+    one.summary_slots.take()
+    ring()
+    one.summary_slots.give_back()
+    one.keeper.hand_over(grace_s=600)
+    ring()
+
+    assert rung == [0, 2, 4, 5, 5, 6, 6, 6]
