@@ -4,25 +4,35 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from redis import Redis
+from sqlalchemy import update
 
-from tests.flows.test_summaries import TWO, apart, team
+from tests.flows.test_summaries import TWO, apart, ask_for, team, told
 from tests.support.condensing import (
     Door,
+    answer,
+    begin,
+    called,
     converse,
     covered,
+    finish,
     formed,
     jobs,
     session_row,
     time_passes,
     versions,
+    write,
 )
 from tests.support.valkey import ValkeyServer
+from worker import ScriptedModel
+from worker.domain.message import Draft, Role
+from worker.domain.run import Status
 from worker.errors import ModelRefused
 from worker.process.runtime import Runtime
 from worker.queue.app import make_app
 from worker.queue.dispatch import Dispatcher
-from worker.store import summaries
+from worker.store import messages, summaries
 from worker.store.engine import Database
+from worker.store.tables import runs
 from worker.summaries.refresh import feed, refresh
 
 Start = Callable[..., Runtime]
@@ -139,3 +149,70 @@ def test_a_free_slot_rings_for_what_has_waited_longest(db: Database, process: St
     ring()
 
     assert rung == [0, 2, 4, 5, 5, 6, 6, 6]
+
+
+def roll_back(db: Database, *said: Draft, session: str = "s") -> None:
+    """A run is rolled back while it is the head: cancelled, and left out of later contexts and summaries."""
+    claim = begin(db, "rolled back", session=session)
+    write(db, claim, *said)
+    with db.write() as tx:
+        tx.execute(update(runs).where(runs.c.id == claim.run_id).values(excluded=True))
+    finish(db, claim, status=Status.CANCELLED)
+
+
+def test_what_was_rolled_back_is_in_no_summary(db: Database, process: Start) -> None:
+    """Nor are members' messages; where nothing else is behind it, the summary covers them without a model."""
+    model = ScriptedModel([formed("one")])
+    one = process(team(model))
+    session_pk = converse(db, 1)
+    roll_back(db, *called("rolled back"), answer("rolled back"))
+    finish(db, begin(db, "input 9"), Draft(Role.ASSISTANT, "m", "of a member", delegation="d"), answer("answer 9"))
+    ask_for(db, session_pk)
+    refresh(one, session_pk, "t")
+    roll_back(db, answer("rolled back"))
+    ask_for(db, session_pk)
+
+    outcome = refresh(one, session_pk, "t")
+
+    assert outcome == "nothing to condense"
+    assert told(model.requests[0]) == ["input 0", "answer 0", "input 9", "answer 9"]
+    assert "rolled back" not in model.requests[0].messages[1].content
+    assert "of a member" not in model.requests[0].messages[1].content
+    row = session_row(db, session_pk)
+    assert (row.summary_version, row.summary_seq, jobs(db)) == (1, row.last_seq, [])
+
+
+def test_the_size_behind_a_summary_does_not_drift(db: Database, process: Start) -> None:
+    """However much was rolled back: what a summary covers is not counted as behind it, or each run would be due."""
+    one = process(team(ScriptedModel([formed("x")] * 3)))
+    session_pk = converse(db, 1)
+    roll_back(db, answer("x" * 10_000))
+    ask_for(db, session_pk)
+    refresh(one, session_pk, "t")
+    behind = [session_row(db, session_pk).unsummarised]
+    claim = begin(db, "i" * 10)
+    write(db, claim, answer("a" * 20))
+    ask_for(db, session_pk)
+    refresh(one, session_pk, "t")
+
+    behind.append(session_row(db, session_pk).unsummarised)
+    finish(db, claim, answer("b" * 30))
+    behind.append(session_row(db, session_pk).unsummarised)
+    ask_for(db, session_pk)
+    refresh(one, session_pk, "t")
+    behind.append(session_row(db, session_pk).unsummarised)
+
+    assert behind == [0, 30, 60, 0]
+
+
+def test_what_one_piece_reads_is_bounded(db: Database, process: Start) -> None:
+    """A history of megabytes is read as far as a prompt can use it, and counted in full."""
+    session_pk = converse(db, 1)
+    for _ in range(4):
+        finish(db, begin(db, "x" * 1_000_000), *called("r" * 1_000_000), answer("y" * 1_000_000))
+
+    with db.read() as tx:
+        read = messages.to_condense(tx, session_pk=session_pk, after_seq=0, through_seq=99, limit=400, cut=4_001)
+
+    assert max(len(part.message.content) for part in read) == 4_001
+    assert sum(part.size for part in read) == session_row(db, session_pk).unsummarised

@@ -108,7 +108,7 @@ def condense(db: Database, session_pk: int) -> None:
         base = summaries.base(tx, session_pk)
         assert base is not None
         place = {"after_seq": base.covers_seq, "through_seq": base.finished_seq}
-        read = messages.to_condense(tx, session_pk=session_pk, **place, limit=10)
+        read = messages.to_condense(tx, session_pk=session_pk, **place, limit=10, cut=10)
         covered = summaries.Covered(base.finished_seq, base.finished_position, 1)
         assert read
         assert summaries.cover(tx, session_pk, base, covered, new_version=True)

@@ -1,12 +1,12 @@
 """Rows of messages: written once, never changed."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Integer, Text, and_, cast, func, insert, literal, select, update
+from sqlalchemy import ColumnElement, Integer, Text, and_, case, cast, func, insert, literal, select, update
 
-from worker.domain.message import Draft, Message, Role, ToolCall
+from worker.domain.message import Draft, Message, Role, ToolCall, size_of
 from worker.domain.text import mend
 from worker.store.columns import db_time
 from worker.store.engine import Transaction
@@ -25,6 +25,19 @@ _COLUMNS = (
     messages.c.delegation,
     messages.c.created_at,
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A message that a summary comes to. `size` is what it adds to the history, in characters, however much is read.
+
+    Of one of a rolled-back run, `excluded`, nothing is read.
+    """
+
+    message: Message
+    position: int
+    excluded: bool
+    size: int
 
 
 def append(tx: Transaction, drafts: Sequence[Draft], *, session_pk: int, run_id: str, last_seq: int) -> list[Message]:
@@ -147,26 +160,28 @@ def newest_that_fit(
 
 
 def to_condense(
-    tx: Transaction, *, session_pk: int, after_seq: int, through_seq: int, limit: int
-) -> list[tuple[Message, int]]:
-    """Return the first *limit* messages of the leader's history in (after_seq, through_seq], with their run's position.
+    tx: Transaction, *, session_pk: int, after_seq: int, through_seq: int, limit: int, cut: int
+) -> list[Part]:
+    """Return the first *limit* messages of the leader's history in (after_seq, through_seq], oldest first.
 
-    Oldest first, those of rolled-back runs left out.
+    Of each at most *cut* characters are read, whatever its length.
     """
+    content = case((runs.c.excluded, ""), else_=func.substr(messages.c.content, 1, cut)).label("content")
+    length = func.length(messages.c.content).label("length")
+    others = (column for column in _COLUMNS if column is not messages.c.content)
     statement = (
-        select(*_COLUMNS, runs.c.position)
+        select(*others, content, length, runs.c.position, runs.c.excluded)
         .join(runs, runs.c.id == messages.c.run_id)
         .where(
             messages.c.session_pk == session_pk,
             messages.c.seq > after_seq,
             messages.c.seq <= through_seq,
             messages.c.delegation.is_(None),
-            runs.c.excluded.is_(False),
         )
         .order_by(messages.c.seq)
         .limit(limit)
     )
-    return [(_message(row), row.position) for row in tx.execute(statement)]
+    return [_part(row) for row in tx.execute(statement)]
 
 
 def chat(tx: Transaction, *, session_pk: int, before_seq: int, since_position: int, limit: int) -> list[Message]:
@@ -249,6 +264,12 @@ def _usage(draft: Draft) -> dict[str, int] | None:
     used = asdict(draft.usage)
     del used["model_calls"]
     return used
+
+
+def _part(row: Any) -> Part:
+    message = _message(row)
+    unread = row.length - len(message.content)
+    return Part(message, row.position, row.excluded, size_of([message]) + unread)
 
 
 def _message(row: Any) -> Message:

@@ -10,7 +10,7 @@ import random
 from dataclasses import dataclass
 
 from worker.domain.chat import ChatModel, ChatRequest, Reply
-from worker.domain.message import Message, size_of
+from worker.domain.message import Message
 from worker.domain.stop import Reason, Stop, Stopped
 from worker.domain.summary import CHARS_PER_TOKEN, SessionSummaryManager
 from worker.domain.text import ID_LIMIT
@@ -20,6 +20,7 @@ from worker.models.default import default_model
 from worker.observe import logs
 from worker.process.runtime import Runtime
 from worker.store import messages, summaries, summary_jobs
+from worker.store.messages import Part
 from worker.store.summaries import Base, Covered, NewVersion
 from worker.store.summary_jobs import Job
 from worker.summaries import condense, due
@@ -101,7 +102,7 @@ def _refreshed(runtime: Runtime, job: Job, definition: Definition, stop: Stop) -
             if base is None:
                 return "gone"
             place = {"session_pk": job.session_pk, "after_seq": base.covers_seq, "through_seq": base.finished_seq}
-            behind = messages.to_condense(tx, **place, limit=READ)
+            behind = messages.to_condense(tx, **place, limit=READ, cut=condense.LINE_LIMIT + 1)
         piece = _piece(runtime, base, behind)
         new = None
         if piece.messages:
@@ -118,14 +119,16 @@ class _Piece:
     covered: Covered
 
 
-def _piece(runtime: Runtime, base: Base, behind: list[tuple[Message, int]]) -> _Piece:
-    """Return the first messages of *behind*, each with its run's position, that fit, and what they cover."""
-    said = [message for message, _position in behind]
+def _piece(runtime: Runtime, base: Base, behind: list[Part]) -> _Piece:
+    """Return the first messages of *behind* that fit, and what they cover: what was rolled back between them too."""
+    told = [part for part in behind if not part.excluded]
+    said = [part.message for part in told]
     count = condense.piece(said, size=_piece_size(runtime)) if said else 0
-    if count == len(behind) < READ:  # nothing is left but messages that no summary holds: members', rolled-back runs'
-        return _Piece(said, Covered(base.finished_seq, base.finished_position, size_of(said)))
-    last, position = behind[count - 1]
-    return _Piece(said[:count], Covered(last.seq, position, size_of(said[:count])))
+    if count == len(told) and len(behind) < READ:  # nothing is left but messages that no summary holds
+        return _Piece(said, Covered(base.finished_seq, base.finished_position, sum(part.size for part in behind)))
+    last = behind[-1] if count == len(told) else told[count - 1]
+    size = sum(part.size for part in behind if part.message.seq <= last.message.seq)
+    return _Piece(said[:count], Covered(last.message.seq, last.position, size))
 
 
 def _piece_size(runtime: Runtime) -> int:
