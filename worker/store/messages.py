@@ -4,7 +4,21 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Integer, Text, and_, case, cast, func, insert, literal, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Integer,
+    Select,
+    Text,
+    and_,
+    bindparam,
+    case,
+    cast,
+    func,
+    insert,
+    literal,
+    select,
+    update,
+)
 
 from worker.domain.message import Draft, Message, Role, ToolCall, size_of
 from worker.domain.text import mend
@@ -135,14 +149,23 @@ def newest_that_fit(
 
     Oldest first; and whether older ones were left out. At most READ rows are looked at, however many there are.
     """
+    # One row more than fits tells that something is left out.
+    place = {"session_pk": session_pk, "since_seq": since_seq, "before_seq": before_seq, "size": size}
+    rows = tx.execute(_NEWEST_THAT_FIT, place).all()
+    fitting = [row for row in rows if row.total <= size]
+    there = rows[0].rows_read if rows else 0
+    return [_message(row) for row in fitting], not (len(fitting) == there < READ)
+
+
+def _newest_that_fit() -> Select[Any]:
     own_size = func.length(messages.c.content) + func.coalesce(func.length(cast(messages.c.tool_calls, Text)), 0)
     newest = (
         select(*_COLUMNS, own_size.label("size"))
         .join(runs, runs.c.id == messages.c.run_id)
         .where(
-            messages.c.session_pk == session_pk,
-            messages.c.seq >= since_seq,
-            messages.c.seq < before_seq,
+            messages.c.session_pk == bindparam("session_pk"),
+            messages.c.seq >= bindparam("since_seq"),
+            messages.c.seq < bindparam("before_seq"),
             messages.c.delegation.is_(None),
             runs.c.excluded.is_(False),
         )
@@ -152,11 +175,12 @@ def newest_that_fit(
     )
     total = func.sum(newest.c.size).over(order_by=newest.c.seq.desc())
     summed = select(newest, total.label("total"), func.count().over().label("rows_read")).subquery()
-    # One row more than fits tells that something is left out.
-    rows = tx.execute(select(summed).where(summed.c.total - summed.c.size < size).order_by(summed.c.seq)).all()
-    fitting = [row for row in rows if row.total <= size]
-    there = rows[0].rows_read if rows else 0
-    return [_message(row) for row in fitting], not (len(fitting) == there < READ)
+    fits = summed.c.total - summed.c.size < bindparam("size")
+    return select(summed).where(fits).order_by(summed.c.seq)
+
+
+# Built once: building it took longer than executing it, in each run of a team with summaries.
+_NEWEST_THAT_FIT = _newest_that_fit()
 
 
 def to_condense(
