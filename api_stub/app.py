@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api_stub import errors
 from api_stub.auth import Asking
+from api_stub.rates import Rates
 from api_stub.routes import health, runs, sessions, summaries, teams, users, why
 from api_stub.service import KeyRing, Service
 from worker.events.erase import Eraser
@@ -36,7 +37,15 @@ def make_app(settings: Settings) -> FastAPI:
         dispatcher = Dispatcher(make_celery(settings), settings)
         eraser = Eraser(settings.broker, prefix=settings.queue_prefix, ttl_s=settings.stream_seconds)
         app.state.service = Service(
-            settings, db, dispatcher, follower, eraser, KeyRing(db), KnownTeams(db), Backlog(db, settings)
+            settings,
+            db,
+            dispatcher,
+            follower,
+            eraser,
+            KeyRing(db),
+            KnownTeams(db),
+            Backlog(db, settings),
+            Rates(settings.requests_per_minute),
         )
         yield
         await follower.close()

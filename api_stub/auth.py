@@ -31,12 +31,17 @@ def principal(
     needed: SecurityScopes,
     sent: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
 ) -> Principal:
-    """Return who asks, and leave the id of the key for the log. Raises KeyMissing, KeyInvalid, ScopeMissing."""
+    """Return who asks, and leave the id of the key for the log.
+
+    Raises:
+        KeyMissing, KeyInvalid, ScopeMissing, RateLimited
+    """
     if sent is None:
         raise KeyMissing()
     key = sent.credentials.strip()
     request.state.key_id = api_keys.public_id(key)
     found = rooms.keys.principal(key)
+    rooms.rates.take(found.key_id)
     for scope in needed.scopes:
         found.check_scope(Scope(scope))
     return found

@@ -1,12 +1,14 @@
 """The one translation of errors into answers: problem+json (RFC 9457), the framework's own errors too."""
 
+import math
+
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from api_stub.schemas import Problem
-from worker.errors import TeamSessionsError
+from worker.errors import RateLimited, TeamSessionsError
 from worker.observe import logs
 
 log = logs.get(__name__)
@@ -19,8 +21,8 @@ _HTTP = {
 }
 
 
-def problem(*, status: int, code: str, detail: str, retry: bool = False) -> JSONResponse:
-    """Return an error as an answer."""
+def problem(*, status: int, code: str, detail: str, retry: bool = False, wait_s: float = 1.0) -> JSONResponse:
+    """Return an error as an answer; *wait_s* says when to come again, where that helps."""
     body = {
         "type": f"urn:team-sessions:error:{code}",
         "title": code.replace("_", " "),
@@ -30,7 +32,7 @@ def problem(*, status: int, code: str, detail: str, retry: bool = False) -> JSON
         "retry": retry,
     }
     headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
-    headers |= {"Retry-After": "1"} if status in (429, 503) else {}
+    headers |= {"Retry-After": str(max(1, math.ceil(wait_s)))} if status in (429, 503) else {}
     return JSONResponse(body, status_code=status, media_type="application/problem+json", headers=headers)
 
 
@@ -45,7 +47,7 @@ def install(app: FastAPI) -> None:
 def responses(*codes: int) -> dict[int | str, dict[str, object]]:
     """Return the OpenAPI description of the errors that a route with a key can answer with."""
     content = {"application/problem+json": {"schema": Problem.model_json_schema()}}
-    return {code: {"description": _MEANINGS[code], "content": content} for code in sorted({*codes, 401, 403, 503})}
+    return {code: {"description": _MEANINGS[code], "content": content} for code in sorted({*codes, 401, 403, 429, 503})}
 
 
 _MEANINGS = {
@@ -67,7 +69,9 @@ async def _ours(request: Request, error: Exception) -> JSONResponse:
         log.error("request failed", error=error)
     if error.status in (401, 403):
         _audit(request, error)
-    return problem(status=error.status, code=error.code, detail=error.message, retry=error.retry)
+    wait_s = error.facts["wait_s"] if isinstance(error, RateLimited) else 1.0
+    assert isinstance(wait_s, float)
+    return problem(status=error.status, code=error.code, detail=error.message, retry=error.retry, wait_s=wait_s)
 
 
 async def _invalid(_request: Request, error: Exception) -> JSONResponse:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from api_stub.rates import Rates
 from worker import clock
 from worker.domain.principal import Principal
 from worker.errors import KeyInvalid
@@ -29,6 +30,7 @@ class Service:
     keys: "KeyRing"
     teams: KnownTeams
     backlog: Backlog
+    rates: Rates
 
 
 class KeyRing:

@@ -7,8 +7,8 @@
     │   ├── InvalidText, InvalidJson, InvalidIdentifier, EmptyInput, InputTooLarge, InvalidEventId, InvalidCursor
     │   ├── UnknownTeam, RunNotFound, SessionNotFound
     │   ├── InvalidTime, OrderInvalid, SessionOfOtherTeam, AmbiguousSession, IdempotencyConflict
-    │   ├── SessionBusy, SessionFull, UserFull, QueueFull, RunNotRetryable, SummaryNotFound
-    │   └── KeyMissing, KeyInvalid, ScopeMissing, TeamForbidden, UserForbidden
+    │   ├── SessionBusy, QueueFull, RunNotRetryable, SummaryNotFound
+    │   └── KeyMissing, KeyInvalid, ScopeMissing, TeamForbidden, UserForbidden, RateLimited
     ├── DatabaseUnavailable                      it did not answer; nothing is half written
     ├── LeaseLost                                a write of a process whose run another one has claimed
     ├── ModelError                               what a model call can end with; `retry` says whether again helps
@@ -182,24 +182,8 @@ class SessionBusy(RequestRefused):
     retry = True
 
 
-class SessionFull(RequestRefused):
-    """Session {session_id!r} has {limit} queued runs, as many as TEAM_SESSIONS_MAX_QUEUED_PER_SESSION allows."""
-
-    code = "session_full"
-    status = 429
-    retry = True
-
-
-class UserFull(RequestRefused):
-    """This user has {limit} queued runs, as many as TEAM_SESSIONS_MAX_QUEUED_PER_USER allows. Send again later."""
-
-    code = "user_full"
-    status = 429
-    retry = True
-
-
 class QueueFull(RequestRefused):
-    """There are {limit} queued runs, as many as TEAM_SESSIONS_MAX_QUEUED allows. Send again later."""
+    """{whose} has {limit} queued runs, as many as {setting} allows. Send again later."""
 
     code = "queue_full"
     status = 429
@@ -260,6 +244,14 @@ class UserForbidden(RequestRefused):
 
     code = "user_forbidden"
     status = 403
+
+
+class RateLimited(RequestRefused):
+    """This key has sent more than {limit} requests a minute. Send again in {wait_s:.1f} s."""
+
+    code = "rate_limited"
+    status = 429
+    retry = True
 
 
 class DatabaseUnavailable(TeamSessionsError):

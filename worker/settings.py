@@ -89,6 +89,9 @@ class Settings(BaseSettings):
     )
     max_queued_per_user: int = Field(10_000, ge=1, description="Queued runs of one user; more are refused with 429.")
     max_queued: int = Field(1_000_000, ge=1, description="Queued runs in all; more are refused with 429.")
+    requests_per_minute: int | None = Field(
+        None, ge=1, description="Requests of one key in each API process; more are refused with 429. Without: any."
+    )
     batch_slots: int = Field(
         16, ge=1, description="Background runs at the same time in each worker that consumes the queue `batch`."
     )

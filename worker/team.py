@@ -205,7 +205,7 @@ class Team:
         leaves the workers of the others alone. It does not start before *not_before*, and may take *timeout* seconds.
 
         Raises:
-            EmptyInput, InputTooLarge, InvalidText, InvalidTime, SessionOfOtherTeam, SessionBusy, SessionFull,
+            EmptyInput, InputTooLarge, InvalidText, InvalidTime, SessionOfOtherTeam, SessionBusy, QueueFull,
             IdempotencyConflict: nothing is written.
         """
         if connection is not None and on_busy != "enqueue":

@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field
 from api_stub.auth import Rooms
 from api_stub.service import Service
 from worker.errors import DatabaseUnavailable
+from worker.queue.app import QUEUES
 from worker.store import migrate, teams
 from worker.store.ready import SILENT_S
 
@@ -23,7 +24,10 @@ class Health(BaseModel):
 class Readiness(BaseModel):
     """Whether a run could be executed now, or the first thing that is missing."""
 
-    status: Literal["ready", "no database", "no broker", "no worker"] = Field(description="What is missing, if any.")
+    status: str = Field(
+        description="'ready', with the queues that nobody consumes; 'no database', 'no broker' or 'no worker'.",
+        examples=["ready", "ready; nobody consumes batch, summaries"],
+    )
 
 
 @router.get("/healthz")
@@ -36,18 +40,21 @@ async def healthz() -> Health:
 def readyz(rooms: Rooms, response: Response) -> Readiness:
     """A run could be executed: database and broker answer, and a live worker consumes the queue `runs`."""
     status = _missing(rooms)
-    response.status_code = 200 if status == "ready" else 503
+    response.status_code = 200 if status.startswith("ready") else 503
     return Readiness(status=status)
 
 
-def _missing(rooms: Service) -> Literal["ready", "no database", "no broker", "no worker"]:
+def _missing(rooms: Service) -> str:
     try:
         if not migrate.is_current(rooms.db):
             return "no database"
         with rooms.db.read() as tx:
-            workers = teams.live_workers(tx, queue="runs", silent_s=SILENT_S)
+            consumed = teams.live_queues(tx, silent_s=SILENT_S)
     except DatabaseUnavailable:
         return "no database"
     if rooms.dispatcher.depths() is None:
         return "no broker"
-    return "ready" if workers else "no worker"
+    if "runs" not in consumed:
+        return "no worker"
+    left = [queue for queue in QUEUES if queue not in consumed]
+    return f"ready; nobody consumes {', '.join(left)}" if left else "ready"

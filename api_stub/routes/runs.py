@@ -43,7 +43,7 @@ ACCEPTED: dict[int | str, dict[str, Any]] = {
 }
 
 
-@router.post("", status_code=202, responses=ACCEPTED | responses(400, 404, 409, 413, 422, 429))
+@router.post("", status_code=202, responses=ACCEPTED | responses(400, 404, 409, 413, 422))
 def enqueue_run(
     body: schemas.RunRequest,
     rooms: Rooms,
@@ -135,7 +135,7 @@ def cancel_run(run_id: RunId, rooms: Rooms, asking: RunsWrite, user_id: ForUser 
     return schemas.Run.of(run)
 
 
-@router.post("/{run_id}/retry", status_code=202, responses=ACCEPTED | responses(404, 409, 422, 429))
+@router.post("/{run_id}/retry", status_code=202, responses=ACCEPTED | responses(404, 409, 422))
 def retry_run(
     run_id: RunId,
     rooms: Rooms,

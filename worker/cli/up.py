@@ -91,10 +91,17 @@ def _start_broker(supervisor: Supervisor, directory: Path) -> None:
 
 
 def _workers(settings: Settings, *, workers: int, concurrency: int) -> list[Child]:
-    command = [*_ourselves(), "worker", "--concurrency", str(concurrency), "--queues"]
-    grace_s = settings.handover_seconds + 10
-    of_runs = [Child(f"worker-{n}", [*command, ",".join(RUNS)], os.environ, grace_s) for n in range(1, workers + 1)]
-    return [*of_runs, Child("background", [*command, ",".join(BACKGROUND)], os.environ, grace_s)]
+    names = {f"worker-{n}": RUNS for n in range(1, workers + 1)} | {"background": BACKGROUND}
+    rest = ["--concurrency", str(concurrency)]
+    return [
+        Child(
+            name,
+            [*_ourselves(), "worker", "--queues", ",".join(queues), *rest],
+            os.environ,
+            grace_s=settings.handover_seconds + 10,
+        )
+        for name, queues in names.items()
+    ]
 
 
 def _front(directory: Path, *, host: str, port: int, flower_port: int) -> list[Child]:

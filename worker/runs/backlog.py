@@ -7,7 +7,7 @@ same whatever the backlog. Several API processes together may pass a bound by wh
 import threading
 
 from worker import clock
-from worker.errors import QueueFull, UserFull
+from worker.errors import QueueFull
 from worker.settings import Settings
 from worker.store import runs
 from worker.store.engine import Database
@@ -30,12 +30,12 @@ class Backlog:
         """Make room for one more run of a user.
 
         Raises:
-            UserFull, QueueFull
+            QueueFull
         """
         if self._count(None, limit=self._in_all) >= self._in_all:
-            raise QueueFull(limit=self._in_all)
+            raise QueueFull(whose="The installation", limit=self._in_all, setting="TEAM_SESSIONS_MAX_QUEUED")
         if self._count(user_id, limit=self._per_user) >= self._per_user:
-            raise UserFull(limit=self._per_user)
+            raise QueueFull(whose="The user", limit=self._per_user, setting="TEAM_SESSIONS_MAX_QUEUED_PER_USER")
         with self._lock:
             for key in (None, user_id):
                 if key in self._counted:

@@ -16,9 +16,9 @@ from worker.domain.text import check_id, check_input, check_json
 from worker.errors import (
     IdempotencyConflict,
     InvalidTime,
+    QueueFull,
     RunNotFound,
     SessionBusy,
-    SessionFull,
     SessionOfOtherTeam,
     UnknownTeam,
 )
@@ -98,7 +98,7 @@ def enqueue(
     nothing is ready: the process that holds it executes the run.
 
     Raises:
-        SessionOfOtherTeam, IdempotencyConflict, SessionBusy, SessionFull: nothing is written.
+        SessionOfOtherTeam, IdempotencyConflict, SessionBusy, QueueFull: nothing is written.
     """
     with db.write() as tx:
         return enqueue_in(tx, order, settings=settings, idempotency_key=idempotency_key, lease=lease)
@@ -193,7 +193,8 @@ def _check_room(tx: Transaction, order: Order, place: sessions.Place, session_id
     if order.on_busy is OnBusy.REJECT:
         raise SessionBusy(session_id=session_id, run_id=place.head_run_id)
     if place.position - runs.position(tx, place.head_run_id) > settings.max_queued_per_session:
-        raise SessionFull(session_id=session_id, limit=settings.max_queued_per_session)
+        setting = "TEAM_SESSIONS_MAX_QUEUED_PER_SESSION"
+        raise QueueFull(whose=f"Session {session_id!r}", limit=settings.max_queued_per_session, setting=setting)
 
 
 def _make_way(tx: Transaction, order: Order, place: sessions.Place) -> tuple[Dispatch, ...]:

@@ -21,7 +21,7 @@ def retry(
     """Accept a run with the input of an earlier one; send what is `ready` afterwards.
 
     Raises:
-        RunNotFound, RunNotRetryable, IdempotencyConflict, SessionFull, UserForbidden
+        RunNotFound, RunNotRetryable, IdempotencyConflict, QueueFull, UserForbidden
     """
     with db.write() as tx:
         run = runs.get(tx, run_id, principal=principal, user_id=user_id)

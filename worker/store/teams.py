@@ -60,10 +60,10 @@ def is_served(tx: Transaction, team: str, *, silent_s: float, queue: str | None 
     return any(queue is None or queue in row.queues for row in tx.execute(select(teams.c.queues).where(*seen)))
 
 
-def live_workers(tx: Transaction, *, queue: str, silent_s: float) -> int:
-    """Return how many workers that were heard of in the last *silent_s* seconds consume *queue*."""
-    rows = tx.execute(select(teams.c.worker, teams.c.queues).where(teams.c.seen_at > db_time(-silent_s)))
-    return len({row.worker for row in rows if queue in row.queues})
+def live_queues(tx: Transaction, *, silent_s: float) -> set[str]:
+    """Return the queues that workers consume which were heard of in the last *silent_s* seconds."""
+    rows = tx.execute(select(teams.c.queues).where(teams.c.seen_at > db_time(-silent_s)))
+    return {queue for row in rows for queue in row.queues}
 
 
 def live(tx: Transaction, *, silent_s: float) -> list[Served]:
