@@ -89,10 +89,9 @@ async def _framework(request: Request, error: Exception) -> JSONResponse:
     code, detail = _HTTP.get(error.status_code, ("http_error", ""))
     answer = problem(status=error.status_code, code=code, detail=detail or str(error.detail))
     answer.headers.update(error.headers or {})
-    described = request.app.openapi()["paths"].get(_template(request))
-    if error.status_code == 405 and described:
+    if error.status_code == 405 and (methods := request.app.openapi()["paths"].get(_template(request))):
         # All methods of the path; the framework names those of the first route that it has there.
-        answer.headers["Allow"] = ", ".join(map(str.upper, described))
+        answer.headers["Allow"] = ", ".join(map(str.upper, methods))
     return answer
 
 

@@ -73,7 +73,7 @@ def list_keys(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([_as_json(key) for key in found], ensure_ascii=False, indent=2))
         return
-    rows = [("ID", "NAME", "USER", "TEAMS", "SCOPES", "CREATED", "ENDS")] + [_as_row(key) for key in found]
+    rows = [("ID", "NAME", "USER", "TEAMS", "SCOPES", "CREATED (UTC)", "ENDS (UTC)")] + [_as_row(key) for key in found]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
@@ -127,7 +127,7 @@ def _as_json(key: Key) -> dict[str, object]:
 def _as_row(key: Key) -> tuple[str, ...]:
     teams, scopes = ",".join(key.teams) or "every", ",".join(_scopes(key))
     user = "(service)" if key.user_id is None else key.user_id
-    return key.id, key.name, user, teams, scopes, _minute(key.created_at), _minute(key.revoked_at)
+    return key.id, key.name, user, teams, scopes, _utc(key.created_at), _utc(key.revoked_at)
 
 
 def _scopes(key: Key) -> list[str]:
@@ -135,5 +135,5 @@ def _scopes(key: Key) -> list[str]:
     return key.scopes or [scope.value for scope in Scope if scope is not Scope.ADMIN]
 
 
-def _minute(time: datetime | None) -> str:
+def _utc(time: datetime | None) -> str:
     return "" if time is None else time.strftime("%Y-%m-%d %H:%M:%S")
