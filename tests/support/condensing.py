@@ -86,6 +86,16 @@ def converse(db: Database, runs: int, *, session: str = "s", due: Due | None = N
     return claim.session_pk
 
 
+def cover(db: Database, session_pk: int, *, seq: int, position: int, text: str = "so far") -> None:
+    """Have the next version cover the history through a message, which belongs to the run of this position."""
+    with db.write() as tx:
+        base = summaries.base(tx, session_pk)
+        assert base is not None
+        assert summaries.cover(tx, session_pk, base, summaries.Covered(seq, position, 0), new_version=True)
+        new = summaries.NewVersion(base.version + 1, seq, text, [], "m", "h", Usage())
+        summaries.add(tx, session_pk, new, keep=100)
+
+
 def session_row(db: Database, session_pk: int) -> Any:
     """Return the row of a session."""
     with db.read() as tx:

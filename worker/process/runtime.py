@@ -39,13 +39,21 @@ class Runtime:
 
     def in_background(self, work: Callable[[], object]) -> None:
         """Do *work* on a thread that the end of the process waits for."""
-        thread = threading.Thread(target=work, name="background", daemon=True)
-        self.threads[:] = [t for t in self.threads if t.is_alive()] + [thread]
+
+        def leaving() -> None:
+            try:
+                work()
+            finally:
+                self.threads.remove(thread)
+
+        thread = threading.Thread(target=leaving, name="background", daemon=True)
+        self.threads.append(thread)
         thread.start()
 
     def close(self) -> None:
         """Stop the threads and close the connections, in the order in which they need each other."""
-        for thread in self.threads:
+        self.keeper.hand_over(grace_s=self.settings.handover_seconds)
+        for thread in list(self.threads):
             thread.join(timeout=self.settings.handover_seconds)
         self.sweep.close()
         self.presence.leave()

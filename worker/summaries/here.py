@@ -8,7 +8,7 @@ from worker.loop.definition import Definition
 from worker.process.runtime import Runtime
 from worker.store import sessions, summary_jobs, teams
 from worker.store.ready import SILENT_S
-from worker.summaries.refresh import refresh
+from worker.summaries.refresh import FULL, refresh
 
 LOOK_S = 0.05  # between two looks at a refresh that another process is at
 FAILED = "failed: "
@@ -41,7 +41,14 @@ def refresh_soon(runtime: Runtime, definition: Definition, run_id: str) -> None:
         return
     with runtime.db.read() as tx:
         pk = sessions.pk_of_run(tx, run_id)
-        wanted = pk is not None and summary_jobs.standing(tx, pk)
+        wanted = None if pk is None else summary_jobs.standing(tx, pk)
         served = teams.is_served(tx, definition.id, silent_s=SILENT_S, queue="summaries")
-    if pk is not None and wanted and wanted.status == "waiting" and not served:
-        runtime.in_background(lambda: refresh(replace(runtime, teams={definition.id: definition}), pk, definition.id))
+    if pk is None or wanted is None or wanted.status != "waiting" or served:
+        return
+    ours = replace(runtime, teams={definition.id: definition})
+
+    def work() -> None:
+        while refresh(ours, pk, definition.id) == FULL:  # nobody else rings again
+            time.sleep(LOOK_S)
+
+    runtime.in_background(work)

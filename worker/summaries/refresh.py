@@ -29,6 +29,7 @@ log = logs.get(__name__)
 
 NOT_SERVED_S = 5.0  # how long a job waits that was delivered to a worker without its team
 BACKOFF_S = (2.0, 600.0)  # the first wait and the longest, doubling between; Retry-After goes before both
+FULL = "no free slot"
 READ = 400  # messages read for one piece, at most
 
 
@@ -37,7 +38,7 @@ def refresh(runtime: Runtime, session_pk: int, team: str) -> str:
     if runtime.keeper.handing_over:
         return "stopping"
     if not runtime.summary_slots.take():
-        return "no free slot"
+        return FULL
     try:
         return _taken(runtime, session_pk, runtime.teams.get(team))
     except DatabaseUnavailable as error:
