@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import select, update
+from sqlalchemy import update
 
 from worker.store.columns import db_time, upsert
 from worker.store.engine import Transaction
@@ -20,18 +20,18 @@ class Taken:
 def take(tx: Transaction, *, user_id: str, key: str, run_id: str, request_hash: str) -> Taken | None:
     """Take *key* for *run_id*; return the earlier order if it is taken.
 
-    Of two concurrent orders the second waits here until the first has committed or rolled back.
+    Of two concurrent orders the second waits here until the first has committed or rolled back. An earlier order's row
+    is locked: while it is looked at, nobody erases its run.
     """
-    taken = tx.execute(
+    row = tx.execute(
         upsert(tx, idempotency)
         .values(user_id=user_id, key=key, run_id=run_id, request_hash=request_hash, created_at=db_time())
-        .on_conflict_do_nothing(index_elements=[idempotency.c.user_id, idempotency.c.key])
-        .returning(idempotency.c.run_id)
-    ).one_or_none()
-    if taken is not None:
-        return None
-    columns = (idempotency.c.run_id, idempotency.c.request_hash)
-    return Taken(*tx.execute(select(*columns).where(idempotency.c.user_id == user_id, idempotency.c.key == key)).one())
+        .on_conflict_do_update(
+            index_elements=[idempotency.c.user_id, idempotency.c.key], set_={"run_id": idempotency.c.run_id}
+        )
+        .returning(idempotency.c.run_id, idempotency.c.request_hash)
+    ).one()
+    return None if row.run_id == run_id else Taken(*row)
 
 
 def point_to(tx: Transaction, *, user_id: str, key: str, run_id: str) -> None:
