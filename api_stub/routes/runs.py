@@ -68,7 +68,7 @@ def enqueue_run(
     if idempotency_key is not None:
         check_id(idempotency_key, field="Idempotency-Key")
     rooms.teams.check(order.team)
-    rooms.backlog.check(order.user_id)
+    rooms.backlog.check(order.user_id, idempotency_key=idempotency_key)
     accepted = enqueue.enqueue(rooms.db, order, settings=rooms.settings, idempotency_key=idempotency_key)
     rooms.dispatcher.send(accepted.ready)
     response.headers["Location"] = f"/v1/runs/{accepted.run.id}"
@@ -151,6 +151,7 @@ def retry_run(
         rooms.db,
         run_id,
         settings=rooms.settings,
+        backlog=rooms.backlog,
         principal=asking,
         user_id=user_id,
         idempotency_key=idempotency_key,

@@ -10,7 +10,7 @@ from tests.support import look
 from tests.support.life import end, take
 from worker.domain.message import Draft, Role
 from worker.domain.run import Claim, OnBusy, Status
-from worker.errors import IdempotencyConflict, LeaseLost, SessionBusy, SessionFull
+from worker.errors import IdempotencyConflict, LeaseLost, QueueFull, SessionBusy
 from worker.loop.definition import Definition, Limits
 from worker.runs.enqueue import Accepted, Order, enqueue
 from worker.runs.finish import Ending
@@ -169,7 +169,7 @@ def test_a_full_session_takes_no_run(db: Database, on_busy: str) -> None:
     for n in (1, 2):
         send(db, str(n), "enqueue", key=str(n), settings=settings)
 
-    with pytest.raises(SessionFull):
+    with pytest.raises(QueueFull):
         send(db, "3", on_busy, settings=settings)
 
     assert send(db, "2", "enqueue", key="2", settings=settings).repeated

@@ -70,6 +70,8 @@ class Run:
     output: str | None = None
     error: RunError | None = None
     usage: Usage = Usage()
+    priority: Priority = Priority.INTERACTIVE
+    timeout_s: float | None = None
     retry_of: str | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None

@@ -9,7 +9,7 @@ import threading
 from worker import clock
 from worker.errors import QueueFull
 from worker.settings import Settings
-from worker.store import runs
+from worker.store import idempotency, runs
 from worker.store.engine import Database
 
 COUNT_S = 1.0
@@ -26,21 +26,32 @@ class Backlog:
         self._counted: dict[str | None, tuple[float, int]] = {}  # of each user, and under None of all
         self._lock = threading.Lock()
 
-    def check(self, user_id: str) -> None:
-        """Make room for one more run of a user.
+    def check(self, user_id: str, *, idempotency_key: str | None = None) -> None:
+        """Make room for one more run of a user. An order that was taken before needs none: its key finds its run.
 
         Raises:
             QueueFull
         """
-        if self._count(None, limit=self._in_all) >= self._in_all:
-            raise QueueFull(whose="The installation", limit=self._in_all, setting="TEAM_SESSIONS_MAX_QUEUED")
-        if self._count(user_id, limit=self._per_user) >= self._per_user:
-            raise QueueFull(whose="The user", limit=self._per_user, setting="TEAM_SESSIONS_MAX_QUEUED_PER_USER")
+        if (full := self._full(user_id)) is not None:
+            if idempotency_key is None or not self._is_taken(user_id, idempotency_key):
+                raise full
+            return
         with self._lock:
             for key in (None, user_id):
                 if key in self._counted:
                     counted_at, count = self._counted[key]
                     self._counted[key] = (counted_at, count + 1)
+
+    def _full(self, user_id: str) -> QueueFull | None:
+        if self._count(None, limit=self._in_all) >= self._in_all:
+            return QueueFull(whose="The installation", limit=self._in_all, setting="TEAM_SESSIONS_MAX_QUEUED")
+        if self._count(user_id, limit=self._per_user) >= self._per_user:
+            return QueueFull(whose="The user", limit=self._per_user, setting="TEAM_SESSIONS_MAX_QUEUED_PER_USER")
+        return None
+
+    def _is_taken(self, user_id: str, key: str) -> bool:
+        with self._db.read() as tx:
+            return idempotency.is_taken(tx, user_id=user_id, key=key)
 
     def _count(self, user_id: str | None, *, limit: int) -> int:
         with self._lock:

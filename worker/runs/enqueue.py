@@ -156,6 +156,8 @@ def enqueue_in(
         input=order.input,
         metadata=order.metadata,
         created_at=added.created_at,
+        priority=order.priority,
+        timeout_s=order.timeout_s,
         retry_of=order.retry_of,
     )
     if not is_head:

@@ -1,12 +1,13 @@
 """Try a failed or cancelled run again: a new run at the end of its session, with `retry_of`."""
 
 from worker.domain.principal import Principal
-from worker.domain.run import Status
+from worker.domain.run import Run, Status
 from worker.errors import RunNotFound, RunNotRetryable
+from worker.runs.backlog import Backlog
 from worker.runs.enqueue import Accepted, Order, enqueue_in
 from worker.settings import Settings
-from worker.store import runs
-from worker.store.engine import Database
+from worker.store import runs, sessions
+from worker.store.engine import Database, Transaction
 
 
 def retry(
@@ -14,20 +15,42 @@ def retry(
     run_id: str,
     *,
     settings: Settings,
+    backlog: Backlog,
     principal: Principal,
     user_id: str | None = None,
     idempotency_key: str | None = None,
 ) -> Accepted:
     """Accept a run with the input of an earlier one; send what is `ready` afterwards.
 
+    It has the priority and the timeout of the earlier one, too.
+
     Raises:
         RunNotFound, RunNotRetryable, IdempotencyConflict, QueueFull, UserForbidden
     """
+    with db.read() as tx:
+        run = _ended(tx, run_id, principal=principal, user_id=user_id)
+    backlog.check(run.user_id, idempotency_key=idempotency_key)
+    order = Order(
+        run.team,
+        run.input,
+        run.session_id,
+        run.user_id,
+        run.metadata,
+        priority=run.priority,
+        timeout_s=run.timeout_s,
+        retry_of=run_id,
+    )
     with db.write() as tx:
-        run = runs.get(tx, run_id, principal=principal, user_id=user_id)
-        if run is None:
-            raise RunNotFound(run_id=run_id)
-        if run.status not in (Status.FAILED, Status.CANCELLED):
-            raise RunNotRetryable(run_id=run_id, status=run.status)
-        order = Order(run.team, run.input, run.session_id, run.user_id, run.metadata, retry_of=run_id)
+        if sessions.lock_of_run(tx, run_id) is None:
+            raise RunNotFound(run_id=run_id)  # erased meanwhile: it must not bring its session back
         return enqueue_in(tx, order, settings=settings, idempotency_key=idempotency_key)
+
+
+def _ended(tx: Transaction, run_id: str, *, principal: Principal, user_id: str | None) -> Run:
+    """Return a run that failed or was cancelled: that is terminal, and stays so."""
+    run = runs.get(tx, run_id, principal=principal, user_id=user_id)
+    if run is None:
+        raise RunNotFound(run_id=run_id)
+    if run.status not in (Status.FAILED, Status.CANCELLED):
+        raise RunNotRetryable(run_id=run_id, status=run.status)
+    return run

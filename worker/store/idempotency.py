@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from worker.store.columns import db_time, upsert
 from worker.store.engine import Transaction
@@ -32,6 +32,12 @@ def take(tx: Transaction, *, user_id: str, key: str, run_id: str, request_hash: 
         .returning(idempotency.c.run_id, idempotency.c.request_hash)
     ).one()
     return None if row.run_id == run_id else Taken(*row)
+
+
+def is_taken(tx: Transaction, *, user_id: str, key: str) -> bool:
+    """Tell whether an order was taken under *key*."""
+    own = (idempotency.c.user_id == user_id, idempotency.c.key == key)
+    return tx.execute(select(idempotency.c.run_id).where(*own)).one_or_none() is not None
 
 
 def point_to(tx: Transaction, *, user_id: str, key: str, run_id: str) -> None:

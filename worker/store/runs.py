@@ -285,6 +285,8 @@ def _run(row: Any) -> Run:
         output=row.output,
         error=RunError(row.error_code, row.error_message) if row.error_code else None,
         usage=usage_of(row),
+        priority=Priority(row.priority),
+        timeout_s=row.timeout_s,
         retry_of=row.retry_of,
         metadata=row.metadata,
         created_at=row.created_at,
