@@ -35,9 +35,10 @@ def register(app: Celery, runtime: Runtime) -> None:
     @app.task(  # type: ignore[untyped-decorator]  # as above
         name="runs.enqueue", bind=True, send_events=False, Request="worker.queue.private:PrivateRequest"
     )
-    def enqueue_run(self: Any, **order: Any) -> str:
+    def enqueue_run(self: Any, *args: Any, **order: Any) -> str:
         """Accept a run that another service sent through the broker, under the task's id as its idempotency key."""
+        sent = order | {"positional arguments": len(args)} if args else order  # a field that is not known
         try:
-            return take_order(runtime, order, key=self.request.id)
+            return take_order(runtime, sent, key=self.request.id)
         except DatabaseUnavailable:
             raise Reject(requeue=True) from None  # back to the broker, which keeps it

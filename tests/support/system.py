@@ -74,13 +74,17 @@ class System:
         self._processes.append(process)
         return process
 
-    def start_worker(self, *, concurrency: int = 20, **settings: str) -> subprocess.Popen[bytes]:
-        """Start a worker for `resumed,runs` and wait until it is ready; *settings* are added to its environment."""
-        return self.start_workers(1, concurrency=concurrency, **settings)[0]
+    def start_worker(
+        self, *, concurrency: int = 20, queues: str = "resumed,runs", **settings: str
+    ) -> subprocess.Popen[bytes]:
+        """Start a worker and wait until it is ready; *settings* are added to its environment."""
+        return self.start_workers(1, concurrency=concurrency, queues=queues, **settings)[0]
 
-    def start_workers(self, count: int, *, concurrency: int = 20, **settings: str) -> list[subprocess.Popen[bytes]]:
+    def start_workers(
+        self, count: int, *, concurrency: int = 20, queues: str = "resumed,runs", **settings: str
+    ) -> list[subprocess.Popen[bytes]]:
         """Start several workers at once and wait until all are ready."""
-        command = [*PROGRAM, "worker", "--queues", "resumed,runs", "--concurrency", str(concurrency)]
+        command = [*PROGRAM, "worker", "--queues", queues, "--concurrency", str(concurrency)]
         names = [f"worker-{len(self.workers) + n}" for n in range(1, count + 1)]
         started = [self.start(name, command, environment={**self.environment, **settings}) for name in names]
         self.workers += started

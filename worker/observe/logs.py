@@ -14,8 +14,11 @@ from typing import Literal
 from worker.errors import TeamSessionsError
 
 _PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message", "data"}
-# The first three write whole requests at DEBUG, message text included; the others say nothing that we do not.
-_CHATTY = ("openai", "httpx2", "httpcore2", "kombu", "celery.worker.strategy", "alembic", "uvicorn", "flower.command")
+# The first four write whole requests or orders at DEBUG, text included; the others say nothing that we do not.
+_CHATTY = (
+    *("openai", "httpx2", "httpcore2", "celery.pool"),
+    *("kombu", "celery.worker.strategy", "alembic", "uvicorn", "flower.command"),
+)
 
 
 class Log:

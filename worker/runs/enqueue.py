@@ -78,10 +78,19 @@ def check(order: Order, *, max_input_bytes: int) -> None:
         check_id(order.user_id, field="user_id")
     check_json(order.metadata, field="metadata")
     check_input(order.input, limit=max_input_bytes)
-    if order.not_before is not None and order.not_before.tzinfo is None:
-        raise InvalidTime(field="not_before", found="a time without an offset", expected="one with 'Z' or '+01:00'")
+    if order.not_before is not None:
+        _check_time(order.not_before)
     if order.timeout_s is not None and not 0 < order.timeout_s <= LONGEST_S:
         raise InvalidTime(field="timeout", found=f"{order.timeout_s:g}", expected=f"more than 0, at most {LONGEST_S:g}")
+
+
+def _check_time(time: datetime) -> None:
+    if time.tzinfo is None:
+        raise InvalidTime(field="not_before", found="a time without an offset", expected="one with 'Z' or '+01:00'")
+    try:
+        rfc3339(time)
+    except OverflowError:
+        raise InvalidTime(field="not_before", found="a time that UTC cannot spell", expected="a year from 2") from None
 
 
 def enqueue(

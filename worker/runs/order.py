@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from worker.domain.run import OnBusy, Priority, RunError
-from worker.domain.text import ID_LIMIT, mend
+from worker.domain.text import ID_LIMIT, check_id, mend
 from worker.errors import DatabaseUnavailable, IdempotencyConflict, OrderInvalid, RequestRefused
 from worker.observe import logs
 from worker.process.runtime import Runtime
@@ -40,20 +40,32 @@ def take_order(runtime: Runtime, sent: dict[str, Any], *, key: str) -> str:
 def _taken(runtime: Runtime, sent: dict[str, Any], *, key: str) -> str:
     settings = runtime.settings
     try:
+        check_id(key, field="task_id")
+    except RequestRefused as error:  # nobody could find it under such a key
+        return _refused(error, key)
+    try:
         order = _read(sent)
         check(order, max_input_bytes=settings.max_input_bytes)
         KnownTeams(runtime.db).check(order.team)
         accepted = enqueue(runtime.db, order, settings=settings, idempotency_key=key)
     except IdempotencyConflict as error:
-        log.warning("order refused", code=error.code, task_id=key)
-        return f"refused: {error.code}"
+        return _refused(error, key)
     except RequestRefused as error:
-        log.warning("order refused", code=error.code, task_id=key)
-        with runtime.db.write() as tx:
-            refuse(tx, _readable(sent), RunError(error.code, error.message), settings=settings, idempotency_key=key)
-        return f"refused: {error.code}"
+        kept = _readable(sent, limit=settings.max_input_bytes)
+        try:
+            with runtime.db.write() as tx:
+                why = RunError(error.code, mend(error.message))
+                refuse(tx, kept, why, settings=settings, idempotency_key=key)
+        except IdempotencyConflict as conflict:
+            return _refused(conflict, key)
+        return _refused(error, key)
     runtime.dispatcher.send(accepted.ready)
     return f"accepted: {accepted.run.id}"
+
+
+def _refused(error: RequestRefused, key: str) -> str:
+    log.warning("order refused", code=error.code, task_id=key[:ID_LIMIT])
+    return f"refused: {error.code}"
 
 
 def _read(sent: dict[str, Any]) -> Order:
@@ -90,10 +102,10 @@ _KINDS: dict[str, tuple[type, ...]] = {
 }
 
 
-def _readable(sent: dict[str, Any]) -> Order:
-    """Return what can be kept of an order that was refused."""
+def _readable(sent: dict[str, Any], *, limit: int) -> Order:
+    """Return what can be kept of an order that was refused, *limit* characters of its input at most."""
 
-    def text(field: str, limit: int | None = None) -> str:
+    def text(field: str, limit: int) -> str:
         return mend(str(sent.get(field) or ""))[:limit]
 
-    return Order(text("team", ID_LIMIT), text("input"), user_id=text("user_id", ID_LIMIT))
+    return Order(text("team", ID_LIMIT), text("input", limit), user_id=text("user_id", ID_LIMIT))
