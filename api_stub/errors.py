@@ -109,4 +109,4 @@ def _audit(request: Request, error: TeamSessionsError) -> None:
 
 def _template(request: Request) -> str | None:
     """Return the path as the route spells it, such as /v1/runs/{run_id}."""
-    return getattr(request.scope.get("route"), "path", None)
+    return getattr(request.scope.get("route"), "path_format", None)

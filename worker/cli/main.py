@@ -17,6 +17,8 @@ COMMANDS = {
     "flower": "worker.cli.flower:flower",
     "run": "worker.cli.run:run",
     "chat": "worker.cli.chat:chat",
+    "why": "worker.cli.why:why",
+    "users": "worker.cli.users:users",
     "keys": "worker.cli.keys:keys",
     "db": "worker.cli.db:db",
 }
