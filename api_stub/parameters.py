@@ -22,6 +22,7 @@ SessionId = Annotated[
     whole,
     storable("session_id"),
 ]
+UserId = Annotated[str, Path(description="Id of a user.", examples=["u-7"]), whole, storable("user_id")]
 ForUser = Annotated[
     str | None,
     Query(description="The user that a service key acts for; without, every user.", examples=["u-7"]),

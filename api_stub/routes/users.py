@@ -2,26 +2,21 @@
 
 import json
 from collections.abc import Iterator
-from functools import partial
 from itertools import chain
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
-from pydantic import AfterValidator, BaseModel
+from pydantic import BaseModel
 
 from api_stub.auth import Rooms, SessionsRead, SessionsWrite
 from api_stub.errors import responses
+from api_stub.parameters import UserId
 from api_stub.schemas import told
 from worker import privacy
-from worker.domain.text import check_id
 
 router = APIRouter(prefix="/v1/users", tags=["users"])
 
-# An id may hold a slash; '' would be everything of nobody in particular, by a slip of the pen.
-OfUser = Annotated[
-    str, Path(description="Id of a user.", examples=["u-7"]), AfterValidator(partial(check_id, field="user_id"))
-]
 LINES: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "One JSON object a line, with its type: session, run, message, summary.",
@@ -41,8 +36,8 @@ class Erased(BaseModel):
     api_keys: int = told("API keys that were bound to the user.", 1)
 
 
-@router.get("/{user_id:path}/export", response_class=StreamingResponse, responses=LINES | responses(422))
-def export_user(user_id: OfUser, rooms: Rooms, asking: SessionsRead) -> StreamingResponse:
+@router.get("/{user_id}/export", response_class=StreamingResponse, responses=LINES | responses(422))
+def export_user(user_id: UserId, rooms: Rooms, asking: SessionsRead) -> StreamingResponse:
     """Everything of a user as JSON lines: each session, then its runs, messages and summaries."""
     lines = privacy.export(rooms.db, user_id, principal=asking)
     first = next(lines, None)  # what is refused is refused before the answer begins
@@ -50,8 +45,8 @@ def export_user(user_id: OfUser, rooms: Rooms, asking: SessionsRead) -> Streamin
     return StreamingResponse(_spelled(found), media_type="application/jsonl")
 
 
-@router.delete("/{user_id:path}", responses=responses(422))
-def erase_user(user_id: OfUser, rooms: Rooms, asking: SessionsWrite) -> Erased:
+@router.delete("/{user_id}", responses=responses(422))
+def erase_user(user_id: UserId, rooms: Rooms, asking: SessionsWrite) -> Erased:
     """Erase everything of a user, with the API keys that are bound to them, and say what was erased."""
     return Erased(**privacy.erase(rooms.db, rooms.eraser, rooms.settings, user_id, principal=asking))
 

@@ -10,7 +10,8 @@ from redis import Redis
 from sqlalchemy import func, select
 
 from tests.support.system import System, wait_until
-from worker.store import api_keys, tables
+from worker.domain.usage import Usage
+from worker.store import api_keys, sessions, summaries, tables
 
 MAX_INPUT = 10_000
 SECRET = "the words of a user"
@@ -84,6 +85,25 @@ class Door:
         answer = self.http.post(f"/v1/runs/{run_id}/cancel")
         assert answer.status_code == 202, answer.text
         return dict(answer.json())
+
+    def condense(self, run_id: str, text: str) -> None:
+        """Give the session of a run that has ended a summary, as a worker for `summaries` would."""
+        with self.system.db.write() as tx:
+            session = sessions.lock_of_run(tx, run_id)
+            assert session is not None
+            base = summaries.base(tx, session.pk)
+            assert base is not None
+            covered = summaries.Covered(base.finished_seq, base.finished_position, 0)
+            assert summaries.cover(tx, session.pk, base, covered, new_version=True)
+            about: dict[str, Any] = {
+                "text": text,
+                "topics": ["test"],
+                "model": "m",
+                "prompt_hash": "0",
+                "usage": Usage(),
+            }
+            new = summaries.NewVersion(version=base.version + 1, covers_through_seq=base.finished_seq, **about)
+            summaries.add(tx, session.pk, new, keep=10)
 
     def until(self, run_id: str, status: str) -> None:
         """Wait until a run has a status."""

@@ -8,13 +8,13 @@ from typing import Any
 
 from worker.domain.principal import Scope
 
-ADA, BOB = "ada", "bob"
-THINGS = ("Ada's", "Bob's", "absent")
+ADA, BOB = "u-ada", "u-bob"
+OWNERS = {"Ada's": ADA, "Bob's": BOB}
 
 
 @dataclass(frozen=True)
 class Route:
-    """A route, the scope that it needs, and how it is asked for a thing: {run_id}, {session_id}, {tag}."""
+    """A route, the scope that it needs, and how it is asked for a thing: {run_id}, {session_id}, {user_id}, {tag}."""
 
     method: str
     path: str
@@ -25,6 +25,11 @@ class Route:
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}"
+
+    @property
+    def names_user(self) -> bool:
+        """Whether its path names the user, who is never absent: then no query names one."""
+        return "{user_id}" in self.path
 
     @property
     def names_one(self) -> str | None:
@@ -38,12 +43,18 @@ ROUTES = [
     Route("GET", "/v1/runs/{run_id}", Scope.RUNS_READ, query={"wait": "1"}),
     Route("GET", "/v1/runs/{run_id}/events", Scope.RUNS_READ),
     Route("POST", "/v1/runs/{run_id}/cancel", Scope.RUNS_WRITE, 202),
+    Route("POST", "/v1/runs/{run_id}/retry", Scope.RUNS_WRITE, 202),
+    Route("GET", "/v1/runs/{run_id}/why", Scope.RUNS_READ),
     Route("GET", "/v1/sessions", Scope.SESSIONS_READ, query={"tag": "{tag}"}),
     Route("GET", "/v1/sessions/{session_id}", Scope.SESSIONS_READ),
     Route("PATCH", "/v1/sessions/{session_id}", Scope.SESSIONS_WRITE, body={"name": "changed"}),
     Route("DELETE", "/v1/sessions/{session_id}", Scope.SESSIONS_WRITE, 204),
     Route("GET", "/v1/sessions/{session_id}/messages", Scope.SESSIONS_READ),
     Route("GET", "/v1/sessions/{session_id}/runs", Scope.SESSIONS_READ),
+    Route("GET", "/v1/sessions/{session_id}/summary", Scope.SESSIONS_READ),
+    Route("POST", "/v1/sessions/{session_id}/summary", Scope.SESSIONS_WRITE, 202),
+    Route("GET", "/v1/users/{user_id}/export", Scope.SESSIONS_READ),
+    Route("DELETE", "/v1/users/{user_id}", Scope.SESSIONS_WRITE),
     Route("GET", "/v1/teams", None),
 ]
 
@@ -84,6 +95,7 @@ KINDS = {
     "a key of both teams": Kind(BOTH, teams=("plain", "with-tool")),
     "Ada's key of Bob's team": Kind((), user=ADA, teams=("with-tool",)),
 } | {f"a key with {scope} alone": Kind(BOTH, scopes=(scope,)) for scope in Scope}
+CASES = [(kind, route) for route in ROUTES for kind in KINDS if not route.names_user or KINDS[kind].acts_for is None]
 
 
 def answer(kind: Kind, route: Route, thing: str) -> tuple[int, str | None]:
@@ -95,6 +107,8 @@ def answer(kind: Kind, route: Route, thing: str) -> tuple[int, str | None]:
     if route.body and "team" in route.body and kind.teams and route.body["team"] not in kind.teams:
         return 403, "team_forbidden"
     if route.scope and kind.user is not None and kind.acts_for not in (None, kind.user):
+        return 403, "user_forbidden"
+    if route.names_user and kind.user not in (None, OWNERS.get(thing)):
         return 403, "user_forbidden"
     if route.names_one and thing not in kind.sees:
         return 404, f"{route.names_one}_not_found"

@@ -139,6 +139,8 @@ REFUSED = {
     "limit 201": ask(MESSAGES + "?limit=201"),
     "role that is none": ask(MESSAGES + "?role=system"),
     "session_id with NUL in a path": ask("/v1/sessions/a%00/messages", *TEXT),
+    "user_id with NUL in a path": ask("/v1/users/a%00/export", *TEXT),
+    "user_id with NUL, to erase": Bad(*TEXT, method="DELETE", path="/v1/users/a%00"),
     "user_id with NUL in a query": ask(MESSAGES + "?user_id=%00", *TEXT),
     "session that is absent": ask("/v1/sessions/absent/messages", 404, "session_not_found"),
     "wait -1": ask("/v1/runs/{run}?wait=-1"),

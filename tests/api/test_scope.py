@@ -6,10 +6,10 @@ import httpx2
 import pytest
 
 from tests.api.door import Door, check_problem, name
-from tests.api.matrix import ADA, BOB, KINDS, ROUTES, Kind, Route, answer
+from tests.api.matrix import CASES, KINDS, OWNERS, ROUTES, Kind, Route, answer
 from worker.store import api_keys
 
-Things = dict[str, dict[str, str]]  # whose → the ids of a run and a session, and the session's tag
+Things = dict[str, dict[str, str]]  # whose → the ids of a run, a session and its user, and the session's tag
 
 
 @pytest.fixture
@@ -27,25 +27,32 @@ def own(door: Door, user: str) -> Iterator[httpx2.Client]:
 @pytest.fixture(scope="package")
 def keys(door: Door) -> dict[str, str]:
     """A key of each kind."""
-    made = {
-        name: door.new_key(user_id=kind.user, teams=frozenset(kind.teams), scopes=frozenset(kind.scopes))
-        for name, kind in KINDS.items()
-    }
+    made = {kind: make_key(door, who, user=who.user) for kind, who in KINDS.items()}
     revoked = made["a revoked key"]
     with door.system.db.write() as tx:
         api_keys.revoke(tx, revoked.split("_")[1])
     return made | {"no key of ours": "sk-1", "a key with another secret": made["a service key"][:-1] + "!"}
 
 
-def make_things(door: Door, *, going_on: bool = False) -> Things:
-    """Return Ada's and Bob's things, whose runs have ended or are going on, and absent ones."""
-    things = {"absent": {"run_id": "run_" + "0" * 32, "session_id": name("s"), "tag": name("t")}}
-    for whose, user, team in (("Ada's", ADA, "plain"), ("Bob's", BOB, "with-tool")):
-        tag, session = name("t"), name("s")
-        run = door.enqueue("[delay=60] go" if going_on else "go", user_id=user, team=team, session_id=session)
-        door.until(run["id"], "running" if going_on else "completed")
-        assert door.http.patch(f"/v1/sessions/{session}", json={"tags": [tag]}).status_code == 200
-        things[whose] = {"run_id": run["id"], "session_id": session, "tag": tag}
+def make_key(door: Door, who: Kind, *, user: str | None) -> str:
+    return door.new_key(user_id=user, teams=frozenset(who.teams), scopes=frozenset(who.scopes))
+
+
+def make_things(door: Door, *, until: str = "completed", users: dict[str, str] = OWNERS) -> Things:
+    """Return Ada's and Bob's things, whose runs are completed, running or cancelled, and absent ones."""
+    things = {"absent": {"run_id": "run_" + "0" * 32, "session_id": name("s"), "user_id": name("u"), "tag": name("t")}}
+    for whose, team in (("Ada's", "plain"), ("Bob's", "with-tool")):
+        ids = {"session_id": name("s"), "user_id": users[whose], "tag": name("t")}
+        late = {"not_before": "2100-01-01T00:00:00Z"} if until == "cancelled" else {}
+        said = "[delay=60] go" if until == "running" else "go"
+        run = door.enqueue(said, team=team, session_id=ids["session_id"], user_id=ids["user_id"], **late)
+        if until == "cancelled":
+            door.cancel(run["id"])
+        door.until(run["id"], until)
+        if until == "completed":
+            door.condense(run["id"], f"It is about {ids['tag']}.")
+        assert door.http.patch(f"/v1/sessions/{ids['session_id']}", json={"tags": [ids["tag"]]}).status_code == 200
+        things[whose] = {"run_id": run["id"], **ids}
     return things
 
 
@@ -55,20 +62,28 @@ def lasting(door: Door) -> Things:
     return make_things(door)
 
 
-@pytest.mark.parametrize("route", ROUTES, ids=str)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("kind", "route"), CASES, ids=str)
 def test_each_key_meets_at_each_route_what_it_may(
-    door: Door, keys: dict[str, str], lasting: Things, route: Route, kind: str
+    door: Door, keys: dict[str, str], lasting: Things, kind: str, route: Route
 ) -> None:
     """What it may not touch stays as it is, and answers byte for byte as what is not there."""
-    who, cancels = KINDS[kind], route.path.endswith("/cancel")
-    things = make_things(door, going_on=cancels) if cancels or route.method == "DELETE" else lasting
+    who, key, things = KINDS[kind], keys[kind], lasting
+    cancels, retries, erases = route.path.endswith("/cancel"), route.path.endswith("/retry"), route.method == "DELETE"
+    if route.names_user:
+        users = {whose: name("u") for whose in OWNERS}
+        things = make_things(door, users=users)
+        if who.user is not None:
+            own = next((users[whose] for whose, owner in OWNERS.items() if owner == who.user), who.user)
+            key = make_key(door, who, user=own)
+    elif cancels or retries or erases:
+        things = make_things(door, until="running" if cancels else "cancelled" if retries else "completed")
     before = {whose: look(door, ids) for whose, ids in things.items()}
 
-    with door.with_key(keys[kind]) as http:
+    with door.with_key(key) as http:
         if kind == "no key":
             del http.headers["Authorization"]
-        found = {whose: send(http, route, who, ids) for whose, ids in things.items()}
+        order = sorted(things, key=lambda whose: whose in who.sees)  # its own last: the key may go with them
+        found = {whose: send(http, route, who, things[whose]) for whose in order}
 
     for whose, ids in things.items():
         status, code = answer(who, route, whose)
@@ -76,16 +91,20 @@ def test_each_key_meets_at_each_route_what_it_may(
         assert found[whose].status_code == status
         if code is not None:
             check_problem(found[whose], status=status, code=code)
-            assert look(door, ids) == before[whose]
-        elif cancels:
+        if cancels and shown:
             assert door.ended(ids["run_id"])["status"] == "cancelled"
-        elif route.method == "DELETE":
+        elif retries and shown:
+            assert door.ended(found[whose].json()["id"])["retry_of"] == ids["run_id"]
+        elif erases and shown:
             assert "session_not_found" in look(door, ids)[1]
-        elif route.method == "GET" and route.scope is not None:
+        elif route.method == "GET" and status < 300 and route.scope is not None:
             assert any(id in found[whose].text for id in (ids["run_id"], ids["tag"])) == shown
-        if not shown and (route.names_one or route.method == "GET"):
+        elif not shown:
+            assert look(door, ids) == before[whose]
+        own = route.names_user and who.user == OWNERS.get(whose)  # whoever may ask is told: there is nothing
+        if not shown and not own and (route.names_one or route.names_user or route.method == "GET"):
             assert same(found[whose], found["absent"], ids, things["absent"])
-    for whose in ("Ada's", "Bob's") if cancels else ():
+    for whose in OWNERS if cancels else ():
         door.cancel(things[whose]["run_id"])
 
 
