@@ -19,6 +19,12 @@ def row(db: Database, run_id: str) -> Any:
         return tx.execute(select(runs).where(runs.c.id == run_id)).one()
 
 
+def rows(db: Database) -> list[Any]:
+    """Return the rows of all runs."""
+    with db.read() as tx:
+        return list(tx.execute(select(runs)).all())
+
+
 def only_run(db: Database) -> str | None:
     """Return the id of the only run that there is, or None."""
     with db.read() as tx:

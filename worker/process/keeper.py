@@ -75,6 +75,8 @@ class Keeper:
             before.stop.set(Reason.LEASE_LOST)  # this very process has claimed it again
         if cancel_requested:
             kept.stop.set(Reason.CANCELLED)
+        elif left_s <= 0:
+            kept.stop.set(Reason.DEADLINE)  # its time was over while it waited: nobody is asked again
         try:
             yield kept.stop
         finally:

@@ -89,7 +89,7 @@ def _attempt(
     except Stopped as stopped:
         return _stopped(stopped.reason, limits, journal)
     except ModelError as error:
-        return _model_failed(error, runtime, claim, journal)
+        return _model_failed(error, runtime, limits, claim, journal)
     except (LeaseLost, DatabaseUnavailable):
         raise
     except LimitReached as error:
@@ -139,14 +139,20 @@ def _stopped(reason: Reason, limits: Limits, journal: RunJournal) -> str:
             return "lease lost"
 
 
-def _model_failed(error: ModelError, runtime: Runtime, claim: Claim, journal: RunJournal) -> str:
-    """Put the run back until the model may answer again; fail it when that cannot help, or did not for long."""
+def _model_failed(error: ModelError, runtime: Runtime, limits: Limits, claim: Claim, journal: RunJournal) -> str:
+    """Put the run back until the model may answer again; fail it when that cannot help, or did not for long.
+
+    It waits no longer than the run may take.
+    """
     retries = 0 if len(journal.log) > claim.last_seq - claim.first_seq + 1 else claim.retries
     if not error.retry or retries >= runtime.settings.model_retries:
         return _fail(journal, error, because="the model failed")
     first, longest = BACKOFF_S
     backoff = min(longest, first * 2**retries) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, not a secret
-    wait_s = backoff if error.retry_after_s is None else error.retry_after_s
+    assert limits.seconds is not None
+    wait_s = min(
+        backoff if error.retry_after_s is None else error.retry_after_s, max(0.0, limits.seconds - claim.elapsed_s)
+    )
     at = journal.requeue(wait_s=wait_s, waits_for=error.code, retried=True)
     journal.tell(
         "run.requeued",
