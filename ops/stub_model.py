@@ -13,6 +13,7 @@ the last user message, or in the name of the model, ask for, so that tests need 
     [delegate=a,b] delegate to member a, then to member b, each in a reply of its own, what stands behind "task:";
                    the leader's own marks stand before it
     [fail=400]     refuse with this HTTP status
+    [retry-after=9]  say so with the refusal
     [echo]         answer with the request as it came, in JSON
 
 Asked for an answer in a JSON schema, it makes a summary: which names were told, and how many lines it was given.
@@ -37,7 +38,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, StreamingResponse
 from starlette.routing import Route
 
-MARK = re.compile(r"\[(delay|words|pace|steps|calls|fail)=([0-9.]+)\]")
+MARK = re.compile(r"\[(delay|words|pace|steps|calls|fail|retry-after)=([0-9.]+)\]")
 CALL = re.compile(r"\[call=(\w+) (\{.*?\})\]")
 DELEGATES = re.compile(r"\[delegate=([\w,-]+)\]")
 TELLS_NAME = re.compile(r"\b(?:[Mm]y name is|I am|I'm)\s+([A-Z]\w*)")
@@ -76,7 +77,9 @@ class Model:
         self._note(call, "asked", about)
         await asyncio.sleep(marks.get("delay", 0))
         if "fail" in marks:
-            return JSONResponse({"error": {"message": "It was asked to refuse."}}, status_code=int(marks["fail"]))
+            refusal = {"error": {"message": "It was asked to refuse."}}
+            headers = {"Retry-After": f"{marks['retry-after']:g}"} if "retry-after" in marks else None
+            return JSONResponse(refusal, status_code=int(marks["fail"]), headers=headers)
         tools = [t["function"]["name"] for t in asked.get("tools", ())]
         if calls:
             chunks = _tool_calls(turn, calls)

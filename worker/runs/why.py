@@ -57,7 +57,7 @@ def why(
     if row.status.terminal:
         return _because(row, "finished", f"It has ended: it is {row.status}.")
     if row.status is Status.RUNNING:
-        return _running(row, settings)
+        return _running(row, team, settings)
     if row.head_run_id != run_id:
         detail = f"It is behind run {row.head_run_id!r}: the runs of a session execute one after the other."
         return _because(row, "behind_run", detail, behind_run_id=row.head_run_id, runs_ahead=row.ahead)
@@ -68,7 +68,7 @@ def why(
     return _unserved(row, team) or _waiting(row) or _queued(row, dispatcher)
 
 
-def _running(row: Standing, settings: Settings) -> Why:
+def _running(row: Standing, team: Served, settings: Settings) -> Why:
     assert row.lease_until is not None
     facts: dict[str, Fact] = {
         "worker": row.lease_owner,
@@ -78,7 +78,7 @@ def _running(row: Standing, settings: Settings) -> Why:
     until = facts["lease_until"]
     if row.lease_until <= row.now:
         detail = f"Its worker {row.lease_owner!r} is silent, and its lease ran out at {until}; another takes it over."
-        return _because(row, "lease_expired", detail, **facts)
+        return _unserved(row, team) or _because(row, "lease_expired", detail, **facts)
     if row.lease_until - row.now < timedelta(seconds=settings.lease_seconds * (1 - LATE)):
         detail = f"Its worker {row.lease_owner!r} is silent; its lease runs until {until}, then another takes it over."
         return _because(row, "silent_worker", detail, **facts)
