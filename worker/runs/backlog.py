@@ -45,7 +45,7 @@ class Backlog:
     def _full(self, user_id: str) -> QueueFull | None:
         if self._count(None, limit=self._in_all) >= self._in_all:
             return QueueFull(whose="The installation", limit=self._in_all, setting="TEAM_SESSIONS_MAX_QUEUED")
-        if self._count(user_id, limit=self._per_user) >= self._per_user:
+        if user_id and self._count(user_id, limit=self._per_user) >= self._per_user:  # '' is nobody in particular
             return QueueFull(whose="The user", limit=self._per_user, setting="TEAM_SESSIONS_MAX_QUEUED_PER_USER")
         return None
 
