@@ -6,29 +6,39 @@ from urllib.parse import unquote
 from fastapi import Path, Query
 from pydantic import BeforeValidator
 
-from api_stub.schemas import storable
+from api_stub.schemas import TEXT, storable
 
 whole = BeforeValidator(unquote)  # for what stands in a path: the counterpart of `app.WholeSegments`
 
 RunId = Annotated[
     str,
-    Path(description="Id of a run.", examples=["run_019ab3c4d5e6f708192a3b4c5d6e7f80"]),
+    Path(description="Id of a run.", examples=["run_019ab3c4d5e6f708192a3b4c5d6e7f80"], json_schema_extra=TEXT),
     whole,
     storable("run_id"),
 ]
 SessionId = Annotated[
     str,
-    Path(description="Id of a session, unique for its user.", examples=["s-42"]),
+    Path(description="Id of a session, unique for its user.", examples=["s-42"], json_schema_extra=TEXT),
     whole,
     storable("session_id"),
 ]
-UserId = Annotated[str, Path(description="Id of a user.", examples=["u-7"]), whole, storable("user_id")]
+UserId = Annotated[
+    str, Path(description="Id of a user.", examples=["u-7"], json_schema_extra=TEXT), whole, storable("user_id")
+]
 ForUser = Annotated[
     str | None,
-    Query(description="The user that a service key acts for; without, every user.", examples=["u-7"]),
+    Query(
+        description="The user that a service key acts for; without, every user.",
+        examples=["u-7"],
+        json_schema_extra=TEXT,
+    ),
     storable("user_id"),
 ]
-OfTeam = Annotated[str | None, Query(description="Only those of this team.", examples=["support"]), storable("team")]
+OfTeam = Annotated[
+    str | None,
+    Query(description="Only those of this team.", examples=["support"], json_schema_extra=TEXT),
+    storable("team"),
+]
 Cursor = Annotated[
     str | None,
     Query(

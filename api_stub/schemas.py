@@ -3,6 +3,7 @@
 Times are RFC 3339 in UTC with six decimals; positions and seqs count from 1.
 """
 
+import re
 from datetime import datetime
 from functools import partial
 from typing import Annotated, Any, Literal
@@ -11,6 +12,7 @@ from pydantic import (
     AfterValidator,
     AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PlainSerializer,
@@ -21,7 +23,7 @@ from worker.clock import rfc3339
 from worker.domain import message as messages
 from worker.domain import run as runs
 from worker.domain import session as sessions
-from worker.domain.text import JSON_DEPTH, check_json, check_text
+from worker.domain.text import ID_LIMIT, JSON_DEPTH, check_json, check_text
 from worker.store import teams
 
 
@@ -35,6 +37,19 @@ def told(description: str, *examples: Any) -> Any:
     return Field(description=description, examples=list(examples))
 
 
+# What `domain.text` checks, as a schema can say it: for the description alone, since a refusal there has its own code.
+TEXT: dict[str, Any] = {"pattern": r"^[^\x00]*$"}
+ID: dict[str, Any] = {"minLength": 1, "maxLength": ID_LIMIT, "pattern": r"^[^\x00-\x1f\x7f]*$"}
+
+
+def _spelled(time: object) -> object:
+    """Refuse what a parser would take for a time beside RFC 3339: numbers, and text that holds one."""
+    if time is not None and not (isinstance(time, str) and _RFC3339.fullmatch(time)):
+        raise ValueError("expected a time as RFC 3339 spells it, such as 2030-01-31T12:00:00Z")
+    return time
+
+
+_RFC3339 = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9:]{8}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})")
 _TIME = {"type": "string", "format": "date-time", "examples": ["2026-03-01T09:30:00.123456Z"]}
 Time = Annotated[datetime, PlainSerializer(rfc3339, str), WithJsonSchema(_TIME)]
 RunId = Annotated[str, told("Id of the run; ids sort by time.", "run_019ab3c4d5e6f708192a3b4c5d6e7f80")]
@@ -55,15 +70,23 @@ class RunRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    team: str = told("Id of a team that some worker serves.", "support")
-    input: str = told("What the user says.", "My parcel has not come. What now?")
+    team: str = Field(description="Id of a team that some worker serves.", examples=["support"], json_schema_extra=ID)
+    input: str = Field(
+        description="What the user says; not blank.",
+        examples=["My parcel has not come. What now?"],
+        json_schema_extra={"minLength": 1, "pattern": r"^[^\x00]*[^\x00\s][^\x00]*$"},
+    )
     session_id: str | None = Field(
         None,
         description="The session that it continues, unique for its user; without it, a new one.",
         examples=["s-42"],
+        json_schema_extra=ID,
     )
     user_id: str | None = Field(
-        None, description="The user that a service key acts for. A user's own key leaves it out.", examples=["u-7"]
+        None,
+        description="The user that a service key acts for. A user's own key leaves it out.",
+        examples=["u-7"],
+        json_schema_extra=ID | {"minLength": 0},
     )
     on_busy: runs.OnBusyName = Field(
         "enqueue",
@@ -76,13 +99,14 @@ class RunRequest(BaseModel):
         examples=["background"],
         description="'background': executed when workers for it have time; nobody waits for it.",
     )
-    not_before: AwareDatetime | None = Field(
+    not_before: Annotated[AwareDatetime | None, BeforeValidator(_spelled)] = Field(
         None, description="It does not start before this time.", examples=["2030-01-31T12:00:00Z"]
     )
     timeout: float | None = Field(
         None,
         gt=0,
         le=86_400,
+        strict=True,
         examples=[120],
         description="Seconds that it may take from its start; at most what its team allows.",
     )
@@ -214,9 +238,15 @@ class SessionChange(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    name: str | None = Field(None, description="For people.", examples=["Where is my parcel?", None])
-    description: str | None = Field(None, description="For people.", examples=["Sent on Monday.", None])
-    tags: list[str] = Field(default_factory=list, description="All of them.", examples=[["parcel", "urgent"]])
+    name: str | None = Field(
+        None, description="For people.", examples=["Where is my parcel?", None], json_schema_extra=TEXT
+    )
+    description: str | None = Field(
+        None, description="For people.", examples=["Sent on Monday.", None], json_schema_extra=TEXT
+    )
+    tags: list[Annotated[str, WithJsonSchema({"type": "string"} | TEXT)]] = Field(
+        default_factory=list, description="All of them.", examples=[["parcel", "urgent"]]
+    )
     metadata: Metadata = Field(default_factory=dict)
 
     def given(self) -> dict[str, Any]:

@@ -33,6 +33,7 @@ IdempotencyKey = Annotated[
         alias="Idempotency-Key",
         description="Send the same key again to be sure: it finds the same run.",
         examples=["order-17"],
+        json_schema_extra=schemas.ID,
     ),
 ]
 ACCEPTED: dict[int | str, dict[str, Any]] = {
@@ -83,13 +84,16 @@ def list_runs(
     team: OfTeam = None,
     user_id: ForUser = None,
     session_id: Annotated[
-        str | None, Query(description="Only those of this session.", examples=["s-42"]), schemas.storable("session_id")
+        str | None,
+        Query(description="Only those of this session.", examples=["s-42"], json_schema_extra=schemas.TEXT),
+        schemas.storable("session_id"),
     ] = None,
     idempotency_key: Annotated[
         str | None,
         Query(
             description="Only the one that was accepted under this Idempotency-Key; a key belongs to a user.",
             examples=["order-17"],
+            json_schema_extra=schemas.TEXT,
         ),
         schemas.storable("idempotency_key"),
     ] = None,
@@ -168,7 +172,13 @@ async def watch_run(
     asking: RunsRead,
     user_id: ForUser = None,
     last_event_id: Annotated[
-        str | None, Header(alias="Last-Event-ID", description="Go on behind this event.", examples=["1-5"])
+        str | None,
+        Header(
+            alias="Last-Event-ID",
+            description="Go on behind this event.",
+            examples=["1-5"],
+            json_schema_extra={"pattern": r"^([0-9]+-[0-9]+)?$"},
+        ),
     ] = None,
 ) -> StreamingResponse:
     """The run's events as they happen, as text/event-stream, up to the one terminal event."""

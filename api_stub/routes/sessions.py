@@ -33,11 +33,17 @@ def list_sessions(
     user_id: ForUser = None,
     name: Annotated[
         str | None,
-        Query(description="Only those of exactly this name.", examples=["Where is my parcel?"]),
+        Query(
+            description="Only those of exactly this name.",
+            examples=["Where is my parcel?"],
+            json_schema_extra=schemas.TEXT,
+        ),
         schemas.storable("name"),
     ] = None,
     tag: Annotated[
-        str | None, Query(description="Only those with this tag.", examples=["urgent"]), schemas.storable("tag")
+        str | None,
+        Query(description="Only those with this tag.", examples=["urgent"], json_schema_extra=schemas.TEXT),
+        schemas.storable("tag"),
     ] = None,
     cursor: Cursor = None,
     limit: Limit = 50,

@@ -58,6 +58,15 @@ TEXT = (422, "invalid_text")
 IDENTIFIER = (422, "invalid_identifier")
 RUNS = "/v1/runs"
 MESSAGES = "/v1/sessions/{session}/messages"
+NO_TIMES = [
+    *(0, 1e18, True, [], "", "0", "1700000000", "NaN", "tomorrow", "2030-01-31", "2030-01-31T12:00:00"),
+    *("2030-02-30T12:00:00Z", "2030-01-31T25:00:00Z", "2030-01-31T12:00:00+99:99", "10000-01-01T00:00:00Z"),
+    *("0000-01-01T00:00:00Z", "-001-01-01T00:00:00Z", "٢٠٣٠-01-31T12:00:00Z"),
+]
+NO_DAYS = [
+    *("0001-01-01T00:00:00Z", "0001-01-01T00:00:00+14:00", "1969-12-31T23:59:59.999999Z"),
+    *("9999-12-31T23:59:59Z", "9999-12-31T23:59:59-14:00", "9999-01-01T00:00:00Z"),
+]
 REFUSED = {
     "team that nobody serves": Bad(404, "unknown_team", order(team="nobody")),
     "team of 256": Bad(*IDENTIFIER, order(team=LONG)),
@@ -92,6 +101,18 @@ REFUSED = {
         422, "invalid_json", nested(300), headers={"Idempotency-Key": "deep"}
     ),
     "metadata nested too deep to be read": Bad(400, "malformed_json", nested(100_000)),
+    "timeout 0": Bad(*INVALID, order(timeout=0)),
+    "timeout below 0": Bad(*INVALID, order(timeout=-1)),
+    "timeout beyond a day": Bad(*INVALID, order(timeout=86_401)),
+    "timeout NaN": Bad(*INVALID, order(timeout=float("nan"))),
+    "timeout infinite": Bad(*INVALID, order(timeout=float("inf"))),
+    "timeout of 400 digits": Bad(*INVALID, order(timeout=10**400)),
+    "timeout as text": Bad(*INVALID, order(timeout="120")),
+    "timeout true": Bad(*INVALID, order(timeout=True)),
+    "on_busy that is none": Bad(*INVALID, order(on_busy="wait")),
+    "on_busy null": Bad(*INVALID, order(on_busy=None)),
+    "priority that is none": Bad(*INVALID, order(priority=9)),
+    "priority null": Bad(*INVALID, order(priority=None)),
     "a field too many": Bad(*INVALID, order(colour="red")),
     "a field too many, of a lone surrogate": Bad(*INVALID, order(**{"\ud800": 1})),
     "a body that is cut off": Bad(400, "malformed_json", b'{"team": "plain", "input": "' + SECRET.encode()),
@@ -151,7 +172,10 @@ REFUSED = {
     "run that is absent": ask("/v1/runs/absent?wait=5", 404, "run_not_found"),
     "run that is absent, to cancel": Bad(404, "run_not_found", path="/v1/runs/absent/cancel"),
     "run that is absent, to watch": ask("/v1/runs/absent/events", 404, "run_not_found"),
-} | {
+}
+REFUSED |= {f"not_before {found}": Bad(*INVALID, order(not_before=found)) for found in NO_TIMES}
+REFUSED |= {f"not_before {found}": Bad(422, "invalid_time", order(not_before=found)) for found in NO_DAYS}
+REFUSED |= {
     f"Last-Event-ID {found}": ask("/v1/runs/{run}/events", 422, "invalid_event_id", headers={"Last-Event-ID": found})
     for found in ("x", "1", "1-", "-1-1", "1-x", "9-1", "1-18446744073709551616", "9" * 41 + "-1")
 }
@@ -237,3 +261,28 @@ def test_a_backslash_is_not_a_nul(door: Door) -> None:
 
     assert run["metadata"]["pattern"] == r"\u0000"
     assert door.run(run["id"])["metadata"] == run["metadata"]
+
+
+@pytest.mark.parametrize(
+    "not_before", ["1970-01-01T00:00:00Z", "1970-01-01T00:00:00-23:59", "2030-01-31 12:00:00.1234567+14:00", None]
+)
+def test_a_time_that_has_come_or_is_far_away_is_taken(door: Door, not_before: str | None) -> None:
+    """With any offset; a run whose time is ahead says until when it waits."""
+    run = door.enqueue(not_before=not_before)
+
+    if not_before and not_before.startswith("2030"):
+        why = door.http.get(f"/v1/runs/{run['id']}/why").json()
+        assert (why["reason"], why["until"]) == ("not_before", "2030-01-30T22:00:00.123456Z")
+        door.cancel(run["id"])
+    assert door.ended(run["id"])
+    assert door.http.get("/v1/runs", params={"session_id": run["session_id"]}).json()["data"][0]["id"] == run["id"]
+
+
+def test_the_last_time_that_is_taken_can_be_told(door: Door) -> None:
+    """The end of the year 9998, on both databases."""
+    run = door.enqueue(not_before="9998-12-31T23:59:59.999999Z")
+
+    why = door.http.get(f"/v1/runs/{run['id']}/why").json()
+
+    assert (why["reason"], why["until"]) == ("not_before", "9998-12-31T23:59:59.999999Z")
+    door.cancel(run["id"])
