@@ -94,6 +94,24 @@ def test_an_ended_run_is_told_from_the_database_when_its_stream_is_lost(door: Do
     check_resuming(door, run, events)
 
 
+def test_a_message_is_known_by_one_id_whoever_tells_it(door: Door) -> None:
+    """Its deltas came from the stream, which is lost; the whole that the database tells replaces them."""
+    run = door.enqueue("[words=12] [pace=0.05] go")
+    seen: list[Event] = []
+    with door.http.stream("GET", f"/v1/runs/{run['id']}/events") as answer:
+        for text in answer.iter_text():
+            seen += read_events(text)
+            if any(event.type == "message.delta" for event in seen):
+                break
+    run = door.ended(run["id"])
+    door.redis.flushall()
+
+    rest = door.events(run["id"], after=seen[-1].id)
+
+    told = {event.data["message_id"]: event.data for event in rest if event.type == "message.completed"}
+    assert told[seen[-1].data["message_id"]]["content"] == run["output"]
+
+
 def test_a_stream_that_was_lost_in_the_middle_is_made_whole(door: Door) -> None:
     """Redis is flushed while a run goes on: what is behind is told live, what was lost from the database."""
     run = door.enqueue("[steps=4] [pace=0.3] go", team="with-tool")

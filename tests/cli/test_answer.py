@@ -17,11 +17,11 @@ ENDED = ("run.completed", {"id": "r", "status": "completed"})
 Printed = Callable[..., tuple[str, str]]
 
 
-def delta(text: str, message_id: str = "1-1") -> tuple[str, dict[str, Any]]:
+def delta(text: str, message_id: str = "1") -> tuple[str, dict[str, Any]]:
     return "message.delta", {"message_id": message_id, "author": "t", "delegation": None, "delta": text}
 
 
-def whole(text: str, message_id: str = "1-1", *, role: str = "assistant") -> tuple[str, dict[str, Any]]:
+def whole(text: str, message_id: str = "1", *, role: str = "assistant") -> tuple[str, dict[str, Any]]:
     data = {"message_id": message_id, "role": role, "author": "t", "delegation": None, "content": text}
     return "message.completed", data
 
@@ -47,29 +47,29 @@ def test_each_word_is_printed_once(printed: Printed) -> None:
     """Its deltas, then what they lacked; all of it where there were none. A call of a tool says nothing."""
     assert printed(delta("Hel"), delta("lo"), whole("Hello")) == ("Hello\n", "")
     assert printed(delta("Hel"), whole("Hello")) == ("Hello\n", "")
-    assert printed(whole("hi", role="user"), whole(""), whole("Hello")) == ("Hello\n", "")
-    assert printed(delta("One"), whole("One"), delta("Two", "1-3"), whole("Two", "1-3")) == ("One\nTwo\n", "")
+    assert printed(whole("hi", "0", role="user"), whole(""), whole("Hello", "3")) == ("Hello\n", "")
+    assert printed(delta("One"), whole("One"), delta("Two", "3"), whole("Two", "3")) == ("One\nTwo\n", "")
     assert printed(whole("a\n\nb\n")) == ("a\n\nb\n\n", "")
 
 
 def test_a_gap_in_the_stream_is_made_good(printed: Printed) -> None:
-    """The end of a message that was told from the database has another id; deltas in its middle were lost."""
-    assert printed(delta("Hel"), whole("Hello", "seq-2")) == ("Hello\n", "")
+    """Deltas in the middle of a message were lost; a whole message is told again, to one who came back."""
     assert printed(delta("He"), delta("o"), whole("Hello")) == ("Heo\nHello\n", "")
+    assert printed(whole("One"), delta("T", "3"), whole("One"), whole("Two", "3")) == ("One\nTwo\n", "")
 
 
 def test_an_answer_that_is_begun_anew_says_so(printed: Printed) -> None:
     """Its worker was lost; one that waits for its model says until when."""
-    lost = ("message.restarted", {"message_id": "1-1"})
+    lost = ("message.restarted", {"message_id": "1"})
     late = (
         "run.requeued",
         {"run_id": "r", "reason": "model_rate_limited", "not_before": "2026-01-01T00:00:00.000000Z"},
     )
 
-    out, err = printed(delta("Hel"), lost, delta("Hello", "2-1"), whole("Hello", "2-1"))
+    out, err = printed(delta("Hel"), lost, delta("Hello"), whole("Hello"))
     assert (out, err) == ("Hel\nHello\n", "[the worker was lost; another one goes on]\n")
     assert printed(late) == ("", "[waits until 2026-01-01T00:00:00.000000Z: model_rate_limited]\n")
-    assert printed(("message.restarted", {"message_id": "1-9"})) == ("", "")
+    assert printed(("message.restarted", {"message_id": "9"})) == ("", "")
 
 
 def test_an_answer_that_broke_off_ends_its_line(printed: Printed) -> None:
@@ -82,7 +82,7 @@ def test_members_are_told_and_their_words_are_not(printed: Printed) -> None:
     member = {"delegation": "2.0", "member": "a", "author": "t"}
     call = {"tool_call_id": "c", "name": delegation.NAME, "author": "t", "delegation": None}
     inner = {"tool_call_id": "d", "name": "look_up", "author": "a", "delegation": "2.0"}
-    said = {"message_id": "1-2.0-1", "role": "assistant", "author": "a", "delegation": "2.0", "content": "I say"}
+    said = {"message_id": "2.0-1", "role": "assistant", "author": "a", "delegation": "2.0", "content": "I say"}
 
     out, err = printed(
         ("tool_call.started", call),

@@ -36,7 +36,7 @@ def run(background: Background) -> Callable[..., Draft]:
         history: Sequence[Message] = (),
     ) -> Draft:
         team = Team(id="team", instructions=["Be kind.", "Be brief."], tools=tools)
-        ids = {"run_id": "run", "session_id": "session", "user_id": "user", "fence": 7}
+        ids = {"run_id": "run", "session_id": "session", "user_id": "user"}
         past = History(tuple(history))
         parts = (team.definition, model, model, limits, past, journal, journal, background.ask, stop or Stop())
         try:
@@ -75,7 +75,7 @@ def test_an_answer_is_returned_and_not_yet_written(run):
         ("user", "before"),
         ("user", "hello"),
     ]
-    about = {"message_id": "7-1", "author": "team", "delegation": None}
+    about = {"message_id": "1", "author": "team", "delegation": None}
     assert journal.told == [("message.delta", {**about, "delta": delta}) for delta in ("Good", " day")]
 
 

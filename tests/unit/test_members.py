@@ -22,7 +22,7 @@ from worker.models.background import Background
 from worker.models.scripted import Calls, ScriptedModel
 from worker.team import Team
 
-IDS: dict[str, Any] = {"run_id": "run", "session_id": "s", "user_id": "u", "fence": 1, "silence_s": 5.0}
+IDS: dict[str, Any] = {"run_id": "run", "session_id": "s", "user_id": "u", "silence_s": 5.0}
 
 
 @pytest.fixture

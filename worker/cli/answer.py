@@ -22,6 +22,7 @@ class Answer:
     def __init__(self) -> None:
         self.last_id: str | None = None
         self.run: Run | None = None
+        self._completed: set[str] = set()
         self._message_id = ""
         self._said = ""  # so much of that message
 
@@ -41,7 +42,9 @@ class Answer:
                 self._message_id = data["message_id"]
             self._say(data["delta"])
         elif event.type == "message.completed" and data["role"] == "assistant" and data["delegation"] is None:
-            self._complete(data["content"])
+            if data["message_id"] not in self._completed:  # told again, where its stream was lost
+                self._completed.add(data["message_id"])
+                self._complete(data["content"])
         elif event.type == "message.restarted" and data["message_id"] == self._message_id and self._said:
             self._note("the worker was lost; another one goes on")
         elif event.type == "tool_call.started" and data["name"] != DELEGATES:

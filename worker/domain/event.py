@@ -13,6 +13,10 @@ An event has an id `<fence>-<n>`, so that a stream in Redis refuses an entry of 
     delegation.started  {delegation, member, author}
     delegation.completed {delegation, member, author}
     run.completed, run.failed, run.cancelled: the run           <fence>-0, exactly one
+
+A `message_id` names a message of its run, in whatever attempt. The same message can be completed twice, with the same
+content, for a reader who comes back after Redis has lost the stream. What is not completed when the run ends was never
+written.
 """
 
 from dataclasses import dataclass
@@ -49,12 +53,13 @@ class EventId:
         return cls(int(fence), int(n)) if fence.isdecimal() and n.isdecimal() and len(text) <= 40 else None
 
 
-def message_id(fence: int, delegation: str | None, place: int) -> str:
-    """Return the id by which watchers know a message before it has a seq.
+def message_id(delegation: str | None, place: int) -> str:
+    """Return the id by which watchers know a message before it has a seq, whichever attempt writes it.
 
-    *place* is how many messages stand before it in its conversation: the leader's, or that of a delegation.
+    *place* is how many messages stand before it in its conversation: the leader's, or that of a delegation. No fence
+    is in it, so that what an attempt finishes replaces what a lost one began, and a row can be told under its id.
     """
-    return f"{fence}-{place}" if delegation is None else f"{fence}-{delegation}-{place}"
+    return f"{place}" if delegation is None else f"{delegation}-{place}"
 
 
 QUEUED_ID = EventId(0, 1)

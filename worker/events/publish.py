@@ -192,7 +192,8 @@ def _merged(batch: list[_Entry]) -> list[_Entry]:
 
 def _same_message(a: _Entry, b: _Entry) -> bool:
     untried = not (a.tried or b.tried)
-    return untried and a.is_delta and b.is_delta and a.data["message_id"] == b.data["message_id"]
+    same_claim = a.id.fence == b.id.fence  # this process may have lost the run, and claimed it again
+    return untried and same_claim and a.is_delta and b.is_delta and a.data["message_id"] == b.data["message_id"]
 
 
 def _bounded(line: list[_Entry]) -> list[_Entry]:

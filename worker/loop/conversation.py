@@ -39,7 +39,6 @@ class Conversation:
     run_id: str
     session_id: str
     user_id: str
-    fence: int
     silence_s: float
     delegation: str | None = None
 

@@ -58,7 +58,7 @@ def unanswered(log: list[Message], *, because: str) -> list[Draft]:
 def _ask(conversation: Conversation) -> Reply:
     definition, journal, log = conversation.definition, conversation.journal, conversation.log
     about = {
-        "message_id": message_id(conversation.fence, conversation.delegation, len(log)),
+        "message_id": message_id(conversation.delegation, len(log)),
         "author": definition.id,
         "delegation": conversation.delegation,
     }

@@ -118,7 +118,6 @@ def _conversation(
         session_id=claim.session_id,
         user_id=claim.user_id,
         silence_s=runtime.settings.model_silence_seconds,
-        fence=claim.fence,
     )
 
 

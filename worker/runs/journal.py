@@ -121,8 +121,7 @@ class RunJournal:
         """Tell those who watch to forget the unfinished messages of the attempt before: the leader's, and members'."""
         for delegation in dict.fromkeys(m.delegation for m in self.log):
             place = sum(m.delegation == delegation for m in self.log)
-            lost = message_id(self._claim.fence - 1, delegation, place)
-            self._stream.tell("message.restarted", {"message_id": lost})
+            self._stream.tell("message.restarted", {"message_id": message_id(delegation, place)})
 
     def tell(self, event: str, data: dict[str, Any]) -> None:
         """Tell those who watch."""
@@ -144,14 +143,16 @@ class RunJournal:
             self._tell_completed(message, place=place)
 
     def _tell_completed(self, message: Message, *, place: int) -> None:
-        known_as = message_id(self._claim.fence, message.delegation, place)
-        self._stream.tell("message.completed", completed(message, message_id=known_as))
+        self._stream.tell("message.completed", completed(message, place=place))
 
 
-def completed(message: Message, *, message_id: str) -> dict[str, Any]:
-    """Return the data of `message.completed`: the whole message, in place of its deltas."""
+def completed(message: Message, *, place: int) -> dict[str, Any]:
+    """Return the data of `message.completed`: the whole message, in place of its deltas.
+
+    *place* is how many messages stand before it in its conversation.
+    """
     return {
-        "message_id": message_id,
+        "message_id": message_id(message.delegation, place),
         "seq": message.seq,
         "role": message.role,
         "author": message.author,

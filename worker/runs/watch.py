@@ -5,10 +5,10 @@ the stream has lost is made good from the messages: `message.completed` replaces
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 
 from worker.domain.event import ERASED, QUEUED_ID, TERMINAL, Event, EventId, queued, terminal_id
-from worker.domain.message import Message
 from worker.domain.principal import SERVICE
 from worker.domain.run import Run
 from worker.events.follow import Follower
@@ -76,9 +76,11 @@ def _lost(db: Database, run: Run, shown: set[object], told_to: int) -> list[tupl
     """Return the run's messages behind seq *told_to* that the stream, which has a gap or ended early, has not shown."""
     with db.read() as tx:
         written = messages.of_run_by_id(tx, run.id)
-    return [_made(run, m) for m in written if m.seq > told_to and m.seq not in shown]
-
-
-def _made(run: Run, message: Message) -> tuple[EventId, Event]:
-    data = completed(message, message_id=f"seq-{message.seq}")
-    return EventId(run.fence - 1, FROM_ROWS + message.seq), Event("message.completed", data)
+    made: list[tuple[EventId, Event]] = []
+    places: Counter[str | None] = Counter()
+    for message in written:
+        if message.seq > told_to and message.seq not in shown:
+            data = completed(message, place=places[message.delegation])
+            made.append((EventId(run.fence - 1, FROM_ROWS + message.seq), Event("message.completed", data)))
+        places[message.delegation] += 1
+    return made

@@ -1,0 +1,131 @@
+"""A watcher whose connection is cut anywhere, and who comes back, is shown the whole, whatever breaks meanwhile."""
+
+import asyncio
+import os
+import random
+import subprocess
+from collections import Counter
+from collections.abc import Callable
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from api_stub.client import AsyncClient, Event, Retries
+from tests.support import look
+from tests.support.proxy import proxy
+from tests.support.system import System
+from tests.support.valkey import ValkeyServer
+from worker.store.tables import runs
+
+pytestmark = pytest.mark.processes
+
+RUNS, WATCHERS = 40, 5  # of each run
+SOME = 20  # streams
+STORIES = (
+    ("plain", "[words=12] [pace=0.4] go"),
+    ("plain", "[delay=1] [words=12] [pace=0.4] go"),
+    ("with-tool", "[steps=2] [words=12] [pace=0.4] go"),
+    ("leads", "[words=6] [pace=0.4] go [delegate=a] task: [words=6] [pace=0.4]"),
+)
+STUBBORN = Retries(count=20, pause_s=0.02)
+
+
+class Shown:
+    """What one watcher has been shown: the words of the models, by message, as a page would hold them."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.texts: dict[str, str] = {}
+
+    @property
+    def last_id(self) -> str | None:
+        return self.events[-1].id if self.events else None
+
+    @property
+    def ended(self) -> bool:
+        return bool(self.events) and self.events[-1].terminal
+
+    def take(self, event: Event) -> None:
+        """Add a delta to its message; a restarted message is withdrawn, a completed one replaces its deltas."""
+        self.events.append(event)
+        known_as = event.data.get("message_id", "")
+        if event.type == "message.delta":
+            self.texts[known_as] = self.texts.get(known_as, "") + event.data["delta"]
+        elif event.type == "message.restarted":
+            self.texts.pop(known_as, None)
+        elif event.type == "message.completed" and event.data["role"] == "assistant":
+            self.texts[known_as] = event.data["content"]
+
+
+async def watch(client: AsyncClient, run_id: str, shown: Shown, chance: random.Random) -> None:
+    """Watch a run to its end; leave after a few events, and come back behind the last of them."""
+    while not shown.ended:
+        left = chance.randrange(1, 15)
+        async with aclosing(client.stream(run_id, after=shown.last_id)) as events:
+            async for event in events:
+                shown.take(event)
+                left -= 1
+                if not left:
+                    break
+
+
+def check_whole(running: System, run: dict[str, Any], shown: Shown) -> None:
+    """Check that the words shown are those of the history, each event came once, in order, and one ended the run."""
+    places = [tuple(map(int, event.id.split("-"))) for event in shown.events]
+    assert places == sorted(set(places))
+    assert [event.type for event in shown.events if event.terminal] == [f"run.{run['status']}"]
+    assert shown.events[-1].data == run
+    written = [m.content for m in look.log(running.db, run["id"]) if m.role == "assistant"]
+    assert sorted(shown.texts.values()) == sorted(written)
+
+
+def busiest(running: System) -> "subprocess.Popen[bytes]":
+    """Return the worker that holds most leases."""
+    with running.db.read() as tx:
+        owners = tx.execute(select(runs.c.lease_owner).where(runs.c.status == "running")).scalars()
+        held = Counter(int(owner.split(":")[1]) for owner in owners)
+    return max(running.workers, key=lambda worker: held[worker.pid])
+
+
+async def watch_all(running: System, url: str, ids: list[str], seed: str, then: Callable[[], None]) -> list[Shown]:
+    """Watch each run several times over; do *then* once some have been shown a word."""
+    shown = [Shown() for _ in range(len(ids) * WATCHERS)]
+    async with AsyncClient(url, running.key, retries=STUBBORN) as client, asyncio.TaskGroup() as tasks:
+        for n, one in enumerate(shown):
+            tasks.create_task(watch(client, ids[n // WATCHERS], one, random.Random(f"{seed} {n}")))
+        while sum(bool(one.texts) for one in shown) < SOME:
+            await asyncio.sleep(0.02)
+        await asyncio.to_thread(then)
+    return shown
+
+
+@pytest.mark.parametrize("lost", ["worker", "worker and streams"])
+def test_streams_that_are_cut_anywhere_are_whole(running: System, valkey: ValkeyServer, lost: str) -> None:
+    """200 streams are cut and left at random places while a worker is killed, and Redis loses all it held.
+
+    With TEAM_SESSIONS_TEST_SEED the same places come again.
+    """
+    seed = os.environ.get("TEAM_SESSIONS_TEST_SEED") or str(random.randrange(2**32))
+    print(f"TEAM_SESSIONS_TEST_SEED={seed}")
+    chance = random.Random(seed)
+    running.start_workers(2, concurrency=RUNS)
+    client = running.start_api()
+    stories = [STORIES[n % len(STORIES)] for n in range(RUNS)]
+    ids = [client.enqueue(team, text, session_id=f"s{n}", user_id="u")["id"] for n, (team, text) in enumerate(stories)]
+
+    def break_it() -> None:
+        if "streams" in lost:
+            valkey.flush()
+        busiest(running).kill()
+
+    with proxy(running.url, iter(lambda: chance.randrange(200, 6000), None)) as cutting:
+        shown = asyncio.run(watch_all(running, cutting.url, ids, seed, break_it))
+
+    ended = [dict(client.run(run_id)) for run_id in ids]
+    assert {run["status"] for run in ended} == {"completed"}, "leaving cancels nothing"
+    assert 2 in {run["attempt"] for run in ended}, "the worker had runs when it was killed"
+    assert cutting.broken > len(shown) / 2
+    for n, one in enumerate(shown):
+        check_whole(running, ended[n // WATCHERS], one)
