@@ -131,14 +131,10 @@ def first_of_last(tx: Transaction, *, session_pk: int, summary: Current, runs_wa
     Behind the summary where there are none.
     """
     if count is None:
-        of_session = (runs.c.session_pk == session_pk, runs.c.excluded.is_(False), runs.c.first_seq.is_not(None))
-        last = select(runs.c.first_seq.label("seq")).where(*of_session, runs.c.position <= summary.covers_position)
-        last = last.order_by(runs.c.position.desc()).limit(runs_wanted)
+        statement, covered, wanted = _FIRST_OF_LAST_RUNS, summary.covers_position, runs_wanted
     else:
-        own = (messages.c.session_pk == session_pk, messages.c.delegation.is_(None))
-        last = select(messages.c.seq).where(*own, messages.c.seq <= summary.covers_seq)
-        last = last.order_by(messages.c.seq.desc()).limit(count)
-    begin = tx.execute(select(func.min(last.subquery().c.seq))).scalar_one()
+        statement, covered, wanted = _FIRST_OF_LAST_MESSAGES, summary.covers_seq, count
+    begin = tx.execute(statement, {"session_pk": session_pk, "covered": covered, "wanted": wanted}).scalar_one()
     return min(begin or summary.covers_seq + 1, summary.covers_seq + 1)
 
 
@@ -155,6 +151,19 @@ def newest_that_fit(
     fitting = [row for row in rows if row.total <= size]
     there = rows[0].rows_read if rows else 0
     return [_message(row) for row in fitting], not (len(fitting) == there < READ)
+
+
+def _first_of_last_runs() -> Select[Any]:
+    of_session = (runs.c.session_pk == bindparam("session_pk"), runs.c.excluded.is_(False))
+    last = select(runs.c.first_seq.label("seq")).where(*of_session, runs.c.first_seq.is_not(None))
+    last = last.where(runs.c.position <= bindparam("covered")).order_by(runs.c.position.desc())
+    return select(func.min(last.limit(bindparam("wanted", type_=Integer)).subquery().c.seq))
+
+
+def _first_of_last_messages() -> Select[Any]:
+    own = (messages.c.session_pk == bindparam("session_pk"), messages.c.delegation.is_(None))
+    last = select(messages.c.seq).where(*own, messages.c.seq <= bindparam("covered")).order_by(messages.c.seq.desc())
+    return select(func.min(last.limit(bindparam("wanted", type_=Integer)).subquery().c.seq))
 
 
 def _newest_that_fit() -> Select[Any]:
@@ -179,7 +188,9 @@ def _newest_that_fit() -> Select[Any]:
     return select(summed).where(fits).order_by(summed.c.seq)
 
 
-# Built once: building it took longer than executing it, in each run of a team with summaries.
+# Built once: each run of a team with summaries sends one of the first two and the third, and building them took longer
+# than executing them.
+_FIRST_OF_LAST_RUNS, _FIRST_OF_LAST_MESSAGES = _first_of_last_runs(), _first_of_last_messages()
 _NEWEST_THAT_FIT = _newest_that_fit()
 
 

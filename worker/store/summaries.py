@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass
 
-from sqlalchemy import case, delete, func, insert, select, update
+from sqlalchemy import bindparam, case, delete, func, insert, select, update
 
 from worker.domain.summary import Due, Summary
 from worker.domain.usage import Usage
@@ -84,11 +84,16 @@ def base(tx: Transaction, session_pk: int) -> Base | None:
 
 def current(tx: Transaction, session_pk: int) -> Current:
     """Return the current summary of a session that is there."""
-    text = func.coalesce(summaries.c.text, "")
-    columns = (text, sessions.c.summary_seq, sessions.c.summary_position)
-    statement = select(*columns).select_from(sessions.outerjoin(summaries, _current)).where(sessions.c.pk == session_pk)
-    row = tx.execute(statement).one_or_none()
+    row = tx.execute(_CURRENT, {"session_pk": session_pk}).one_or_none()
     return Current("", 0, 0) if row is None else Current(*row)
+
+
+# Built once: each run of a team with summaries sends it, and building it took longer than executing it.
+_CURRENT = (
+    select(func.coalesce(summaries.c.text, ""), sessions.c.summary_seq, sessions.c.summary_position)
+    .select_from(sessions.outerjoin(summaries, _current))
+    .where(sessions.c.pk == bindparam("session_pk"))
+)
 
 
 def cover(tx: Transaction, session_pk: int, on: Base, covered: Covered, *, new_version: bool) -> Left | None:
