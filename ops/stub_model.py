@@ -16,11 +16,13 @@ the last user message, or in the name of the model, ask for, so that tests need 
     [retry-after=9]  say so with the refusal
     [echo]         answer with the request as it came, in JSON
 
-Asked for an answer in a JSON schema, it makes a summary: which names were told, and how many lines it was given.
+Asked for an answer in a JSON schema, it makes a summary: which names were told, and how many lines it was given; with
+[words=N] so many words more.
 
 With --journal FILE it writes a JSON line when a call arrives and another when its answer has left:
 {"call", "at", "event": "asked" | "answered", "user": the last user message (of a summary: its last line), "turn":
-replies so far in its run, "summary": whether it is one, "size": characters of the whole context}.
+replies so far in its run, "summary": whether it is one, "size": characters of the whole context}; with --contexts also
+"context": its messages as they came.
 """
 
 import argparse
@@ -49,8 +51,9 @@ BODY = ["Lorem", "ipsum", "dolor", "sit", "amet", "consectetur", "adipiscing", "
 class Model:
     """Answers requests, and keeps the journal."""
 
-    def __init__(self, journal: Path | None, *, pace_s: float) -> None:
+    def __init__(self, journal: Path | None, *, pace_s: float, contexts: bool) -> None:
         self._pace_s = pace_s
+        self._contexts = contexts
         self._journal = journal.open("a", buffering=1) if journal else None
         self._calls = 0
 
@@ -73,6 +76,7 @@ class Model:
             "turn": turn,
             "summary": is_summary,
             "size": size,
+            **({"context": messages} if self._contexts else {}),
         }
         self._note(call, "asked", about)
         await asyncio.sleep(marks.get("delay", 0))
@@ -91,7 +95,7 @@ class Model:
         elif "[echo]" in own:
             chunks = _words(json.dumps(asked))
         elif is_summary:
-            chunks = [{"content": _summary(user)}]
+            chunks = [{"content": _summary(messages, user, marks)}]
         else:
             chunks = _words(_text(messages, user, marks))
         usage = _usage(messages, chunks)
@@ -127,7 +131,7 @@ def _last_user(messages: list[dict[str, Any]]) -> tuple[str, int]:
 
 def _text(messages: list[dict[str, Any]], user: str, marks: dict[str, float]) -> str:
     if "words" in marks:
-        return " ".join(BODY[n % len(BODY)] for n in range(int(marks["words"])))
+        return _lorem(marks["words"])
     told = [name for m in messages if m["role"] in ("system", "user") for name in TELLS_NAME.findall(m["content"])]
     if ASKS_NAME.search(user):
         well = "I am well, thank you. " if "How are you" in user else ""
@@ -137,10 +141,16 @@ def _text(messages: list[dict[str, Any]], user: str, marks: dict[str, float]) ->
     return "I only follow rules. Tell me your name, and ask me for it later."
 
 
-def _summary(text: str) -> str:
-    names = list(dict.fromkeys(TELLS_NAME.findall(text)))
+def _summary(messages: list[dict[str, Any]], user: str, marks: dict[str, float]) -> str:
+    names = list(dict.fromkeys(TELLS_NAME.findall(user)))
+    lines = sum(len((message["content"] or "").splitlines()) for message in messages)
     told = "".join(f"The user says: I am {name}. " for name in names)
-    return json.dumps({"summary": f"{told}{len(text.splitlines())} lines were read.", "topics": names})
+    more = f" {_lorem(marks['words'])}" if "words" in marks else ""
+    return json.dumps({"summary": f"{told}{lines} lines were read.{more}", "topics": names})
+
+
+def _lorem(words: float) -> str:
+    return " ".join(BODY[n % len(BODY)] for n in range(int(words)))
 
 
 def _words(text: str) -> list[dict[str, Any]]:
@@ -180,9 +190,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--journal", type=Path)
+    parser.add_argument("--contexts", action="store_true", help="write each context to the journal")
     parser.add_argument("--pace", type=float, default=0.0, help="seconds between two words, unless a mark says so")
     options = parser.parse_args()
-    model = Model(options.journal, pace_s=options.pace)
+    model = Model(options.journal, pace_s=options.pace, contexts=options.contexts)
     app = Starlette(routes=[Route("/v1/chat/completions", model.answer, methods=["POST"])])
     uvicorn.run(app, host="127.0.0.1", port=options.port, log_level="warning")
 

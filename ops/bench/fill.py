@@ -27,24 +27,36 @@ def text(length: int = 2_000) -> str:
 def fill(db: Database, *, like: str, session_id: str, count: int) -> int:
     """Make a session that holds *count* copies of the run *like*, the only one of its session; return its pk."""
     with db.write() as tx:
-        original = _rows(tx, runs, runs.c.id == like)[0]
-        said = _rows(tx, messages, messages.c.run_id == like)
-        new = _rows(tx, sessions, sessions.c.pk == original["session_pk"])[0]
-        del new["pk"]
+        original, said, new = _original(tx, like)
         new |= {"session_id": session_id, "run_count": count, "last_seq": count * len(said)}
         pk: int = tx.execute(insert(sessions).values(new).returning(sessions.c.pk)).scalar_one()
     for first in range(1, count + 1, BATCH):
         copies, copied = [], []
         for position in range(first, min(first + BATCH, count + 1)):
-            swap = {like: new_id("run"), original["session_pk"]: pk}
-            swap |= {message["content"]: text(len(message["content"])) for message in said}
-            shift = (position - 1) * len(said)
-            copies.append({**_copied(original, swap, shift), "position": position})
-            copied += [_copied(message, swap, shift) for message in said]
+            run, its_messages = _copies(original, said, pk=pk, position=position)
+            copies.append(run)
+            copied += its_messages
         with db.write() as tx:
             tx.execute(insert(runs), copies)
             tx.execute(insert(messages), copied)
     return pk
+
+
+def fill_sessions(db: Database, *, like: str, prefix: str, count: int) -> dict[int, str]:
+    """Make so many sessions that hold one copy of the run *like* each; return pk → session id."""
+    made: dict[int, str] = {}
+    with db.read() as tx:
+        original, said, new = _original(tx, like)
+    for first in range(0, count, BATCH):
+        names = [f"{prefix}-{n}" for n in range(first, min(first + BATCH, count))]
+        with db.write() as tx:
+            statement = insert(sessions).returning(sessions.c.pk, sort_by_parameter_order=True)
+            pks = list(tx.execute(statement, [{**new, "session_id": name} for name in names]).scalars())
+            pairs = [_copies(original, said, pk=pk, position=1) for pk in pks]
+            tx.execute(insert(runs), [run for run, _ in pairs])
+            tx.execute(insert(messages), [message for _, its in pairs for message in its])
+        made |= dict(zip(pks, names, strict=True))
+    return made
 
 
 def trim(db: Database, *, pk: int, keep: int) -> None:
@@ -85,6 +97,24 @@ def differences(db: Database, *, pk: int, real: str) -> list[str]:
 def _rows(tx: Connection, table: Table, condition: Any) -> list[dict[str, Any]]:
     order = messages.c.seq if table is messages else table.primary_key.columns.values()[0]
     return [dict(row._mapping) for row in tx.execute(select(table).where(condition).order_by(order))]
+
+
+def _original(tx: Connection, like: str) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, Any]]:
+    """Return the rows of the run, of its messages, and of its session without a key."""
+    original = _rows(tx, runs, runs.c.id == like)[0]
+    new = _rows(tx, sessions, sessions.c.pk == original["session_pk"])[0]
+    del new["pk"]
+    return original, _rows(tx, messages, messages.c.run_id == like), new
+
+
+def _copies(
+    original: dict[str, Any], said: list[dict[str, Any]], *, pk: int, position: int
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    swap = {original["id"]: new_id("run"), original["session_pk"]: pk}
+    swap |= {message["content"]: text(len(message["content"])) for message in said}
+    shift = (position - 1) * len(said)
+    run = {**_copied(original, swap, shift), "position": position}
+    return run, [_copied(message, swap, shift) for message in said]
 
 
 def _copied(row: dict[str, Any], swap: dict[Any, Any], shift: int) -> dict[str, Any]:

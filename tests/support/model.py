@@ -12,10 +12,10 @@ from worker.queue.embedded import free_port
 
 
 @contextmanager
-def model_server() -> Iterator[str]:
-    """Give the address of a model server, which ends with the block."""
+def model_server(*options: str) -> Iterator[str]:
+    """Give the address of a model server, started with *options*, which ends with the block."""
     port = free_port()
-    process = subprocess.Popen([sys.executable, str(ROOT / "ops/stub_model.py"), "--port", str(port)])
+    process = subprocess.Popen([sys.executable, str(ROOT / "ops/stub_model.py"), "--port", str(port), *options])
     url = f"http://127.0.0.1:{port}/v1"
 
     def answers() -> bool:
