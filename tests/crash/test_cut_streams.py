@@ -6,23 +6,25 @@ import random
 import subprocess
 from collections import Counter
 from collections.abc import Callable
-from contextlib import aclosing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing, closing
+from pathlib import Path
 from typing import Any
 
 import pytest
+from redis import Redis
 from sqlalchemy import select
 
 from api_stub.client import AsyncClient, Event, Retries
 from tests.support import look
 from tests.support.proxy import proxy
-from tests.support.system import System
+from tests.support.system import System, system
 from tests.support.valkey import ValkeyServer
 from worker.store.tables import runs
 
 pytestmark = pytest.mark.processes
 
 RUNS, WATCHERS = 40, 5  # of each run
-SOME = 20  # streams
 STORIES = (
     ("plain", "[words=12] [pace=0.4] go"),
     ("plain", "[delay=1] [words=12] [pace=0.4] go"),
@@ -89,13 +91,21 @@ def busiest(running: System) -> "subprocess.Popen[bytes]":
     return max(running.workers, key=lambda worker: held[worker.pid])
 
 
-async def watch_all(running: System, url: str, ids: list[str], seed: str, then: Callable[[], None]) -> list[Shown]:
-    """Watch each run several times over; do *then* once some have been shown a word."""
+async def watch_all(
+    running: System,
+    ids: list[str],
+    *,
+    url: str,
+    seed: str,
+    when: Callable[[list[Shown]], bool],
+    then: Callable[[], None],
+) -> list[Shown]:
+    """Watch each run several times over; do *then* when what was shown is such that *when*."""
     shown = [Shown() for _ in range(len(ids) * WATCHERS)]
     async with AsyncClient(url, running.key, retries=STUBBORN) as client, asyncio.TaskGroup() as tasks:
         for n, one in enumerate(shown):
             tasks.create_task(watch(client, ids[n // WATCHERS], one, random.Random(f"{seed} {n}")))
-        while sum(bool(one.texts) for one in shown) < SOME:
+        while not when(shown):
             await asyncio.sleep(0.02)
         await asyncio.to_thread(then)
     return shown
@@ -105,7 +115,7 @@ async def watch_all(running: System, url: str, ids: list[str], seed: str, then: 
 def test_streams_that_are_cut_anywhere_are_whole(running: System, valkey: ValkeyServer, lost: str) -> None:
     """200 streams are cut and left at random places while a worker is killed, and Redis loses all it held.
 
-    With TEAM_SESSIONS_TEST_SEED the same places come again.
+    With TEAM_SESSIONS_TEST_SEED the connections are cut behind the same numbers of bytes again.
     """
     seed = os.environ.get("TEAM_SESSIONS_TEST_SEED") or str(random.randrange(2**32))
     print(f"TEAM_SESSIONS_TEST_SEED={seed}")
@@ -115,17 +125,63 @@ def test_streams_that_are_cut_anywhere_are_whole(running: System, valkey: Valkey
     stories = [STORIES[n % len(STORIES)] for n in range(RUNS)]
     ids = [client.enqueue(team, text, session_id=f"s{n}", user_id="u")["id"] for n, (team, text) in enumerate(stories)]
 
+    def some_are_told(shown: list[Shown]) -> bool:
+        return sum(bool(one.texts) for one in shown) >= 20
+
     def break_it() -> None:
         if "streams" in lost:
             valkey.flush()
         busiest(running).kill()
 
     with proxy(running.url, iter(lambda: chance.randrange(200, 6000), None)) as cutting:
-        shown = asyncio.run(watch_all(running, cutting.url, ids, seed, break_it))
+        watching = watch_all(running, ids, url=cutting.url, seed=seed, when=some_are_told, then=break_it)
+        shown = asyncio.run(watching)
 
     ended = [dict(client.run(run_id)) for run_id in ids]
     assert {run["status"] for run in ended} == {"completed"}, "leaving cancels nothing"
     assert 2 in {run["attempt"] for run in ended}, "the worker had runs when it was killed"
-    assert cutting.broken > len(shown) / 2
+    assert cutting.broken > len(shown) / 4
     for n, one in enumerate(shown):
         check_whole(running, ended[n // WATCHERS], one)
+
+
+def test_a_watcher_before_the_dispatch_and_one_behind_the_stream_are_told_all(
+    tmp_path: Path, database_url: str
+) -> None:
+    """The broker is away when runs are accepted and watched; later the streams' lifetimes are over.
+
+    One run completes, one is refused by its model at once, one after the retries that there are.
+    """
+    texts = ("[words=12] [pace=0.05] go", "[fail=400] go", "[fail=503] go")
+    settings = {"TEAM_SESSIONS_MODEL_RETRIES": "1"}
+    with (
+        closing(ValkeyServer()) as valkey,
+        system(tmp_path, database_url=database_url, redis_url=valkey.url, settings=settings) as running,
+    ):
+        running.start_worker()
+        client = running.start_api()
+
+        def all_are_told(shown: list[Shown]) -> bool:
+            return all(one.events for one in shown)
+
+        valkey.kill()
+        with ThreadPoolExecutor() as pool:
+            ids = list(pool.map(lambda text: client.enqueue("plain", text, session_id=text, user_id="u")["id"], texts))
+        watching = watch_all(running, ids, url=running.url, seed="0", when=all_are_told, then=valkey.start)
+        shown = asyncio.run(watching)
+        with Redis.from_url(valkey.url) as redis:
+            keys = [f"run:{run_id}:events" for run_id in ids]
+            lifetimes = [redis.ttl(key) for key in keys]
+            redis.delete(*keys)
+        late = asyncio.run(watch_all(running, ids, url=running.url, seed="1", when=all_are_told, then=bool))
+        ended = [dict(client.run(run_id)) for run_id in ids]
+        firsts = shown[::WATCHERS]
+        rests = [list(client.stream(id, after=one.events[-2].id)) for id, one in zip(ids, firsts, strict=True)]
+
+        assert [run["status"] for run in ended] == ["completed", "failed", "failed"]
+        assert min(lifetimes) > 0
+        for n, (one, later) in enumerate(zip(shown, late, strict=True)):
+            check_whole(running, ended[n // WATCHERS], one)
+            check_whole(running, ended[n // WATCHERS], later)
+        for one, rest in zip(firsts, rests, strict=True):
+            assert [event for event in rest if event.terminal] == one.events[-1:]
