@@ -6,6 +6,7 @@ the last user message, or in the name of the model, ask for, so that tests need 
     [delay=2.5]    wait before the first byte
     [words=50]     answer in so many words, one chunk each
     [pace=0.05]    wait before each word
+    [stamp]        each word is the time at which it is written, in seconds, and ends with a semicolon
     [steps=3]      ask for the first tool, so many times in a row, before the answer
     [calls=2]      ask for it so many times in each of these replies
     [call=NAME {"a": 1}]
@@ -107,6 +108,8 @@ class Model:
             for chunk in chunks:
                 if pace_s := marks.get("pace", self._pace_s):
                     await asyncio.sleep(pace_s)
+                if "[stamp]" in own:
+                    chunk = {"content": f"{time.time():.6f};"}
                 yield _event(asked["model"], call, [{"index": 0, "delta": chunk, "finish_reason": None}])
             reason = "tool_calls" if "tool_calls" in chunks[0] else "stop"
             yield _event(asked["model"], call, [{"index": 0, "delta": {}, "finish_reason": reason}])

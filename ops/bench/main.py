@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from ops.bench import condense, delegations, flat, idle, lanes, live, names, prefix, summaries
+from ops.bench import condense, delegations, flat, idle, lanes, live, names, prefix, stream, summaries
 from ops.bench.databases import KINDS
 from ops.bench.report import Report, machine, progress_done
 from worker.observe import logs
@@ -30,6 +30,7 @@ SCENARIOS = {
     "condense": condense.measure,
     "prefix": prefix.measure,
     "lanes": lanes.measure,
+    "stream": stream.measure,
 }
 EPILOG = """
 scenarios:
@@ -54,6 +55,8 @@ scenarios:
          by new summaries only. On SQLite. About half a minute.
   lanes  p50 of runs while 10,000 summaries are due and all slots for them are taken: at most 1.2 times that of the
          idle machine. About 4 minutes.
+  stream From the model's chunk to the watcher's event, with 1, 100 and 1,000 watchers of one API process: all of them
+         must be shown every event. About 2 minutes.
   all    All of them.
 
 examples:
