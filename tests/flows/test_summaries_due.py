@@ -1,9 +1,10 @@
 """When a summary is asked for: at the threshold, with the end of the run that reaches it, and once."""
 
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import event, select, update
 
 from tests.support.condensing import (
     NEVER,
@@ -17,12 +18,15 @@ from tests.support.condensing import (
     write,
 )
 from tests.support.life import accept
+from worker import ScriptedModel, Team
 from worker.domain.dispatch import Dispatch
 from worker.domain.message import Draft, Role
 from worker.domain.run import Status
 from worker.domain.summary import Due, SessionSummaryManager
 from worker.domain.usage import Usage
+from worker.process.runtime import Runtime
 from worker.runs.cancel import cancel
+from worker.runs.execute import execute
 from worker.settings import Settings
 from worker.store import summaries, summary_jobs
 from worker.store.columns import db_time
@@ -114,6 +118,32 @@ def test_the_inputs_of_runs_that_were_cancelled_in_the_queue_count(db: Database)
 
     assert len(ready) == 1
     assert session_row(db, claim.session_pk).unsummarised == 104
+
+
+class Killed(BaseException):
+    """The process is gone."""
+
+
+def test_a_process_that_dies_right_behind_its_runs_end_has_asked_for_the_summary(
+    db: Database, process: Callable[..., Runtime]
+) -> None:
+    """It is decided in the very transaction that ends the run: there is no commit between the two to die at."""
+    manager = SessionSummaryManager(due_messages=2)
+    team = Team(id="t", model=ScriptedModel(["hi"]), enable_session_summaries=True, session_summary_manager=manager)
+    one = process(team)
+    run_id = accept(db).run.id
+
+    @event.listens_for(one.db.engine, "commit")
+    def die(_connection: object) -> None:
+        with db.read() as tx:
+            if tx.execute(select(runs.c.finished_at).where(runs.c.id == run_id)).scalar_one() is not None:
+                raise Killed
+
+    with suppress(Killed):
+        execute(one, run_id, "t")
+    event.remove(one.db.engine, "commit", die)
+
+    assert [job.through_seq for job in jobs(db)] == [2]
 
 
 def test_many_triggers_are_one_refresh(db: Database) -> None:

@@ -1,0 +1,190 @@
+"""What must hold of a session's summaries after each step: read from the rows, and from what the models were told."""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from typing import Any
+
+from sqlalchemy import select
+
+from tests.properties.attempts import Attempt
+from worker.domain.chat import ChatRequest
+from worker.domain.message import Message, Role, open_calls
+from worker.domain.run import Claim, Status
+from worker.domain.summary import Due
+from worker.loop.conversation import History
+from worker.loop.definition import Definition, Limits
+from worker.runs.past import SessionPast
+from worker.store import messages
+from worker.store.engine import Database
+from worker.store.tables import runs, sessions, summaries, summary_jobs
+from worker.summaries.condense import prompt_hash
+from worker.summaries.refresh import refresh
+
+TOKEN = re.compile(r"m\d+;")  # every message has one of its own
+KEPT = 2  # versions that the settings keep
+PLENTY = Limits(context_tokens=1_000_000)
+LITTLE = Limits(context_tokens=60)
+
+
+@dataclass
+class Refreshing(Attempt):
+    """One delivery of a refresh. `taken` names the job that it has: its fence, and when it was asked for."""
+
+    session_pk: int = 0
+    process: int = 0
+    prompt: str = ""
+    taken: tuple[Any, ...] = ()
+
+    def work(self) -> str:
+        return refresh(self.runtime, self.session_pk, "t")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a model was asked, and by whom."""
+
+    attempt: Refreshing
+    request: ChatRequest
+
+    @property
+    def told(self) -> list[str]:
+        """The messages that it was given to condense."""
+        return TOKEN.findall(self.request.messages[1].content.split("that follow it:\n", 1)[1])
+
+
+@dataclass
+class Story:
+    """What the machine knows of one session."""
+
+    claim: Claim  # of its newest run that was begun
+    unfinished: bool = False
+    chain: list[Asked] = field(default_factory=list)  # what each stored version was made from
+    holder: Refreshing | None = None  # has the lease of the refresh, which has not run out
+    taken: tuple[Any, ...] = ()  # the job, as it was taken last
+
+
+@dataclass(frozen=True)
+class Rows:
+    """One session as the database has it. `heard`: what may be in summaries and contexts, oldest first."""
+
+    session: Any
+    runs: list[Any]
+    heard: list[Message]
+    finished_seq: int
+    versions: list[Any]
+    job: Any
+
+
+def read(db: Database, session_pk: int) -> Rows:
+    """Read a session."""
+    with db.read() as tx:
+        session = tx.execute(select(sessions).where(sessions.c.pk == session_pk)).one()
+        of_session = select(runs).where(runs.c.session_pk == session_pk).order_by(runs.c.position)
+        rows = list(tx.execute(of_session))
+        log = messages.page(tx, session_pk=session_pk, after_seq=0, limit=10_000)
+        kept = select(summaries).where(summaries.c.session_pk == session_pk).order_by(summaries.c.version)
+        versions = list(tx.execute(kept))
+        job = tx.execute(select(summary_jobs).where(summary_jobs.c.session_pk == session_pk)).one_or_none()
+    ended = [r for r in rows if Status(r.status).terminal and r.first_seq is not None]
+    heard = {r.id for r in ended if not r.excluded}
+    said = [m for m in log if m.delegation is None and m.run_id in heard]
+    return Rows(session, rows, said, max((r.last_seq for r in ended), default=0), versions, job)
+
+
+def marks(db: Database, session_pks: Iterable[int]) -> dict[int, tuple[Any, ...]]:
+    """Return of each session what changes whenever something happens to it that could break a promise."""
+    joined = sessions.outerjoin(summary_jobs, summary_jobs.c.session_pk == sessions.c.pk)
+    now = (sessions.c.last_seq, sessions.c.run_count, sessions.c.head_run_id, sessions.c.summary_version)
+    job = (sessions.c.summary_seq, summary_jobs.c.fence, summary_jobs.c.lease_owner, summary_jobs.c.failures)
+    mine = select(sessions.c.pk, *now, *job).select_from(joined).where(sessions.c.pk.in_(list(session_pks)))
+    with db.read() as tx:
+        return {row.pk: tuple(row) for row in tx.execute(mine)}
+
+
+def token(message: Message) -> str:
+    """Return what a message is known by."""
+    return TOKEN.findall(message.content)[0]
+
+
+def problems(db: Database, session_pk: int, story: Story, definition: Definition, due: Due) -> Iterator[str]:
+    """Yield what does not hold, each with the promise that it breaks."""
+    rows = read(db, session_pk)
+    yield from _of_chain(rows, story)
+    yield from _of_job(rows, story, due)
+    yield from _of_context(db, rows, story, definition)
+
+
+def _of_chain(rows: Rows, story: Story) -> Iterator[str]:
+    """Each message went into one piece, in order, and into none before its run had ended."""
+    covers = rows.session.summary_seq
+    told = [name for asked in story.chain for name in asked.told]
+    heard = [token(m) for m in rows.heard]
+    if strangers := set(told) - set(heard):
+        yield f"unfinished: a stored piece holds {strangers}, of a run that has not ended or was rolled back"
+    if told != [token(m) for m in rows.heard if m.seq <= covers] and not strangers:
+        yield f"once: the pieces up to {covers} hold {told} of {heard}"
+    if rows.session.summary_version != len(story.chain):
+        yield "once: the versions have a gap"
+    for before, after in pairwise(story.chain):
+        if not after.request.messages[1].content.startswith(f"The summary so far:\n{text_of(before)}\n\n"):
+            yield "once: a version is not built on the one before it"
+    wanted = [(n, text_of(asked), prompt_hash(asked.attempt.prompt)) for n, asked in enumerate(story.chain, start=1)][
+        -KEPT:
+    ]
+    if [(v.version, v.text, v.prompt_hash) for v in rows.versions] != wanted:
+        yield "once: the kept versions are not the newest"
+    if open_calls([m for m in rows.heard if m.seq <= covers]) and covers < rows.finished_seq:
+        yield f"torn: the summary ends at {covers}, between a call and its result"
+
+
+def text_of(asked: Asked) -> str:
+    """Return what the model answered."""
+    return f"summary {asked.attempt.number}.{len(asked.request.messages[1].content)}.{'.'.join(asked.told)}"
+
+
+def _of_job(rows: Rows, story: Story, due: Due) -> Iterator[str]:
+    """A refresh that is due is wanted; who makes it is not disturbed by those who made it before."""
+    if rows.finished_seq - rows.session.summary_seq >= due.messages and rows.job is None:
+        yield "due: the threshold is passed, and no refresh is wanted"
+    holder = story.holder
+    if holder is not None and holder.alive:
+        job = rows.job
+        if job is None or (job.fence, job.requested_at, job.lease_owner) != (*holder.taken, holder.runtime.owner):
+            yield "zombie: a refresh under way has lost its job, and its lease had not run out"
+
+
+def _of_context(db: Database, rows: Rows, story: Story, definition: Definition) -> Iterator[str]:
+    """The next run sees the summary and all behind it, once."""
+    after = {"first_seq": rows.session.last_seq + 1, "position": rows.session.run_count + 1}
+    claim = story.claim if story.unfinished else replace(story.claim, **after)
+    covers, past = rows.session.summary_seq, SessionPast(db, claim)
+    whole, some = past.history(definition, PLENTY), past.history(definition, LITTLE)
+    shown, part = ([m.seq for m in history.messages] for history in (whole, some))
+    if [seq for seq in shown if seq > covers] != [m.seq for m in rows.heard if m.seq > covers] or whole.missing:
+        yield f"gap: behind the summary up to {covers} the context shows {shown}"
+    if shown != sorted(set(shown)) or set(shown) - {m.seq for m in rows.heard}:
+        yield f"gap: the context shows {shown}: twice, or what was rolled back, or a member's"
+    last = [r for r in rows.runs if Status(r.status).terminal and not r.excluded and r.first_seq is not None]
+    if {m.seq for r in last[-definition.num_history_runs :] for m in rows.heard if m.run_id == r.id} - set(shown):
+        yield f"gap: the last runs are not all among {shown}"
+    if whole.summary != (text_of(story.chain[-1]) if story.chain else ""):
+        yield "gap: the context has another summary than the current one"
+    begins = part[0] if part else claim.first_seq
+    if shown[len(shown) - len(part) :] != part:
+        yield "gap: what is left of a cut context is not its end"
+    if any(covers < m.seq < begins for m in rows.heard) and some.missing != (covers + 1, begins - 1):
+        yield f"gap: the context begins at {begins}, the summary ends at {covers}, and {some.missing} is named"
+    if any(_is_torn(history) for history in (whole, some)):
+        yield "torn: the context parts a call from its result"
+
+
+def _is_torn(history: History) -> bool:
+    known: set[str] = set()
+    for message in history.messages:
+        if message.role is not Role.TOOL:
+            known = {call.id for call in message.tool_calls}
+        elif message.tool_call_id not in known:
+            return True
+    return bool(open_calls(list(history.messages)))

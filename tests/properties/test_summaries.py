@@ -1,0 +1,145 @@
+"""Promise 7 under random schedules, and proof that the schedules would notice if it were broken."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+from sqlalchemy import select
+
+from tests.properties.attempts import control
+from tests.properties.summary_checks import KEPT
+from tests.properties.summary_machine import Summaries
+from worker import settings as configuration
+from worker.process.runtime import Runtime, start_here
+from worker.store import messages, summaries, summary_jobs
+from worker.store.engine import Database
+from worker.store.summaries import Current
+from worker.store.tables import sessions
+from worker.store.tables import summary_jobs as jobs
+from worker.summaries import condense
+
+Mutant = Callable[[pytest.MonkeyPatch], None]
+
+
+@pytest.fixture
+def processes(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Runtime]]:
+    """Three processes' worth of rooms, with small pieces. Leases never end by themselves, and bells are lost."""
+    for name, value in {"LEASE_SECONDS": 3600, "SUMMARY_PIECE_TOKENS": 100, "SUMMARY_VERSIONS": KEPT}.items():
+        monkeypatch.setenv(f"TEAM_SESSIONS_{name}", str(value))
+    started = [start_here(configuration.load(), Database(database_url), None) for _ in range(3)]
+    for process in started:
+        process.keeper.close()
+        control(process.db.engine)
+    yield started
+    for process in started:
+        process.close()
+
+
+def play(db: Database, processes: list[Runtime], *, examples: int, only: str = "", steps: int = 30) -> None:
+    """Run the machine on these processes."""
+    rules: Any = type("SummariesHere", (Summaries,), {"db": db, "processes": processes, "only": only})
+    run_state_machine_as_test(
+        rules,
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=steps,
+            deadline=None,
+            phases=[Phase.explicit, Phase.generate],  # what fails is shown as it was found: threads do not shrink well
+            suppress_health_check=list(HealthCheck),
+            database=None,
+            report_multiple_bugs=False,
+        ),
+    )
+
+
+def test_summaries_hold_under_random_schedules(db: Database, processes: list[Runtime]) -> None:
+    """Each message in one piece, nothing of an unfinished run, no gap in a context, no zombie, nothing stuck."""
+    play(db, processes, examples=25)
+
+
+def fence_off(patch: pytest.MonkeyPatch) -> None:
+    """Whoever has had a job writes to it."""
+    patch.setattr(summary_jobs, "_mine", lambda job: jobs.c.session_pk == job.session_pk)
+
+
+def compare_and_set_off(patch: pytest.MonkeyPatch) -> None:
+    """Nothing is compared: neither the job's fence nor the summary. An answer becomes the next version of whatever is.
+
+    Both are off, since either refuses what the other would let through.
+    """
+    fence_off(patch)
+    cover, add = summaries.cover, summaries.add
+
+    def version(tx: Any, session_pk: int) -> Any:
+        now = select(sessions.c.summary_version, sessions.c.summary_seq).where(sessions.c.pk == session_pk)
+        return tx.execute(now).one_or_none()
+
+    def cover_anyway(tx: Any, session_pk: int, on: Any, covered: Any, *, new_version: bool) -> Any:
+        now = version(tx, session_pk)
+        on = on if now is None else replace(on, version=now.summary_version, covers_seq=now.summary_seq)
+        return cover(tx, session_pk, on, covered, new_version=new_version)
+
+    def add_next(tx: Any, session_pk: int, new: Any, *, keep: int) -> None:
+        add(tx, session_pk, replace(new, version=version(tx, session_pk).summary_version), keep=keep)
+
+    patch.setattr(summaries, "cover", cover_anyway)
+    patch.setattr(summaries, "add", add_next)
+
+
+def unfinished_runs_included(patch: pytest.MonkeyPatch) -> None:
+    """A summary takes whatever is in the history."""
+    patch.setattr(summaries, "_finished", sessions.c.last_seq)
+
+
+def context_begins_at_the_last_runs(patch: pytest.MonkeyPatch) -> None:
+    """And not behind the summary."""
+    first_of_last, end = messages.first_of_last, 1_000_000
+
+    def of_all(tx: Any, *, session_pk: int, summary: Any, **wanted: Any) -> int:
+        return first_of_last(tx, session_pk=session_pk, summary=Current("", end, end), **wanted)
+
+    patch.setattr(messages, "first_of_last", of_all)
+
+
+def piece_cut_by_its_size_alone(patch: pytest.MonkeyPatch) -> None:
+    """In the middle of a call and its results, if it comes so."""
+
+    def piece(said: Any, *, size: int) -> int:
+        used, count = 0, 0
+        while count < len(said) and (not count or used <= size):
+            used += len(said[count].content)
+            count += 1
+        return count
+
+    patch.setattr(condense, "piece", piece)
+
+
+MUTANTS: dict[Mutant, str] = {
+    fence_off: "zombie:",
+    compare_and_set_off: "once:",
+    unfinished_runs_included: "unfinished:",
+    context_begins_at_the_last_runs: "gap:",
+    piece_cut_by_its_size_alone: "torn:",
+}
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=[mutant.__name__ for mutant in MUTANTS])
+def test_the_machine_finds_a_broken_promise(
+    mutant: Mutant, db: Database, processes: list[Runtime], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With one of the mechanisms off, the same schedules fail, and say which promise it was that kept."""
+    mutant(monkeypatch)
+
+    with pytest.raises((AssertionError, ExceptionGroup)) as found:
+        play(db, processes, examples=300, only=MUTANTS[mutant])
+
+    assert MUTANTS[mutant] in _words(found.value)
+
+
+def _words(error: BaseException) -> str:
+    if isinstance(error, BaseExceptionGroup):
+        return " ".join(_words(inner) for inner in error.exceptions)
+    return str(error)
