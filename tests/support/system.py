@@ -81,7 +81,7 @@ class System:
         return self.start_workers(1, concurrency=concurrency, queues=queues, **settings)[0]
 
     def start_workers(
-        self, count: int, *, concurrency: int = 20, queues: str = "resumed,runs", **settings: str
+        self, count: int, *, queues: str = "resumed,runs", concurrency: int = 20, **settings: str
     ) -> list[subprocess.Popen[bytes]]:
         """Start several workers at once and wait until all are ready."""
         command = [*PROGRAM, "worker", "--queues", queues, "--concurrency", str(concurrency)]

@@ -35,4 +35,16 @@ condensed = Team(
     session_summary_manager=SessionSummaryManager(model=model, session_summary_prompt="Be succinct."),
     enable_session_summaries=True,
 )
+condensed_soon = Team(
+    id="condensed-soon",
+    model=model,
+    session_summary_manager=SessionSummaryManager(model=OpenAIChat(id="rules[delay=0.4]"), due_messages=2),
+    enable_session_summaries=True,
+)
+condensed_never = Team(
+    id="condensed-never",
+    model=model,
+    session_summary_manager=SessionSummaryManager(model=OpenAIChat(id="rules[delay=600]"), due_messages=2),
+    enable_session_summaries=True,
+)
 charges = Team(id="charges", model=model, tools=[charge])
