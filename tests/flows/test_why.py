@@ -153,7 +153,7 @@ def test_what_a_run_has_lost(asked: tuple[Asked, ValkeyServer]) -> None:
 def test_a_script_holds_its_run_until_its_turn(asked: tuple[Asked, ValkeyServer]) -> None:
     """`team.run()` behind another run, which then ends while the script is frozen."""
     run, _ = asked
-    first = run.enqueue("slow [delay=8]", team="with-tool", user_id="u", session_id="s")
+    first = run.enqueue("slow [delay=60]", team="with-tool", user_id="u", session_id="s")
     run.until(first, "running")
     script = run.system.start(
         "script",
@@ -167,6 +167,7 @@ def test_a_script_holds_its_run_until_its_turn(asked: tuple[Asked, ValkeyServer]
     run.until(mine, "behind_run")
 
     os.kill(script.pid, signal.SIGSTOP)
+    run.client.cancel(first)
     held = run.until(mine, "held_by_script")
     os.kill(script.pid, signal.SIGKILL)
 
