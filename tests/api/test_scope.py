@@ -77,7 +77,7 @@ def test_each_key_meets_at_each_route_what_it_may(
             key = make_key(door, who, user=own)
     elif cancels or retries or erases:
         things = make_things(door, until="running" if cancels else "cancelled" if retries else "completed")
-    before = {whose: look(door, ids) for whose, ids in things.items()}
+    before = {} if route.method == "GET" else {whose: look(door, ids) for whose, ids in things.items()}
 
     with door.with_key(key) as http:
         if kind == "no key":
@@ -99,7 +99,7 @@ def test_each_key_meets_at_each_route_what_it_may(
             assert "session_not_found" in look(door, ids)[1]
         elif route.method == "GET" and status < 300 and route.scope is not None:
             assert any(id in found[whose].text for id in (ids["run_id"], ids["tag"])) == shown
-        elif not shown:
+        elif not shown and before:
             assert look(door, ids) == before[whose]
         own = route.names_user and who.user == OWNERS.get(whose)  # whoever may ask is told: there is nothing
         if not shown and not own and (route.names_one or route.names_user or route.method == "GET"):
