@@ -72,6 +72,28 @@ def test_a_flushed_broker_loses_no_run(tmp_path: Path, database_url: str, valkey
     system.close()
 
 
+def test_a_restarted_broker_ends_no_worker(tmp_path: Path, database_url: str) -> None:
+    """It is away under running runs, twice; without anybody who would start a worker again, all go on and complete."""
+    valkey = ValkeyServer()
+    system = System(tmp_path, database_url=database_url, redis_url=valkey.url)
+    system.start_workers(2)
+    client = system.start_api()
+
+    runs = []
+    for away in range(2):
+        runs += [client.enqueue("plain", f"{away} [delay=2]", session_id=f"s{s}", user_id="u") for s in range(8)]
+        wait_until(lambda: look.count(system.db, "running") == 8, description="the runs are running")
+        valkey.kill()
+        valkey.start()
+        done = [client.run(run["id"], wait_s=60) for run in runs]
+        assert [run["status"] for run in done] == ["completed"] * len(runs)
+
+    assert [worker.poll() for worker in system.workers] == [None, None]
+    assert all(run["attempt"] == 1 for run in done)
+    system.close()
+    valkey.close()
+
+
 def test_a_restarted_postgres_loses_no_run(tmp_path: Path, valkey: ValkeyServer) -> None:
     """The server crashes under running runs and comes back: they go on behind what was committed."""
     postgres = PostgresServer(durable=True)

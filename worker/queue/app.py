@@ -1,10 +1,12 @@
 """The Celery app, with the reason for each setting."""
 
 from collections.abc import Sequence
+from ssl import CERT_REQUIRED
 
 from celery import Celery
 from kombu.entity import Exchange, Queue
 
+from worker.queue import transport
 from worker.settings import Settings
 
 RUNS = ("resumed", "runs")  # what a user waits for; asked in this order
@@ -18,8 +20,11 @@ def make_app(settings: Settings, *, queues: Sequence[str] = ()) -> Celery:
     Raises:
         SettingsInvalid: no broker is set.
     """
+    transport.use()
     app = Celery("team-sessions", broker=settings.broker, set_as_current=False, fixups=[])
     app.conf.update(
+        # Celery's own default takes any certificate. A private authority is named in the URL: ?ssl_ca_certs=FILE.
+        broker_use_ssl={"ssl_cert_reqs": CERT_REQUIRED} if settings.broker.startswith("rediss://") else None,
         # JSON only: whoever can write to the broker could otherwise run code.
         task_serializer="json",
         accept_content=["json"],
