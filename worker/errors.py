@@ -12,7 +12,7 @@
     ├── DatabaseUnavailable                      it did not answer; nothing is half written
     ├── LeaseLost                                a write of a process whose run another one has claimed
     ├── ModelError                               what a model call can end with; `retry` says whether again helps
-    │   ├── ModelRateLimited, ModelUnavailable, ModelSilent, ModelStreamBroken      again helps
+    │   ├── ModelRateLimited, ModelUnavailable, ModelSilent, ModelStreamBroken, ModelBusy      again helps
     │   └── ModelRefused, ModelEmptyReply                                           again does not
     ├── LimitReached                             a run has used what its team allows
     ├── SummaryFailed                            what `session.refresh_summary` raises
@@ -272,6 +272,7 @@ class ModelError(TeamSessionsError):
     """Model {model!r} failed: {reason}."""
 
     code = "model_error"
+    counted: ClassVar[bool] = True  # among those after so many of which in a row a run fails
 
     def __init__(self, *, retry_after_s: float | None = None, **facts: object) -> None:
         super().__init__(**facts)
@@ -304,6 +305,13 @@ class ModelStreamBroken(ModelError):
 
     code = "model_stream_broken"
     retry = True
+
+
+class ModelBusy(ModelRateLimited):
+    """Model {model!r} has {limit} calls in flight, as many as TEAM_SESSIONS_MODEL_CALLS_IN_FLIGHT allows."""
+
+    code = "model_busy"
+    counted = False
 
 
 class ModelRefused(ModelError):

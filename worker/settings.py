@@ -64,6 +64,9 @@ class Settings(BaseSettings):
     model_retries: int = Field(
         6, ge=0, le=100, description="How often in a row a model call is asked again before its run fails."
     )
+    model_calls_in_flight: int = Field(
+        0, ge=0, description="Calls to one model at the same time, by all workers together. 0: any number."
+    )
     max_turns: int = Field(20, ge=1, description="Model replies in one run, unless the team says otherwise.")
     max_tool_calls: int = Field(100, ge=0, description="Tool calls in one run, unless the team says otherwise.")
     max_run_seconds: float = Field(3600.0, gt=0, description="Time of one run from its start, unless the team says.")

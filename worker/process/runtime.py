@@ -7,6 +7,9 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from worker.domain.chat import ChatModel, ChatRequest, Reply
+from worker.domain.stop import Stop
+from worker.events.in_flight import InFlight
 from worker.events.publish import Listeners, Publisher
 from worker.loop.definition import Definition
 from worker.models.background import Background
@@ -30,12 +33,18 @@ class Runtime:
     publisher: Publisher | Listeners
     dispatcher: Dispatcher | NoDispatcher
     background: Background
+    in_flight: InFlight
     keeper: Keeper
     sweep: Sweep
     presence: Presence
     summary_slots: Slots
     batch_slots: Slots
     threads: list[threading.Thread]
+
+    def ask(self, model: ChatModel, request: ChatRequest, on_delta: Callable[[str], None], *, stop: Stop) -> Reply:
+        """Return the model's reply, once it has room for one call more; see `Background.ask`."""
+        with self.in_flight.place(model.id, stop=stop):
+            return self.background.ask(model, request, on_delta, stop=stop)
 
     def in_background(self, work: Callable[[], object]) -> None:
         """Do *work* on a thread that the end of the process waits for."""
@@ -58,6 +67,7 @@ class Runtime:
         self.sweep.close()
         self.presence.leave()
         self.background.close()
+        self.in_flight.close()
         self.keeper.close()
         self.publisher.close()
         self.db.close()
@@ -91,6 +101,7 @@ def _assemble(
 ) -> Runtime:
     owner = owner_name()
     versions = {team: definition.version for team, definition in teams.items()}
+    broker = None if isinstance(dispatcher, NoDispatcher) else settings.broker
     presence = Presence(db, worker=owner, versions=versions, queues=queues)
     return Runtime(
         settings=settings,
@@ -100,6 +111,7 @@ def _assemble(
         publisher=publisher,
         dispatcher=dispatcher,
         background=Background(),
+        in_flight=InFlight(broker, prefix=settings.queue_prefix, limit=settings.model_calls_in_flight),
         keeper=Keeper(db, owner=owner, ttl_s=settings.lease_seconds),
         sweep=Sweep(db, dispatcher, also=[presence.announce]),
         presence=presence,

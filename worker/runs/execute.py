@@ -112,7 +112,7 @@ def _conversation(
         history=past.history(definition, limits),
         journal=journal,
         past=past,
-        ask=runtime.background.ask,
+        ask=runtime.ask,
         stop=stop,
         run_id=claim.run_id,
         session_id=claim.session_id,
@@ -144,15 +144,15 @@ def _model_failed(error: ModelError, runtime: Runtime, limits: Limits, claim: Cl
     It waits no longer than the run may take.
     """
     retries = 0 if len(journal.log) > claim.last_seq - claim.first_seq + 1 else claim.retries
-    if not error.retry or retries >= runtime.settings.model_retries:
+    if not error.retry or (error.counted and retries >= runtime.settings.model_retries):
         return _fail(journal, error, because="the model failed")
     first, longest = BACKOFF_S
-    backoff = min(longest, first * 2**retries) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, not a secret
+    backoff = min(longest, first * 2 ** (retries if error.counted else 0)) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, not a secret
     assert limits.seconds is not None
     wait_s = min(
         backoff if error.retry_after_s is None else error.retry_after_s, max(0.0, limits.seconds - claim.elapsed_s)
     )
-    at = journal.requeue(wait_s=wait_s, waits_for=error.code, retried=True)
+    at = journal.requeue(wait_s=wait_s, waits_for=error.code, retried=error.counted)
     journal.tell(
         "run.requeued",
         {"run_id": claim.run_id, "reason": error.code, "not_before": rfc3339(at)},

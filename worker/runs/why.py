@@ -111,6 +111,9 @@ def _waiting(row: Standing) -> Why | None:
     if row.waits_for == "model_rate_limited":
         detail = f"Its model answered 429, too many requests: it waits until {until}."
         return _because(row, "rate_limited", detail, until=until, error_code=row.waits_for)
+    if row.waits_for == "model_busy":
+        detail = "Its model has as many calls in flight as TEAM_SESSIONS_MODEL_CALLS_IN_FLIGHT allows; it tries again."
+        return _because(row, "model_busy", detail, until=until, error_code=row.waits_for)
     detail = f"It waits until {until} because of {row.waits_for!r}, and is tried again then."
     return _because(row, "waits", detail, until=until, error_code=row.waits_for)
 

@@ -113,10 +113,10 @@ def done(tx: Transaction, job: Job, *, through_seq: int, wanted_seq: int, ttl_s:
     return False if _changed(tx, update(summary_jobs).where(_mine(job)).values(**values)) else None
 
 
-def fail(tx: Transaction, job: Job, *, code: str, wait_s: float | None) -> None:
+def fail(tx: Transaction, job: Job, *, code: str, wait_s: float | None, counted: bool = True) -> None:
     """Give the job back after a failure: it waits *wait_s* seconds, or without any is marked as failed."""
     until = {"held_until": None, "send_at": None} if wait_s is None else _until(wait_s)
-    values = {"lease_owner": None, "failures": summary_jobs.c.failures + 1, "error_code": code, **until}
+    values = {"lease_owner": None, "failures": summary_jobs.c.failures + int(counted), "error_code": code, **until}
     tx.execute(update(summary_jobs).where(_mine(job)).values(**values))
 
 

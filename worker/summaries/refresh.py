@@ -144,7 +144,7 @@ def _ask(
         answer_schema=condense.SCHEMA,
         silence_s=runtime.settings.model_silence_seconds,
     )
-    return runtime.background.ask(model, request, lambda _delta: None, stop=stop)
+    return runtime.ask(model, request, lambda _delta: None, stop=stop)
 
 
 def _version(base: Base, piece: _Piece, model: ChatModel, manager: SessionSummaryManager, reply: Reply) -> NewVersion:
@@ -192,16 +192,16 @@ def _failed(runtime: Runtime, job: Job, error: ModelError) -> str:
     with runtime.db.write() as tx:
         standing = summary_jobs.standing(tx, job.session_pk)  # a piece that was stored has begun to count anew
         wait_s = _wait_s(runtime, error, failures=standing.failures if standing else 0)
-        summary_jobs.fail(tx, job, code=error.code, wait_s=wait_s)
+        summary_jobs.fail(tx, job, code=error.code, wait_s=wait_s, counted=error.counted)
     log.warning("summary failed", session_pk=job.session_pk, code=error.code, again=wait_s is not None)
     return f"failed: {error.code}"
 
 
 def _wait_s(runtime: Runtime, error: ModelError, *, failures: int) -> float | None:
     """Return for how long to wait after so many failures in a row; None: for good."""
-    if not error.retry or failures >= runtime.settings.model_retries:
+    if not error.retry or (error.counted and failures >= runtime.settings.model_retries):
         return None
     if error.retry_after_s is not None:
         return error.retry_after_s
     first, longest = BACKOFF_S
-    return min(longest, first * 2.0**failures) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, not a secret
+    return min(longest, first * 2.0 ** (failures if error.counted else 0)) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, not a secret
