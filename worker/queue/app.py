@@ -44,6 +44,10 @@ def make_app(settings: Settings, *, queues: Sequence[str] = ()) -> Celery:
             "socket_timeout": 5,
             "socket_connect_timeout": 3,
             "socket_keepalive": True,
+            # Whoever sends is told at once that there is no broker, not after 6 s: the sweep sends again.
+            "max_retries": 1,
+            "interval_start": 0,
+            "interval_step": 0,
             "health_check_interval": 25,
             # The order of `-Q`: `resumed` before `runs`. Runs that were started before are few, so nothing starves.
             # With others beside them it would starve those: then each is asked in turn.

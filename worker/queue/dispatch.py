@@ -71,8 +71,7 @@ class Dispatcher:
         """Return how many messages wait in each queue of runs; None: the broker does not answer."""
         try:
             with self._app.connection_for_read() as connection:
-                connection.connect()  # tries once; `default_channel` would try for ever
-                client = connection.channel().client
+                client = connection.default_channel.client
                 return {queue: int(client.llen(self._settings.queue(queue))) for queue in RUNS}
         except Exception:  # noqa: BLE001 - the client's errors belong to another room; each means "no answer"
             return None

@@ -6,6 +6,7 @@ that it cannot read into its log, or ends the worker by an error that comes back
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from celery.worker.consumer import Consumer
@@ -26,6 +27,11 @@ class PrivateRequest(Request):  # type: ignore[misc]  # celery has no types
 
 class CarefulConsumer(Consumer):  # type: ignore[misc]  # as above
     """A consumer that drops what it cannot read, with a line in the log that holds nothing of it."""
+
+    def ensure_connected(self, conn: Any) -> Any:
+        """Connect, and try again each second until there is a broker: the pauses would grow to half a minute."""
+        conn.ensure_connection = partial(conn.ensure_connection, interval_start=1, interval_step=0)
+        return super().ensure_connected(conn)
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], None]:
         """Return what takes each message."""
