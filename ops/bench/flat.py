@@ -77,7 +77,8 @@ def measure(report: Report, kinds: tuple[str, ...]) -> None:
 
 def one_run(runtime: Runtime, session_id: str, input: str) -> str:
     """Accept a run and execute it to its end; return its id."""
-    run = enqueue(runtime.db, Order(TEAM, input, session_id=session_id, user_id="u")).run
+    order = Order(TEAM, input, session_id=session_id, user_id="u")
+    run = enqueue(runtime.db, order, settings=runtime.settings).run
     outcome = execute(runtime, run.id, TEAM)
     assert outcome == "completed", outcome
     return run.id

@@ -102,22 +102,28 @@ def of_last_runs(tx: Transaction, *, session_pk: int, before: int, count: int) -
     Runs that were rolled back are not among them; members' messages are left out. Two index scans whose size depends
     on *count* alone.
     """
+    place = {"session_pk": session_pk, "before": before, "wanted": count}
+    return [_message(row) for row in tx.execute(_OF_LAST_RUNS, place)]
+
+
+def _of_last_runs() -> Select[Any]:
     last = (
         select(runs.c.first_seq, runs.c.last_seq)
-        .where(runs.c.session_pk == session_pk, runs.c.position < before, runs.c.excluded.is_(False))
+        .where(runs.c.session_pk == bindparam("session_pk"), runs.c.excluded.is_(False))
+        .where(runs.c.position < bindparam("before"))
         .order_by(runs.c.position.desc())
-        .limit(count)
+        .limit(bindparam("wanted", type_=Integer))
         .cte("last")
     )
     # The bounds say no more than the join does, but they keep Postgres from reading a whole large session for it.
     bounds = (select(func.min(last.c.first_seq)).scalar_subquery(), select(func.max(last.c.last_seq)).scalar_subquery())
-    statement = (
+    own = (messages.c.session_pk == bindparam("session_pk"), messages.c.delegation.is_(None))
+    return (
         select(*_COLUMNS)
         .join(last, messages.c.seq.between(last.c.first_seq, last.c.last_seq))
-        .where(messages.c.session_pk == session_pk, messages.c.seq.between(*bounds), messages.c.delegation.is_(None))
+        .where(*own, messages.c.seq.between(*bounds))
         .order_by(messages.c.seq)
     )
-    return [_message(row) for row in tx.execute(statement)]
 
 
 def of_last_messages(tx: Transaction, *, session_pk: int, before_seq: int, count: int) -> list[Message]:
@@ -188,10 +194,9 @@ def _newest_that_fit() -> Select[Any]:
     return select(summed).where(fits).order_by(summed.c.seq)
 
 
-# Built once: each run of a team with summaries sends one of the first two and the third, and building them took longer
-# than executing them.
+# Built once: each run sends one or two of them, and building them took longer than executing them.
+_OF_LAST_RUNS, _NEWEST_THAT_FIT = _of_last_runs(), _newest_that_fit()
 _FIRST_OF_LAST_RUNS, _FIRST_OF_LAST_MESSAGES = _first_of_last_runs(), _first_of_last_messages()
-_NEWEST_THAT_FIT = _newest_that_fit()
 
 
 def to_condense(
