@@ -1,4 +1,7 @@
-"""Read the stream of a run as it grows. Async: a watcher is a socket that waits, not a thread."""
+"""Read the stream of a run as it grows. Async: a watcher is a socket that waits, not a thread.
+
+Watchers of one run who stand at the same place share one read: a read costs more than showing what it brought.
+"""
 
 import asyncio
 import json
@@ -7,10 +10,13 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from worker.clock import monotonic
 from worker.domain.event import Event, EventId
 from worker.events import stream_key
 
 PAUSE_S = 1.0  # between two looks at a Redis that is away
+
+Happened = list[tuple[EventId, Event]]
 
 
 class Follower:
@@ -19,9 +25,30 @@ class Follower:
     def __init__(self, url: str, *, prefix: str) -> None:
         self._redis = Redis.from_url(url, socket_connect_timeout=2, max_connections=20_000, decode_responses=True)
         self._prefix = prefix
+        self._reading: dict[tuple[str, EventId], asyncio.Task[Happened]] = {}
 
-    async def read(self, run_id: str, *, after: EventId, wait_s: float) -> list[tuple[EventId, Event]]:
+    async def read(self, run_id: str, *, after: EventId, wait_s: float) -> Happened:
         """Return the events behind *after*, in order; none within *wait_s* (0: none yet), or while Redis is away."""
+        if not wait_s:
+            return await self._ask(run_id, after=after, wait_s=0)
+        place, deadline = (run_id, after), monotonic() + wait_s
+        while (left := deadline - monotonic()) > 0:
+            if place not in self._reading:
+                self._reading[place] = asyncio.create_task(self._shared(run_id, after=after, wait_s=left))
+            reading = self._reading[place]
+            # Unlike `await reading`, this ends nobody's read when its watcher leaves or has waited long enough.
+            await asyncio.wait([reading], timeout=left)
+            if reading.done() and (events := reading.result()):
+                return events
+        return []
+
+    async def _shared(self, run_id: str, *, after: EventId, wait_s: float) -> Happened:
+        try:
+            return await self._ask(run_id, after=after, wait_s=wait_s)
+        finally:
+            del self._reading[run_id, after]
+
+    async def _ask(self, run_id: str, *, after: EventId, wait_s: float) -> Happened:
         key = stream_key(self._prefix, run_id)
         block = max(1, int(wait_s * 1000)) if wait_s else None
         try:
@@ -44,6 +71,8 @@ class Follower:
 
     async def close(self) -> None:
         """Close every connection."""
+        for reading in self._reading.values():
+            reading.cancel()
         await self._redis.aclose()
 
 
