@@ -19,11 +19,8 @@ KINDS = ("sqlite", "postgres")
 def new_database(kind: str) -> Iterator[str]:
     """Give the URL of a new database of *kind*; its server, if it has one, ends with the block."""
     if kind == "postgres":
-        server = PostgresServer(durable=True)
-        try:
+        with new_postgres() as server:
             yield server.new_database()
-        finally:
-            server.close()
         return
     with tempfile.TemporaryDirectory(prefix="ts-bench-") as directory:
         url = f"sqlite:///{Path(directory) / 'team-sessions.db'}"
@@ -31,6 +28,16 @@ def new_database(kind: str) -> Iterator[str]:
         migrate.upgrade(db)
         db.close()
         yield url
+
+
+@contextmanager
+def new_postgres() -> Iterator[PostgresServer]:
+    """Give a Postgres server for several databases, which ends with the block."""
+    server = PostgresServer(durable=True)
+    try:
+        yield server
+    finally:
+        server.close()
 
 
 @contextmanager

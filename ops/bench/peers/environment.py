@@ -8,10 +8,13 @@ import hashlib
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +23,7 @@ from ops.bench.report import progress
 HERE = Path(__file__).parent
 ENVIRONMENTS = HERE.parents[2] / ".peers"
 QUIET = {"AGNO_TELEMETRY": "false"}  # a peer that runs here tells nobody
-AT_MOST_S = 300.0
+AT_MOST_S, START_S = 300.0, 60.0
 
 
 def version(peer: str) -> str:
@@ -51,7 +54,7 @@ def run(program: Path, script: str, *, environment: Mapping[str, str]) -> Any:
         RuntimeError: it failed, with the end of what it said.
     """
     with tempfile.TemporaryDirectory(prefix="ts-peer-") as directory:
-        clean = {"PATH": os.environ["PATH"], "HOME": directory, **QUIET, **environment}
+        clean = _clean(directory, environment)
         command = [program, HERE / script]
         done = subprocess.run(
             command, cwd=directory, env=clean, capture_output=True, text=True, timeout=AT_MOST_S, check=False
@@ -59,3 +62,34 @@ def run(program: Path, script: str, *, environment: Mapping[str, str]) -> Any:
     if done.returncode:
         raise RuntimeError(f"{script} ended with {done.returncode}:\n{done.stderr[-2000:]}")
     return json.loads(done.stdout.splitlines()[-1])
+
+
+@contextmanager
+def serving(program: Path, script: str, *, environment: Mapping[str, str], port: int, log: Path) -> Iterator[None]:
+    """Run a script of this directory that serves on *port*, while the block lasts; what it says goes to *log*.
+
+    Raises:
+        RuntimeError: it did not listen in time, with the end of what it said.
+    """
+    with tempfile.TemporaryDirectory(prefix="ts-peer-") as directory, log.open("wb") as out:
+        clean = _clean(directory, environment)
+        process = subprocess.Popen([program, HERE / script], cwd=directory, env=clean, stdout=out, stderr=out)
+        try:
+            deadline = time.monotonic() + START_S
+            while not _listens(port):
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError(f"{script} does not serve:\n{log.read_text(errors='replace')[-2000:]}")
+                time.sleep(0.05)
+            yield
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def _clean(home: str, environment: Mapping[str, str]) -> dict[str, str]:
+    return {"PATH": os.environ["PATH"], "HOME": home, **QUIET, **environment}
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as tried:
+        return tried.connect_ex(("127.0.0.1", port)) == 0
