@@ -1,28 +1,22 @@
 """Every error that a caller can meet, drawn once.
 
     TeamSessionsError
-    ├── SettingsInvalid, TeamsInvalid, DefinitionInvalid, SchemaOutdated     at start
-    ├── KeyNotFound                              of the command `keys`
+    ├── SettingsInvalid, TeamsInvalid, DefinitionInvalid, SchemaOutdated, KeyNotFound     at start, or of a command
     ├── RequestRefused                           the caller can mend it
     │   ├── InvalidText, InvalidJson, InvalidIdentifier, EmptyInput, InputTooLarge, InvalidEventId, InvalidCursor
-    │   ├── UnknownTeam, RunNotFound, SessionNotFound
-    │   ├── InvalidTime, OrderInvalid, SessionOfOtherTeam, AmbiguousSession, IdempotencyConflict
-    │   ├── SessionBusy, QueueFull, RunNotRetryable, SummaryNotFound
+    │   ├── UnknownTeam, RunNotFound, SessionNotFound, InvalidTime, OrderInvalid, SessionOfOtherTeam, AmbiguousSession
+    │   ├── IdempotencyConflict, SessionBusy, QueueFull, RunNotRetryable, SummaryNotFound
     │   └── KeyMissing, KeyInvalid, ScopeMissing, TeamForbidden, UserForbidden, RateLimited
-    ├── DatabaseUnavailable                      it did not answer; nothing is half written
-    ├── LeaseLost                                a write of a process whose run another one has claimed
-    ├── ModelError                               what a model call can end with; `retry` says whether again helps
-    │   ├── ModelRateLimited, ModelUnavailable, ModelSilent, ModelStreamBroken, ModelBusy      again helps
-    │   └── ModelRefused, ModelEmptyReply                                           again does not
-    ├── LimitReached                             a run has used what its team allows
-    ├── SummaryFailed                            what `session.refresh_summary` raises
-    ├── RunFailed                                what `team.run` raises for a run that did not complete
+    ├── DatabaseUnavailable, LeaseLost           it did not answer; another process has claimed the run
+    ├── ModelError                               what a model call can end with; of the last two again does not help
+    │   └── ModelRateLimited/ModelBusy, ModelUnavailable, ModelSilent, ModelStreamBroken, ModelRefused, ModelEmptyReply
+    ├── LimitReached, WorkersLost                a run has used what its team allows; it ended its processes
+    ├── SummaryFailed, RunFailed                 what `session.refresh_summary` and `team.run` raise
     └── ToolNotDescribable                       a function that cannot become a tool
 
-The first paragraph of an error's docstring is its message; `{fact}` is filled in from the constructor. A message says
-what was found, what was expected and what to do. It carries identifiers, never message text and never a secret.
-`code` is stable and part of the contract, `status` is the HTTP status, `retry` tells whether the same call can succeed
-later without being changed.
+The first paragraph of an error's docstring is its message; `{fact}` is filled in from the constructor. It says what was
+found, what was expected and what to do. It carries identifiers, never message text and never a secret. `code` is stable
+and part of the contract, `status` is the HTTP status, `retry` tells whether the same call can succeed later.
 """
 
 import inspect
@@ -330,6 +324,12 @@ class LimitReached(TeamSessionsError):
     """The run reached its limit of {limit} {what}. Raise {option} of the team if it needs more."""
 
     code = "limit_reached"
+
+
+class WorkersLost(TeamSessionsError):
+    """The run lost its process {losses} times in a row without a new message, at last one that did nothing else."""
+
+    code = "workers_lost"
 
 
 class RunFailed(TeamSessionsError):

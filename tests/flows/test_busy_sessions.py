@@ -70,7 +70,9 @@ class World:
                 heads = list(tx.execute(select(sessions.c.head_run_id)).scalars())
             run_id = rng.choice([h for h in heads if h] or [""])
             claim = (
-                claim_head(self.db, run_id, owner=f"p{number}", ttl_s=0.05, definition=REMEMBERS) if run_id else None
+                claim_head(self.db, run_id, owner=f"p{number}", ttl_s=0.05, definition=REMEMBERS, apart=True)
+                if run_id
+                else None
             )
             if not isinstance(claim, Claim):
                 time.sleep(0.002)

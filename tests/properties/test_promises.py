@@ -32,7 +32,9 @@ def processes(database_url: str, valkey: ValkeyServer, monkeypatch: pytest.Monke
     monkeypatch.setenv("TEAM_SESSIONS_REDIS_URL", valkey.url)
     monkeypatch.setenv("TEAM_SESSIONS_LEASE_SECONDS", "3600")
     read = configuration.load()
-    started = [runtime.start(read, Dispatcher(make_app(read), read), {}, ["resumed", "runs"]) for _ in range(3)]
+    started = [
+        runtime.start(read, Dispatcher(make_app(read), read), {}, ["resumed", "runs"], apart=None) for _ in range(3)
+    ]
     for process in started:
         process.keeper.close()
         control(process.db.engine)

@@ -1,10 +1,14 @@
 """The teams that test workers serve."""
 
 import os
+import signal
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from worker import Agent, Limits, OpenAIChat, RunContext, SessionSummaryManager, Team, tool
+from worker.domain.chat import ChatRequest, Reply
 
 
 @tool
@@ -48,3 +52,19 @@ condensed_never = Team(
     enable_session_summaries=True,
 )
 charges = Team(id="charges", model=model, tools=[charge])
+
+
+@dataclass(frozen=True)
+class Deadly:
+    """The rules' model, unless somebody says "die": then it ends the process that asks."""
+
+    id: str = "rules"
+
+    async def reply(self, request: ChatRequest, on_delta: Callable[[str], None]) -> Reply:
+        """Answer, or end the process."""
+        if "die" in request.messages[-1].content:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return await model.reply(request, on_delta)
+
+
+deadly = Team(id="deadly", model=Deadly())

@@ -6,9 +6,11 @@ import click
 
 from worker import settings as configuration
 from worker import tasks
+from worker.cli import apart
 from worker.errors import SchemaOutdated
 from worker.observe import logs
 from worker.process import runtime
+from worker.process.apart import Apart
 from worker.queue.app import QUEUES, RUNS, make_app
 from worker.queue.consume import consume
 from worker.queue.dispatch import Dispatcher
@@ -40,7 +42,7 @@ def worker(queues: str, concurrency: int) -> None:
         raise click.BadParameter(f"no such queue: {', '.join(sorted(unknown))}. There are: {', '.join(QUEUES)}.")
     teams = served(settings)
     app = make_app(settings, queues=names)
-    rooms = runtime.start(settings, Dispatcher(app, settings), teams, names)
+    rooms = runtime.start(settings, Dispatcher(app, settings), teams, names, apart=Apart(apart.execute_alone))
     if not migrate.is_current(rooms.db):
         rooms.close()
         raise SchemaOutdated()

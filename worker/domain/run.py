@@ -98,6 +98,7 @@ class Claim:
     fence: int
     attempt: int
     retries: int
+    losses: int  # claims in a row that ended with an expired lease and no new message
     first_seq: int
     last_seq: int
     usage: Usage

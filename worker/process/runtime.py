@@ -13,6 +13,7 @@ from worker.events.in_flight import InFlight
 from worker.events.publish import Listeners, Publisher
 from worker.loop.definition import Definition
 from worker.models.background import Background
+from worker.process.apart import Apart
 from worker.process.keeper import Keeper
 from worker.process.presence import Presence
 from worker.process.slots import Slots
@@ -34,6 +35,7 @@ class Runtime:
     dispatcher: Dispatcher | NoDispatcher
     background: Background
     in_flight: InFlight
+    apart: Apart | None  # None: this process is one
     keeper: Keeper
     sweep: Sweep
     presence: Presence
@@ -74,12 +76,20 @@ class Runtime:
 
 
 def start(
-    settings: Settings, dispatcher: Dispatcher, teams: Mapping[str, Definition], queues: Sequence[str]
+    settings: Settings,
+    dispatcher: Dispatcher,
+    teams: Mapping[str, Definition],
+    queues: Sequence[str],
+    *,
+    apart: Apart | None,
 ) -> Runtime:
-    """Open the database and the broker, and start the threads of a worker that consumes *queues*."""
+    """Open the database and the broker, and start the threads of a worker that consumes *queues*.
+
+    *apart* executes runs that may end their processes; without it, this process was started for one.
+    """
     publisher = Publisher(settings.broker, prefix=settings.queue_prefix, ttl_s=settings.stream_seconds)
     db = Database(settings.database, pool_size=20)
-    return _assemble(settings, db, publisher, dispatcher, teams=teams, queues=queues)
+    return _assemble(settings, db, publisher, dispatcher, teams=teams, queues=queues, apart=apart)
 
 
 def start_here(settings: Settings, db: Database, dispatcher: Dispatcher | None) -> Runtime:
@@ -87,7 +97,7 @@ def start_here(settings: Settings, db: Database, dispatcher: Dispatcher | None) 
     publisher = None
     if dispatcher is not None:
         publisher = Publisher(settings.broker, prefix=settings.queue_prefix, ttl_s=settings.stream_seconds)
-    return _assemble(settings, db, Listeners(publisher), dispatcher or NoDispatcher(), teams={}, queues=())
+    return _assemble(settings, db, Listeners(publisher), dispatcher or NoDispatcher(), teams={}, queues=(), apart=None)
 
 
 def _assemble(
@@ -98,6 +108,7 @@ def _assemble(
     *,
     teams: Mapping[str, Definition],
     queues: Sequence[str],
+    apart: Apart | None,
 ) -> Runtime:
     owner = owner_name()
     versions = {team: definition.version for team, definition in teams.items()}
@@ -112,6 +123,7 @@ def _assemble(
         dispatcher=dispatcher,
         background=Background(),
         in_flight=InFlight(broker, prefix=settings.queue_prefix, limit=settings.model_calls_in_flight),
+        apart=apart,
         keeper=Keeper(db, owner=owner, ttl_s=settings.lease_seconds),
         sweep=Sweep(db, dispatcher, also=[presence.announce]),
         presence=presence,

@@ -37,12 +37,28 @@ class NotFree:
     run_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class Suspect:
+    """Twice in a row it was lost without one new message: maybe it ends its processes."""
+
+    run_id: str
+
+
 def claim_head(
-    db: Database, run_id: str, *, owner: str, ttl_s: float, definition: Definition, due: Due | None = None
-) -> Claim | Gone | NotHead | NotFree:
+    db: Database,
+    run_id: str,
+    *,
+    owner: str,
+    ttl_s: float,
+    definition: Definition,
+    due: Due | None = None,
+    apart: bool = False,
+) -> Claim | Gone | NotHead | NotFree | Suspect:
     """Take the lease for *ttl_s* seconds, raise the fence, mark the run running; its input becomes a message.
 
     The first claim in a session gives it the state that the team begins with. *due* says when the team wants a summary.
+    *apart*: this process executes nothing else.
+
     One transaction under the session's lock. Of any number of processes that try at once, one gets the claim.
     """
     with db.write() as tx:
@@ -51,9 +67,18 @@ def claim_head(
             return Gone(run_id)
         if not is_head(session, run_id):
             return NotHead(run_id, session.head_run_id)
-        claim = leases.claim(tx, run_id=run_id, session=session, owner=owner, ttl_s=ttl_s, version=definition.version)
+        claim = leases.claim(
+            tx,
+            run_id=run_id,
+            session=session,
+            owner=owner,
+            ttl_s=ttl_s,
+            version=definition.version,
+            apart=apart,
+        )
         if claim is None:
-            return NotFree(run_id)
+            suspected = not apart and leases.is_suspect(tx, run_id, owner=owner)
+            return Suspect(run_id) if suspected else NotFree(run_id)
         place = {"session_pk": session.pk, "last_seq": claim.last_seq}
         if claim.first_seq > session.last_seq:
             draft = Draft(Role.USER, session.user_id, claim.input)

@@ -18,7 +18,7 @@ from worker.clock import rfc3339
 from worker.domain.message import Draft
 from worker.domain.run import Claim, RunError, Status
 from worker.domain.stop import Reason, Stop, Stopped
-from worker.errors import DatabaseUnavailable, LeaseLost, LimitReached, ModelError, TeamSessionsError
+from worker.errors import DatabaseUnavailable, LeaseLost, LimitReached, ModelError, TeamSessionsError, WorkersLost
 from worker.loop.conversation import Conversation
 from worker.loop.definition import Definition, Limits
 from worker.loop.loop import converse, unanswered
@@ -26,7 +26,7 @@ from worker.models.default import default_model
 from worker.observe import logs
 from worker.process.runtime import Runtime
 from worker.runs import cancel
-from worker.runs.claim import Gone, NotFree, NotHead, claim_head
+from worker.runs.claim import Gone, NotFree, NotHead, Suspect, claim_head
 from worker.runs.finish import Ending
 from worker.runs.journal import RunJournal
 from worker.runs.past import SessionPast
@@ -36,6 +36,7 @@ from worker.summaries.due import threshold
 log = logs.get(__name__)
 
 NOT_SERVED_S = 5.0  # how long a run waits that was delivered to a worker without its team
+NO_ROOM_S = 2.0  # how long a run waits for a process of its own before it asks again
 DATABASE_AWAY_S = 60  # a delivery keeps its slot for so long, rather than being lost as fast as it comes
 BACKOFF_S = (1.0, 60.0)  # the first wait and the longest, doubling between; Retry-After goes before both
 
@@ -48,6 +49,8 @@ def execute(runtime: Runtime, run_id: str, team: str, *, sent_at: datetime | Non
     definition = runtime.teams.get(team)
     ttl_s = runtime.settings.lease_seconds
     claim = _claim(runtime, run_id, definition, ttl_s=ttl_s)
+    if isinstance(claim, Suspect):
+        return _apart(runtime, run_id, team)
     if not isinstance(claim, Claim) or definition is None:
         return type(claim).__name__
     if sent_at is not None:
@@ -78,6 +81,8 @@ def _attempt(
     runtime: Runtime, definition: Definition, limits: Limits, claim: Claim, journal: RunJournal, stop: Stop
 ) -> str:
     """Converse until the answer, or until something ends the attempt; write down which."""
+    if claim.losses > leases.SUSPECT:
+        return _fail(journal, WorkersLost(losses=claim.losses), because="its process ended")
     if claim.attempt > 1:
         journal.tell_restart()
     else:
@@ -166,6 +171,18 @@ def _fail(journal: RunJournal, error: TeamSessionsError, *, because: str) -> str
     return f"failed: {error.code}"
 
 
+def _apart(runtime: Runtime, run_id: str, team: str) -> str:
+    """Have a run that may end its processes executed where it can end no other; later, if too many are at that."""
+    assert runtime.apart is not None
+    ended = runtime.apart.execute(run_id, team, leaving=lambda: runtime.keeper.handing_over)
+    if ended is None:
+        with runtime.db.write() as tx:
+            leases.put_back(tx, run_id, wait_s=NO_ROOM_S)
+        return "no room for a process of its own"
+    log.info("executed in a process of its own", run_id=run_id, exit_code=ended)
+    return f"apart: exit code {ended}"
+
+
 def _limits(definition: Definition, runtime: Runtime, *, timeout_s: float | None) -> Limits:
     """Return the team's limits, and those of the settings where it names none; the run's own timeout can be shorter."""
     own, settings = definition.limits, runtime.settings
@@ -191,7 +208,7 @@ class DatabaseAway:
 
 def _claim(
     runtime: Runtime, run_id: str, definition: Definition | None, *, ttl_s: float
-) -> Claim | Gone | NotHead | NotFree | PutBack | DatabaseAway:
+) -> Claim | Gone | NotHead | NotFree | Suspect | PutBack | DatabaseAway:
     """Claim the run, or leave it to another worker if this one is on its way out or does not serve its team."""
     for _ in range(DATABASE_AWAY_S):
         try:
@@ -204,6 +221,7 @@ def _claim(
                     ttl_s=ttl_s,
                     definition=definition,
                     due=due if definition.enable_session_summaries else None,
+                    apart=runtime.apart is None,
                 )
             with runtime.db.write() as tx:
                 leases.put_back(tx, run_id, wait_s=NOT_SERVED_S if definition is None else 0)

@@ -19,6 +19,7 @@ from worker.store.engine import Transaction
 from worker.store.sessions import Locked
 from worker.store.tables import runs, tool_starts
 
+SUSPECT = 2  # losses in a row after which a run is executed in a process of its own, and behind which it is failed
 USAGE = (runs.c.model_calls, runs.c.input_tokens, runs.c.cached_input_tokens, runs.c.output_tokens)
 
 
@@ -30,25 +31,21 @@ class Lease:
     ttl_s: float
 
 
-def claim(tx: Transaction, *, run_id: str, session: Locked, owner: str, ttl_s: float, version: str) -> Claim | None:
+def claim(
+    tx: Transaction, *, run_id: str, session: Locked, owner: str, ttl_s: float, version: str, apart: bool
+) -> Claim | None:
     """Take the lease of a head that is free, raise its fence, mark it running; None: it is not free.
 
-    Free is a queued run whose time has come, or a running one whose lease has run out. Its input gets the session's
-    next seq if it has none yet; the caller writes it.
+    Free is a queued run whose time has come, or a running one whose lease has run out. One that is suspected of ending
+    its processes is free only for a process that executes nothing else, *apart*, or that fails it. Its input gets the
+    session's next seq if it has none yet; the caller writes it.
     """
-    free = or_(
-        and_(
-            runs.c.status == Status.QUEUED,
-            or_(runs.c.not_before.is_(None), runs.c.not_before <= db_time(), runs.c.lease_owner == owner),
-        ),
-        and_(runs.c.status == Status.RUNNING, runs.c.lease_until < db_time()),
-    )
-    progressed = runs.c.last_seq > runs.c.claimed_seq
-    lost = case((runs.c.status != Status.RUNNING, runs.c.losses), (progressed, 0), else_=runs.c.losses + 1)
+    lost = _lost()
+    trusted = [] if apart else [lost != SUSPECT]
     next_seq = session.last_seq + 1
     row = tx.execute(
         update(runs)
-        .where(runs.c.id == run_id, free)
+        .where(runs.c.id == run_id, _free(owner), *trusted)
         .values(
             status=Status.RUNNING,
             attempt=runs.c.attempt + 1,
@@ -65,7 +62,7 @@ def claim(tx: Transaction, *, run_id: str, session: Locked, owner: str, ttl_s: f
             started_at=func.coalesce(runs.c.started_at, db_time()),
         )
         .returning(
-            *(runs.c[name] for name in ("position", "priority", "input", "fence", "attempt", "retries")),
+            *(runs.c[name] for name in ("position", "priority", "input", "fence", "attempt", "retries", "losses")),
             runs.c.first_seq,
             runs.c.last_seq,
             *USAGE,
@@ -89,6 +86,7 @@ def claim(tx: Transaction, *, run_id: str, session: Locked, owner: str, ttl_s: f
         fence=row.fence,
         attempt=row.attempt,
         retries=row.retries,
+        losses=row.losses,
         first_seq=row.first_seq,
         last_seq=row.last_seq,
         usage=usage_of(row),
@@ -97,6 +95,24 @@ def claim(tx: Transaction, *, run_id: str, session: Locked, owner: str, ttl_s: f
         cancel_requested=row.cancel_requested_at is not None,
         state=session.state,
     )
+
+
+def is_suspect(tx: Transaction, run_id: str, *, owner: str) -> bool:
+    """Tell whether a run waits for a process that executes nothing else."""
+    found = select(runs.c.id).where(runs.c.id == run_id, _free(owner), _lost() == SUSPECT)
+    return tx.execute(found).one_or_none() is not None
+
+
+def _free(owner: str) -> ColumnElement[bool]:
+    come = or_(runs.c.not_before.is_(None), runs.c.not_before <= db_time(), runs.c.lease_owner == owner)
+    expired = and_(runs.c.status == Status.RUNNING, runs.c.lease_until < db_time())
+    return or_(and_(runs.c.status == Status.QUEUED, come), expired)
+
+
+def _lost() -> ColumnElement[int]:
+    """How many claims in a row ended with an expired lease and no new message, once this one is made."""
+    progressed = runs.c.last_seq > runs.c.claimed_seq
+    return case((runs.c.status != Status.RUNNING, runs.c.losses), (progressed, 0), else_=runs.c.losses + 1)
 
 
 def still_held(fence: int, status: Status = Status.RUNNING) -> ColumnElement[bool]:

@@ -1,0 +1,54 @@
+"""A run that ends its processes: it is failed, and whoever stood beside it goes on."""
+
+from contextlib import contextmanager
+from threading import Event, Thread
+from typing import Any
+
+import pytest
+
+from tests.support import look
+from tests.support.system import System
+
+pytestmark = pytest.mark.processes
+NEIGHBOURS = 12
+
+
+@contextmanager
+def started_again(running: System) -> Any:
+    """Start a worker for each that dies, as a supervisor does."""
+    over, deaths = Event(), []
+
+    def supervise() -> None:
+        seen: set[int] = set()
+        while not over.wait(0.1):
+            for worker in list(running.workers):
+                if worker.poll() is not None and worker.pid not in seen:
+                    seen.add(worker.pid)
+                    deaths.append(worker.returncode)
+                    running.start_worker()
+
+    thread = Thread(target=supervise)
+    thread.start()
+    yield deaths
+    over.set()
+    thread.join()
+
+
+def test_a_run_that_ends_its_processes_is_failed_and_nothing_else(running: System) -> None:
+    """After two workers it is executed alone. Its session goes on, and so do the runs that died with it."""
+    running.start_worker()
+    client = running.start_api()
+    beside = [client.enqueue("plain", f"{n} [delay=6]", session_id=f"s{n}", user_id="u") for n in range(NEIGHBOURS)]
+    with started_again(running) as deaths:
+        poison = client.enqueue("deadly", "die", session_id="p", user_id="u")
+        behind = client.enqueue("deadly", "hello", session_id="p", user_id="u")
+
+        ended = client.run(poison["id"], wait_s=60)
+        done = [client.run(run["id"], wait_s=60) for run in (behind, *beside)]
+
+    assert (ended["status"], ended["error"]["code"]) == ("failed", "workers_lost")
+    assert [run["status"] for run in done] == ["completed"] * (NEIGHBOURS + 1)
+    assert deaths == [-9, -9], "the third time it had a process of its own"
+    for run in beside:
+        look.check_history(running.db, look.row(running.db, run["id"]).session_pk)
+    assert [message.content for message in look.log(running.db, poison["id"])] == ["die"]
