@@ -15,9 +15,10 @@ import pytest
 from redis import Redis
 from sqlalchemy import select
 
-from api_stub.client import AsyncClient, Event, Retries
+from api_stub.client import AsyncClient, Retries
 from tests.support import look
 from tests.support.proxy import proxy
+from tests.support.shown import Shown
 from tests.support.system import System, system
 from tests.support.valkey import ValkeyServer
 from worker.store.tables import runs
@@ -32,33 +33,6 @@ STORIES = (
     ("leads", "[words=6] [pace=0.4] go [delegate=a] task: [words=6] [pace=0.4]"),
 )
 STUBBORN = Retries(count=20, pause_s=0.02)
-
-
-class Shown:
-    """What one watcher has been shown: the words of the models, by message, as a page would hold them."""
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-        self.texts: dict[str, str] = {}
-
-    @property
-    def last_id(self) -> str | None:
-        return self.events[-1].id if self.events else None
-
-    @property
-    def ended(self) -> bool:
-        return bool(self.events) and self.events[-1].terminal
-
-    def take(self, event: Event) -> None:
-        """Add a delta to its message; a restarted message is withdrawn, a completed one replaces its deltas."""
-        self.events.append(event)
-        known_as = event.data.get("message_id", "")
-        if event.type == "message.delta":
-            self.texts[known_as] = self.texts.get(known_as, "") + event.data["delta"]
-        elif event.type == "message.restarted":
-            self.texts.pop(known_as, None)
-        elif event.type == "message.completed" and event.data["role"] == "assistant":
-            self.texts[known_as] = event.data["content"]
 
 
 async def watch(client: AsyncClient, run_id: str, shown: Shown, chance: random.Random) -> None:
