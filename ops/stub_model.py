@@ -15,6 +15,8 @@ the last user message, or in the name of the model, ask for, so that tests need 
                    the leader's own marks stand before it
     [fail=400]     refuse with this HTTP status
     [retry-after=9]  say so with the refusal
+    [cut=3]        end the connection behind so many chunks
+    [garbage]      send a chunk that is no JSON
     [echo]         answer with the request as it came, in JSON
 
 Asked for an answer in a JSON schema, it makes a summary: which names were told, and how many lines it was given; with
@@ -23,7 +25,8 @@ Asked for an answer in a JSON schema, it makes a summary: which names were told,
 With --journal FILE it writes a JSON line when a call arrives and another when its answer has left:
 {"call", "at", "event": "asked" | "answered", "user": the last user message (of a summary: its last line), "turn":
 replies so far in its run, "summary": whether it is one, "size": characters of the whole context}; with --contexts also
-"context": its messages as they came.
+"context": its messages as they came; "by" is the request's field "user", where it has one. The marks in the file that
+--also names hold for every call while it is there.
 """
 
 import argparse
@@ -41,7 +44,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, StreamingResponse
 from starlette.routing import Route
 
-MARK = re.compile(r"\[(delay|words|pace|steps|calls|fail|retry-after)=([0-9.]+)\]")
+MARK = re.compile(r"\[(delay|words|pace|steps|calls|cut|fail|retry-after)=([0-9.]+)\]")
 CALL = re.compile(r"\[call=(\w+) (\{.*?\})\]")
 DELEGATES = re.compile(r"\[delegate=([\w,-]+)\]")
 TELLS_NAME = re.compile(r"\b(?:[Mm]y name is|I am|I'm)\s+([A-Z]\w*)")
@@ -52,8 +55,9 @@ BODY = ["Lorem", "ipsum", "dolor", "sit", "amet", "consectetur", "adipiscing", "
 class Model:
     """Answers requests, and keeps the journal."""
 
-    def __init__(self, journal: Path | None, *, pace_s: float, contexts: bool) -> None:
+    def __init__(self, journal: Path | None, *, pace_s: float, contexts: bool, also: Path | None) -> None:
         self._pace_s = pace_s
+        self._also = also
         self._contexts = contexts
         self._journal = journal.open("a", buffering=1) if journal else None
         self._calls = 0
@@ -68,6 +72,8 @@ class Model:
         own, _, task = user.partition("task:")
         is_summary = "response_format" in asked
         own = asked["model"] + ("" if is_summary else own)
+        if self._also is not None and self._also.exists():
+            own += self._also.read_text()
         marks = {name: float(value) for name, value in MARK.findall(own)}
         size = sum(len(m["content"] or "") for m in messages)
         calls = [] if turn else CALL.findall(own)
@@ -78,6 +84,7 @@ class Model:
             "summary": is_summary,
             "size": size,
             **({"context": messages} if self._contexts else {}),
+            **({"by": asked["user"]} if "user" in asked else {}),
         }
         self._note(call, "asked", about)
         await asyncio.sleep(marks.get("delay", 0))
@@ -105,12 +112,18 @@ class Model:
             return JSONResponse(_whole(asked["model"], chunks, usage))
 
         async def stream() -> AsyncIterator[str]:
-            for chunk in chunks:
+            for place, chunk in enumerate(chunks):
+                if "[garbage]" in own:
+                    yield "data: {no JSON\n\n"
+                if place >= marks.get("cut", len(chunks)):
+                    return
                 if pace_s := marks.get("pace", self._pace_s):
                     await asyncio.sleep(pace_s)
                 if "[stamp]" in own:
                     chunk = {"content": f"{time.time():.6f};"}
                 yield _event(asked["model"], call, [{"index": 0, "delta": chunk, "finish_reason": None}])
+            if "cut" in marks:
+                return
             reason = "tool_calls" if "tool_calls" in chunks[0] else "stop"
             yield _event(asked["model"], call, [{"index": 0, "delta": {}, "finish_reason": reason}])
             yield _event(asked["model"], call, [], usage=usage)
@@ -195,8 +208,9 @@ def main() -> None:
     parser.add_argument("--journal", type=Path)
     parser.add_argument("--contexts", action="store_true", help="write each context to the journal")
     parser.add_argument("--pace", type=float, default=0.0, help="seconds between two words, unless a mark says so")
+    parser.add_argument("--also", type=Path, help="a file of marks for every call, while it is there")
     options = parser.parse_args()
-    model = Model(options.journal, pace_s=options.pace, contexts=options.contexts)
+    model = Model(options.journal, pace_s=options.pace, contexts=options.contexts, also=options.also)
     app = Starlette(routes=[Route("/v1/chat/completions", model.answer, methods=["POST"])])
     uvicorn.run(app, host="127.0.0.1", port=options.port, log_level="warning")
 

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -40,7 +40,13 @@ class System:
     """Processes that this object started, and ends, by their pid."""
 
     def __init__(
-        self, directory: Path, *, database_url: str, redis_url: str, settings: Mapping[str, str] | None = None
+        self,
+        directory: Path,
+        *,
+        database_url: str,
+        redis_url: str,
+        settings: Mapping[str, str] | None = None,
+        model_options: Sequence[str] = (),
     ) -> None:
         self.directory = directory
         self.database_url = database_url
@@ -48,7 +54,9 @@ class System:
         self._processes: list[subprocess.Popen[bytes]] = []
         model_port = free_port()
         command = [sys.executable, str(ROOT / "ops/stub_model.py"), "--port", str(model_port)]
-        self.model = self.start("model", [*command, "--journal", str(self.journal_file)], environment=os.environ)
+        self.model = self.start(
+            "model", [*command, "--journal", str(self.journal_file), *model_options], environment=os.environ
+        )
         self.environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith(("TEAM_SESSIONS_", "OPENAI_", "PYTHON"))},
             "TEAM_SESSIONS_DATA_DIR": str(directory),

@@ -1,0 +1,83 @@
+"""What each attempt claims and writes, noted beside it: one more row in the very transaction that does it.
+
+So the note is there exactly if the write is, whenever the process is killed; and it says what no product row says:
+which attempt wrote a message. The table stands beside the product's and goes with its database.
+"""
+
+import os
+from typing import Any
+
+from sqlalchemy import Column, Integer, MetaData, String, Table, insert
+
+from worker.runs import journal
+from worker.runs.journal import RunJournal
+from worker.store import leases, summaries
+from worker.store.columns import UtcTime, db_time
+from worker.store.engine import Database, Transaction
+
+metadata = MetaData()
+audit = Table(
+    "chaos_audit",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("at", UtcTime, nullable=False),
+    Column("what", String(16), nullable=False),  # claim, write, end, requeue: of a run; cover: of a session's summary
+    Column("key", String(64), nullable=False),  # the run's id; of a cover the session's pk
+    Column("fence", Integer, nullable=False),  # of the attempt; of a cover the version, 0 where it made none
+    Column("first", Integer, nullable=False),  # the messages that were written or covered; of a claim: what it found
+    Column("last", Integer, nullable=False),
+    Column("pid", Integer, nullable=False),
+)
+
+
+def create(db: Database) -> None:
+    """Make the table."""
+    with db.write() as tx:
+        metadata.create_all(tx)
+
+
+def install() -> None:
+    """Have this process note what it does, from now on."""
+    claim, requeue, hold = leases.claim, leases.requeue, RunJournal._hold
+    end_head, cover = journal.end_head, summaries.cover
+
+    def noted_claim(tx: Transaction, *, run_id: str, **rest: Any) -> Any:
+        taken = claim(tx, run_id=run_id, **rest)
+        if taken is not None:
+            _note(tx, "claim", run_id, fence=taken.fence, first=taken.first_seq, last=taken.last_seq)
+        return taken
+
+    def noted_requeue(tx: Transaction, taken: Any, **rest: Any) -> Any:
+        at = requeue(tx, taken, **rest)
+        if at is not None:
+            _note(tx, "requeue", taken.run_id, fence=taken.fence, first=0, last=0)
+        return at
+
+    def noted_hold(self: Any, tx: Transaction, drafts: Any, **rest: Any) -> int:
+        last = hold(self, tx, drafts, **rest)
+        if drafts:
+            mine = self._claim
+            _note(tx, "write", mine.run_id, fence=mine.fence, first=last - len(drafts) + 1, last=last)
+        return last
+
+    def noted_end(tx: Transaction, head: Any, ending: Any) -> Any:
+        written, ready = end_head(tx, head, ending)
+        if written:
+            _note(tx, "write", head.run_id, fence=head.fence, first=written[0].seq, last=written[-1].seq)
+        _note(tx, "end", head.run_id, fence=head.fence, first=0, last=0)
+        return written, ready
+
+    def noted_cover(tx: Transaction, pk: int, on: Any, covered: Any, *, new_version: bool) -> Any:
+        left = cover(tx, pk, on, covered, new_version=new_version)
+        if left is not None:
+            version = (on.version + 1) * new_version
+            _note(tx, "cover", str(pk), fence=version, first=on.covers_seq + 1, last=covered.seq)
+        return left
+
+    leases.claim, leases.requeue, RunJournal._hold = noted_claim, noted_requeue, noted_hold
+    journal.end_head, summaries.cover = noted_end, noted_cover
+
+
+def _note(tx: Transaction, what: str, key: str, *, fence: int, first: int, last: int) -> None:
+    row = {"what": what, "key": key, "fence": fence, "first": first, "last": last, "pid": os.getpid()}
+    tx.execute(insert(audit).values(at=db_time(), **row))

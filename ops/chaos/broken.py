@@ -1,0 +1,77 @@
+"""Builds of the product in which one mechanism is off, each of which the checker must find.
+
+Beside each: the kinds of faults that reveal it.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import select, true, update
+
+from ops.chaos import points
+from worker.domain.message import size_of
+from worker.errors import LeaseLost
+from worker.process.sweep import Sweep
+from worker.runs.journal import RunJournal
+from worker.store import leases, messages, sessions
+from worker.store.tables import runs
+
+
+def fence_off() -> None:
+    """A write of any process is taken."""
+    leases.still_held = lambda _fence, _status=None: true()
+
+
+def lock_off() -> None:
+    """The fence is checked, but nothing is locked until the write itself."""
+
+    def hold(self: RunJournal, tx: Any, drafts: Any, *, usage: Any) -> int:
+        mine = self._claim
+        row = tx.execute(select(runs.c.fence, runs.c.status).where(runs.c.id == mine.run_id)).one()
+        if row.fence != mine.fence or row.status != "running":
+            raise LeaseLost(run_id=mine.run_id, fence=mine.fence)
+        points.at("inside-write")
+        last_seq = sessions.advance(tx, mine.session_pk, messages=len(drafts), size=size_of(drafts))
+        booked = {"last_seq": last_seq, "model_calls": runs.c.model_calls + usage.model_calls}
+        tx.execute(update(runs).where(runs.c.id == mine.run_id).values(**booked))
+        return int(last_seq or 0)
+
+    RunJournal._hold = hold  # type: ignore[method-assign]  # that is what a broken build is
+
+
+def resume_off() -> None:
+    """A run that is taken over begins again with its input."""
+    whole = messages.of_run
+    messages.of_run = lambda tx, **place: whole(tx, **place)[:1]
+
+
+def dispatch_off() -> None:
+    """The sweep sends nothing: a dispatch that is lost stays lost."""
+    Sweep.once = lambda self: 0  # type: ignore[method-assign]  # as above
+
+
+def finish_off() -> None:
+    """A run ends in two transactions: its status first, its last messages in a second one."""
+    end = RunJournal.end
+
+    def in_halves(self: RunJournal, ending: Any) -> None:
+        end(self, replace(ending, drafts=()))
+        points.at("between-halves")
+        place = {"session_pk": self._claim.session_pk, "run_id": self._claim.run_id}
+        with self._db.write() as tx:
+            size = size_of(ending.drafts)
+            last_seq = sessions.advance(tx, self._claim.session_pk, messages=len(ending.drafts), size=size)
+            messages.append(tx, ending.drafts, **place, last_seq=last_seq or 0)
+            tx.execute(update(runs).where(runs.c.id == self._claim.run_id).values(last_seq=last_seq))
+
+    RunJournal.end = in_halves  # type: ignore[method-assign]  # as above
+
+
+BREAKS: dict[str, tuple[Callable[[], None], tuple[str, ...]]] = {
+    "fence": (fence_off, ("freeze_worker",)),
+    "lock": (lock_off, ("freeze_inside_write",)),
+    "resume": (resume_off, ("kill_at_point", "kill_worker")),
+    "dispatch": (dispatch_off, ("flush_broker", "kill_worker")),
+    "finish": (finish_off, ("kill_between_halves",)),
+}

@@ -1,0 +1,152 @@
+"""One performance: start everything, work and break for a while, heal, let it settle, read, check."""
+
+import itertools
+import random
+import statistics
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import select
+
+from ops.chaos import evidence
+from ops.chaos.broken import BREAKS
+from ops.chaos.checker import CHECKS
+from ops.chaos.evidence import Evidence
+from ops.chaos.faults import FAULTS, Fault
+from ops.chaos.system import Fleet, fleet
+from ops.chaos.workload import TERMINAL, Workload
+from worker.errors import DatabaseUnavailable
+from worker.store.tables import runs, summary_jobs
+
+SETTLE_S, SETTLE_BROKEN_S = 90.0, 20.0
+PAUSE_S = {"workers": (0.5, 2.0), "stores": (1.0, 5.0)}  # between two faults of a lane
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What was found: of each promise its violations, what was done, and how long runs waited for a new worker."""
+
+    seed: str
+    seconds: float
+    violations: dict[str, list[str]] = field(default_factory=dict)
+    faults: Counter[str] = field(default_factory=Counter)
+    counts: dict[str, int] = field(default_factory=dict)
+    refused: dict[str, int] = field(default_factory=dict)
+    recovery_s: list[float] = field(default_factory=list)
+
+    @property
+    def found(self) -> int:
+        """Return the number of violations."""
+        return sum(map(len, self.violations.values()))
+
+
+def play(
+    kind: str, *, seconds: float, seed: str, broken: str | None = None, tell: Callable[[str], None] = lambda _: None
+) -> Outcome:
+    """Break the product on a database of *kind* for so long, and check it; of a *broken* build by what reveals it."""
+    outcome = Outcome(seed, seconds)
+    with fleet(kind, broken=broken) as broke:
+        workload = Workload(broke, seed)
+        workload.start()
+        stopping = threading.Event()
+        chosen = [f for f in FAULTS.values() if f.weight and f.only in (None, kind)]
+        if broken:
+            chosen = [FAULTS[name] for name in BREAKS[broken][1]]
+        lanes = [
+            threading.Thread(target=_break, args=(broke, lane, own, seed, stopping, outcome.faults))
+            for lane in PAUSE_S
+            if (own := [f for f in chosen if f.lane == lane])
+        ]
+        for thread in lanes:
+            thread.start()
+        begin = time.monotonic()
+        while (passed := time.monotonic() - begin) < seconds:
+            done = f"{len(workload.book.accepted)} runs accepted, {outcome.faults.total()} faults"
+            tell(f"{kind}: {passed:.0f} of {seconds:.0f} s, {done}")
+            time.sleep(0.2)
+        stopping.set()
+        for thread in lanes:
+            thread.join()
+        workload.stop()
+        tell(f"{kind}: waiting until everything has come to its end")
+        _settle(broke, within_s=SETTLE_BROKEN_S if broken else SETTLE_S)
+        workload.finish(within_s=15)
+        found = evidence.read(broke, workload.book)
+    outcome.violations = {promise: list(check(found)) for promise, check in CHECKS.items()}
+    outcome.recovery_s = recoveries(found)
+    outcome.counts = _counts(found)
+    outcome.refused = dict(workload.book.refused)
+    return outcome
+
+
+def recoveries(e: Evidence) -> list[float]:
+    """Return, for each run that lost its worker to a fault, the seconds until it was claimed again.
+
+    A run that ended otherwise, was deleted or was given back in time is not among them.
+    """
+    by_run: dict[str, list[Any]] = defaultdict(list)
+    for note in e.audit:
+        if note.what in ("claim", "end", "requeue"):
+            by_run[note.key].append(note)
+    taken: list[float] = []
+    for notes in by_run.values():
+        for held, after in itertools.pairwise(notes):
+            if held.what == after.what == "claim":
+                own = (hit["at"] for hit in e.hits if hit["pid"] == held.pid)
+                at = next((at for at in own if held.at.timestamp() <= at <= after.at.timestamp()), None)
+                if at is not None:
+                    taken.append(after.at.timestamp() - at)
+    return sorted(taken)
+
+
+def p50(values: list[float]) -> float:
+    """Return the median; 0 of none."""
+    return statistics.median(values) if values else 0.0
+
+
+def _break(
+    broke: Fleet, lane: str, faults: list[Fault], seed: str, stopping: threading.Event, done: Counter[str]
+) -> None:
+    chance = random.Random(f"{seed} {lane}")
+    weights = [max(f.weight, 1) for f in faults]
+    while not stopping.wait(chance.uniform(*PAUSE_S[lane])):
+        fault = chance.choices(faults, weights)[0]
+        fault.do(broke, chance)
+        done[fault.name] += 1
+
+
+def _settle(broke: Fleet, *, within_s: float) -> None:
+    """Wait until every run has ended and every summary is made; what has not in time is for the checker to say."""
+    deadline = time.monotonic() + within_s
+    while time.monotonic() < deadline:
+        try:
+            with broke.db.read() as tx:
+                left = tx.execute(select(runs.c.id).where(runs.c.status.not_in(TERMINAL)).limit(1)).first()
+                jobs = select(summary_jobs.c.session_pk).where(summary_jobs.c.send_at.is_not(None))
+                wanted = tx.execute(jobs.limit(1)).first()
+        except DatabaseUnavailable:
+            continue
+        if left is None and wanted is None:
+            return
+        time.sleep(0.2)
+
+
+def _counts(e: Evidence) -> dict[str, int]:
+    asked = [call["by"].split() for call in e.calls if call["event"] == "asked" and "by" in call]
+    ended = Counter(run.status for run in e.runs.values())
+    return {
+        "accepted": len(e.book.accepted),
+        **{status: ended[status] for status in TERMINAL},
+        "sessions deleted": len(e.book.deleted),
+        "watched": len(e.book.watched),
+        "messages": sum(map(len, e.written.values())),
+        "summaries": sum(map(len, e.summaries.values())),
+        "model calls": len(asked),
+        "of them again": len(asked) - len({(run, delegation, turn) for run, _, delegation, turn in asked}),
+        "tool effects": len(e.effects),
+        "processes hit": len(e.hits),
+    }

@@ -1,0 +1,90 @@
+"""Points in a worker at which it can be killed or stopped, and a name on each call of a model.
+
+A file `points/<name>` in the data directory asks for it: the first worker that comes by takes the file away, notes
+itself in `hits.jsonl`, and does to itself what the file says, "KILL" or "STOP".
+
+    after-claim      the run is claimed, and nothing else has happened
+    after-reply      the model's reply is there and paid, its row is not
+    after-tool       a tool has had its effect, its result is not written
+    inside-write     in the transaction of a message, before its commit
+    inside-finish    in the transaction that ends a run
+    between-halves   of a finish that a broken build does in two transactions; nowhere else
+    before-dispatch  the run has ended, and what became ready by that is not sent
+    summary-answered the reply for a summary is paid, its version is not written
+    inside-summary   in the transaction that stores it
+"""
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from worker.domain.message import Role
+from worker.loop import calls, loop
+from worker.runs import execute, journal
+from worker.runs.journal import RunJournal
+from worker.store import summaries
+from worker.summaries import refresh
+
+POINTS = ("after-claim", "after-reply", "after-tool", "inside-write", "inside-finish", "before-dispatch")
+SUMMARY_POINTS = ("summary-answered", "inside-summary")
+
+here = Path(os.environ.get("TEAM_SESSIONS_DATA_DIR", "."))
+of_thread = threading.local()  # .fence: of the attempt that has called the tool
+
+
+def at(point: str) -> None:
+    """Do to this process what was asked for at this point, if anything was."""
+    asked = here / "points" / point
+    try:
+        what = asked.read_text()
+        asked.unlink()
+    except FileNotFoundError:
+        return
+    hit = {"at": time.time(), "pid": os.getpid(), "fault": f"{what} {point}"}
+    with (here / "hits.jsonl").open("a") as file:
+        file.write(json.dumps(hit) + "\n")
+    os.kill(os.getpid(), signal.Signals[f"SIG{what}"])
+
+
+def install() -> None:
+    """Put the points into this process. Last: behind whatever else is changed in it."""
+    _wrap(execute, "claim_head", after="after-claim")
+    _wrap(RunJournal, "_hold", after="inside-write")
+    _wrap(journal, "end_head", after="inside-finish")
+    _wrap(RunJournal, "end", after="before-dispatch")
+    _wrap(refresh, "_version", after="summary-answered")
+    _wrap(summaries, "cover", after="inside-summary")
+    ask, called = loop._ask, calls._called
+
+    def named_ask(conversation: Any) -> Any:
+        claim = conversation.journal._claim
+        turn = sum(m.role is Role.ASSISTANT for m in conversation.log)
+        by = f"{claim.run_id} {claim.fence} {conversation.delegation or '-'} {turn}"
+        reply = ask(replace(conversation, model=replace(conversation.model, request_params={"user": by})))
+        at("after-reply")
+        return reply
+
+    def fenced_call(conversation: Any, *rest: Any) -> Any:
+        of_thread.fence = conversation.journal._claim.fence
+        result = called(conversation, *rest)
+        at("after-tool")
+        return result
+
+    loop._ask, calls._called = named_ask, fenced_call
+
+
+def _wrap(owner: Any, name: str, *, after: str) -> None:
+    inner: Callable[..., Any] = getattr(owner, name)
+
+    def outer(*args: Any, **kwargs: Any) -> Any:
+        result = inner(*args, **kwargs)
+        at(after)
+        return result
+
+    setattr(owner, name, outer)

@@ -1,0 +1,160 @@
+"""The product as processes that are broken on purpose, and a supervisor that starts again what has died.
+
+Three workers for `resumed,runs`, one for `enqueue,batch,summaries`, an API, a model server, and a broker and a database
+of their own. Everything stands in one directory, and is ended with the block.
+"""
+
+import json
+import os
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from subprocess import Popen
+from typing import Any
+
+import httpx2
+
+from api_stub.client import Client, Retries
+from ops.chaos import audit
+from tests.support.postgres import PostgresServer
+from tests.support.system import PROGRAM, System, wait_until
+from tests.support.valkey import ValkeyServer
+from worker.queue.embedded import free_port
+from worker.store import migrate
+from worker.store.engine import Database
+
+LEASE_S = 5.0
+WORKERS = ("runs-1", "runs-2", "runs-3")
+SETTINGS = {
+    "TEAM_SESSIONS_TEAMS": "ops.chaos.teams",
+    "TEAM_SESSIONS_LEASE_SECONDS": f"{LEASE_S:g}",
+    "TEAM_SESSIONS_HANDOVER_SECONDS": "1",
+    "TEAM_SESSIONS_MODEL_SILENCE_SECONDS": "5",
+    "TEAM_SESSIONS_SUMMARY_VERSIONS": "100000",
+}
+
+
+@dataclass(slots=True)
+class Role:
+    """One process of the product, in whatever incarnation. `extra` is added to the environment of the next one."""
+
+    name: str
+    command: list[str]
+    extra: dict[str, str] = field(default_factory=dict)
+    number: int = 0
+    process: "Popen[bytes] | None" = None
+
+
+class Fleet:
+    """What faults break and the workload asks. Start it with `fleet`."""
+
+    def __init__(self, running: System, valkey: ValkeyServer, postgres: PostgresServer | None) -> None:
+        self.system = running
+        self.db = running.db
+        self.valkey = valkey
+        self.postgres = postgres
+        self.directory = running.directory
+        self.marks = self.directory / "marks"  # of the model server, for every call
+        self.points = self.directory / "points"
+        self.points.mkdir()
+        port = free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        worker = [*PROGRAM, "worker", "--concurrency", "20", "--queues"]
+        runs = [Role(name, [*worker, "resumed,runs"]) for name in WORKERS]
+        summaries = Role("summaries", [*worker, "enqueue,batch,summaries"])
+        api = Role("api", [*PROGRAM, "api", "--port", str(port)])
+        self.roles = {role.name: role for role in (*runs, summaries, api)}
+        self.hits: list[dict[str, Any]] = []  # {at, pid, fault} of each process that was killed or stopped from outside
+        self._ending = threading.Event()
+        self._supervisor = threading.Thread(target=self._supervise, name="supervisor", daemon=True)
+
+    def start(self) -> None:
+        """Start every process, and wait until each is ready."""
+        for role in self.roles.values():
+            self._start(role)
+        self._supervisor.start()
+        wait_until(self._all_ready, description="workers and API are ready", timeout_s=90)
+
+    def close(self) -> None:
+        """Start nothing again from now on."""
+        self._ending.set()
+        self._supervisor.join()
+
+    def client(self) -> Client:
+        """Return a client that is patient with an API that is being started again."""
+        return Client(self.url, self.system.key, retries=Retries(count=12))
+
+    def ready(self) -> list[Role]:
+        """Return the workers for runs that are alive and ready."""
+        return [role for name in WORKERS if self._is_ready(role := self.roles[name])]
+
+    def signal(self, role: Role, number: signal.Signals, fault: str) -> int:
+        """Send a signal to a process, note it, and return its pid."""
+        assert role.process is not None
+        self.hits.append({"at": time.time(), "pid": role.process.pid, "fault": fault})
+        role.process.send_signal(number)
+        return role.process.pid
+
+    def all_hits(self) -> list[dict[str, Any]]:
+        """Return whatever was killed or stopped, from outside and by itself at a point."""
+        return sorted([*self.hits, *self.lines("hits.jsonl")], key=lambda hit: float(hit["at"]))
+
+    def lines(self, name: str) -> list[dict[str, Any]]:
+        """Return the objects in a file of JSON lines of the directory."""
+        path = self.directory / name
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+    def _start(self, role: Role) -> None:
+        role.number += 1
+        environment = {**self.system.environment, **role.extra}
+        role.extra = {}
+        role.process = self.system.start(f"{role.name}.{role.number}", role.command, environment=environment)
+
+    def _supervise(self) -> None:
+        while not self._ending.wait(0.1):
+            for role in self.roles.values():
+                if role.process is not None and role.process.poll() is not None and not self._ending.is_set():
+                    self._start(role)
+
+    def _is_ready(self, role: Role) -> bool:
+        if role.process is None or role.process.poll() is not None:
+            return False
+        return "worker ready" in self.system.log(f"{role.name}.{role.number}")
+
+    def _all_ready(self) -> bool:
+        workers = [self.roles[name] for name in (*WORKERS, "summaries")]
+        with suppress(httpx2.TransportError):
+            return all(map(self._is_ready, workers)) and httpx2.get(f"{self.url}/readyz").status_code == 200
+        return False
+
+
+@contextmanager
+def fleet(kind: str, *, broken: str | None = None) -> Iterator[Fleet]:
+    """A `Fleet` on a new database of *kind*, whose workers are all of a *broken* build if one is named."""
+    with ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ts-chaos-")))
+        postgres = stack.enter_context(closing(PostgresServer(durable=True))) if kind == "postgres" else None
+        url = postgres.new_database() if postgres else f"sqlite:///{directory / 'team-sessions.db'}"
+        with closing(Database(url)) as db:
+            migrate.upgrade(db)
+            audit.create(db)
+        valkey = stack.enter_context(closing(ValkeyServer()))
+        options = ["--also", str(directory / "marks")]
+        settings = SETTINGS | ({"CHAOS_BREAK": broken} if broken else {})
+        running = System(directory, database_url=url, redis_url=valkey.url, settings=settings, model_options=options)
+        stack.enter_context(closing(running))
+        made = Fleet(running, valkey, postgres)
+        stack.enter_context(closing(made))
+        made.start()
+        yield made
+
+
+def thaw(pid: int) -> None:
+    """Let a stopped process go on, if it still is there."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGCONT)

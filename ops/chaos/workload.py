@@ -1,0 +1,192 @@
+"""People who use the product meanwhile: runs of every kind, watched, cancelled, repeated, in sessions that come and go.
+
+A few threads, each with a chance of its own. Each input begins with a name that no other has ("I am M17."), so that it
+can be told where it went, and which summaries know of it.
+"""
+
+import itertools
+import random
+import threading
+import time
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from sqlalchemy import select
+
+from api_stub.client import Client, RequestFailed, Unreachable
+from ops.chaos.book import Accepted, Book, Slot
+from ops.chaos.system import Fleet
+from tests.support.shown import Shown
+from worker.errors import DatabaseUnavailable
+from worker.store.columns import db_time
+from worker.store.tables import runs
+
+SESSIONS, THREADS, WATCHERS = 40, 6, 8
+MOST_UNFINISHED = 120  # the threads pause while so many wait: what is broken shall be busy, not buried
+TERMINAL = ("completed", "failed", "cancelled")
+ON_BUSY = ("enqueue", "enqueue", "enqueue", "coalesce", "coalesce", "interrupt", "rollback", "reject")
+STORIES = {
+    "plain": ("hello", "[words=12] [pace=0.05]", "[delay=1.5]", "[words=5] [delay=0.5]", "[fail=400]"),
+    "tools": (
+        "[steps=3] [delay=0.1]",
+        "[steps=1] [calls=3]",
+        "[call=note {}] [call=charge {}]",
+        "[call=charge {}]",
+    ),
+    "leads": ("[delegate=a,b] task: [steps=1] [delay=0.2]", "[delegate=b] task: [call=charge {}]", "[words=3]"),
+    "condensed": ("hello", "[words=8]", "[delay=0.3]"),
+}
+
+
+class Workload:
+    """Begins with `start`; `stop` ends the asking, `finish` the watching."""
+
+    def __init__(self, fleet: Fleet, seed: str) -> None:
+        self.book = Book()
+        self._fleet = fleet
+        self._seed = seed
+        self._numbers = itertools.count(1)
+        self._stopping = threading.Event()
+        self._over = threading.Event()
+        self._pool = ThreadPoolExecutor(WATCHERS, thread_name_prefix="watcher")
+        self._unfinished = 0
+        self._slots = [self._new_slot(n) for n in range(SESSIONS)]
+        works = [*[lambda n=n: self._work(n) for n in range(THREADS)], self._look_at_rows]
+        self._threads = [threading.Thread(target=work, daemon=True) for work in works]
+
+    def start(self) -> None:
+        """Begin."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Ask for nothing more, and wait until everything that was asked is answered."""
+        self._stopping.set()
+        for thread in self._threads:
+            thread.join()
+
+    def finish(self, *, within_s: float) -> None:
+        """Let those who watch come to their ends; they give up behind *within_s* seconds."""
+        threading.Timer(within_s, self._over.set).start()
+        self._pool.shutdown()
+        self._over.set()
+
+    def _new_slot(self, n: int) -> Slot:
+        team = list(STORIES)[n % len(STORIES)]
+        return Slot(f"u{n % 5}", f"s{n}-{next(self._numbers)}", team)
+
+    def _work(self, number: int) -> None:
+        chance = random.Random(f"{self._seed} {number}")
+        acts = {self._enqueue: 70, self._cancel: 6, self._retry: 6, self._rename: 6, self._look: 6, self._condense: 3}
+        with self._fleet.client() as client:
+            while not self._stopping.wait(chance.uniform(0.1, 0.5)):
+                if self._unfinished > MOST_UNFINISHED:
+                    continue
+                n = chance.randrange(SESSIONS)
+                if chance.random() < 0.015:
+                    self._delete(client, n)
+                    continue
+                act = chance.choices(list(acts), list(acts.values()))[0]
+                with self.book.using(self._slots, n) as slot:
+                    self._guarded(lambda act=act, slot=slot: act(client, slot, chance))
+
+    def _guarded(self, act: Any) -> None:
+        try:
+            act()
+        except RequestFailed as error:
+            self.book.refused[error.code] += 1
+            if error.status == 500:
+                self.book.problems.append(f"unexpected: the API answered 500, {error.code}")
+        except Unreachable:
+            self.book.refused["unreachable"] += 1
+
+    def _enqueue(self, client: Client, slot: Slot, chance: random.Random) -> None:
+        marker = f"M{next(self._numbers)}"
+        on_busy = chance.choice(ON_BUSY)
+        text = f"I am {marker}. {chance.choice(STORIES[slot.team])}"
+        key = uuid.UUID(int=chance.getrandbits(128)).hex
+        order: Any = {"session_id": slot.session, "user_id": slot.user, "on_busy": on_busy, "idempotency_key": key}
+        sent = time.monotonic()
+        run = client.enqueue(slot.team, text, **order)
+        self.book.accepted.append(Accepted(run["id"], slot.place, marker, on_busy, sent, time.monotonic()))
+        if chance.random() < 0.2:
+            again = client.enqueue(slot.team, text, **order)
+            if again["id"] != run["id"]:
+                self.book.problems.append(f"doubled: one key made {run['id']} and {again['id']}")
+        if chance.random() < 0.3:
+            self._pool.submit(self._watch, run["id"], slot, random.Random(key))
+
+    def _some_run(self, slot: Slot, chance: random.Random) -> Accepted | None:
+        own = [a for a in self.book.accepted[-400:] if a.place == slot.place][-4:]
+        return chance.choice(own) if own else None
+
+    def _cancel(self, client: Client, slot: Slot, chance: random.Random) -> None:
+        if some := self._some_run(slot, chance):
+            self.book.saw(client.cancel(some.run_id, user_id=slot.user))
+
+    def _look(self, client: Client, slot: Slot, chance: random.Random) -> None:
+        if some := self._some_run(slot, chance):
+            self.book.saw(client.run(some.run_id, wait_s=1, user_id=slot.user))
+
+    def _retry(self, client: Client, slot: Slot, chance: random.Random) -> None:
+        if some := self._some_run(slot, chance):
+            sent = time.monotonic()
+            run = client.retry(some.run_id, user_id=slot.user)
+            self.book.accepted.append(Accepted(run["id"], slot.place, some.marker, "retry", sent, time.monotonic()))
+
+    def _rename(self, client: Client, slot: Slot, chance: random.Random) -> None:
+        if not self._some_run(slot, chance):
+            return
+        name = f"name {next(self._numbers)}"
+        with self.book.lock:
+            self.book.renamed.setdefault(slot.place, []).append(name)
+        answered = client.update_session(slot.session, name=name, tags=[name], user_id=slot.user)
+        if answered["tags"] != [answered["name"]]:
+            self.book.problems.append(f"lost: an update of {slot.session} was applied by half")
+
+    def _condense(self, client: Client, slot: Slot, chance: random.Random) -> None:
+        if slot.team == "condensed" and self._some_run(slot, chance):
+            client.refresh_summary(slot.session, user_id=slot.user)
+
+    def _delete(self, client: Client, n: int) -> None:
+        with self.book.lock:
+            old, self._slots[n] = self._slots[n], self._new_slot(n)
+        while old.users:
+            time.sleep(0.02)
+        self.book.deleted.add(old.place)
+        self._guarded(lambda: client.delete_session(old.session, user_id=old.user))
+
+    def _watch(self, run_id: str, slot: Slot, chance: random.Random) -> None:
+        """Watch a run to its end; leave after a few events, and come back behind the last of them."""
+        shown = Shown()
+        self.book.watched.append((run_id, shown))
+        with self._fleet.client() as client:
+            while not shown.ended and not self._over.is_set():
+                left = chance.randrange(1, 30)
+                try:
+                    for event in client.stream(run_id, after=shown.last_id, user_id=slot.user):
+                        shown.take(event)
+                        left -= 1
+                        if not left or self._over.is_set():
+                            break
+                except Unreachable:
+                    continue
+                except RequestFailed as error:
+                    if error.status == 404:
+                        return  # its session was deleted
+                    time.sleep(0.5)
+
+    def _look_at_rows(self) -> None:
+        """See which runs have ended, and how many have not."""
+        ended = select(runs.c.id, runs.c.status, runs.c.output).where(runs.c.finished_at > db_time(-10))
+        open_runs = select(runs.c.id).where(runs.c.status.not_in(TERMINAL))
+        while not self._stopping.wait(1.0):
+            try:
+                with self._fleet.db.read() as tx:
+                    rows = tx.execute(ended).all()
+                    self._unfinished = len(tx.execute(open_runs).all())
+            except DatabaseUnavailable:
+                continue
+            for row in rows:
+                self.book.saw_end(*row)
