@@ -8,7 +8,11 @@ from api_stub import schemas
 from api_stub.service import Service
 from worker.domain.event import TERMINAL, EventId
 from worker.domain.run import Run
+from worker.errors import DatabaseUnavailable
+from worker.observe import logs
 from worker.runs.watch import watch
+
+log = logs.get(__name__)
 
 ANSWER: dict[int | str, dict[str, Any]] = {
     200: {
@@ -34,14 +38,20 @@ _LINE_ENDS = {ord(end): f"\\u{ord(end):04x}" for end in "\x85\u2028\u2029"}
 
 
 async def follow(rooms: Service, run: Run, *, after: EventId | None) -> AsyncIterator[str]:
-    """Yield the events of *run* behind *after*, up to its one terminal event; comments while nothing happens."""
-    async for happened in watch(rooms.db, rooms.follower, run, after=after):
-        if happened is None:
-            yield ": still here\n\n"
-            continue
-        id, event, now = happened
-        data = schemas.Run.of(now).model_dump(mode="json") if event.type in TERMINAL else event.data
-        yield _spelled(id, event.type, data)
+    """Yield the events of *run* behind *after*, up to its one terminal event; comments while nothing happens.
+
+    It ends early where the database goes away: whoever reads comes back behind the last event.
+    """
+    try:
+        async for happened in watch(rooms.db, rooms.follower, run, after=after):
+            if happened is None:
+                yield ": still here\n\n"
+                continue
+            id, event, now = happened
+            data = schemas.Run.of(now).model_dump(mode="json") if event.type in TERMINAL else event.data
+            yield _spelled(id, event.type, data)
+    except DatabaseUnavailable as error:
+        log.warning("stream left to its watcher's next try", run_id=run.id, error=error)
 
 
 def _spelled(id: EventId, type: str, data: dict[str, Any]) -> str:

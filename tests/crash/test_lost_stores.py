@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import psutil
@@ -11,7 +12,7 @@ import pytest
 from api_stub.client import Client
 from tests.support import look
 from tests.support.postgres import PostgresServer
-from tests.support.system import PROGRAM, System, wait_until
+from tests.support.system import PROGRAM, System, system, wait_until
 from tests.support.valkey import ValkeyServer
 from worker.queue.embedded import free_port
 
@@ -114,6 +115,28 @@ def test_a_restarted_postgres_loses_no_run(tmp_path: Path, valkey: ValkeyServer)
         look.check_whole(system.db, run["id"], steps=3)
     system.close()
     postgres.close()
+
+
+def test_a_watcher_whose_database_restarts_is_told_the_rest(tmp_path: Path, valkey: ValkeyServer) -> None:
+    """The stream ends when the API looks for the run and the server is away; no log calls that a fault of ours."""
+    with (
+        closing(PostgresServer(durable=True)) as postgres,
+        system(tmp_path, database_url=postgres.new_database(), redis_url=valkey.url) as running,
+    ):
+        running.start_worker()
+        client = running.start_api()
+        run = client.enqueue("plain", "[delay=5] go", session_id="s", user_id="u")
+        events = client.stream(run["id"])
+        shown = [next(events)]
+
+        postgres.stop(mode="immediate")
+        wait_until(lambda: "stream left" in running.log("api"), description="the API has looked for the run")
+        postgres.start()
+        shown += events
+
+        assert [event.type for event in shown if event.terminal] == ["run.completed"]
+        assert shown[-1].data == client.run(run["id"])
+        assert "unexpected error" not in running.log("api")
 
 
 def test_up_starts_what_dies_and_leaves_nothing_behind(up: tuple[System, Client, int]) -> None:
