@@ -55,8 +55,8 @@ def finish_off() -> None:
     """A run ends in two transactions: its status first, its last messages in a second one."""
     end = RunJournal.end
 
-    def in_halves(self: RunJournal, ending: Any) -> None:
-        end(self, replace(ending, drafts=()))
+    def in_halves(self: RunJournal, ending: Any, **why: Any) -> None:
+        end(self, replace(ending, drafts=()), **why)
         points.at("between-halves")
         place = {"session_pk": self._claim.session_pk, "run_id": self._claim.run_id}
         with self._db.write() as tx:

@@ -15,13 +15,12 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from worker.clock import rfc3339
-from worker.domain.message import Draft
 from worker.domain.run import Claim, RunError, Status
 from worker.domain.stop import Reason, Stop, Stopped
 from worker.errors import DatabaseUnavailable, LeaseLost, LimitReached, ModelError, TeamSessionsError, WorkersLost
 from worker.loop.conversation import Conversation
 from worker.loop.definition import Definition, Limits
-from worker.loop.loop import converse, unanswered
+from worker.loop.loop import converse
 from worker.models.default import default_model
 from worker.observe import logs
 from worker.process.runtime import Runtime
@@ -129,8 +128,7 @@ def _conversation(
 def _stopped(reason: Reason, limits: Limits, journal: RunJournal) -> str:
     match reason:
         case Reason.CANCELLED:
-            drafts = unanswered(journal.log, because=cancel.BECAUSE)
-            journal.end(Ending(Status.CANCELLED, drafts))
+            journal.end(Ending(Status.CANCELLED), because=cancel.BECAUSE)
             return "cancelled"
         case Reason.DEADLINE:
             raised_by = "the run's timeout, or Limits(seconds=…)"
@@ -166,8 +164,7 @@ def _model_failed(error: ModelError, runtime: Runtime, limits: Limits, claim: Cl
 
 
 def _fail(journal: RunJournal, error: TeamSessionsError, *, because: str) -> str:
-    drafts: list[Draft] = unanswered(journal.log, because=because)
-    journal.end(Ending(Status.FAILED, drafts, error=RunError(error.code, error.message)))
+    journal.end(Ending(Status.FAILED, error=RunError(error.code, error.message)), because=because)
     return f"failed: {error.code}"
 
 

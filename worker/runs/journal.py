@@ -7,6 +7,7 @@ again. Watchers are told after the commit.
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -18,6 +19,7 @@ from worker.domain.state import NO_CHANGE, StateChange
 from worker.domain.usage import Usage
 from worker.errors import LeaseLost
 from worker.events.publish import RunStream
+from worker.loop.loop import unanswered
 from worker.runs.finish import Ending, Head, end_head
 from worker.store import leases, messages, sessions
 from worker.store.engine import Database, Transaction
@@ -70,8 +72,11 @@ class RunJournal:
             self._hold(tx, (), usage=Usage())
             return leases.record_start(tx, run_id=self._claim.run_id, idempotency_key=idempotency_key)
 
-    def end(self, ending: Ending) -> None:
+    def end(self, ending: Ending, *, because: str | None = None) -> None:
         """End the run; what became ready by that stands in `ready`.
+
+        *because* says why without an answer: calls that have no result get one that says so. Which those are is read
+        from the rows, under the lock: a member that has not noticed the end may have written a moment ago.
 
         Raises:
             LeaseLost, DatabaseUnavailable
@@ -82,6 +87,9 @@ class RunJournal:
         )
         with self._lock:
             with self._db.write() as tx:
+                if because is not None and sessions.lock_of_run(tx, claim.run_id) is not None:
+                    self.log = messages.of_run_by_id(tx, claim.run_id)
+                    ending = replace(ending, drafts=unanswered(self.log, because=because))
                 written, self.ready = end_head(tx, head, ending)
             self._keep(written)
         self._stream.end(f"run.{ending.status}", {"run_id": claim.run_id, "status": ending.status})
