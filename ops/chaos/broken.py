@@ -69,7 +69,7 @@ def finish_off() -> None:
 
 
 BREAKS: dict[str, tuple[Callable[[], None], tuple[str, ...]]] = {
-    "fence": (fence_off, ("freeze_worker",)),
+    "fence": (fence_off, ("freeze_with_reply",)),
     "lock": (lock_off, ("freeze_inside_write",)),
     "resume": (resume_off, ("kill_at_point", "kill_worker")),
     "dispatch": (dispatch_off, ("flush_broker", "kill_worker")),

@@ -81,7 +81,7 @@ def kill_between_halves(fleet: Fleet, chance: random.Random) -> None:
         _at_point(fleet, "between-halves", "KILL")
 
 
-@fault(3)
+@fault(2)
 def freeze_worker(fleet: Fleet, chance: random.Random) -> None:
     """SIGSTOP past the lease, then SIGCONT: it wakes up with whatever it was about to write."""
     if victim := _victim(fleet, chance):
@@ -91,11 +91,15 @@ def freeze_worker(fleet: Fleet, chance: random.Random) -> None:
 
 
 @fault(2)
+def freeze_with_reply(fleet: Fleet, chance: random.Random) -> None:
+    """SIGSTOP past the lease, with a model's reply in hand that is not written."""
+    _freeze_at(fleet, "after-reply", chance)
+
+
+@fault(2)
 def freeze_inside_write(fleet: Fleet, chance: random.Random) -> None:
     """SIGSTOP past the lease, inside the transaction of a message."""
-    if _victim(fleet, chance) and (pid := _at_point(fleet, "inside-write", "STOP")):
-        time.sleep(LEASE_S + chance.uniform(2, 3))
-        thaw(pid)
+    _freeze_at(fleet, "inside-write", chance)
 
 
 @fault(3)
@@ -210,6 +214,12 @@ def _victim(fleet: Fleet, chance: random.Random) -> Role | None:
             return chance.choice(ready)
         time.sleep(0.05)
     return None
+
+
+def _freeze_at(fleet: Fleet, point: str, chance: random.Random) -> None:
+    if _victim(fleet, chance) and (pid := _at_point(fleet, point, "STOP")):
+        time.sleep(LEASE_S + chance.uniform(2, 3))
+        thaw(pid)
 
 
 def _at_point(fleet: Fleet, point: str, what: str) -> int | None:

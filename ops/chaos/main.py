@@ -49,7 +49,8 @@ def main() -> None:
     print(f"seed {seed}: give it back with --seed", flush=True)
     kinds = KINDS if options.database == "both" else (options.database,)
     seconds = options.seconds or options.minutes * 60 / len(kinds)
-    outcomes = {kind: play(kind, seconds=seconds, seed=seed, broken=options.broken, tell=progress) for kind in kinds}
+    how = {"seconds": seconds, "seed": seed, "only": options.only, "broken": options.broken, "tell": progress}
+    outcomes = {kind: play(kind, **how) for kind in kinds}
     progress_done()
     _print(outcomes)
     if options.json:
@@ -89,6 +90,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, help="how long on each database, instead")
     parser.add_argument("--database", choices=[*KINDS, "both"], default="both", help="default: both")
     parser.add_argument("--seed", help="what a run before has printed")
+    parser.add_argument(
+        "--only", nargs="+", choices=list(FAULTS), default=(), metavar="FAULT", help="these faults only"
+    )
     parser.add_argument("--break", dest="broken", choices=list(BREAKS), help="use a broken build")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure and violation to FILE")
     return parser.parse_args()

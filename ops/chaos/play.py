@@ -6,7 +6,7 @@ import statistics
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,17 +45,26 @@ class Outcome:
 
 
 def play(
-    kind: str, *, seconds: float, seed: str, broken: str | None = None, tell: Callable[[str], None] = lambda _: None
+    kind: str,
+    *,
+    seconds: float,
+    seed: str,
+    only: Sequence[str] = (),
+    broken: str | None = None,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> Outcome:
-    """Break the product on a database of *kind* for so long, and check it; of a *broken* build by what reveals it."""
+    """Break the product on a database of *kind* for so long, and check it.
+
+    By *only* these faults, if any are named; a *broken* build by those that reveal it.
+    """
     outcome = Outcome(seed, seconds)
     with fleet(kind, broken=broken) as broke:
         workload = Workload(broke, seed)
         workload.start()
         stopping = threading.Event()
         chosen = [f for f in FAULTS.values() if f.weight and f.only in (None, kind)]
-        if broken:
-            chosen = [FAULTS[name] for name in BREAKS[broken][1]]
+        if names := only or (BREAKS[broken][1] if broken else ()):
+            chosen = [FAULTS[name] for name in names]
         lanes = [
             threading.Thread(target=_break, args=(broke, lane, own, seed, stopping, outcome.faults))
             for lane in PAUSE_S

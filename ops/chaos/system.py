@@ -85,9 +85,9 @@ class Fleet:
         self._ending.set()
         self._supervisor.join()
 
-    def client(self) -> Client:
-        """Return a client that is patient with an API that is being started again."""
-        return Client(self.url, self.system.key, retries=Retries(count=12))
+    def client(self, *, tries: int = 12) -> Client:
+        """Return a client; it is patient with an API that is being started again."""
+        return Client(self.url, self.system.key, retries=Retries(count=tries))
 
     def ready(self) -> list[Role]:
         """Return the workers for runs that are alive and ready."""

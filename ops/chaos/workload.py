@@ -9,7 +9,7 @@ import random
 import threading
 import time
 import uuid
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
 from sqlalchemy import select
@@ -50,6 +50,7 @@ class Workload:
         self._stopping = threading.Event()
         self._over = threading.Event()
         self._pool = ThreadPoolExecutor(WATCHERS, thread_name_prefix="watcher")
+        self._watches: list[Future[None]] = []
         self._unfinished = 0
         self._slots = [self._new_slot(n) for n in range(SESSIONS)]
         works = [*[lambda n=n: self._work(n) for n in range(THREADS)], self._look_at_rows]
@@ -68,9 +69,9 @@ class Workload:
 
     def finish(self, *, within_s: float) -> None:
         """Let those who watch come to their ends; they give up behind *within_s* seconds."""
-        threading.Timer(within_s, self._over.set).start()
-        self._pool.shutdown()
+        wait(self._watches, timeout=within_s)
         self._over.set()
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _new_slot(self, n: int) -> Slot:
         team = list(STORIES)[n % len(STORIES)]
@@ -115,7 +116,7 @@ class Workload:
             if again["id"] != run["id"]:
                 self.book.problems.append(f"doubled: one key made {run['id']} and {again['id']}")
         if chance.random() < 0.3:
-            self._pool.submit(self._watch, run["id"], slot, random.Random(key))
+            self._watches.append(self._pool.submit(self._watch, run["id"], slot, random.Random(key)))
 
     def _some_run(self, slot: Slot, chance: random.Random) -> Accepted | None:
         own = [a for a in self.book.accepted[-400:] if a.place == slot.place][-4:]
@@ -161,7 +162,7 @@ class Workload:
         """Watch a run to its end; leave after a few events, and come back behind the last of them."""
         shown = Shown()
         self.book.watched.append((run_id, shown))
-        with self._fleet.client() as client:
+        with self._fleet.client(tries=2) as client:
             while not shown.ended and not self._over.is_set():
                 left = chance.randrange(1, 30)
                 try:
