@@ -75,24 +75,24 @@ def test_a_flushed_broker_loses_no_run(tmp_path: Path, database_url: str, valkey
 
 def test_a_restarted_broker_ends_no_worker(tmp_path: Path, database_url: str) -> None:
     """It is away under running runs, twice; without anybody who would start a worker again, all go on and complete."""
-    valkey = ValkeyServer()
-    system = System(tmp_path, database_url=database_url, redis_url=valkey.url)
-    system.start_workers(2)
-    client = system.start_api()
+    with (
+        closing(ValkeyServer()) as valkey,
+        system(tmp_path, database_url=database_url, redis_url=valkey.url) as running,
+    ):
+        running.start_workers(2)
+        client = running.start_api()
 
-    runs = []
-    for away in range(2):
-        runs += [client.enqueue("plain", f"{away} [delay=2]", session_id=f"s{s}", user_id="u") for s in range(8)]
-        wait_until(lambda: look.count(system.db, "running") == 8, description="the runs are running")
-        valkey.kill()
-        valkey.start()
-        done = [client.run(run["id"], wait_s=60) for run in runs]
-        assert [run["status"] for run in done] == ["completed"] * len(runs)
+        runs = []
+        for away in range(2):
+            runs += [client.enqueue("plain", f"{away} [delay=2]", session_id=f"s{s}", user_id="u") for s in range(8)]
+            wait_until(lambda: look.count(running.db, "running") == 8, description="the runs are running")
+            valkey.kill()
+            valkey.start()
+            done = [client.run(run["id"], wait_s=60) for run in runs]
+            assert [run["status"] for run in done] == ["completed"] * len(runs)
 
-    assert [worker.poll() for worker in system.workers] == [None, None]
-    assert all(run["attempt"] == 1 for run in done)
-    system.close()
-    valkey.close()
+        assert [worker.poll() for worker in running.workers] == [None, None]
+        assert all(run["attempt"] == 1 for run in done)
 
 
 def test_a_restarted_postgres_loses_no_run(tmp_path: Path, valkey: ValkeyServer) -> None:
