@@ -127,6 +127,26 @@ def test_a_stream_that_was_lost_in_the_middle_is_made_whole(door: Door) -> None:
     check_resuming(door, run, events)
 
 
+def test_a_reader_of_rows_is_told_the_rest_though_the_stream_came_late(door: Door) -> None:
+    """Redis was away, so the database told; the reader leaves, and meanwhile the worker's line reaches the stream."""
+    run = door.ended(door.enqueue("[steps=2] [words=5] go", team="with-tool")["id"])
+    key = f"run:{run['id']}:events"
+    line = door.redis.xrange(key)
+    door.redis.delete(key)
+    told = door.events(run["id"])
+    for id, fields in line:
+        door.redis.xadd(key, fields, id=id)
+    door.redis.expire(key, 60)
+
+    for n in range(1, len(told)):
+        seen = told[:n] + door.events(run["id"], after=told[n - 1].id)
+
+        assert seen[-1] == told[-1]
+        assert [event.place for event in seen] == sorted({event.place for event in seen})
+        known = {e.data["message_id"]: e.data["content"] for e in seen if e.type == "message.completed"}
+        assert known == {e.data["message_id"]: e.data["content"] for e in told if e.type == "message.completed"}
+
+
 @pytest.mark.parametrize("after", ["1-999999999999", "1-18446744073709551615", "0-18446744073709551615"])
 def test_a_place_far_ahead_costs_nothing(door: Door, after: str) -> None:
     """Whoever claims to have been shown more than there is gets the end; the number is never counted up to."""

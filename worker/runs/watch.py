@@ -18,7 +18,9 @@ from worker.store.engine import Database
 
 LOOK_S = 2.0  # without an event for so long, look at the row: the stream may have been lost
 LATE_S = 1.0  # the last events may be on their way when the row is terminal already
-FROM_ROWS = 1_000_000_000  # numbers of events that were made from rows: <fence>-<this + seq>
+# An event that was made from a row follows the last one that its reader was shown of the stream, <fence>-<n>, as
+# <fence>-<(n + 1) * FROM_ROWS + seq>: so its id says both, whatever reaches the stream later.
+FROM_ROWS = 1_000_000_000
 
 
 async def watch(
@@ -32,14 +34,15 @@ async def watch(
     if place < QUEUED_ID:
         yield QUEUED_ID, queued(run), run
         place = QUEUED_ID
-    shown = await _shown(follower, run, place)
-    told_to = place.n - FROM_ROWS  # a reader that resumes behind an event from a row was told all rows up to it
+    streamed, told_to = _places(place)
+    shown = await _shown(follower, run, streamed)
     while not (run.status.terminal and place >= terminal_id(run)):
         was_terminal, ended = run.status.terminal, False
         events = await follower.read(run.id, after=place, wait_s=LATE_S if was_terminal else LOOK_S)
         for place, event in events:
             ended = event.type in TERMINAL or event.type == ERASED
             if not ended:
+                streamed = place
                 yield place, event, run
                 shown.add(event.data.get("seq"))
         if events and not ended:
@@ -51,10 +54,16 @@ async def watch(
             return  # it was erased
         run = found
         if run.status.terminal and (ended or was_terminal):
-            for id, event in await asyncio.to_thread(_lost, db, run, shown, told_to):
+            for id, event in await asyncio.to_thread(_lost, db, run, shown, streamed, told_to):
                 yield id, event, run
             yield terminal_id(run), Event(f"run.{run.status}", {"run_id": run.id, "status": run.status}), run
             return
+
+
+def _places(place: EventId) -> tuple[EventId, int]:
+    """Return up to where a reader who resumes at *place* was shown the stream, and up to which seq it was told rows."""
+    streamed, told_to = divmod(place.n, FROM_ROWS)
+    return (EventId(place.fence, streamed - 1), told_to) if streamed else (place, 0)
 
 
 async def _shown(follower: Follower, run: Run, place: EventId) -> set[object]:
@@ -72,7 +81,7 @@ def _look(db: Database, run_id: str) -> Run | None:
         return runs.get(tx, run_id, principal=SERVICE)
 
 
-def _lost(db: Database, run: Run, shown: set[object], told_to: int) -> list[tuple[EventId, Event]]:
+def _lost(db: Database, run: Run, shown: set[object], streamed: EventId, told_to: int) -> list[tuple[EventId, Event]]:
     """Return the run's messages behind seq *told_to* that the stream, which has a gap or ended early, has not shown."""
     with db.read() as tx:
         written = messages.of_run_by_id(tx, run.id)
@@ -81,6 +90,7 @@ def _lost(db: Database, run: Run, shown: set[object], told_to: int) -> list[tupl
     for message in written:
         if message.seq > told_to and message.seq not in shown:
             data = completed(message, place=places[message.delegation])
-            made.append((EventId(run.fence - 1, FROM_ROWS + message.seq), Event("message.completed", data)))
+            id = EventId(streamed.fence, (streamed.n + 1) * FROM_ROWS + message.seq)
+            made.append((id, Event("message.completed", data)))
         places[message.delegation] += 1
     return made
