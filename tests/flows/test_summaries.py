@@ -6,6 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
+from tests.support import look
 from tests.support.condensing import (
     Door,
     answer,
@@ -25,6 +26,7 @@ from worker.domain.chat import ChatModel, ChatRequest
 from worker.domain.summary import Due
 from worker.errors import ModelRateLimited, ModelRefused, ModelUnavailable
 from worker.process.runtime import Runtime
+from worker.runs.why import why
 from worker.store import sessions, summaries, summary_jobs
 from worker.store.engine import Database
 from worker.summaries import due
@@ -128,6 +130,9 @@ def test_a_model_that_fails_is_asked_again_later_and_given_up_in_the_end(db: Dat
         ("failed", 3, "model_unavailable"),
     ]
     assert (bells(db, "t"), refresh(one, session_pk, "t")) == ([], "nothing to do")
+    said = why(db, one.dispatcher, one.settings, look.rows(db)[0].id)
+    assert said.facts == {"summary_error_code": "model_unavailable", "summary_again_at": None}
+    assert said.detail.endswith("(model_unavailable), and is not tried again until somebody asks for it.")
     assert finish(db, begin(db, due=TWO), answer()), "a run is accepted, ends, and asks again"
     ask_for(db, session_pk)
     assert refresh(one, session_pk, "t") == "1 new"

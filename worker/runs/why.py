@@ -4,7 +4,7 @@ What is asked goes from the run outwards: is it over, executed, behind another, 
 its team and consume its queue; does the broker answer; and only then is every slot taken.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from worker.clock import rfc3339
@@ -54,11 +54,15 @@ def why(
         if row is None:
             raise RunNotFound(run_id=run_id)
         team = standing.served(tx, row.team, silent_s=SILENT_S)
+    return _with_summary(_of_run(row, team, dispatcher, settings), row)
+
+
+def _of_run(row: Standing, team: Served, dispatcher: Dispatcher | NoDispatcher, settings: Settings) -> Why:
     if row.status.terminal:
         return _because(row, "finished", f"It has ended: it is {row.status}.")
     if row.status is Status.RUNNING:
         return _running(row, team, settings)
-    if row.head_run_id != run_id:
+    if row.head_run_id != row.run_id:
         detail = f"It is behind run {row.head_run_id!r}: the runs of a session execute one after the other."
         return _because(row, "behind_run", detail, behind_run_id=row.head_run_id, runs_ahead=row.ahead)
     if row.lease_owner is not None and row.not_before is not None and row.not_before > row.now:
@@ -131,6 +135,17 @@ def _queued(row: Standing, dispatcher: Dispatcher | NoDispatcher) -> Why:
         return _because(row, "to_be_sent", detail, queue=queue, dispatched_at=None)
     detail = f"It was sent to the queue {queue!r} at {sent}, and waits there for a free slot of a worker."
     return _because(row, "in_queue", detail, queue=queue, dispatched_at=sent, waiting_in_queue=waiting)
+
+
+def _with_summary(why: Why, row: Standing) -> Why:
+    """Add what keeps the session's summary from being refreshed. It delays no run."""
+    if row.summary_error is None:
+        return why
+    again = rfc3339(row.summary_again_at) if row.summary_again_at else None
+    then = f"is tried again at {again}" if again else "is not tried again until somebody asks for it"
+    detail = f"{why.detail} The summary of its session could not be refreshed ({row.summary_error}), and {then}."
+    facts = {**why.facts, "summary_error_code": row.summary_error, "summary_again_at": again}
+    return replace(why, detail=detail, facts=facts)
 
 
 def _because(row: Standing, reason: str, detail: str, **facts: Fact) -> Why:

@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 from worker.domain.run import Priority, Status
 from worker.store.columns import db_time
 from worker.store.engine import Transaction
-from worker.store.tables import runs, sessions, teams
+from worker.store.tables import runs, sessions, summary_jobs, teams
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,8 @@ class Standing:
     not_before: datetime | None
     waits_for: str | None
     cancel_requested_at: datetime | None
+    summary_error: str | None  # why the last try to refresh the session's summary failed
+    summary_again_at: datetime | None  # when it is tried again; None: not before somebody asks for it
     now: datetime
 
 
@@ -46,9 +48,11 @@ def of_run(tx: Transaction, run_id: str) -> Standing | None:
     ahead = func.coalesce(runs.c.position - head.c.position, 0)
     place = (runs.c.id, sessions.c.team_id, runs.c.status, runs.c.priority, runs.c.attempt, sessions.c.head_run_id)
     held = (runs.c.lease_owner, runs.c.lease_until, runs.c.dispatched_at, runs.c.not_before, runs.c.waits_for)
+    summary = (summary_jobs.c.error_code, summary_jobs.c.send_at)
     statement = (
-        select(*place, ahead, *held, runs.c.cancel_requested_at, db_time())
+        select(*place, ahead, *held, runs.c.cancel_requested_at, *summary, db_time())
         .select_from(runs.join(sessions, sessions.c.pk == runs.c.session_pk))
+        .outerjoin(summary_jobs, summary_jobs.c.session_pk == sessions.c.pk)
         .outerjoin(head, head.c.id == sessions.c.head_run_id)
         .where(runs.c.id == run_id)
     )
