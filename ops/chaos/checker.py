@@ -1,6 +1,6 @@
 """What was broken: each check yields one sentence a violation. Pure functions over the evidence.
 
-A session that the workload deleted took its rows along; what the audit, the model and the tools noted of it is checked.
+A session that was deleted took its rows along; what the audit and the tools noted of it is checked.
 """
 
 import itertools
@@ -183,7 +183,8 @@ def told(e: Evidence) -> Iterator[str]:
         }
         written = sorted(m.content for m in e.log(run_id) if m.role is Role.ASSISTANT)
         if sorted(done.values()) != written or (run.status == "completed" and sorted(shown.texts.values()) != written):
-            yield f"{run_id} ({run.status}): {len(written)} replies are written, {sorted(shown.texts)} were shown"
+            trail = [f"{event.id} {event.type}" for event in shown.events if event.type != "message.delta"]
+            yield f"{run_id} ({run.status}): of {len(written)} replies {sorted(done)} were shown: {', '.join(trail)}"
 
 
 def summarised_once(e: Evidence) -> Iterator[str]:

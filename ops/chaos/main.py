@@ -11,7 +11,7 @@ import os
 import random
 import sys
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from ops.bench.databases import KINDS
@@ -54,7 +54,7 @@ def main() -> None:
     progress_done()
     _print(outcomes)
     if options.json:
-        figures = {kind: asdict(outcome) for kind, outcome in outcomes.items()}
+        figures = {kind: asdict(replace(o, faults=dict(o.faults))) for kind, o in outcomes.items()}
         options.json.write_text(json.dumps({"machine": machine(), **figures}, indent=1) + "\n")
     sys.exit(1 if any(outcome.found for outcome in outcomes.values()) else 0)
 
@@ -72,6 +72,7 @@ def _print(outcomes: dict[str, Outcome]) -> None:
     print("\n" + table("faults", ["", *outcomes], [[name, *(o.faults[name] for o in every)] for name in sorted(done)]))
     print("\nrefused: " + "; ".join(f"{kind}: {o.refused}" for kind, o in outcomes.items()))
     for kind, outcome in outcomes.items():
+        print(f"slowest to be claimed again on {kind}: " + "; ".join(outcome.slowest))
         for promise, found in outcome.violations.items():
             for sentence in found[:SHOWN]:
                 print(f"VIOLATION  {kind}: {promise}: {sentence}")

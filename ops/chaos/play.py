@@ -37,6 +37,7 @@ class Outcome:
     counts: dict[str, int] = field(default_factory=dict)
     refused: dict[str, int] = field(default_factory=dict)
     recovery_s: list[float] = field(default_factory=list)
+    slowest: list[str] = field(default_factory=list)  # of them, with the faults meanwhile
 
     @property
     def found(self) -> int:
@@ -85,30 +86,36 @@ def play(
         _settle(broke, within_s=SETTLE_BROKEN_S if broken else SETTLE_S)
         workload.finish(within_s=15)
         found = evidence.read(broke, workload.book)
+    # Of a worker's faults those that have hit one count; a point that nobody came by in time did nothing.
+    outcome.faults = Counter(hit["fault"] for hit in found.hits)
     outcome.violations = {promise: list(check(found)) for promise, check in CHECKS.items()}
-    outcome.recovery_s = recoveries(found)
+    recovered = recoveries(found)
+    outcome.recovery_s = [seconds for seconds, _ in recovered]
+    outcome.slowest = [f"{seconds:.1f} s: {faults}" for seconds, faults in recovered[:-4:-1]]
     outcome.counts = _counts(found)
     outcome.refused = dict(workload.book.refused)
     return outcome
 
 
-def recoveries(e: Evidence) -> list[float]:
-    """Return, for each run that lost its worker to a fault, the seconds until it was claimed again.
+def recoveries(e: Evidence) -> list[tuple[float, list[str]]]:
+    """Return, for each run that lost its worker to a fault, the seconds until it was claimed again, the longest last.
 
-    A run that ended otherwise, was deleted or was given back in time is not among them.
+    With them the faults from then to then. A run that ended otherwise, was deleted or was given back in time is not
+    among them.
     """
     by_run: dict[str, list[Any]] = defaultdict(list)
     for note in e.audit:
         if note.what in ("claim", "end", "requeue"):
             by_run[note.key].append(note)
-    taken: list[float] = []
+    taken: list[tuple[float, list[str]]] = []
     for notes in by_run.values():
         for held, after in itertools.pairwise(notes):
             if held.what == after.what == "claim":
                 own = (hit["at"] for hit in e.hits if hit["pid"] == held.pid)
                 at = next((at for at in own if held.at.timestamp() <= at <= after.at.timestamp()), None)
                 if at is not None:
-                    taken.append(after.at.timestamp() - at)
+                    until = after.at.timestamp()
+                    taken.append((until - at, [hit["fault"] for hit in e.hits if at <= hit["at"] <= until]))
     return sorted(taken)
 
 
@@ -124,6 +131,8 @@ def _break(
     weights = [max(f.weight, 1) for f in faults]
     while not stopping.wait(chance.uniform(*PAUSE_S[lane])):
         fault = chance.choices(faults, weights)[0]
+        if lane == "stores":
+            broke.hits.append({"at": time.time(), "pid": 0, "fault": fault.name})
         fault.do(broke, chance)
         done[fault.name] += 1
 
@@ -157,5 +166,5 @@ def _counts(e: Evidence) -> dict[str, int]:
         "model calls": len(asked),
         "of them again": len(asked) - len({(run, delegation, turn) for run, _, delegation, turn in asked}),
         "tool effects": len(e.effects),
-        "processes hit": len(e.hits),
+        "processes hit": sum(hit["pid"] != 0 for hit in e.hits),
     }
