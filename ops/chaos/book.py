@@ -43,7 +43,7 @@ class Book:
 
     accepted: list[Accepted] = field(default_factory=list)
     deleted: set[tuple[str, str]] = field(default_factory=set)
-    renamed: dict[tuple[str, str], list[str]] = field(default_factory=dict)  # the name answered, and those tried since
+    renamed: dict[tuple[str, str], list[str]] = field(default_factory=dict)  # the names that were tried
     ended: dict[str, tuple[str, str | None]] = field(default_factory=dict)  # run → status, output
     watched: list[tuple[str, Shown]] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)

@@ -210,12 +210,10 @@ def summarised_once(e: Evidence) -> Iterator[str]:
 
 
 def expected(e: Evidence) -> Iterator[str]:
-    """No answer, run or log tells of a fault in the product."""
-    yield from e.book.problems
-    yield from e.errors
-    for run in e.runs.values():
-        if run.error_code == "internal":
-            yield f"{run.id} failed on a fault of ours"
+    """No answer and no log tells of a fault in the product, and no run failed whose model was not told to refuse it."""
+    yield from (*e.book.problems, *e.errors)
+    failed = (run for run in e.runs.values() if run.status == "failed" and "[fail=400]" not in run.input)
+    yield from (f"{run.id} failed: {run.error_code}" for run in failed)
 
 
 CHECKS: dict[str, Check] = {
@@ -239,8 +237,7 @@ def _story(log: Sequence[Message]) -> str:
 
 
 def _replies(e: Evidence, run_id: str, delegation: str) -> list[Message]:
-    own = None if delegation == "-" else delegation
-    return [m for m in e.log(run_id) if m.role is Role.ASSISTANT and m.delegation == own]
+    return [m for m in e.log(run_id) if m.role is Role.ASSISTANT and (m.delegation or "-") == delegation]
 
 
 def _result(e: Evidence, run_id: str, seq: int, place: int) -> Message | None:
