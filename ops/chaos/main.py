@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import random
+import signal
 import sys
 from collections import Counter
 from dataclasses import asdict, replace
@@ -34,7 +35,7 @@ examples:
   ops/chaos/run --seed 1234                   the same choices again; the machine's timing is never quite the same
   ops/chaos/run --seconds 20 --database postgres --break lock
 
-Exit status: 0 if every promise was kept, 1 if one was not.
+Exit status: 0 if every promise was kept, 1 if one was not, 2 if it was stopped.
 """
 
 
@@ -45,6 +46,7 @@ def main() -> None:
         ours = name.startswith(("TEAM_SESSIONS_", "OPENAI_")) or name in ("DATABASE_URL", "REDIS_URL")
         if ours and not name.startswith("TEAM_SESSIONS_TEST_"):
             del os.environ[name]  # no setting of this shell reaches what is broken
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(2))  # an exception: whatever was started is ended on the way out
     seed = options.seed or str(random.randrange(2**32))
     print(f"seed {seed}: give it back with --seed", flush=True)
     kinds = KINDS if options.database == "both" else (options.database,)

@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,15 +60,14 @@ def play(
     By *only* these faults, if any are named; a *broken* build by those that reveal it.
     """
     outcome = Outcome(seed, seconds)
-    with fleet(kind, broken=broken) as broke:
-        workload = Workload(broke, seed)
+    with fleet(kind, broken=broken) as broke, closing(Workload(broke, seed)) as workload:
         workload.start()
         stopping = threading.Event()
         chosen = [f for f in FAULTS.values() if f.weight and f.only in (None, kind)]
         if names := only or (BREAKS[broken][1] if broken else ()):
             chosen = [FAULTS[name] for name in names]
         lanes = [
-            threading.Thread(target=_break, args=(broke, lane, own, seed, stopping, outcome.faults))
+            threading.Thread(target=_break, args=(broke, lane, own, seed, stopping, outcome.faults), daemon=True)
             for lane in PAUSE_S
             if (own := [f for f in chosen if f.lane == lane])
         ]

@@ -70,6 +70,11 @@ class Workload:
     def finish(self, *, within_s: float) -> None:
         """Let those who watch come to their ends; they give up behind *within_s* seconds."""
         wait(self._watches, timeout=within_s)
+        self.close()
+
+    def close(self) -> None:
+        """End it as it stands."""
+        self._stopping.set()
         self._over.set()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
