@@ -10,6 +10,7 @@ from ops.chaos.play import play
 
 pytestmark = pytest.mark.processes
 SECONDS, BROKEN_SECONDS = 20.0, 15.0
+PERFORMANCES = 4  # of a broken build: whether a fault hits the moment that needs the missing part is a matter of chance
 # What the checker must say of each broken build.
 FINDINGS = {
     "fence": "no zombie writes",
@@ -43,6 +44,6 @@ def test_no_promise_breaks_when_everything_else_does(kind: str) -> None:
 )
 def test_a_broken_build_is_found(broken: str, kind: str) -> None:
     """With one mechanism off, the faults that need it lead to violations of the promise that hangs on it."""
-    outcome = play(kind, seconds=BROKEN_SECONDS, seed=new_seed(), broken=broken)
+    played = (play(kind, seconds=BROKEN_SECONDS, seed=new_seed(), broken=broken) for _ in range(PERFORMANCES))
 
-    assert outcome.violations[FINDINGS[broken]], outcome
+    assert any(outcome.violations[FINDINGS[broken]] for outcome in played)

@@ -60,7 +60,7 @@ def test_a_frozen_worker_cannot_write_after_another_claimed_its_run(running: Sys
     wait_until(lambda: len(look.log(running.db, run["id"])) >= 3, description="a turn is written")
     first = executing(running, run["id"])
 
-    os.kill(first.pid, signal.SIGSTOP)
+    running.freeze(first.pid)
     paid = sum(m.role == "assistant" for m in look.log(running.db, run["id"]))
     done = client.run(run["id"], wait_s=LEASE_S + 30)
     written = look.log(running.db, run["id"])

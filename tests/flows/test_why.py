@@ -134,7 +134,7 @@ def test_what_a_run_has_lost(asked: tuple[Asked, ValkeyServer]) -> None:
     head = run.enqueue("slow [delay=60]", session_id="s")
     run.until(head, "running")
 
-    os.kill(frozen, signal.SIGSTOP)
+    run.system.freeze(frozen)
     run.client.cancel(running)
     run.until(running, "cancelling")
     soon = run.enqueue("hello", not_before=(clock.now() + timedelta(seconds=1)).isoformat())
@@ -166,7 +166,7 @@ def test_a_script_holds_its_run_until_its_turn(asked: tuple[Asked, ValkeyServer]
     )
     run.until(mine, "behind_run")
 
-    os.kill(script.pid, signal.SIGSTOP)
+    run.system.freeze(script.pid)
     run.client.cancel(first)
     held = run.until(mine, "held_by_script")
     os.kill(script.pid, signal.SIGKILL)
