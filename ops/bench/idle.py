@@ -10,21 +10,15 @@ it; shown beside, without a target for the single run.
 """
 
 import statistics
-import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from datetime import datetime
-from functools import partial
-from pathlib import Path
 from typing import Any
-
-import httpx2
 
 from api_stub.client import Client
 from ops.bench import databases
 from ops.bench.report import Check, Report, progress, quantile, spread, table
-from tests.support.system import System, system, wait_until
+from ops.bench.service import service, start_front
 
 WARM_UP, SINGLE = 20, 200
 BURST, BURSTS = 10, 20
@@ -37,22 +31,13 @@ Times = dict[str, list[float]]  # "rows" and "client": milliseconds
 def measure(report: Report, kinds: tuple[str, ...]) -> None:
     """Measure on each kind of database."""
     for kind in kinds:
-        with ExitStack() as stack:
-            url, broker = stack.enter_context(databases.new_database(kind)), stack.enter_context(databases.new_broker())
-            directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ts-bench-")))
-            running = stack.enter_context(system(directory, database_url=url, redis_url=broker))
+        with service(kind, TEAM_SESSIONS_TEAMS="tests.support.teams") as running:
             version = databases.server_version(running.db)
-            running.start_worker()
-            client = stack.enter_context(running.start_api())
-            wait_until(partial(_is_ready, running), description="the API says that a run could be executed")
+            client = start_front(running)
             single = _one_by_one(client, kind)
             bursts = _bursts(client, kind)
         report.raw[kind] = {"version": version, "single_ms": single, "burst_ms": bursts}
         _add(report, kind, f"{kind} {version}", single, bursts)
-
-
-def _is_ready(running: System) -> bool:
-    return httpx2.get(f"{running.url}/readyz").status_code == 200
 
 
 def _one_by_one(client: Client, kind: str) -> Times:

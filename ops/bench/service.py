@@ -53,7 +53,10 @@ class Call:
 
 @contextmanager
 def service(kind: str, **settings: str) -> Iterator[System]:
-    """Serve the teams of ops/bench/teams.py from a new database of *kind*; nothing is started yet but the model."""
+    """Serve the teams of ops/bench/teams.py, or those that *settings* name, from a new database of *kind*.
+
+    Nothing is started yet but the model.
+    """
     with ExitStack() as stack:
         url, redis = stack.enter_context(databases.new_database(kind)), stack.enter_context(databases.new_broker())
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ts-bench-")))
@@ -61,9 +64,9 @@ def service(kind: str, **settings: str) -> Iterator[System]:
         yield stack.enter_context(system(directory, database_url=url, redis_url=redis, settings=ours))
 
 
-def start_front(running: System) -> Client:
+def start_front(running: System, *, concurrency: int = 20) -> Client:
     """Start an API and a worker for runs, and wait until a run could be executed."""
-    running.start_worker()
+    running.start_worker(concurrency=concurrency)
     client = running.start_api()
     ready = f"{running.url}/readyz"
     wait_until(lambda: httpx2.get(ready).status_code == 200, description="the API says that a run could be executed")

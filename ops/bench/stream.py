@@ -13,19 +13,14 @@ import json
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
-from contextlib import ExitStack
-from functools import partial
-from pathlib import Path
 from typing import Any
-
-import httpx2
 
 from api_stub.client import AsyncClient
 from ops.bench import databases
 from ops.bench.report import Check, Report, progress, quantile, table
-from tests.support.system import ROOT, System, system, wait_until
+from ops.bench.service import service, start_front
+from tests.support.system import ROOT, System
 
 WATCHERS = (1, 100, 1_000)
 SHARE = 10  # so many watch the same run
@@ -36,14 +31,9 @@ LATEST_S = 120.0
 def measure(report: Report, kinds: tuple[str, ...], watchers: tuple[int, ...] = WATCHERS) -> None:
     """Measure on each kind of database."""
     for kind in kinds:
-        with ExitStack() as stack:
-            url, broker = stack.enter_context(databases.new_database(kind)), stack.enter_context(databases.new_broker())
-            directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ts-bench-")))
-            running = stack.enter_context(system(directory, database_url=url, redis_url=broker))
+        with service(kind, TEAM_SESSIONS_TEAMS="tests.support.teams") as running:
             version = databases.server_version(running.db)
-            running.start_worker(concurrency=max(watchers) // SHARE + 1)
-            client = stack.enter_context(running.start_api())
-            wait_until(partial(_is_ready, running), description="the API says that a run could be executed")
+            client = start_front(running, concurrency=max(watchers) // SHARE + 1)
             rows = []
             for count in watchers:
                 progress(f"stream {kind}: {count} watchers")
@@ -59,10 +49,6 @@ def measure(report: Report, kinds: tuple[str, ...], watchers: tuple[int, ...] = 
                 report.raw[f"{kind} {count}"] = found
         columns = ["watchers", "runs", "words shown", "p50 ms", "p95", "max"]
         report.tables.append(table(f"stream, {kind} {version}: from the model's chunk to the watcher", columns, rows))
-
-
-def _is_ready(running: System) -> bool:
-    return httpx2.get(f"{running.url}/readyz").status_code == 200
 
 
 def _watched(running: System, ids: list[str], count: int) -> list[dict[str, Any]]:

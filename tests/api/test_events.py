@@ -36,6 +36,17 @@ def check_resuming(door: Door, run: dict[str, Any], events: list[Event]) -> None
     assert rests == [events[n:] for n in range(1, len(events) + 1)]
 
 
+def until_delta(door: Door, run_id: str) -> list[Event]:
+    """Watch a run until the first piece of its answer, then leave."""
+    seen: list[Event] = []
+    with door.http.stream("GET", f"/v1/runs/{run_id}/events") as answer:
+        for text in answer.iter_text():
+            seen += read_events(text)
+            if any(event.type == "message.delta" for event in seen):
+                break
+    return seen
+
+
 def test_a_run_with_tools_tells_its_story(door: Door) -> None:
     """Each step in its place; the deltas of a message add up to it; the terminal event is the run."""
     run = door.enqueue("[steps=2] [words=12] [pace=0.03] go", team="with-tool")
@@ -66,13 +77,8 @@ def test_a_run_with_tools_tells_its_story(door: Door) -> None:
 def test_a_watcher_may_leave_and_come_back(door: Door) -> None:
     """Leaving cancels nothing; what was shown before and after it came back is the whole."""
     run = door.enqueue("[words=40] [pace=0.05] go")
-    seen: list[Event] = []
 
-    with door.http.stream("GET", f"/v1/runs/{run['id']}/events") as answer:
-        for text in answer.iter_text():
-            seen += read_events(text)
-            if any(event.type == "message.delta" for event in seen):
-                break
+    seen = until_delta(door, run["id"])
     assert door.run(run["id"])["status"] == "running"
     seen += door.events(run["id"], after=seen[-1].id)
 
@@ -97,12 +103,7 @@ def test_an_ended_run_is_told_from_the_database_when_its_stream_is_lost(door: Do
 def test_a_message_is_known_by_one_id_whoever_tells_it(door: Door) -> None:
     """Its deltas came from the stream, which is lost; the whole that the database tells replaces them."""
     run = door.enqueue("[words=12] [pace=0.05] go")
-    seen: list[Event] = []
-    with door.http.stream("GET", f"/v1/runs/{run['id']}/events") as answer:
-        for text in answer.iter_text():
-            seen += read_events(text)
-            if any(event.type == "message.delta" for event in seen):
-                break
+    seen = until_delta(door, run["id"])
     run = door.ended(run["id"])
     door.redis.flushall()
 

@@ -10,7 +10,7 @@ import secrets
 import threading
 from collections import defaultdict, deque
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from redis import Redis
@@ -89,9 +89,7 @@ class InFlight:
             with line.changed:
                 line.placed.discard(token)
                 line.changed.notify_all()
-            if (redis := self._reachable()) is not None:
-                with suppress(RedisError):
-                    redis.zrem(self._key(model), token)
+            self._give_back(model, token)
 
     def close(self) -> None:
         """Stop the thread."""
@@ -138,6 +136,15 @@ class InFlight:
             self._away_until = clock.monotonic() + PAUSE_S
             log.warning("model calls are counted by this process alone: Redis is away", error=error)
             return None
+
+    def _give_back(self, model: str, token: str) -> None:
+        redis = self._reachable()
+        if redis is None:
+            return
+        try:
+            redis.zrem(self._key(model), token)
+        except RedisError:  # the place runs out by itself
+            self._away_until = clock.monotonic() + PAUSE_S
 
     def _reachable(self) -> Redis | None:
         return None if clock.monotonic() < self._away_until else self._redis

@@ -1,6 +1,6 @@
 """Processes that execute one run each: one that twice ended its process, or stood beside one that did.
 
-Forked from a server that has our code loaded and no threads, so one is there in a fraction of a second. It claims and
+Forked from a server that has our code loaded and no threads, so it starts without loading anything. It claims and
 keeps the run like any process. Where it is killed, the lease runs out, and whoever claims the run next fails it.
 """
 

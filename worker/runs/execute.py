@@ -146,11 +146,12 @@ def _model_failed(error: ModelError, runtime: Runtime, limits: Limits, claim: Cl
 
     It waits no longer than the run may take.
     """
-    retries = 0 if len(journal.log) > claim.last_seq - claim.first_seq + 1 else claim.retries
+    progressed = len(journal.log) > claim.last_seq - claim.first_seq + 1
+    retries = 0 if progressed or not error.counted else claim.retries
     if not error.retry or (error.counted and retries >= runtime.settings.model_retries):
         return _fail(journal, error, because="the model failed")
     first, longest = BACKOFF_S
-    backoff = min(longest, first * 2 ** (retries if error.counted else 0)) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, not a secret
+    backoff = min(longest, first * 2**retries) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, not a secret
     assert limits.seconds is not None
     wait_s = min(
         backoff if error.retry_after_s is None else error.retry_after_s, max(0.0, limits.seconds - claim.elapsed_s)

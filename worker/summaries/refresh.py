@@ -199,9 +199,10 @@ def _failed(runtime: Runtime, job: Job, error: ModelError) -> str:
 
 def _wait_s(runtime: Runtime, error: ModelError, *, failures: int) -> float | None:
     """Return for how long to wait after so many failures in a row; None: for good."""
+    failures = failures if error.counted else 0
     if not error.retry or (error.counted and failures >= runtime.settings.model_retries):
         return None
     if error.retry_after_s is not None:
         return error.retry_after_s
     first, longest = BACKOFF_S
-    return min(longest, first * 2.0 ** (failures if error.counted else 0)) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, not a secret
+    return min(longest, first * 2.0**failures) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, not a secret
