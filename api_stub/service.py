@@ -40,11 +40,13 @@ class KeyRing:
         self._db = db
         self._known: dict[str, tuple[float, Principal]] = {}
 
+    def known(self, key: str) -> Principal | None:
+        """Return who *key* is, if that was asked a moment ago."""
+        until, principal = self._known.get(key, (0.0, None))
+        return principal if until > clock.monotonic() else None
+
     def principal(self, key: str) -> Principal:
         """Return who *key* is. Raises KeyInvalid."""
-        known = self._known.get(key)
-        if known is not None and known[0] > clock.monotonic():
-            return known[1]
         with self._db.read() as tx:
             principal = api_keys.verify(tx, key)
         if principal is None:
