@@ -1,5 +1,8 @@
 """`team-sessions worker`: execute runs."""
 
+import os
+import threading
+import time
 from functools import partial
 
 import click
@@ -11,13 +14,18 @@ from worker.errors import SchemaOutdated
 from worker.observe import logs
 from worker.process import runtime
 from worker.process.apart import Apart
+from worker.process.runtime import Runtime
+from worker.process.watchdog import Watchdog
 from worker.queue.app import QUEUES, RUNS, make_app
-from worker.queue.consume import consume
+from worker.queue.consume import consume, in_flight, sign_at
 from worker.queue.dispatch import Dispatcher
 from worker.runs import background
 from worker.served import served
 from worker.store import migrate
 from worker.summaries import refresh
+
+DEAD = os.EX_UNAVAILABLE  # the exit code of a worker that could take no task
+LEAVE_S = 10.0  # what a dead worker may take beyond the grace of its runs
 
 log = logs.get(__name__)
 
@@ -56,6 +64,16 @@ def worker(queues: str, concurrency: int) -> None:
         rooms.sweep.start()
         log.info("worker ready", queues=",".join(names), teams=",".join(sorted(teams)), concurrency=concurrency)
 
+    def on_stopping() -> None:
+        watchdog.close()
+        rooms.keeper.hand_over(grace_s=settings.handover_seconds)
+
+    watchdog = Watchdog(
+        sign_at=sign_at,
+        broker_answers=lambda: rooms.dispatcher.depths() is not None,
+        give_up=lambda: _give_up(rooms),
+    )
+    watchdog.start()
     host, pid, _ = rooms.owner.rsplit(":", 2)
     code = consume(
         app,
@@ -64,8 +82,24 @@ def worker(queues: str, concurrency: int) -> None:
         concurrency=concurrency,
         log_level=settings.log_level,
         on_ready=on_ready,
-        on_stopping=lambda: rooms.keeper.hand_over(grace_s=settings.handover_seconds),
+        on_stopping=on_stopping,
     )
+    watchdog.close()
     rooms.close()
     log.info("worker stopped")
     raise SystemExit(code)
+
+
+def _give_up(rooms: Runtime) -> None:
+    """Hand the runs over, sign off, and end the process from beside the main thread, which may stand still for ever."""
+    grace_s = rooms.settings.handover_seconds
+    last = threading.Timer(grace_s + LEAVE_S, os._exit, [DEAD])  # whatever else stands still too
+    last.daemon = True
+    last.start()
+    rooms.keeper.hand_over(grace_s=grace_s)
+    rooms.sweep.close()
+    rooms.presence.leave()  # at once: nobody shall count on it while its runs end
+    while in_flight():
+        time.sleep(0.1)
+    rooms.close()
+    os._exit(DEAD)

@@ -7,6 +7,9 @@ from typing import Any
 
 from celery import Celery, signals
 from celery.platforms import SecurityWarning
+from celery.worker import state
+
+from worker.queue.transport import Transport
 
 
 def consume(
@@ -47,3 +50,13 @@ def consume(
     worker.start()
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what follows is the end already
     return worker.exitcode or 0
+
+
+def in_flight() -> int:
+    """Return how many tasks this process has taken and not finished."""
+    return len(state.requests)
+
+
+def sign_at() -> float:
+    """Return when the consumer of this process last showed that it could take a task, on `clock.monotonic`."""
+    return Transport.sign_at

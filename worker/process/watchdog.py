@@ -1,0 +1,59 @@
+"""Notice that this process consumes nothing any more although the broker answers, so that it can end.
+
+A worker lives if it could take a task, not if its process exists. While the broker is away nothing is judged: workers
+ride that out. Nor right after a round that took too long: this process was frozen, or the machine is that busy.
+"""
+
+import threading
+from collections.abc import Callable
+
+from worker import clock
+from worker.observe import logs
+
+SILENT_S = 30.0  # the transport itself drops a connection without answers within 21 s: see `queue/app.py`
+TICK_S = 1.0
+ROUND_S = 3.0
+
+log = logs.get(__name__)
+
+
+class Watchdog:
+    """Looks each second, on a thread of its own.
+
+    *sign_at* says when the consumer last showed that it lives, *broker_answers* asks through a connection of its own.
+    After `SILENT_S` without a sign, in which the broker answered all the while, *give_up* is called, once.
+    """
+
+    def __init__(
+        self, *, sign_at: Callable[[], float], broker_answers: Callable[[], bool], give_up: Callable[[], None]
+    ) -> None:
+        self._sign_at = sign_at
+        self._broker_answers = broker_answers
+        self._give_up = give_up
+        self._closing = threading.Event()
+
+    def start(self) -> None:
+        """Watch until `close`."""
+        threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
+
+    def close(self) -> None:
+        """Stop watching; also from a signal handler."""
+        self._closing.set()
+
+    def _watch(self) -> None:
+        judged_from = looked_at = clock.monotonic()
+        while not self._closing.wait(TICK_S):
+            doubtful = clock.monotonic() - max(judged_from, self._sign_at()) > SILENT_S / 6
+            answers = not doubtful or self._broker_answers()
+            now = clock.monotonic()
+            if not answers or now - looked_at > ROUND_S:
+                judged_from = now
+            silent_s = now - max(judged_from, self._sign_at())
+            if silent_s > SILENT_S and not self._closing.is_set():
+                log.error(
+                    "worker consumes nothing although its broker answers; handing its runs over, then ending",
+                    silent_seconds=round(silent_s),
+                )
+                self._give_up()
+                return
+            looked_at = now
