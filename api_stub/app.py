@@ -5,7 +5,6 @@ from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import unquote
 
-import uvicorn
 from fastapi import FastAPI, HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -75,19 +74,6 @@ def make_app(settings: Settings) -> FastAPI:
     app.add_middleware(BodyLimit, limit=settings.max_input_bytes * BODY_FACTOR + BODY_REST)
     app.add_middleware(WholeSegments)
     return app
-
-
-def serve(settings: Settings, *, host: str, port: int) -> None:
-    """Serve the application until SIGTERM."""
-    uvicorn.run(
-        make_app(settings),
-        host=host,
-        port=port,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=3,  # watchers would hold it open for as long as their runs last
-    )
 
 
 class BodyLimit:

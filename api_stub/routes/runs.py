@@ -123,7 +123,7 @@ async def get_run(
     deadline = clock.monotonic() + wait
     place = await rooms.follower.newest(run_id) if wait else EventId(0, 0)
     run = await _find(rooms, asking, run_id, user_id)
-    while not run.status.terminal and (left := deadline - clock.monotonic()) > 0:
+    while not (run.status.terminal or rooms.follower.leaving) and (left := deadline - clock.monotonic()) > 0:
         events = await rooms.follower.read(run_id, after=place, wait_s=min(left, LOOK_S))
         place = events[-1][0] if events else place
         if not events or any(event.type in TERMINAL for _id, event in events):

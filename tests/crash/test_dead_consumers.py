@@ -5,20 +5,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 from redis import Redis
 
-from api_stub.client import Client
 from tests.support import broken_worker, look
 from tests.support.broken_worker import BREAKS, FILE, SILENT_S
 from tests.support.system import System, system, wait_until
 from tests.support.valkey import ValkeyServer
 from worker.cli.work import DEAD
-from worker.queue.embedded import free_port
 from worker.store import teams
 from worker.store.ready import SILENT_S as COUNTS_S
 
@@ -126,27 +124,14 @@ def test_a_worker_with_every_slot_in_use_and_a_frozen_one_are_not_dead(
         assert worker.poll() is None
 
 
-@pytest.fixture
-def up(tmp_path: Path, database_url: str, valkey: ValkeyServer) -> Iterator[tuple[System, Client]]:
-    """`team-sessions up` with one worker for runs; the consumers of its workers can be broken."""
-    running = System(tmp_path, database_url=database_url, redis_url=valkey.url)
-    port = free_port()
-    command = [*PROGRAM, "up", "--workers", "1", "--port", str(port), "--flower-port", str(free_port())]
-    process = running.start("up", command, environment=running.environment)
-    wait_until(lambda: "Ready." in running.log("up"), description="up is ready", timeout_s=90)
-    with Client(f"http://127.0.0.1:{port}", (tmp_path / "api-key").read_text().strip()) as client:
-        yield running, client
-    process.send_signal(signal.SIGTERM)
-    process.wait(timeout=60)
-    running.close()
-
-
-def test_up_starts_a_worker_again_whose_consumer_died(up: tuple[System, Client]) -> None:
+def test_up_starts_a_worker_again_whose_consumer_died(running: System) -> None:
     """Nobody's hand is needed: the worker ends, `up` starts it again, and a new run is executed."""
-    running, client = up
+    up, client = running.start_up("--workers", "1", program=PROGRAM)
 
     tell_to_break(running, "ask_for_nothing")
     wait_until(lambda: f"ended with code {DEAD}" in running.log("up"), description="it is started again", timeout_s=60)
     run = client.run(client.enqueue("plain", "still there?", session_id="s", user_id="u")["id"], wait_s=60)
+    up.send_signal(signal.SIGTERM)
 
     assert run["status"] == "completed"
+    assert up.wait(timeout=60) == 0

@@ -12,9 +12,8 @@ import pytest
 from api_stub.client import Client
 from tests.support import look
 from tests.support.postgres import PostgresServer
-from tests.support.system import PROGRAM, System, system, wait_until
+from tests.support.system import System, system, wait_until
 from tests.support.valkey import ValkeyServer
-from worker.queue.embedded import free_port
 
 pytestmark = pytest.mark.processes
 SLOTS = 16
@@ -25,14 +24,10 @@ def up(tmp_path: Path, database_url: str, valkey: ValkeyServer) -> Iterator[tupl
     """`team-sessions up` with a broker of its own: the system, a client, and the broker's pid."""
     system = System(tmp_path, database_url=database_url, redis_url=valkey.url)
     del system.environment["TEAM_SESSIONS_REDIS_URL"]
-    port = free_port()
-    options = ["--port", str(port), "--flower-port", str(free_port()), "--concurrency", str(SLOTS // 2)]
-    process = system.start("up", [*PROGRAM, "up", *options], environment=system.environment)
-    wait_until(lambda: "Ready." in system.log("up"), description="up is ready", timeout_s=90)
+    process, client = system.start_up("--concurrency", str(SLOTS // 2))
     children = psutil.Process(process.pid).children(recursive=True)
     broker = next(child.pid for child in children if "valkey-server" in child.name())
-    with Client(f"http://127.0.0.1:{port}", (tmp_path / "api-key").read_text().strip()) as client:
-        yield system, client, broker
+    yield system, client, broker
     process.send_signal(signal.SIGTERM)
     process.wait(timeout=60)
     assert not [child for child in children if child.is_running()], "up has left processes behind"

@@ -104,7 +104,7 @@ class System:
         """Start an API process and return a client with a service key."""
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
-        self.start("api", [*PROGRAM, "api", "--port", str(port)], environment=self.environment)
+        self.api = self.start("api", [*PROGRAM, "api", "--port", str(port)], environment=self.environment)
 
         def answers() -> bool:
             try:
@@ -116,6 +116,16 @@ class System:
         client = Client(self.url, self.key)
         self._clients.append(client)
         return client
+
+    def start_up(self, *options: str, program: Sequence[str] = PROGRAM) -> tuple[subprocess.Popen[bytes], Client]:
+        """Start `team-sessions up` and wait until it is ready; return it, and a client with its key."""
+        port = free_port()
+        ports = ["--port", str(port), "--flower-port", str(free_port())]
+        process = self.start("up", [*program, "up", *ports, *options], environment=self.environment)
+        wait_until(lambda: "Ready." in self.log("up"), description="up is ready", timeout_s=90)
+        client = Client(f"http://127.0.0.1:{port}", (self.directory / "api-key").read_text().strip())
+        self._clients.append(client)
+        return process, client
 
     def freeze(self, pid: int) -> None:
         """Stop a process that holds no write transaction: one that does keeps everybody else from writing on SQLite."""

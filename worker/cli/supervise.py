@@ -143,10 +143,11 @@ class Supervisor:
 
 def _print_lines(name: str, process: "subprocess.Popen[str]") -> None:
     assert process.stdout is not None
-    for line in process.stdout:
-        # Whoever read our own output may be gone; the child would stand still if its pipe were not emptied.
-        with suppress(OSError):
-            click.echo(f"{name:<10}| {line.rstrip()}", err=True)
+    with process.stdout:
+        for line in process.stdout:
+            # Whoever read our own output may be gone; the child would stand still if its pipe were not emptied.
+            with suppress(OSError):
+                click.echo(f"{name:<10}| {line.rstrip()}", err=True)
 
 
 def _end_with_parent() -> None:

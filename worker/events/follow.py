@@ -26,19 +26,23 @@ class Follower:
         self._redis = Redis.from_url(url, socket_connect_timeout=2, max_connections=20_000, decode_responses=True)
         self._prefix = prefix
         self._reading: dict[tuple[str, EventId], asyncio.Task[Happened]] = {}
+        self.leaving = False
 
     async def read(self, run_id: str, *, after: EventId, wait_s: float) -> Happened:
-        """Return the events behind *after*, in order; none within *wait_s* (0: none yet), or while Redis is away."""
+        """Return the events behind *after*, in order; none within *wait_s* (0: none yet), or while Redis is away.
+
+        None at once when `leaving`: whoever reads in a loop looks at that.
+        """
         if not wait_s:
             return await self._ask(run_id, after=after, wait_s=0)
         place, deadline = (run_id, after), monotonic() + wait_s
-        while (left := deadline - monotonic()) > 0:
+        while not self.leaving and (left := deadline - monotonic()) > 0:
             if place not in self._reading:
                 self._reading[place] = asyncio.create_task(self._shared(run_id, after=after, wait_s=left))
             reading = self._reading[place]
             # Unlike `await reading`, this ends nobody's read when its watcher leaves or has waited long enough.
             await asyncio.wait([reading], timeout=left)
-            if reading.done() and (events := reading.result()):
+            if reading.done() and not reading.cancelled() and (events := reading.result()):
                 return events
         return []
 
@@ -69,10 +73,15 @@ class Follower:
             return EventId(0, 0)
         return _event(entries[0])[0] if entries else EventId(0, 0)
 
-    async def close(self) -> None:
-        """Close every connection."""
+    def leave(self) -> None:
+        """Have every reader leave, now and from now on: this process is about to end."""
+        self.leaving = True
         for reading in self._reading.values():
             reading.cancel()
+
+    async def close(self) -> None:
+        """Close every connection."""
+        self.leave()
         await self._redis.aclose()
 
 

@@ -19,6 +19,7 @@ _CHATTY = (
     *("openai", "httpx2", "httpcore2", "celery.pool"),
     *("kombu", "celery.worker.strategy", "alembic", "uvicorn", "flower.command"),
 )
+_ALARMIST = "kombu.transport.virtual.base"  # warns of a message that comes to a worker on its way out: it is put back
 
 
 class Log:
@@ -57,6 +58,7 @@ def configure(level: str, *, style: Literal["auto", "json", "readable"] = "auto"
     logging.basicConfig(level=level, handlers=[handler], force=True)
     for name in _CHATTY:
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelNamesMapping()[level]))
+    logging.getLogger(_ALARMIST).setLevel(logging.ERROR)
 
 
 class _Json(logging.Formatter):

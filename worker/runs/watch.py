@@ -28,7 +28,8 @@ async def watch(
 ) -> AsyncIterator[tuple[EventId, Event, Run] | None]:
     """Yield the events of *run* behind *after*, up to its one terminal event, each with the run as it was last read.
 
-    None says that nothing has happened for a while. Leaving early cancels nothing.
+    None says that nothing has happened for a while. Leaving early cancels nothing; it ends early itself where this
+    process is about to end.
     """
     place = after or EventId(0, 0)
     if place < QUEUED_ID:
@@ -47,6 +48,8 @@ async def watch(
                 shown.add(event.data.get("seq"))
         if events and not ended:
             continue
+        if not events and follower.leaving:
+            return  # whoever watches comes back behind the last event, to another process
         if not events:
             yield None
         found = await asyncio.to_thread(_look, db, run.id)
