@@ -10,7 +10,7 @@ import click
 from worker import settings as configuration
 from worker import tasks
 from worker.cli import apart
-from worker.errors import SchemaOutdated
+from worker.errors import DatabaseUnavailable, SchemaOutdated
 from worker.observe import logs
 from worker.process import runtime
 from worker.process.apart import Apart
@@ -60,8 +60,11 @@ def worker(queues: str, concurrency: int) -> None:
     rooms.sweep.also += [partial(feed, rooms) for queue, feed in feeds.items() if queue in names]
 
     def on_ready() -> None:
-        rooms.presence.announce()  # first: whoever hears that it is ready may enqueue for its teams
         rooms.sweep.start()
+        try:
+            rooms.presence.announce()  # before the line: whoever hears that it is ready may enqueue for its teams
+        except DatabaseUnavailable as error:
+            log.warning("worker could not announce itself; the sweep will", error=error)
         log.info("worker ready", queues=",".join(names), teams=",".join(sorted(teams)), concurrency=concurrency)
 
     def on_stopping() -> None:
