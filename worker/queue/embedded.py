@@ -25,10 +25,7 @@ def command() -> list[str]:
     Raises:
         NoBroker: there is no server on this machine.
     """
-    try:
-        binary: str | Path | None = get_binary_path()
-    except ValkeyBinaryNotFoundError:
-        binary = shutil.which("valkey-server") or shutil.which("redis-server")
+    binary = _of_wheel() or shutil.which("valkey-server") or shutil.which("redis-server")
     if binary is None:
         raise NoBroker
     return [str(binary), "-"]
@@ -47,9 +44,25 @@ def configuration(*, port: int, password: str, directory: Path) -> str:
             "maxmemory-policy noeviction",
             "tcp-keepalive 60",
             "loglevel warning",
+            *_NO_LOGS,
+            # An older server, or a Redis, does not know these, and would not start.
+            *(_NO_LOGS_OF_LARGE if _of_wheel() else ()),
             "",
         ]
     )
+
+
+# Slow and large commands are kept with the first 128 characters of each argument, until the server ends: text of a run
+# would outlive its stream there, and its erasure.
+_NO_LOGS = ("slowlog-log-slower-than -1", "slowlog-max-len 0")
+_NO_LOGS_OF_LARGE = ("commandlog-request-larger-than -1", "commandlog-reply-larger-than -1")
+
+
+def _of_wheel() -> str | None:
+    try:
+        return str(get_binary_path())
+    except ValkeyBinaryNotFoundError:
+        return None
 
 
 def url(*, port: int, password: str) -> str:
