@@ -250,7 +250,7 @@ def test_a_log_line_has_fields_and_not_the_words_of_an_exception(capsys):
     assert (ours["text"], ours["level"], ours["logger"]) == ("it failed", "WARNING", "ours")
     assert (ours["run_id"], ours["error"]) == ("r1", "ValueError")
     assert ours["at"].startswith("test_text_and_settings.py:")
-    assert (theirs["text"], theirs["error"]) == ("failed: badly", "ValueError")
+    assert (theirs["text"], theirs["error"]) == ("failed: %s", "ValueError")
     assert refused["error"] == "run_not_found"
 
 

@@ -7,6 +7,7 @@ text or a secret, and never get here.
 import json
 import logging
 import sys
+import threading
 import traceback
 from datetime import UTC, datetime
 from typing import Literal
@@ -20,6 +21,9 @@ _CHATTY = (
     *("kombu", "celery.worker.strategy", "alembic", "uvicorn", "flower.command"),
 )
 _ALARMIST = "kombu.transport.virtual.base"  # warns of a message that comes to a worker on its way out: it is put back
+# C0 and C1 controls, line ends that only some programs know, marks that turn the direction of writing; surrogates.
+_STEERING = (*range(0x20), *range(0x7F, 0xA0), *range(0x2028, 0x202F), *range(0x2066, 0x206A), *range(0xD800, 0xE000))
+_SPELLED = {place: f"\\u{place:04x}" for place in _STEERING}
 
 
 class Log:
@@ -56,6 +60,7 @@ def configure(level: str, *, style: Literal["auto", "json", "readable"] = "auto"
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Readable() if readable else _Json())
     logging.basicConfig(level=level, handlers=[handler], force=True)
+    threading.excepthook = _of_thread
     for name in _CHATTY:
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelNamesMapping()[level]))
     logging.getLogger(_ALARMIST).setLevel(logging.ERROR)
@@ -67,24 +72,46 @@ class _Json(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="microseconds"),
             "level": record.levelname,
             "logger": record.name,
-            "text": record.getMessage(),
+            "text": _text(record),
             **_fields(record),
         }
-        return json.dumps(line, ensure_ascii=False, default=str)
+        return json.dumps(line, ensure_ascii=False, default=str).translate(_SPELLED)
 
 
 class _Readable(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         time = datetime.fromtimestamp(record.created).strftime("%H:%M:%S")
         fields = "".join(f" {name}={value}" for name, value in _fields(record).items())
-        return f"{time} {record.levelname:<7} {record.getMessage()}{fields}"
+        return f"{time} {record.levelname:<7} {_text(record)}{fields}".translate(_SPELLED)
+
+
+def _text(record: logging.LogRecord) -> str:
+    """Return what the record says, without the words of an exception: others put them into their texts.
+
+    With an exception it is the text before anything was filled in, and of that the first line: Celery fills in words
+    and traceback of a task that failed, asyncio has them in its further lines.
+    """
+    if record.exc_info:
+        return str(record.msg).strip().split("\n", 1)[0]
+    if isinstance(record.args, tuple):
+        record.args = tuple(type(a).__name__ if isinstance(a, BaseException) else a for a in record.args)
+    return record.getMessage()
 
 
 def _fields(record: logging.LogRecord) -> dict[str, object]:
     fields = {name: value for name, value in vars(record).items() if name not in _PLAIN}
     if record.exc_info and record.exc_info[1] is not None:
         fields |= _told({"error": record.exc_info[1]})
+        about = getattr(record, "data", None)  # of Celery: which task it was
+        fields |= {f"task_{name}": about[name] for name in ("name", "id") if isinstance(about, dict) and name in about}
     return fields
+
+
+def _of_thread(ended: threading.ExceptHookArgs) -> None:
+    """Say that a thread ended by an exception; Python itself would print its words."""
+    if not isinstance(ended.exc_value, SystemExit):
+        name = ended.thread.name if ended.thread is not None else None
+        Log(__name__).error("a thread ended on an unexpected error", thread_name=name, error=ended.exc_value)
 
 
 def _told(fields: dict[str, object]) -> dict[str, object]:
