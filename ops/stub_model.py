@@ -13,7 +13,7 @@ the last user message, or in the name of the model, ask for, so that tests need 
                    ask for this call in the first reply, together with others that are marked so
     [delegate=a,b] delegate to member a, then to member b, each in a reply of its own, what stands behind "task:";
                    the leader's own marks stand before it
-    [fail=400]     refuse with this HTTP status
+    [fail=400]     refuse with this HTTP status, in words that repeat the message
     [retry-after=9]  say so with the refusal
     [cut=3]        end the connection behind so many chunks
     [garbage]      send a chunk that is no JSON
@@ -89,7 +89,7 @@ class Model:
         self._note(call, "asked", about)
         await asyncio.sleep(marks.get("delay", 0))
         if "fail" in marks:
-            refusal = {"error": {"message": "It was asked to refuse."}}
+            refusal = {"error": {"message": f"It was asked to refuse: {user}"}}
             headers = {"Retry-After": f"{marks['retry-after']:g}"} if "retry-after" in marks else None
             return JSONResponse(refusal, status_code=int(marks["fail"]), headers=headers)
         tools = [t["function"]["name"] for t in asked.get("tools", ())]
