@@ -48,6 +48,8 @@ def up(data_dir: Path | None, host: str, port: int, flower_port: int, workers: i
     if sys.stderr.isatty():
         os.environ.setdefault(PREFIX + "LOG_STYLE", "readable")
 
+    if settings.database_url is None:
+        _open_for_owner(directory / "team-sessions.db")
     database = Database(settings.database)
     migrate.upgrade(database)
     _keep_secret(directory / "api-key", valid=lambda key: _is_key(database, key), make=lambda: _service_key(database))
@@ -135,6 +137,11 @@ def _keep_secret(path: Path, *, valid: Callable[[str], bool], make: Callable[[],
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(make() + "\n")
+
+
+def _open_for_owner(path: Path) -> None:
+    """Make the file of the embedded database before SQLite does; what SQLite puts beside it gets the same mode."""
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
 
 
 def _reachable(host: str) -> str:
