@@ -132,4 +132,5 @@ def test_a_task_that_failed_is_told_by_its_id(captured: Callable[[], str]) -> No
 
     line = json.loads(captured())
     assert (line["task_name"], line["task_id"], line["error"]) == ("runs.enqueue", "t1", "IntegrityError")
+    assert line["task_description"] == "raised unexpected"
     assert line["at"].startswith("test_logs.py:")

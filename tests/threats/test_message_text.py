@@ -197,7 +197,7 @@ def meet_unexpected_errors(house: House, refused: Marks) -> None:
 
     answer = house.http.post("/v1/runs", json={"team": "plain", "input": mark, "user_id": "boom"})
     house.order("boom", team="plain", input=mark, user_id="boom")
-    said = {"IntegrityError", "runs.enqueue", "boom"}
+    said = {"raised unexpected", "IntegrityError", "runs.enqueue", "boom"}
     wait_until(
         lambda: any(all(word in line for word in said) for line in house.log().splitlines()),
         description="the order has failed",

@@ -102,8 +102,9 @@ def _fields(record: logging.LogRecord) -> dict[str, object]:
     fields = {name: value for name, value in vars(record).items() if name not in _PLAIN}
     if record.exc_info and record.exc_info[1] is not None:
         fields |= _told({"error": record.exc_info[1]})
-        about = getattr(record, "data", None)  # of Celery: which task it was
-        fields |= {f"task_{name}": about[name] for name in ("name", "id") if isinstance(about, dict) and name in about}
+        about = getattr(record, "data", None)  # of Celery: which task it was, and what became of it
+        about = about if isinstance(about, dict) else {}
+        fields |= {f"task_{name}": about[name] for name in ("name", "id", "description") if name in about}
     return fields
 
 
