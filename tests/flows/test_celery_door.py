@@ -152,6 +152,22 @@ def test_a_refused_order_is_found_by_its_key(shop: Shop) -> None:
     assert SECRET not in shop.logs()
 
 
+def test_an_order_that_meets_a_fault_of_ours_is_found_too(shop: Shop) -> None:
+    """A database that refuses the row, which nobody foresaw: nothing is acknowledged without a trace."""
+    with shop.system.db.write() as tx:
+        if shop.system.db.is_sqlite:
+            cursed = "BEFORE INSERT ON sessions WHEN NEW.session_id = 'cursed'"
+            tx.exec_driver_sql(f"CREATE TRIGGER cursed {cursed} BEGIN SELECT RAISE(ABORT, 'cursed'); END")
+        else:
+            tx.exec_driver_sql("ALTER TABLE team_sessions.sessions ADD CHECK (session_id <> 'cursed')")
+
+    shop.send("unlucky", session_id="cursed")
+    found = shop.run("unlucky")
+
+    assert (found["status"], found["error"]["code"], found["input"]) == ("failed", "internal", SECRET)
+    assert SECRET not in shop.logs()
+
+
 UNREADABLE = [
     (f'[[], {{"input": "{SECRET}"}}, {{}}]'.encode(), {"task": "runs.unknown", "id": "x1"}),
     (f'[[], {{"input": "{SECRET}"'.encode(), {"task": "runs.enqueue", "id": "x2"}),

@@ -10,7 +10,7 @@ from typing import Any
 
 from worker.domain.run import OnBusy, Priority, RunError
 from worker.domain.text import ID_LIMIT, check_id, mend
-from worker.errors import DatabaseUnavailable, IdempotencyConflict, OrderInvalid, RequestRefused
+from worker.errors import DatabaseUnavailable, IdempotencyConflict, OrderInvalid, RequestRefused, TeamSessionsError
 from worker.observe import logs
 from worker.process.runtime import Runtime
 from worker.runs.enqueue import KnownTeams, Order, check, enqueue, refuse
@@ -48,22 +48,31 @@ def _taken(runtime: Runtime, sent: dict[str, Any], *, key: str) -> str:
         check(order, max_input_bytes=settings.max_input_bytes)
         KnownTeams(runtime.db).check(order.team)
         accepted = enqueue(runtime.db, order, settings=settings, idempotency_key=key)
+    except DatabaseUnavailable:
+        raise
     except IdempotencyConflict as error:
         return _refused(error, key)
     except RequestRefused as error:
-        kept = _readable(sent, limit=settings.max_input_bytes)
-        try:
-            with runtime.db.write() as tx:
-                why = RunError(error.code, mend(error.message))
-                refuse(tx, kept, why, settings=settings, idempotency_key=key)
-        except IdempotencyConflict as conflict:
-            return _refused(conflict, key)
-        return _refused(error, key)
+        return _recorded(runtime, sent, error, key)
+    except Exception as error:  # noqa: BLE001 - a fault in us: who has sent the order finds that, too
+        log.error("order met an unexpected error", task_id=key, error=error)
+        return _recorded(runtime, sent, TeamSessionsError(), key)
     runtime.dispatcher.send(accepted.ready)
     return f"accepted: {accepted.run.id}"
 
 
-def _refused(error: RequestRefused, key: str) -> str:
+def _recorded(runtime: Runtime, sent: dict[str, Any], error: TeamSessionsError, key: str) -> str:
+    settings = runtime.settings
+    kept = _readable(sent, limit=settings.max_input_bytes)
+    try:
+        with runtime.db.write() as tx:
+            refuse(tx, kept, RunError(error.code, mend(error.message)), settings=settings, idempotency_key=key)
+    except IdempotencyConflict as conflict:
+        return _refused(conflict, key)
+    return _refused(error, key)
+
+
+def _refused(error: TeamSessionsError, key: str) -> str:
     log.warning("order refused", code=error.code, task_id=key[:ID_LIMIT])
     return f"refused: {error.code}"
 
