@@ -87,6 +87,18 @@ def database_url(request: pytest.FixtureRequest, new_sqlite: Callable[[], str]) 
     server.drop(url)
 
 
+@pytest.fixture(params=["sqlite", "postgres"])
+def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of a database that no version has migrated yet, on both kinds."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'team-sessions.db'}"
+        return
+    server: PostgresServer = request.getfixturevalue("postgres")
+    url = server.new_database(empty=True)
+    yield url
+    server.drop(url)
+
+
 @pytest.fixture
 def db(database_url: str) -> Iterator[Database]:
     """An open database."""

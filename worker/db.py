@@ -9,6 +9,7 @@ import threading
 from functools import cache
 
 from worker import settings as configuration
+from worker.errors import SchemaOutdated
 from worker.process import runtime
 from worker.process.runtime import Runtime
 from worker.queue.app import make_app
@@ -30,13 +31,16 @@ class Db:
         """The rooms that execute runs on this database in this process; closed when the process ends.
 
         Raises:
-            SettingsInvalid, DatabaseUnavailable
+            SettingsInvalid, DatabaseUnavailable, SchemaOutdated
         """
         with self._lock:
             if self._runtime is None:
                 settings = configuration.load()
                 database = Database(self._url)
-                migrate.upgrade(database)
+                migrate.upgrade(database, removing=False)  # processes of an older version may be at work on it
+                if misfit := migrate.misfit(database):
+                    database.close()
+                    raise SchemaOutdated(misfit=misfit)
                 dispatcher = Dispatcher(make_app(settings), settings) if settings.redis_url else None
                 self._runtime = runtime.start_here(settings, database, dispatcher)
                 atexit.register(self._runtime.close)

@@ -60,7 +60,7 @@ class DefinitionInvalid(TeamSessionsError):
 
 
 class SchemaOutdated(TeamSessionsError):
-    """The database does not have the schema of this version. Run 'team-sessions db upgrade' first."""
+    """The database does not fit this version: {misfit}"""
 
     code = "schema_outdated"
 

@@ -25,7 +25,8 @@ class Readiness(BaseModel):
     """Whether a run could be executed now, or the first thing that is missing."""
 
     status: str = Field(
-        description="'ready', with the queues that nobody consumes; 'no database', 'no broker' or 'no worker'.",
+        description="'ready', with the queues that nobody consumes; 'no database', 'no schema' (not migrated yet), "
+        "'no broker' or 'no worker'.",
         examples=["ready", "ready; nobody consumes batch, summaries"],
     )
 
@@ -46,8 +47,8 @@ def readyz(rooms: Rooms, response: Response) -> Readiness:
 
 def _missing(rooms: Service) -> str:
     try:
-        if not migrate.is_current(rooms.db):
-            return "no database"
+        if migrate.misfit(rooms.db):
+            return "no schema"
         with rooms.db.read() as tx:
             consumed = teams.live_queues(tx, silent_s=SILENT_S)
     except DatabaseUnavailable:

@@ -82,10 +82,10 @@ class PostgresServer:
         """Stop the server; mode 'immediate' is a crash."""
         self._run("pg_ctl", "-D", self._data, "-w", "-m", mode, "stop")
 
-    def new_database(self) -> str:
-        """Return the URL of a new, migrated database."""
+    def new_database(self, *, empty: bool = False) -> str:
+        """Return the URL of a new database, migrated unless it shall be *empty*."""
         name = f"t{next(_numbers)}"
-        self._execute(f"CREATE DATABASE {name} TEMPLATE migrated")
+        self._execute(f"CREATE DATABASE {name} TEMPLATE {'template1' if empty else 'migrated'}")
         return self.url(name)
 
     def url(self, name: str) -> str:

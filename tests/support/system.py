@@ -75,10 +75,12 @@ class System:
         self.url = ""
         self._clients: list[Client] = []
 
-    def start(self, name: str, command: list[str], *, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    def start(
+        self, name: str, command: list[str], *, environment: Mapping[str, str], cwd: Path = ROOT
+    ) -> subprocess.Popen[bytes]:
         """Start a process whose output goes to `<name>.log`."""
         with (self.directory / f"{name}.log").open("ab") as log:
-            process = subprocess.Popen(command, env=dict(environment), cwd=ROOT, stdout=log, stderr=log)
+            process = subprocess.Popen(command, env=dict(environment), cwd=cwd, stdout=log, stderr=log)
         self._processes.append(process)
         return process
 
@@ -89,22 +91,24 @@ class System:
         return self.start_workers(1, concurrency=concurrency, queues=queues, **settings)[0]
 
     def start_workers(
-        self, count: int, *, queues: str = "resumed,runs", concurrency: int = 20, **settings: str
+        self, count: int, *, queues: str = "resumed,runs", concurrency: int = 20, code: Path = ROOT, **settings: str
     ) -> list[subprocess.Popen[bytes]]:
-        """Start several workers at once and wait until all are ready."""
+        """Start several workers at once and wait until all are ready; *code*: where their version stands."""
         command = [*PROGRAM, "worker", "--queues", queues, "--concurrency", str(concurrency)]
         names = [f"worker-{len(self.workers) + n}" for n in range(1, count + 1)]
-        started = [self.start(name, command, environment={**self.environment, **settings}) for name in names]
+        environment = {**self.environment, "PYTHONPATH": str(code), **settings}
+        started = [self.start(name, command, environment=environment, cwd=code) for name in names]
         self.workers += started
         for name in names:
             wait_until(lambda name=name: "worker ready" in self.log(name), description=f"{name} is ready", timeout_s=60)
         return started
 
-    def start_api(self) -> Client:
-        """Start an API process and return a client with a service key."""
+    def start_api(self, *, code: Path = ROOT) -> Client:
+        """Start an API process and return a client with a service key; *code*: where its version stands."""
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
-        self.api = self.start("api", [*PROGRAM, "api", "--port", str(port)], environment=self.environment)
+        environment = {**self.environment, "PYTHONPATH": str(code)}
+        self.api = self.start("api", [*PROGRAM, "api", "--port", str(port)], environment=environment, cwd=code)
 
         def answers() -> bool:
             try:

@@ -51,9 +51,9 @@ def worker(queues: str, concurrency: int) -> None:
     teams = served(settings)
     app = make_app(settings, queues=names)
     rooms = runtime.start(settings, Dispatcher(app, settings), teams, names, apart=Apart(apart.execute_alone))
-    if not migrate.is_current(rooms.db):
+    if misfit := migrate.misfit(rooms.db):
         rooms.close()
-        raise SchemaOutdated()
+        raise SchemaOutdated(misfit=misfit)
     tasks.register(app, rooms)
 
     feeds = {"summaries": refresh.feed, "batch": background.feed}

@@ -1,0 +1,99 @@
+"""A schema that changes while processes of two versions are at work on it."""
+
+import os
+from pathlib import Path
+from threading import Thread
+
+from sqlalchemy import text
+
+from tests.support.postgres import PostgresServer
+from tests.support.system import wait_until
+from tests.support.versions import next_version
+from worker.store import migrate
+from worker.store.engine import Database
+from worker.store.tables import SCHEMA
+
+IN_BETWEEN = '''"""Adds something, behind what removes."""
+revision = "next_4"
+down_revision = "next_3"
+
+def upgrade():
+    pass
+'''
+
+
+def test_each_version_says_which_database_it_cannot_work_with(empty_url: str, tmp_path: Path) -> None:
+    """What a newer version adds does no harm; what is missing is named, with what to do."""
+    new, newest = next_version(tmp_path), migrate.missing(None)[-1].revision
+    environment = {**os.environ, "TEAM_SESSIONS_DATABASE_URL": empty_url, "TEAM_SESSIONS_REDIS_URL": "redis://none"}
+    db = Database(empty_url)
+    empty = migrate.misfit(db)
+    migrate.upgrade(db)
+
+    early = new.command("worker", environment=environment)
+    said = new.migrate(environment=environment)
+    between = migrate.misfit(db)
+    migrate.upgrade(db)  # of the older version: it leaves the newer schema as it is
+    at = revision(db)
+    new.migrate("--removing", environment=environment)
+    late = migrate.misfit(db)
+    db.close()
+
+    assert empty == f"it is empty and needs {newest!r}. Run 'team-sessions db upgrade' first."
+    assert early.returncode == 2
+    assert f"it is at revision {newest!r} and needs 'next_2'. Run 'team-sessions db upgrade' first." in early.stderr
+    assert "Left for --removing, when no process of an older version is left: next_3." in said
+    assert (between, at) == (None, "next_2")
+    assert late == "a newer version has removed runs.team_version (revision 'next_3'). Install that version again."
+
+
+def test_nothing_is_removed_on_the_way_to_what_adds(empty_url: str, tmp_path: Path) -> None:
+    """A version that was skipped has left something to remove: whoever deploys is asked first."""
+    new = next_version(tmp_path)
+    (new.path / "worker/store/migrations/versions/next_4_more.py").write_text(IN_BETWEEN)
+    environment = {**os.environ, "TEAM_SESSIONS_DATABASE_URL": empty_url, "TEAM_SESSIONS_REDIS_URL": "redis://none"}
+    db = Database(empty_url)
+    migrate.upgrade(db)
+
+    new.migrate(environment=environment)
+    stopped_at = revision(db)
+    refused = new.command("worker", environment=environment)
+    new.migrate("--removing", environment=environment)
+    at = revision(db)
+    db.close()
+
+    assert (stopped_at, at) == ("next_2", "next_4")
+    assert "'next_3' is in the way: see 'team-sessions db upgrade --help'." in refused.stderr
+
+
+def test_a_migration_that_gets_no_lock_steps_back_and_tries_again(postgres: PostgresServer) -> None:
+    """Everybody else waits behind it while it waits: it does so for a moment only."""
+    url = postgres.new_database(empty=True)
+    db, other = Database(url), Database(url)
+    migrate.upgrade(db, to="0003")
+    migrating = Thread(target=migrate.upgrade, args=(db,))
+
+    with other.write() as tx:
+        tx.execute(text(f"LOCK TABLE {SCHEMA}.runs IN ACCESS SHARE MODE"))
+        migrating.start()
+        for waits in (True, False, True):
+            wait_until(lambda waits=waits: _waits(other) is waits, description=f"it waits for the lock: {waits}")
+    migrating.join()
+    misfit = migrate.misfit(db)
+    db.close()
+    other.close()
+    postgres.drop(url)
+
+    assert misfit is None
+
+
+def revision(db: Database) -> str | None:
+    """Return the revision that a database is at."""
+    with db.read() as tx:
+        return migrate.current_revision(tx)
+
+
+def _waits(db: Database) -> bool:
+    with db.read() as tx:
+        waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND mode = 'AccessExclusiveLock'"
+        return int(tx.execute(text(waiting)).scalar_one()) > 0

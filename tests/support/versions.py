@@ -1,0 +1,109 @@
+"""Two versions of the product, each in a directory: what a rolling deploy replaces, and by what.
+
+The older one is a commit of this repository, the tag `deploy-base`, or the working tree. The newer one is the working
+tree with a migration in two halves (`next_version/`). Both use the installed dependencies: PYTHONPATH goes before the
+editable install, and `check` asks Python where it finds them.
+"""
+
+import io
+import shutil
+import subprocess
+import sys
+import tarfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.support.system import PROGRAM, ROOT
+from worker.store import migrate
+
+# By its hash: a checkout has the history, and not always the tags. It moves on when a migration that removes something
+# is released, to the release before.
+BASE = "b6b7d767fd121cedebba7c1d53c0c589e9868fcd"
+PARTS = ("worker", "api_stub", "tests/__init__.py", "tests/support")
+OLD_NAME, NEW_NAME = "team_version", "definition_version"
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One version of the code: its name, and the directory that its packages are imported from."""
+
+    name: str
+    path: Path
+
+    def environment(self, base: Mapping[str, str]) -> dict[str, str]:
+        """Return *base* with this version's packages before all others."""
+        return {**base, "PYTHONPATH": str(self.path)}
+
+    def check(self, base: Mapping[str, str]) -> None:
+        """Assert that a program of this version imports this version."""
+        asked = [sys.executable, "-P", "-c", "import worker, api_stub; print(worker.__file__, api_stub.__file__)"]
+        found = subprocess.run(asked, env=self.environment(base), capture_output=True, text=True, check=True).stdout
+        assert found.split() == [str(self.path / package / "__init__.py") for package in ("worker", "api_stub")]
+
+    def command(self, *arguments: str, environment: Mapping[str, str]) -> "subprocess.CompletedProcess[str]":
+        """Run `team-sessions` of this version with *arguments* until its end."""
+        command = [*PROGRAM, *arguments]
+        where = self.environment(environment)
+        return subprocess.run(command, env=where, cwd=self.path, capture_output=True, text=True, check=False)
+
+    def migrate(self, *options: str, environment: Mapping[str, str]) -> str:
+        """Run `team-sessions db upgrade` of this version, and return what it says."""
+        done = self.command("db", "upgrade", *options, environment=environment)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+
+def this_version(_directory: Path) -> Version:
+    """Return the working tree."""
+    return Version("the working tree", ROOT)
+
+
+def base_version(directory: Path) -> Version:
+    """Return the commit BASE. A shallow checkout lacks it: then the working tree, and the output says so."""
+    name = BASE[:12]
+    if _git("cat-file", "-e", f"{BASE}^{{commit}}").returncode != 0:
+        shallow = _git("rev-parse", "--is-shallow-repository").stdout.strip()
+        assert shallow == b"true", (
+            f"the older version of this test is commit {BASE}, and this directory has no git history that holds it: "
+            "run the test in a clone of the repository"
+        )
+        print(f"The checkout is shallow and lacks {name}: the working tree is the older version ('git fetch' it).")
+        return this_version(directory)
+    path = directory / name
+    archived = _git("archive", "--format=tar", BASE, *PARTS)
+    assert archived.returncode == 0, archived.stderr
+    with tarfile.open(fileobj=io.BytesIO(archived.stdout)) as archive:
+        archive.extractall(path, filter="data")
+    return Version(f"commit {name}", path)
+
+
+def next_version(directory: Path) -> Version:
+    """Return the working tree with the migration, and with the new name of the column wherever the old one stood."""
+    path = directory / "next"
+    for part in PARTS:
+        target = path / part
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if (ROOT / part).is_dir():
+            shutil.copytree(ROOT / part, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(ROOT / part, target)
+    sources = [p for p in (path / "worker").rglob("*.py") if "migrations" not in p.parts]
+    renamed = [source for source in sources if _replace(source, OLD_NAME, NEW_NAME)]
+    assert len(renamed) > 1, f"{OLD_NAME} is gone: choose another column that both versions write"
+    newest = migrate.missing(None)[-1].revision
+    for revision in sorted((ROOT / "tests/support/next_version").glob("next_*.py")):
+        copied = path / "worker/store/migrations/versions" / revision.name
+        shutil.copy(revision, copied)
+        _replace(copied, '"NEWEST"', f'"{newest}"')
+    return Version("the next version", path)
+
+
+def _git(*arguments: str) -> "subprocess.CompletedProcess[bytes]":
+    return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, check=False)
+
+
+def _replace(path: Path, old: str, new: str) -> bool:
+    text = path.read_text()
+    path.write_text(text.replace(old, new))
+    return old in text
