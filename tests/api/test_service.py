@@ -1,9 +1,11 @@
 """The service around the runs: probes and description."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx2
 import pytest
+from redis import Redis
 
 from api_stub.client import RequestFailed
 from tests.api.door import Door, check_problem
@@ -48,3 +50,27 @@ def test_without_a_worker_nothing_is_ready(tmp_path: Path, valkey: ValkeyServer)
 
         assert httpx2.get(f"{running.url}/readyz").status_code == 503
         assert client.enqueue("plain", "waits for a worker")["status"] == "queued"
+
+
+def test_those_who_wait_are_answered_when_the_process_ends(tmp_path: Path, valkey: ValkeyServer) -> None:
+    """A deploy replaces the API while somebody waits for a long run: the answer is the run as it is, and no error."""
+    url = f"sqlite:///{tmp_path / 'team-sessions.db'}"
+    database = Database(url)
+    migrate.upgrade(database)
+    database.close()
+    with system(tmp_path, database_url=url, redis_url=valkey.url) as running, ThreadPoolExecutor() as pool:
+        running.start_worker()
+        with running.start_api() as client:
+            run = client.enqueue("plain", "long [delay=60]", session_id="s", user_id="u")
+            ask = {"params": {"user_id": "u", "wait": 60}, "headers": {"Authorization": f"Bearer {running.key}"}}
+            waits = pool.submit(httpx2.get, f"{running.url}/v1/runs/{run['id']}", timeout=90, **ask)
+            wait_until(running.journal, description="the model is asked")
+            with Redis.from_url(valkey.url, decode_responses=True) as redis:
+                reads = "the API waits for an event of the run"
+                wait_until(lambda: any(c["cmd"] == "xread" for c in redis.client_list()), description=reads)
+
+            running.api.terminate()
+
+            answer = waits.result()
+            assert (answer.status_code, answer.json()["status"]) == (200, "running")
+            running.api.wait(timeout=30)
