@@ -61,7 +61,8 @@ def check_whole(db: Database, run_id: str, *, steps: int) -> None:
 def check_history(db: Database, session_pk: int) -> None:
     """Assert that a session's runs ended in the order of acceptance, and that its history has no gap."""
     with db.read() as tx:
-        rows = tx.execute(select(runs).where(runs.c.session_pk == session_pk).order_by(runs.c.position)).all()
+        columns = (runs.c[name] for name in ("status", "first_seq", "started_at", "finished_at"))
+        rows = tx.execute(select(*columns).where(runs.c.session_pk == session_pk).order_by(runs.c.position)).all()
         written = messages.page(tx, session_pk=session_pk, after_seq=0, limit=10_000)
     assert [r.status for r in rows] == ["completed"] * len(rows)
     assert [r.first_seq for r in rows] == sorted(r.first_seq for r in rows)

@@ -100,23 +100,26 @@ class System:
         started = [self.start(name, command, environment=environment, cwd=code) for name in names]
         self.workers += started
         for name in names:
-            wait_until(lambda name=name: "worker ready" in self.log(name), description=f"{name} is ready", timeout_s=60)
+            wait_until(
+                lambda name=name: "worker ready" in self.log(name), description=f"{name} is ready", timeout_s=120
+            )
         return started
 
     def start_api(self, *, code: Path = ROOT) -> Client:
         """Start an API process and return a client with a service key; *code*: where its version stands."""
         port = free_port()
-        self.url = f"http://127.0.0.1:{port}"
+        url = f"http://127.0.0.1:{port}"
         environment = {**self.environment, "PYTHONPATH": str(code)}
         self.api = self.start("api", [*PROGRAM, "api", "--port", str(port)], environment=environment, cwd=code)
 
         def answers() -> bool:
             try:
-                return httpx2.get(f"{self.url}/healthz").status_code == 200
+                return httpx2.get(f"{url}/healthz").status_code == 200
             except httpx2.TransportError:
                 return False
 
-        wait_until(answers, description="the API answers", timeout_s=60)
+        wait_until(answers, description="the API answers", timeout_s=120)
+        self.url = url  # not before: a deploy asks the one before meanwhile
         client = Client(self.url, self.key)
         self._clients.append(client)
         return client
