@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from ops.bench import accept, condense, delegations, flat, idle, lanes, live, names, prefix, stream, summaries
+from ops.bench import accept, condense, delegations, deploy, flat, idle, lanes, live, names, prefix, stream, summaries
 from ops.bench.databases import KINDS
 from ops.bench.report import Report, machine, progress_done
 from worker.observe import logs
@@ -32,6 +32,7 @@ SCENARIOS = {
     "prefix": prefix.measure,
     "lanes": lanes.measure,
     "stream": stream.measure,
+    "deploy": deploy.measure,
 }
 EPILOG = """
 scenarios:
@@ -60,6 +61,8 @@ scenarios:
          idle machine. About 4 minutes.
   stream From the model's chunk to the watcher's event, with 1, 100 and 1,000 watchers of one API process: all of them
          must be shown every event. About 2 minutes.
+  deploy A rolling deploy of 4 workers under 100 runs of 20 s: none may fail, no written reply may be asked for again,
+         and a run that is handed over goes on within 2 s. On Postgres. About 3 minutes.
   all    All of them.
 
 examples:
