@@ -1,34 +1,29 @@
 """Every error that a caller can meet, drawn once.
 
     TeamSessionsError
-    ├── SettingsInvalid, TeamsInvalid, DefinitionInvalid, SchemaOutdated, KeyNotFound     at start, or of a command
+    ├── SettingsInvalid, TeamsInvalid, DefinitionInvalid, ToolNotDescribable, SchemaOutdated, KeyNotFound    at start
     ├── RequestRefused                           the caller can mend it
     │   ├── InvalidText, InvalidJson, InvalidIdentifier, EmptyInput, InputTooLarge, InvalidEventId, InvalidCursor
     │   ├── UnknownTeam, RunNotFound, SessionNotFound, InvalidTime, OrderInvalid, SessionOfOtherTeam, AmbiguousSession
     │   ├── IdempotencyConflict, SessionBusy, QueueFull, RunNotRetryable, SummaryNotFound
     │   └── KeyMissing, KeyInvalid, ScopeMissing, TeamForbidden, UserForbidden, RateLimited
-    ├── DatabaseUnavailable, LeaseLost           it did not answer; another process has claimed the run
     ├── ModelError                               what a model call can end with; of the last two again does not help
     │   └── ModelRateLimited/ModelBusy, ModelUnavailable, ModelSilent, ModelStreamBroken, ModelRefused, ModelEmptyReply
-    ├── LimitReached, WorkersLost                a run has used what its team allows; it ended its processes
-    ├── SummaryFailed, RunFailed                 what `session.refresh_summary` and `team.run` raise
-    └── ToolNotDescribable                       a function that cannot become a tool
+    └── DatabaseUnavailable, LeaseLost, LimitReached, ReplayDiverged, WorkersLost, SummaryFailed, RunFailed
 
 The first paragraph of an error's docstring is its message; `{fact}` is filled in from the constructor. It says what was
-found, what was expected and what to do. It carries identifiers, never message text and never a secret. `code` is stable
-and part of the contract, `status` is the HTTP status, `retry` tells whether the same call can succeed later.
+found, what was expected and what to do. It carries identifiers, never message text and never a secret.
 """
 
-import inspect
 from typing import ClassVar
 
 
 class TeamSessionsError(Exception):
     """Team Sessions met an error that it has no better name for. See the log of the process for the cause."""
 
-    code: ClassVar[str] = "internal"
-    status: ClassVar[int] = 500
-    retry: ClassVar[bool] = False
+    code: ClassVar[str] = "internal"  # stable, and part of the contract
+    status: ClassVar[int] = 500  # of HTTP
+    retry: ClassVar[bool] = False  # whether the same call can succeed later
 
     def __init__(self, **facts: object) -> None:
         self.facts = facts
@@ -38,7 +33,7 @@ class TeamSessionsError(Exception):
 
 def first_paragraph(cls: type) -> str:
     """Return the template of an error's message."""
-    return " ".join(inspect.cleandoc(cls.__doc__ or "").split("\n\n")[0].split())
+    return " ".join((cls.__doc__ or "").split("\n\n")[0].split())
 
 
 class SettingsInvalid(TeamSessionsError):
@@ -185,7 +180,7 @@ class QueueFull(RequestRefused):
 
 
 class RunNotRetryable(RequestRefused):
-    """Run {run_id!r} is {status}. Only a failed or cancelled run can be tried again."""
+    """Run {run_id!r} is {status}. Only a {which} can be tried again."""
 
     code = "run_not_retryable"
     status = 409
@@ -266,6 +261,7 @@ class ModelError(TeamSessionsError):
     """Model {model!r} failed: {reason}."""
 
     code = "model_error"
+    retry = True
     counted: ClassVar[bool] = True  # among those after so many of which in a row a run fails
 
     def __init__(self, *, retry_after_s: float | None = None, **facts: object) -> None:
@@ -277,28 +273,24 @@ class ModelRateLimited(ModelError):
     """Model {model!r} answered 429, too many requests: {reason}."""
 
     code = "model_rate_limited"
-    retry = True
 
 
 class ModelUnavailable(ModelError):
     """Model {model!r} could not be reached, or its server failed: {reason}."""
 
     code = "model_unavailable"
-    retry = True
 
 
 class ModelSilent(ModelError):
     """Model {model!r} sent nothing for {silence_s:g} s."""
 
     code = "model_silent"
-    retry = True
 
 
 class ModelStreamBroken(ModelError):
     """Model {model!r} broke its answer off: {reason}."""
 
     code = "model_stream_broken"
-    retry = True
 
 
 class ModelBusy(ModelRateLimited):
@@ -312,12 +304,14 @@ class ModelRefused(ModelError):
     """Model {model!r} refused the request: {reason}. Sending it again would not help."""
 
     code = "model_refused"
+    retry = False
 
 
 class ModelEmptyReply(ModelError):
     """Model {model!r} answered with neither text nor a tool call."""
 
     code = "model_empty_reply"
+    retry = False
 
 
 class LimitReached(TeamSessionsError):
@@ -330,6 +324,12 @@ class WorkersLost(TeamSessionsError):
     """The run lost its process {losses} times in a row without a new message, at last one that did nothing else."""
 
     code = "workers_lost"
+
+
+class ReplayDiverged(TeamSessionsError):
+    """The replay called tool {tool!r} as the run that it repeats did not, or not so often: no result is recorded."""
+
+    code = "replay_diverged"
 
 
 class RunFailed(TeamSessionsError):

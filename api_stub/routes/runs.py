@@ -25,7 +25,7 @@ from worker.store import runs
 router = APIRouter(prefix="/v1/runs", tags=["runs"])
 LOOK_S = 1.0  # while waiting, look at the row at least so often: its event may be lost
 
-RUNS: Cursors[str] = Cursors("runs", TypeAdapter(Annotated[str, Field(pattern="^run_[0-9a-f]{32}$")]))  # by id
+RUNS: Cursors[str] = Cursors("runs", TypeAdapter(Annotated[str, Field(pattern="^(run|replay)_[0-9a-f]{32}$")]))  # by id
 
 IdempotencyKey = Annotated[
     str | None,

@@ -18,6 +18,15 @@ def look_up(context: RunContext) -> str:
 
 
 @tool(repeatable=False)
+def note(context: RunContext) -> str:
+    """Note something down."""
+    effects = Path(os.environ["TEAM_SESSIONS_DATA_DIR"]) / "effects"
+    with effects.open("a") as file:
+        file.write(f"{context.idempotency_key}\n")
+    return f"noted as {context.idempotency_key}"
+
+
+@tool(repeatable=False)
 def charge(context: RunContext) -> str:
     """Charge somebody, and take long to say so."""
     effects = Path(os.environ["TEAM_SESSIONS_DATA_DIR"]) / "effects"
@@ -51,6 +60,7 @@ condensed_never = Team(
     session_summary_manager=SessionSummaryManager(model=OpenAIChat(id="rules[delay=600]"), due_messages=2),
     enable_session_summaries=True,
 )
+notes = Team(id="notes", model=model, tools=[note], add_history_to_context=True)
 charges = Team(id="charges", model=model, tools=[charge])
 
 

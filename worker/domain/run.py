@@ -53,6 +53,30 @@ class RunError:
 
 
 @dataclass(frozen=True, slots=True)
+class Replay:
+    """That a run repeats another one, `of`, in a fork of its session: with that one's past and recorded tool results.
+
+    `execute_tools`: its tools are called, not looked up.
+    """
+
+    of: str
+    execute_tools: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Viewpoint:
+    """From where a run sees the past: what stands before this position and this message of a session.
+
+    `at` is when the run was first claimed from whose place a replay looks; None: now.
+    """
+
+    session_pk: int
+    position: int
+    first_seq: int
+    at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """A run as a caller sees it. `position` counts from 1 in its session; `output` is the final answer."""
 
@@ -73,6 +97,7 @@ class Run:
     priority: Priority = Priority.INTERACTIVE
     timeout_s: float | None = None
     retry_of: str | None = None
+    replay: Replay | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
 
@@ -106,4 +131,5 @@ class Claim:
     timeout_s: float | None
     cancel_requested: bool
     state: dict[str, Any]
+    replay: Replay | None = None
     log: tuple[Message, ...] = ()

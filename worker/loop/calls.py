@@ -1,8 +1,8 @@
 """Make the calls that a reply asked for: tools, delegations and looks into the past, in parallel.
 
 Each runs on a thread of its own, and its result is written as soon as it comes. Whatever a call meets, the model sees a
-result; only what ends the whole run (a lost lease, a stop, a failed model of a member) is raised, once every other call
-has come to a message boundary, so that nothing that was paid is thrown away.
+result; only what ends the whole run (a lost lease, a stop, a failed model of a member, a replay that diverged) is
+raised, once every other call has come to a message boundary, so that nothing that was paid is thrown away.
 """
 
 import copy
@@ -13,9 +13,11 @@ from dataclasses import replace
 
 from worker.domain.message import Draft, Message, Role, ToolCall, open_calls
 from worker.domain.state import NO_CHANGE, StateChange
+from worker.errors import ReplayDiverged
 from worker.loop import budget, delegation, history_tools
 from worker.loop.conversation import Conversation
 from worker.loop.definition import Definition, Mode
+from worker.loop.recorded import Recorded
 from worker.loop.tools import OUTCOME_UNKNOWN, RunContext, Tool, state_change
 
 Converse = Callable[[Conversation], Draft]
@@ -33,7 +35,7 @@ def make_open_calls(conversation: Conversation, converse: Converse) -> None:
     """Make all calls of the last reply that have no result yet, and write each result as it comes.
 
     Raises:
-        Stopped, LeaseLost, ModelError, LimitReached
+        Stopped, LeaseLost, ModelError, LimitReached, ReplayDiverged
     """
     waiting = open_calls(conversation.log)
     if not waiting:
@@ -89,6 +91,10 @@ def _begin(
         known = ", ".join(sorted(tools)) or "none"
         outcomes.put((call, f"Error: there is no tool {call.name!r}. The tools are: {known}.", NO_CHANGE))
         return
+    own_tool = tool is not delegation.DELEGATE and tool not in history_tools.ALL
+    if own_tool and conversation.recorded is not None:
+        outcomes.put(_looked_up(conversation, conversation.recorded, reply, place))
+        return
     if not tool.repeatable and not journal.record_start(key):
         outcomes.put((call, OUTCOME_UNKNOWN, NO_CHANGE))
         return
@@ -106,6 +112,15 @@ def _begin(
             outcomes.put(error)
 
     threading.Thread(target=work, name=f"tool {tool.name}", daemon=True).start()
+
+
+def _looked_up(conversation: Conversation, recorded: Recorded, reply: Message, place: int) -> Outcome:
+    """Return what a tool returned when it was called so before: it is not called again, and changes no state."""
+    try:
+        text = recorded.result(list(conversation.journal.log), reply, place)
+    except ReplayDiverged as diverged:
+        return diverged
+    return (reply.tool_calls[place], text, NO_CHANGE)
 
 
 def _called(

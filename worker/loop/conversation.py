@@ -7,6 +7,7 @@ from worker.domain.message import Message
 from worker.domain.stop import Stop
 from worker.loop.definition import Definition, Limits
 from worker.loop.journal import Journal, Past
+from worker.loop.recorded import Recorded
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,7 @@ class Conversation:
     user_id: str
     silence_s: float
     delegation: str | None = None
+    recorded: Recorded | None = None  # what tools return, in place of a call
 
     @property
     def log(self) -> list[Message]:

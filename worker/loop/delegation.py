@@ -54,7 +54,7 @@ def carry_out(leader: Conversation, call: ToolCall, delegation: str, converse: C
     """Return the member's answer to the delegated task; an error that the leader can mend is a text too.
 
     Raises:
-        Stopped, LeaseLost, ModelError, LimitReached: of the member's own loop; they end the run.
+        Stopped, LeaseLost, ModelError, LimitReached, ReplayDiverged: of the member's own loop; they end the run.
     """
     asked = DELEGATE.parse(call.arguments)
     if isinstance(asked, str):

@@ -12,13 +12,14 @@ from worker.domain.text import mend
 from worker.loop import budget, calls, context, delegation
 from worker.loop.conversation import Conversation
 from worker.loop.definition import Mode
+from worker.loop.tools import NO_RESULT
 
 
 def converse(conversation: Conversation) -> Draft:
     """Return the answer, which is not written yet: a leader's belongs into the transaction that ends the run.
 
     Raises:
-        Stopped, LeaseLost, ModelError, LimitReached
+        Stopped, LeaseLost, ModelError, LimitReached, ReplayDiverged
     """
     definition, journal = conversation.definition, conversation.journal
     if definition.mode is Mode.BROADCAST and len(conversation.log) == 1:
@@ -48,7 +49,7 @@ def unanswered(log: list[Message], *, because: str) -> list[Draft]:
 
     A tool may have been at work when the run ended, here or in a process that was lost.
     """
-    text = f"No result: {because}. Whether it took effect is not known."
+    text = NO_RESULT.format(because=because)
     return [
         Draft(Role.TOOL, call.name, text, tool_call_id=call.id, delegation=reply.delegation)
         for reply, _place, call in open_calls(log)

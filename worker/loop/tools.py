@@ -27,6 +27,7 @@ OUTCOME_UNKNOWN = (
     "The outcome of this call is unknown: it was started, the process that ran it was lost, and it is not safe to "
     "repeat. Find out whether it took effect before you go on."
 )
+NO_RESULT = "No result: {because}. Whether it took effect is not known."
 
 
 @dataclass(frozen=True, slots=True)

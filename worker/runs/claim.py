@@ -56,7 +56,8 @@ def claim_head(
 ) -> Claim | Gone | NotHead | NotFree | Suspect:
     """Take the lease for *ttl_s* seconds, raise the fence, mark the run running; its input becomes a message.
 
-    The first claim in a session gives it the state that the team begins with. *due* says when the team wants a summary.
+    The first claim in a session gives it the state that the team begins with; a fork has one. *due* says when the team
+    wants a summary, but never of a fork.
     *apart*: this process executes nothing else.
 
     One transaction under the session's lock. Of any number of processes that try at once, one gets the claim.
@@ -82,12 +83,14 @@ def claim_head(
         place = {"session_pk": session.pk, "last_seq": claim.last_seq}
         if claim.first_seq > session.last_seq:
             draft = Draft(Role.USER, session.user_id, claim.input)
-            sessions.begin_run(tx, session.pk, size=size_of([draft]), due=due)
+            wanted = due if claim.replay is None else None
+            sessions.begin_run(tx, session.pk, size=size_of([draft]), due=wanted)
             log = messages.append(tx, [draft], run_id=run_id, **place)
         else:
             log = messages.of_run(tx, first_seq=claim.first_seq, **place)
         state = claim.state
-        if claim.position == 1 and claim.attempt == 1 and definition.session_state:
+        begins = claim.position == 1 and claim.attempt == 1 and claim.replay is None
+        if begins and definition.session_state:
             begun = StateChange({k: v for k, v in definition.session_state.items() if k not in state})
             state = sessions.change_state(tx, session.pk, begun)
         return replace(claim, log=tuple(log), state=state)

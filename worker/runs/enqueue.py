@@ -11,7 +11,7 @@ from worker.domain.dispatch import Dispatch, of_run
 from worker.domain.identity import new_id
 from worker.domain.message import Draft, Role
 from worker.domain.principal import SERVICE
-from worker.domain.run import OnBusy, Priority, Run, RunError, Status
+from worker.domain.run import OnBusy, Priority, Replay, Run, RunError, Status
 from worker.domain.text import check_id, check_input, check_json
 from worker.errors import (
     IdempotencyConflict,
@@ -51,10 +51,12 @@ class Order:
     not_before: datetime | None = None
     timeout_s: float | None = None
     retry_of: str | None = None
+    replay: Replay | None = None
 
     def fingerprint(self) -> str:
         """Return a hash by which the same order is known again."""
         said = {**asdict(self), "not_before": self.not_before and rfc3339(self.not_before)}
+        del said["replay"]  # it follows from what is retried
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
@@ -117,7 +119,7 @@ def enqueue_in(
     lease: Lease | None = None,
 ) -> Accepted:
     """Write the session, the run and the user's input in a transaction that somebody else commits; see `enqueue`."""
-    run_id = new_id("run")
+    run_id = new_id("run" if order.replay is None else "replay")  # by which lists tell them apart
     session_id = order.session_id or new_id("ses")
     if idempotency_key is not None:
         fingerprint = order.fingerprint()
@@ -150,6 +152,7 @@ def enqueue_in(
         not_before=order.not_before,
         timeout_s=order.timeout_s,
         retry_of=order.retry_of,
+        replay=order.replay,
     )
     run = Run(
         id=run_id,
@@ -163,6 +166,7 @@ def enqueue_in(
         priority=order.priority,
         timeout_s=order.timeout_s,
         retry_of=order.retry_of,
+        replay=order.replay,
     )
     if not is_head:
         return Accepted(run, _make_way(tx, order, place))

@@ -15,12 +15,21 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from worker.clock import rfc3339
-from worker.domain.run import Claim, RunError, Status
+from worker.domain.run import Claim, Replay, RunError, Status
 from worker.domain.stop import Reason, Stop, Stopped
-from worker.errors import DatabaseUnavailable, LeaseLost, LimitReached, ModelError, TeamSessionsError, WorkersLost
+from worker.errors import (
+    DatabaseUnavailable,
+    LeaseLost,
+    LimitReached,
+    ModelError,
+    ReplayDiverged,
+    TeamSessionsError,
+    WorkersLost,
+)
 from worker.loop.conversation import Conversation
 from worker.loop.definition import Definition, Limits
 from worker.loop.loop import converse
+from worker.loop.recorded import Recorded
 from worker.models.default import default_model
 from worker.observe import logs
 from worker.process.runtime import Runtime
@@ -29,7 +38,7 @@ from worker.runs.claim import Gone, NotFree, NotHead, Suspect, claim_head
 from worker.runs.finish import Ending
 from worker.runs.journal import RunJournal
 from worker.runs.past import SessionPast
-from worker.store import leases
+from worker.store import leases, messages
 from worker.summaries.due import threshold
 
 log = logs.get(__name__)
@@ -98,6 +107,8 @@ def _attempt(
         raise
     except LimitReached as error:
         return _fail(journal, error, because="the run reached its limit")
+    except ReplayDiverged as error:
+        return _fail(journal, error, because="the replay left the path of the run that it repeats")
     except Exception as error:  # noqa: BLE001 - a fault in a definition or in us: this run fails, its session goes on
         log.error("run failed on an unexpected error", run_id=claim.run_id, attempt=claim.attempt, error=error)
         return _fail(journal, TeamSessionsError(), because="the run failed")
@@ -122,7 +133,15 @@ def _conversation(
         session_id=claim.session_id,
         user_id=claim.user_id,
         silence_s=runtime.settings.model_silence_seconds,
+        recorded=_recorded(runtime, claim.replay),
     )
+
+
+def _recorded(runtime: Runtime, replay: Replay | None) -> Recorded | None:
+    if replay is None or replay.execute_tools:
+        return None
+    with runtime.db.read() as tx:
+        return Recorded(messages.of_run_by_id(tx, replay.of))
 
 
 def _stopped(reason: Reason, limits: Limits, journal: RunJournal) -> str:

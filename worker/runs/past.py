@@ -1,11 +1,12 @@
 """What a run sees of its session's past: the history in its context, and what its tools may read."""
 
 from worker.domain.message import Message, Role
-from worker.domain.run import Claim
+from worker.domain.run import Claim, Viewpoint
 from worker.domain.summary import CHARS_PER_TOKEN
+from worker.errors import LeaseLost
 from worker.loop.conversation import History
 from worker.loop.definition import Definition, Limits
-from worker.store import messages, summaries
+from worker.store import messages, runs, summaries
 from worker.store.engine import Database
 
 
@@ -13,8 +14,19 @@ class SessionPast:
     """The messages before one claimed run. What it reads does not grow with the session."""
 
     def __init__(self, db: Database, claim: Claim) -> None:
+        """Look back from the place of the claimed run; a replay from that of the run that it repeats.
+
+        Raises:
+            LeaseLost: what a replay repeats is gone, and the replay with it.
+        """
         self._db = db
-        self._claim = claim
+        self._from = Viewpoint(claim.session_pk, claim.position, claim.first_seq)
+        if claim.replay is not None:
+            with db.read() as tx:
+                source = runs.viewpoint(tx, claim.replay.of)
+            if source is None:
+                raise LeaseLost(run_id=claim.run_id, fence=claim.fence)
+            self._from = source
 
     def history(self, definition: Definition, limits: Limits) -> History:
         """Return what belongs into the context of the session's past.
@@ -29,22 +41,22 @@ class SessionPast:
             return self._behind_summary(definition, size=limits.context_tokens * CHARS_PER_TOKEN)
         if not definition.add_history_to_context:
             return History()
-        pk = self._claim.session_pk
+        pk = self._from.session_pk
         with self._db.read() as tx:
             if definition.num_history_messages is None:
                 count = definition.num_history_runs
-                last = messages.of_last_runs(tx, session_pk=pk, before=self._claim.position, count=count)
+                last = messages.of_last_runs(tx, session_pk=pk, before=self._from.position, count=count)
                 return History(tuple(last))
             newest = messages.of_last_messages(
-                tx, session_pk=pk, before_seq=self._claim.first_seq, count=definition.num_history_messages
+                tx, session_pk=pk, before_seq=self._from.first_seq, count=definition.num_history_messages
             )
         begin = next((n for n, m in enumerate(newest) if m.role is Role.USER), len(newest))
         return History(tuple(newest[begin:]))
 
     def _behind_summary(self, definition: Definition, *, size: int) -> History:
-        pk, before = self._claim.session_pk, self._claim.first_seq
+        pk, before = self._from.session_pk, self._from.first_seq
         with self._db.read() as tx:
-            summary = summaries.current(tx, pk)
+            summary = summaries.current(tx, pk) if self._from.at is None else summaries.as_of(tx, self._from)
             covers = summary.covers_seq
             begin = covers + 1
             if covers and definition.add_history_to_context:
@@ -62,12 +74,12 @@ class SessionPast:
 
     def chat(self, *, limit: int, num_runs: int | None) -> list[Message]:
         """Return what was said, newest first; see `loop.journal.Past`."""
-        since = 1 if num_runs is None else max(1, self._claim.position - num_runs)
+        since = 1 if num_runs is None else max(1, self._from.position - num_runs)
         with self._db.read() as tx:
             return messages.chat(
                 tx,
-                session_pk=self._claim.session_pk,
-                before_seq=self._claim.first_seq,
+                session_pk=self._from.session_pk,
+                before_seq=self._from.first_seq,
                 since_position=since,
                 limit=limit,
             )
@@ -75,5 +87,5 @@ class SessionPast:
     def tool_results(self, *, limit: int) -> list[tuple[Message, Message]]:
         """Return results of tools with the replies that asked, newest first; see `loop.journal.Past`."""
         with self._db.read() as tx:
-            place = {"session_pk": self._claim.session_pk, "before_seq": self._claim.first_seq}
+            place = {"session_pk": self._from.session_pk, "before_seq": self._from.first_seq}
             return messages.tool_results(tx, **place, limit=limit)

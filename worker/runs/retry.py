@@ -22,7 +22,7 @@ def retry(
 ) -> Accepted:
     """Accept a run with the input of an earlier one; send what is `ready` afterwards.
 
-    It has the priority and the timeout of the earlier one, too.
+    It has the priority and the timeout of the earlier one, too, and repeats what that one repeats.
 
     Raises:
         RunNotFound, RunNotRetryable, IdempotencyConflict, QueueFull, UserForbidden
@@ -39,6 +39,7 @@ def retry(
         priority=run.priority,
         timeout_s=run.timeout_s,
         retry_of=run_id,
+        replay=run.replay,
     )
     with db.write() as tx:
         if sessions.lock_of_run(tx, run_id) is None:
@@ -52,5 +53,5 @@ def _ended(tx: Transaction, run_id: str, *, principal: Principal, user_id: str |
     if run is None:
         raise RunNotFound(run_id=run_id)
     if run.status not in (Status.FAILED, Status.CANCELLED):
-        raise RunNotRetryable(run_id=run_id, status=run.status)
+        raise RunNotRetryable(run_id=run_id, status=run.status, which="failed or cancelled run")
     return run

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, case, func, insert, or_, select, update
 
 from worker.domain.held import Watched
-from worker.domain.run import Claim, Priority, Status
+from worker.domain.run import Claim, Priority, Replay, Status
 from worker.domain.usage import Usage
 from worker.store.columns import db_time
 from worker.store.engine import Transaction
@@ -68,6 +68,8 @@ def claim(
             *USAGE,
             runs.c.started_at,
             runs.c.timeout_s,
+            runs.c.replay_of,
+            runs.c.execute_tools,
             db_time().label("now"),
             runs.c.cancel_requested_at,  # SQLite 3.40 answers `IS NOT NULL` wrongly in RETURNING: ask for the value
         )
@@ -94,6 +96,7 @@ def claim(
         timeout_s=row.timeout_s,
         cancel_requested=row.cancel_requested_at is not None,
         state=session.state,
+        replay=replay_of(row),
     )
 
 
@@ -208,6 +211,11 @@ def added(usage: Usage) -> dict[str, Any]:
     """Return the values of an UPDATE that books *usage*."""
     amounts = (usage.model_calls, usage.input_tokens, usage.cached_input_tokens, usage.output_tokens)
     return {column.name: column + n for column, n in zip(USAGE, amounts, strict=True) if n}
+
+
+def replay_of(row: Any) -> Replay | None:
+    """Return which run a row of runs repeats."""
+    return None if row.replay_of is None else Replay(row.replay_of, row.execute_tools)
 
 
 def usage_of(row: Any) -> Usage:

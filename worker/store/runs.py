@@ -7,13 +7,15 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, and_, case, func, insert, literal, select, update
 
 from worker.domain.principal import Principal
-from worker.domain.run import Priority, Run, RunError, Status
+from worker.domain.run import Priority, Replay, Run, RunError, Status, Viewpoint
 from worker.domain.usage import Usage
 from worker.store.columns import UtcTime, db_time
 from worker.store.engine import Transaction
-from worker.store.leases import Lease, added, usage_of
+from worker.store.leases import Lease, added, replay_of, usage_of
 from worker.store.sessions import Place, find, visible
 from worker.store.tables import idempotency, runs, sessions
+
+LISTED = "run"  # where the ids of the runs begin that lists show: those of replays, 'replay_…', sort before them
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,7 @@ def add(
     not_before: datetime | None = None,
     timeout_s: float | None = None,
     retry_of: str | None = None,
+    replay: Replay | None = None,
 ) -> Added:
     """Write a queued run.
 
@@ -102,6 +105,8 @@ def add(
             priority=priority,
             timeout_s=timeout_s,
             retry_of=retry_of,
+            replay_of=replay and replay.of,
+            execute_tools=replay is not None and replay.execute_tools,
             created_at=db_time(),
             **dict.fromkeys(zeros + tokens, 0),
         )
@@ -222,11 +227,27 @@ def get(tx: Transaction, run_id: str, *, principal: Principal, user_id: str | No
     return None if row is None else _run(row)
 
 
+def viewpoint(tx: Transaction, run_id: str) -> Viewpoint | None:
+    """Return from where a run sees the past, a replay from where the first run saw it that it goes back to.
+
+    None: the run is gone, or has no place in the history yet.
+    """
+    at = func.coalesce(runs.c.started_at, runs.c.finished_at)
+    columns = (runs.c.session_pk, runs.c.position, runs.c.first_seq, at, runs.c.replay_of)
+    of: str | None = run_id
+    row: Any = None
+    while of is not None:
+        row = tx.execute(select(*columns).where(runs.c.id == of)).one_or_none()
+        of = row and row.replay_of
+    return None if row is None or row.first_seq is None else Viewpoint(*row[:4])
+
+
 def page(tx: Transaction, wanted: Wanted, *, principal: Principal, before: str | None, limit: int) -> list[Run]:
     """Return up to *limit* runs that *principal* may see, newest first, behind the run *before*.
 
     Each filter is the beginning of an index that holds the list in its order; further ones are applied to what comes.
-    In one session the order is that of acceptance, else that of the ids, which sort by time.
+    In one session the order is that of acceptance, else that of the ids, which sort by time. Replays are shown where
+    their session is named.
 
     Raises:
         UserForbidden: a user's key named another user.
@@ -242,6 +263,8 @@ def page(tx: Transaction, wanted: Wanted, *, principal: Principal, before: str |
             place, conditions = runs.c.position, [runs.c.session_pk == found[0].pk]
         else:
             conditions.append(sessions.c.session_id == wanted.session_id)
+    else:
+        conditions.append(place >= LISTED)
     if wanted.team is not None:
         conditions.append(runs.c.team_id == wanted.team)
     if wanted.status is not None:
@@ -288,6 +311,7 @@ def _run(row: Any) -> Run:
         priority=Priority(row.priority),
         timeout_s=row.timeout_s,
         retry_of=row.retry_of,
+        replay=replay_of(row),
         metadata=row.metadata,
         created_at=row.created_at,
         started_at=row.started_at,

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Table, and_, delete, func, or_, select, true, tuple_, update
+from sqlalchemy import ColumnElement, Table, and_, delete, func, insert, literal, or_, select, true, tuple_, update
 
 from worker.domain.principal import Principal
 from worker.domain.session import SessionRow
@@ -100,6 +100,18 @@ def lock_of_run(tx: Transaction, run_id: str) -> Locked | None:
     of_run = select(runs.c.session_pk).where(runs.c.id == run_id).scalar_subquery()
     row = tx.execute(select(*_LOCKED).where(sessions.c.pk == of_run).with_for_update()).one_or_none()
     return None if row is None else Locked(*row)
+
+
+def fork(tx: Transaction, pk: int, *, session_id: str) -> None:
+    """Make a session beside another one of the same user and team, with its state as it is now, and without runs.
+
+    No list shows it, and it is erased with the other. The caller holds the other one's lock.
+    """
+    kept = ("user_id", "team_id", "name", "description", "tags", "metadata", "state")
+    own: dict[str, Any] = {"session_id": literal(session_id), "forked_from": sessions.c.pk}
+    own |= {"run_count": literal(0), "last_seq": literal(0), "created_at": db_time(), "updated_at": db_time()}
+    row = select(*(sessions.c[name] for name in kept), *own.values()).where(sessions.c.pk == pk)
+    tx.execute(insert(sessions).from_select([*kept, *own], row))
 
 
 def advance(tx: Transaction, pk: int, *, messages: int, size: int = 0) -> int | None:
@@ -201,8 +213,8 @@ def get(tx: Transaction, pk: int) -> SessionRow | None:
 def page(
     tx: Transaction, *, principal: Principal, user_id: str | None, team: str | None, before: int | None, limit: int
 ) -> list[tuple[int, SessionRow]]:
-    """Return up to *limit* sessions with their pk, the newest first, those made before *before*."""
-    conditions = [visible(principal, user_id)]
+    """Return up to *limit* sessions with their pk, the newest first, those made before *before*; no forks."""
+    conditions = [visible(principal, user_id), sessions.c.forked_from.is_(None)]
     if team is not None:
         conditions.append(sessions.c.team_id == team)
     if before is not None:
@@ -227,12 +239,13 @@ def active(
 ) -> list[tuple[int, SessionRow]]:
     """Return up to *limit* sessions with their pk, latest activity first, behind the one of this time and pk.
 
-    A range of an index, of one user's sessions or of all; team, name and tag are applied to what comes.
+    A range of an index, of one user's sessions or of all, which holds no forks; team, name and tag are applied to what
+    comes.
 
     Raises:
         UserForbidden: a user's key named another user.
     """
-    conditions = [visible(principal, wanted.user_id)]
+    conditions = [visible(principal, wanted.user_id), sessions.c.forked_from.is_(None)]
     if wanted.team is not None:
         conditions.append(sessions.c.team_id == wanted.team)
     if wanted.name is not None:
@@ -265,17 +278,23 @@ def erase_of_run(tx: Transaction, run_id: str) -> None:
 
 
 def erase(tx: Transaction, pk: int, *, streams_s: float = 0) -> list[str]:
-    """Remove a session with all that hangs on it. A run that is being executed finds nothing to write to.
+    """Remove a session with all that hangs on it, its forks too. A run that is executed finds nothing to write to.
 
     Returns the runs that may have a stream: those that have not ended longer than *streams_s* seconds ago.
     """
     lock(tx, pk)
+    of_forks = [run for fork in forks(tx, pk) for run in erase(tx, fork, streams_s=streams_s)]
     fresh = or_(runs.c.finished_at.is_(None), runs.c.finished_at > db_time(-streams_s))
     streaming = list(tx.execute(select(runs.c.id).where(runs.c.session_pk == pk, fresh)).scalars())
     of_session = select(runs.c.id).where(runs.c.session_pk == pk)
     tx.execute(delete(idempotency).where(idempotency.c.run_id.in_(of_session)))
     tx.execute(delete(sessions).where(sessions.c.pk == pk))
-    return streaming
+    return of_forks + streaming
+
+
+def forks(tx: Transaction, pk: int) -> list[int]:
+    """Return our keys of a session's forks. While its lock is held, no other is made."""
+    return list(tx.execute(select(sessions.c.pk).where(sessions.c.forked_from == pk)).scalars())
 
 
 _SESSION = (

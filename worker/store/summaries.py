@@ -4,12 +4,13 @@ from dataclasses import asdict, dataclass
 
 from sqlalchemy import bindparam, case, delete, func, insert, select, update
 
+from worker.domain.run import Viewpoint
 from worker.domain.summary import Due, Summary
 from worker.domain.usage import Usage
 from worker.store.columns import db_time
 from worker.store.engine import Transaction
 from worker.store.leases import usage_of
-from worker.store.tables import runs, sessions, summaries
+from worker.store.tables import messages, runs, sessions, summaries
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,24 @@ def base(tx: Transaction, session_pk: int) -> Base | None:
 def current(tx: Transaction, session_pk: int) -> Current:
     """Return the current summary of a session that is there."""
     row = tx.execute(_CURRENT, {"session_pk": session_pk}).one_or_none()
+    return Current("", 0, 0) if row is None else Current(*row)
+
+
+def as_of(tx: Transaction, seen_from: Viewpoint) -> Current:
+    """Return the summary that a run saw which was claimed before, of the versions that are kept.
+
+    The newest that there was then; where that is not kept any more, the newest that ends before the run.
+    """
+    there = case((summaries.c.created_at <= seen_from.at, 0), else_=1)
+    last = (messages.c.session_pk == summaries.c.session_pk) & (messages.c.seq == summaries.c.covers_through_seq)
+    row = tx.execute(
+        select(summaries.c.text, summaries.c.covers_through_seq, runs.c.position)
+        .select_from(summaries.join(messages, last).join(runs, runs.c.id == messages.c.run_id))
+        .where(summaries.c.session_pk == seen_from.session_pk)
+        .where(summaries.c.covers_through_seq < seen_from.first_seq)
+        .order_by(there, summaries.c.version.desc())
+        .limit(1)
+    ).one_or_none()
     return Current("", 0, 0) if row is None else Current(*row)
 
 

@@ -18,6 +18,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
 )
 
 from worker.store.columns import BigKey, UtcTime
@@ -56,6 +57,7 @@ sessions = Table(
     Column("unsummarised", BigInteger, nullable=False, server_default="0"),  # characters of the history behind it
     Column("due_messages", Integer),  # so many messages behind it, and a refresh is due; None: the team has none made
     Column("due_size", BigInteger),  # or so many characters
+    Column("forked_from", BigInteger),  # pk of the session that a replay stands beside; goes with it, and is in no list
     Column("created_at", UtcTime, nullable=False),
     Column("updated_at", UtcTime, nullable=False),
     UniqueConstraint("user_id", "session_id"),
@@ -63,8 +65,13 @@ sessions = Table(
 )
 
 Index("ix_sessions_session_id", sessions.c.session_id)  # for a service key that names no user
-Index("ix_sessions_active", sessions.c.updated_at, sessions.c.pk)  # lists, latest activity last
-Index("ix_sessions_active_of_user", sessions.c.user_id, sessions.c.updated_at, sessions.c.pk)
+# Lists, latest activity last.
+_listed = sessions.c.forked_from.is_(None)
+_active = (sessions.c.updated_at, sessions.c.pk)
+Index("ix_sessions_active", *_active, postgresql_where=_listed, sqlite_where=_listed)
+Index("ix_sessions_active_of_user", sessions.c.user_id, *_active, postgresql_where=_listed, sqlite_where=_listed)
+_fork = sessions.c.forked_from.is_not(None)
+Index("ix_sessions_forked_from", sessions.c.forked_from, postgresql_where=_fork, sqlite_where=_fork)
 
 # One input and everything done to answer it. The row is its own outbox: it says whether and when it was dispatched.
 runs = Table(
@@ -92,6 +99,8 @@ runs = Table(
     Column("cancel_requested_at", UtcTime),
     Column("excluded", Boolean, nullable=False),  # left out of later contexts and summaries
     Column("retry_of", String(64)),  # the run whose input it repeats
+    Column("replay_of", String(64)),  # the run that it repeats in a fork, with its past and its tools' results
+    Column("execute_tools", Boolean, nullable=False, server_default=false()),  # as a replay: its tools are called
     Column("team_version", String(64)),  # of the definition that executed it last
     Column("metadata", JSON, nullable=False),  # object, the caller's
     Column("first_seq", Integer),  # its messages are first_seq..last_seq of its session; None: not in the history yet
@@ -108,7 +117,7 @@ runs = Table(
     Column("team_id", String(255), nullable=False, server_default=""),  # its session's
     UniqueConstraint("session_pk", "position"),
 )
-# What lists ask for. Ids sort by time, so each is a list, newest last.
+# What lists ask for. Ids sort by time, so each is a list, newest last; those of replays sort before all others.
 Index("ix_runs_of_user", runs.c.user_id, runs.c.id)
 Index("ix_runs_of_team", runs.c.team_id, runs.c.id)
 Index("ix_runs_of_status", runs.c.status, runs.c.id)

@@ -8,7 +8,7 @@ from sqlalchemy import Table, delete, func, select
 from worker.domain.principal import Principal
 from worker.store.engine import Transaction
 from worker.store.sessions import erase as erase_session
-from worker.store.sessions import visible
+from worker.store.sessions import forks, lock, visible
 from worker.store.tables import api_keys, idempotency, messages, runs, sessions, summaries
 
 
@@ -43,10 +43,13 @@ def session_pks(tx: Transaction, *, principal: Principal, user_id: str, after: i
 
 
 def erase(tx: Transaction, pk: int, *, streams_s: float) -> Erased:
-    """Remove one session with all that hangs on it, and say what that was."""
+    """Remove one session with all that hangs on it, its forks too, and say what that was; nothing, if it is gone."""
+    if not lock(tx, pk):
+        return Erased()
+    of_forks = sum((erase(tx, fork, streams_s=streams_s) for fork in forks(tx, pk)), Erased())
     of_runs, of_messages, of_summaries = (_count(tx, table, pk) for table in (runs, messages, summaries))
     streaming = erase_session(tx, pk, streams_s=streams_s)
-    return Erased(1, of_runs, of_messages, of_summaries, tuple(streaming))
+    return of_forks + Erased(1, of_runs, of_messages, of_summaries, tuple(streaming))
 
 
 def erase_rest(tx: Transaction, user_id: str) -> int:

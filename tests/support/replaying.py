@@ -1,0 +1,67 @@
+"""Runs and their replays in one process, for tests, and what the rows of a session say."""
+
+from typing import Any
+
+from sqlalchemy import select
+
+from worker.domain.principal import SERVICE
+from worker.domain.run import Run
+from worker.process.runtime import Runtime
+from worker.runs.enqueue import Order, enqueue
+from worker.runs.execute import execute
+from worker.runs.replay import Comparison, compared, replay_in
+from worker.store import runs, users
+from worker.store.engine import Database
+from worker.store.tables import messages, sessions, summaries
+from worker.store.tables import runs as runs_table
+
+
+def run(runtime: Runtime, text: str, *, session: str = "s", metadata: dict[str, Any] | None = None) -> str:
+    """Execute a run of team 't' for user 'u' as far as it goes, and return its id."""
+    order = Order("t", text, session, "u", metadata or {}, timeout_s=99.0)
+    run_id = enqueue(runtime.db, order, settings=runtime.settings).run.id
+    execute(runtime, run_id, "t")
+    return run_id
+
+
+def accept_replay(runtime: Runtime, source: str, *, execute_tools: bool = False) -> Run:
+    """Accept a replay, and execute nothing."""
+    with runtime.db.write() as tx:
+        return replay_in(tx, source, execute_tools=execute_tools, settings=runtime.settings).run
+
+
+def replay(runtime: Runtime, source: str, *, execute_tools: bool = False) -> str:
+    """Execute a replay of a run as far as it goes, and return its id."""
+    run_id = accept_replay(runtime, source, execute_tools=execute_tools).id
+    execute(runtime, run_id, "t")
+    return run_id
+
+
+def comparison(db: Database, run_id: str) -> Comparison:
+    """Return how a replay compares to the run that it repeats."""
+    with db.read() as tx:
+        return compared(tx, run_id)
+
+
+def every_row(db: Database, session_id: str) -> dict[str, list[dict[str, Any]]]:
+    """Return all rows of a session, whole."""
+    with db.read() as tx:
+        own = tx.execute(select(sessions).where(sessions.c.session_id == session_id)).one()
+        tables = (runs_table, messages, summaries)
+        found = {t.name: users.rows(tx, t, own.pk, after=0, limit=10_000) for t in tables}
+    return found | {"sessions": [dict(own._mapping)]}
+
+
+def forks(db: Database) -> list[Any]:
+    """Return the rows of all forks, the oldest first."""
+    with db.read() as tx:
+        wanted = sessions.c.forked_from.is_not(None)
+        return list(tx.execute(select(sessions).where(wanted).order_by(sessions.c.pk)))
+
+
+def seen(db: Database, run_id: str) -> Run:
+    """Return a run as its caller sees it."""
+    with db.read() as tx:
+        found = runs.get(tx, run_id, principal=SERVICE)
+    assert found is not None
+    return found
