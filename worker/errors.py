@@ -11,8 +11,7 @@
     │   └── ModelRateLimited/ModelBusy, ModelUnavailable, ModelSilent, ModelStreamBroken, ModelRefused, ModelEmptyReply
     └── DatabaseUnavailable, LeaseLost, LimitReached, ReplayDiverged, WorkersLost, SummaryFailed, RunFailed
 
-The first paragraph of an error's docstring is its message; `{fact}` is filled in from the constructor. It says what was
-found, what was expected and what to do. It carries identifiers, never message text and never a secret.
+An error's docstring is its message, with `{facts}`: what was found and what to do; never message text, nor a secret.
 """
 
 from typing import ClassVar
@@ -261,7 +260,6 @@ class ModelError(TeamSessionsError):
     """Model {model!r} failed: {reason}."""
 
     code = "model_error"
-    retry = True
     counted: ClassVar[bool] = True  # among those after so many of which in a row a run fails
 
     def __init__(self, *, retry_after_s: float | None = None, **facts: object) -> None:
@@ -273,24 +271,28 @@ class ModelRateLimited(ModelError):
     """Model {model!r} answered 429, too many requests: {reason}."""
 
     code = "model_rate_limited"
+    retry = True
 
 
 class ModelUnavailable(ModelError):
     """Model {model!r} could not be reached, or its server failed: {reason}."""
 
     code = "model_unavailable"
+    retry = True
 
 
 class ModelSilent(ModelError):
     """Model {model!r} sent nothing for {silence_s:g} s."""
 
     code = "model_silent"
+    retry = True
 
 
 class ModelStreamBroken(ModelError):
     """Model {model!r} broke its answer off: {reason}."""
 
     code = "model_stream_broken"
+    retry = True
 
 
 class ModelBusy(ModelRateLimited):
@@ -304,14 +306,12 @@ class ModelRefused(ModelError):
     """Model {model!r} refused the request: {reason}. Sending it again would not help."""
 
     code = "model_refused"
-    retry = False
 
 
 class ModelEmptyReply(ModelError):
     """Model {model!r} answered with neither text nor a tool call."""
 
     code = "model_empty_reply"
-    retry = False
 
 
 class LimitReached(TeamSessionsError):

@@ -104,6 +104,18 @@ def test_each_filter_of_runs_is_served_by_an_index(db: Database, case: str, plac
     assert not (in_order and re.search("Sort|TEMP B-TREE", text))
 
 
+@pytest.mark.parametrize("wanted", [Wanted(), Wanted(user_id="u3"), Wanted(team="t1"), Wanted(status=Status.QUEUED)])
+def test_replays_cost_a_list_of_runs_nothing(db: Database, wanted: Wanted) -> None:
+    """They stand before the range of the index that a page is read from, however many there are."""
+    crowd(db, users=100, each=4, runs_each=5)
+
+    with statements(db) as seen, db.read() as tx:
+        runs.page(tx, wanted, principal=SERVICE, before=None, limit=51)
+
+    text = "\n".join(line for s, p in seen.items() for line in plan(db, s, p, in_order=True))
+    assert re.search(r"id>\?" if db.is_sqlite else r"Index Cond: .*\(id\)::text >= 'run'", text)
+
+
 SESSIONS = {
     "all": (SERVICE, sessions.Wanted()),
     "of a user": (SERVICE, sessions.Wanted(user_id="u3")),
