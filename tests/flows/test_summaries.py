@@ -1,15 +1,15 @@
 """How a summary is made: by one process at a time, piece after piece, whatever happens to models and processes."""
 
-import re
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
 from tests.support import look
 from tests.support.condensing import (
+    TWO,
     Door,
     answer,
+    apart,
     begin,
     bells,
     converse,
@@ -17,13 +17,14 @@ from tests.support.condensing import (
     finish,
     formed,
     jobs,
+    long_history,
     session_row,
+    team,
     time_passes,
+    told,
     versions,
 )
-from worker import ScriptedModel, SessionSummaryManager, Team
-from worker.domain.chat import ChatModel, ChatRequest
-from worker.domain.summary import Due
+from worker import ScriptedModel
 from worker.errors import ModelRateLimited, ModelRefused, ModelUnavailable
 from worker.process.runtime import Runtime
 from worker.runs.why import why
@@ -35,33 +36,12 @@ from worker.summaries.refresh import refresh
 
 Start = Callable[..., Runtime]
 DOWN = ModelUnavailable(model="m", reason="test")
-TWO = Due(2, 1_000_000)
-
-
-def team(model: ChatModel, prompt: str | None = None, *, id: str = "t") -> Team:
-    """A team whose summaries a model makes."""
-    manager = SessionSummaryManager(model=model, session_summary_prompt=prompt)
-    return Team(id=id, session_summary_manager=manager, enable_session_summaries=True)
 
 
 def ask_for(db: Database, session_pk: int) -> None:
     """Somebody wants the summary now."""
     with db.write() as tx:
         due.request(tx, session_pk, session_id="s", team="t")
-
-
-def apart(work: Callable[[], object]) -> "Future[object]":
-    """Do something on a thread."""
-    pool = ThreadPoolExecutor(1)
-    future: Future[object] = pool.submit(work)
-    pool.shutdown(wait=False)
-    return future
-
-
-def told(request: ChatRequest) -> list[str]:
-    """Return the places of the messages that a model was given to condense: `input 0`, `result 0.0`, `answer 0`."""
-    behind = request.messages[1].content.split("The messages that follow it:\n", 1)[1]
-    return re.findall(r"(?:input|result|answer) [\d.]+", behind)
 
 
 def test_a_version_is_built_on_the_one_before_it(db: Database, process: Start) -> None:
@@ -177,14 +157,6 @@ def test_failures_count_in_a_row(db: Database, process: Start) -> None:
 
     assert outcomes == ["failed: model_unavailable"] * 3 + ["1 new"]
     assert (jobs(db), covered(db, session_pk)) == ([], 4)
-
-
-def long_history(db: Database, *, pieces: int) -> int:
-    """Have runs completed each of which fills a piece of 100 tokens."""
-    for n in range(pieces):
-        claim = begin(db, f"input {n} {'x' * 200}", due=TWO)
-        finish(db, claim, answer(f"answer {n} {'y' * 100}"))
-    return claim.session_pk
 
 
 def test_a_session_that_is_deleted_in_the_middle_leaves_nothing(db: Database, process: Start) -> None:

@@ -2,19 +2,21 @@
 
 import asyncio
 import json
+import re
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import select, update
 
 from tests.support.life import accept
-from worker.domain.chat import ChatRequest, Reply
+from worker.domain.chat import ChatModel, ChatRequest, Reply
 from worker.domain.dispatch import Dispatch
 from worker.domain.message import Draft, Role, ToolCall
 from worker.domain.run import Claim, Status
-from worker.domain.summary import Due
+from worker.domain.summary import Due, SessionSummaryManager
 from worker.domain.usage import Usage
 from worker.events.publish import Listeners
 from worker.loop.definition import Definition
@@ -31,6 +33,7 @@ from worker.team import Team
 
 PLAIN = Team(id="t").definition
 NEVER = Due(1_000_000, 1_000_000_000)
+TWO = Due(2, 1_000_000)
 
 
 def formed(text: str, *topics: str) -> str:
@@ -132,6 +135,34 @@ def bells(db: Database, *teams: str) -> list[int]:
     """Return the sessions whose refresh a worker that serves *teams* would send now."""
     with db.write() as tx:
         return [int(d.ids["session_pk"]) for d in summary_jobs.take_ready(tx, teams=teams, limit=100)]
+
+
+def team(model: ChatModel, prompt: str | None = None, *, id: str = "t") -> Team:
+    """A team whose summaries a model makes."""
+    manager = SessionSummaryManager(model=model, session_summary_prompt=prompt)
+    return Team(id=id, session_summary_manager=manager, enable_session_summaries=True)
+
+
+def apart(work: Callable[[], object]) -> "Future[object]":
+    """Do something on a thread."""
+    pool = ThreadPoolExecutor(1)
+    future: Future[object] = pool.submit(work)
+    pool.shutdown(wait=False)
+    return future
+
+
+def told(request: ChatRequest) -> list[str]:
+    """Return the places of the messages that a model was given to condense: `input 0`, `result 0.0`, `answer 0`."""
+    behind = request.messages[1].content.split("The messages that follow it:\n", 1)[1]
+    return re.findall(r"(?:input|result|answer) [\d.]+", behind)
+
+
+def long_history(db: Database, *, pieces: int, begin_at: int = 0, due: Due | None = TWO) -> int:
+    """Have runs completed each of which fills a piece of 100 tokens."""
+    for n in range(begin_at, begin_at + pieces):
+        claim = begin(db, f"input {n} {'x' * 200}", due=due)
+        finish(db, claim, answer(f"answer {n} {'y' * 100}"))
+    return claim.session_pk
 
 
 @dataclass

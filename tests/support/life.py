@@ -3,6 +3,7 @@
 from worker.domain.message import Draft, Role, ToolCall
 from worker.domain.principal import SERVICE
 from worker.domain.run import Claim, RunError, Status
+from worker.domain.summary import SummaryDraft
 from worker.domain.usage import Usage
 from worker.queue.dispatch import NoDispatcher
 from worker.runs.backlog import Backlog
@@ -111,6 +112,7 @@ def condense(db: Database, session_pk: int) -> None:
         assert summary_jobs.take_ready(tx, teams=["t"], limit=3) == []  # it was just sent
         job = summary_jobs.claim(tx, session_pk, owner="me", ttl_s=60)
         assert job is not None
+        summary_jobs.wanted(tx, job)
         summary_jobs.renew(tx, [session_pk], owner="me", ttl_s=60)
         summary_jobs.watch(tx, [session_pk])
         base = summaries.base(tx, session_pk)
@@ -122,7 +124,10 @@ def condense(db: Database, session_pk: int) -> None:
         assert summaries.cover(tx, session_pk, base, covered, new_version=True)
         new = summaries.NewVersion(1, base.finished_seq, "text", ["topic"], "model", "hash", Usage(1, 2, 0, 3))
         summaries.add(tx, session_pk, new, keep=1)
-        summary_jobs.done(tx, job, through_seq=0, wanted_seq=0, ttl_s=60)
+        due.request(tx, session_pk, session_id="s", team="t", rebuild=True)
+        assert summary_jobs.keep(tx, job, SummaryDraft("model", "hash", 0), ttl_s=60)
+        assert summary_jobs.done(tx, job, through_seq=99, wanted_seq=0, ttl_s=60) is False
+        summary_jobs.done(tx, job, through_seq=0, wanted_seq=0, ttl_s=60, rebuilt=True)
         summary_jobs.fail(tx, job, code="x", wait_s=0)
         summary_jobs.give_back(tx, job)
         summary_jobs.put_back(tx, session_pk, wait_s=0)

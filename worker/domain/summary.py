@@ -1,6 +1,6 @@
 """A summary: the condensed past of a session; how a team has it made, and when one is due."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from worker.domain.chat import ChatModel
@@ -47,6 +47,26 @@ class Summary:
     prompt_hash: str
     usage: Usage
     created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SummaryDraft:
+    """What a refresh has so far, made of `pieces`: it covers the history through a message and the run of a position.
+
+    `size` is how many characters of history that is in addition to what the current summary covers, which ends at
+    `replaces_seq`.
+    """
+
+    model: str
+    prompt_hash: str
+    replaces_seq: int
+    text: str = ""
+    topics: list[str] = field(default_factory=list)
+    covers_seq: int = 0
+    covers_position: int = 0
+    size: int = 0
+    pieces: int = 0
+    usage: Usage = Usage()
 
 
 @dataclass(frozen=True, slots=True)

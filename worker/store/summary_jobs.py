@@ -2,22 +2,27 @@
 
 `send_at` says when a job goes to its queue: a while after it was last sent, when its lease runs out, or when its wait
 is over. So a bell that was lost, or that nobody had a free slot for, is rung again, and nothing else has to be noticed.
+
+A job can ask for a rebuild: one new version, made from the beginning of the history. What it has so far, its draft,
+stands in its row, so that another process goes on with it, and nobody reads it before it covers enough.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, and_, case, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, and_, case, delete, func, or_, select, true, update
 
 from worker.domain.dispatch import Dispatch, of_summary
 from worker.domain.held import Watched
-from worker.domain.summary import Refresh
+from worker.domain.summary import Refresh, SummaryDraft
+from worker.domain.usage import Usage
 from worker.store.columns import db_time, upsert
 from worker.store.engine import Transaction
 from worker.store.tables import sessions, summary_jobs
 
 RESEND_S = 2.0  # a job that was sent and not taken is sent again
+_NO_REBUILD = {"rebuild": False, "draft": None}
 _free = or_(summary_jobs.c.held_until.is_(None), summary_jobs.c.held_until <= db_time())
 
 
@@ -33,23 +38,36 @@ class Job:
     requested_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a job asks for: a summary that covers at least *through_seq*, made anew if it is a `rebuild`."""
+
+    through_seq: int
+    rebuild: bool
+    draft: SummaryDraft | None
+
+
 def want_due(tx: Transaction, session_pk: int, *, covers_seq: int, through_seq: int, step: int) -> bool:
     """Ask for a refresh unless one is wanted already; one that failed is asked for again *step* messages later.
 
     Or once as many messages have come as it failed on, where their size made it due before *step* of them were there.
-    Returns whether it has to be sent. The caller holds the session's lock.
+    A rebuild that failed holds up nothing that is due: it is no rebuild any more. Returns whether it has to be sent.
+    The caller holds the session's lock.
     """
     new = _new(tx, session_pk, through_seq=through_seq)
     failed_on = summary_jobs.c.through_seq - covers_seq
     come = through_seq - summary_jobs.c.through_seq
-    failed = and_(summary_jobs.c.send_at.is_(None), or_(come >= step, come >= failed_on))
-    again = {"through_seq": through_seq, "send_at": db_time(RESEND_S), "held_until": None, "failures": 0}
+    failed = and_(summary_jobs.c.send_at.is_(None), or_(summary_jobs.c.rebuild, come >= step, come >= failed_on))
+    again = {"through_seq": through_seq, "send_at": db_time(RESEND_S), "held_until": None, "failures": 0, **_NO_REBUILD}
     statement = new.on_conflict_do_update(index_elements=[summary_jobs.c.session_pk], set_=again, where=failed)
     return tx.execute(statement.returning(summary_jobs.c.session_pk)).one_or_none() is not None
 
 
-def want_now(tx: Transaction, session_pk: int, *, through_seq: int) -> None:
-    """Ask for a refresh that covers at least *through_seq*; one that waits after a failure waits no longer."""
+def want_now(tx: Transaction, session_pk: int, *, through_seq: int, rebuild: bool = False) -> None:
+    """Ask for a refresh that covers at least *through_seq*; one that waits after a failure waits no longer.
+
+    With *rebuild* it becomes one. One that is a rebuild already stays one, and goes on with its draft.
+    """
     leased = and_(summary_jobs.c.lease_owner.is_not(None), summary_jobs.c.held_until > db_time())
     further = case((summary_jobs.c.through_seq < through_seq, through_seq), else_=summary_jobs.c.through_seq)
     values = {
@@ -57,8 +75,9 @@ def want_now(tx: Transaction, session_pk: int, *, through_seq: int) -> None:
         "failures": 0,
         "send_at": case((leased, summary_jobs.c.send_at), else_=db_time(RESEND_S)),
         "held_until": case((leased, summary_jobs.c.held_until), else_=None),
+        **({"rebuild": True} if rebuild else {}),
     }
-    new = _new(tx, session_pk, through_seq=through_seq)
+    new = _new(tx, session_pk, through_seq=through_seq, rebuild=rebuild)
     tx.execute(new.on_conflict_do_update(index_elements=[summary_jobs.c.session_pk], set_=values))
 
 
@@ -100,16 +119,36 @@ def claim(tx: Transaction, session_pk: int, *, owner: str, ttl_s: float) -> Job 
     return None if row is None else Job(session_pk, row.fence, row.requested_at)
 
 
-def done(tx: Transaction, job: Job, *, through_seq: int, wanted_seq: int, ttl_s: float) -> bool | None:
+def wanted(tx: Transaction, job: Job) -> Wanted | None:
+    """Return what a job asks for now, which may be more than when it was taken; None: it is somebody else's."""
+    columns = (summary_jobs.c.through_seq, summary_jobs.c.rebuild, summary_jobs.c.draft)
+    row = tx.execute(select(*columns).where(_mine(job))).one_or_none()
+    if row is None:
+        return None
+    draft = row.draft and SummaryDraft(**{**row.draft, "usage": Usage(**row.draft["usage"])})
+    return Wanted(row.through_seq, row.rebuild, draft)
+
+
+def keep(tx: Transaction, job: Job, draft: SummaryDraft, *, ttl_s: float) -> bool:
+    """Keep what a rebuild has so far, and renew the lease; False: the job is somebody else's, and nothing is kept."""
+    values = {"draft": asdict(draft), "failures": 0, "error_code": None, **_until(ttl_s)}
+    return _changed(tx, update(summary_jobs).where(_mine(job)).values(**values))
+
+
+def done(
+    tx: Transaction, job: Job, *, through_seq: int, wanted_seq: int, ttl_s: float, rebuilt: bool = False
+) -> bool | None:
     """Note that the summary covers *through_seq*, and that it is due as far as *wanted_seq* now.
 
     True: the job is done and gone; False: more is wanted, and the lease is renewed; None: the job is somebody else's.
+    A rebuild is wanted until the summary was *rebuilt*, whatever it covers.
     """
-    reached = summary_jobs.c.through_seq <= through_seq
+    reached = and_(summary_jobs.c.through_seq <= through_seq, true() if rebuilt else summary_jobs.c.rebuild.is_(False))
     if wanted_seq <= through_seq and _changed(tx, delete(summary_jobs).where(_mine(job), reached)):
         return True
     further = case((summary_jobs.c.through_seq < wanted_seq, wanted_seq), else_=summary_jobs.c.through_seq)
     values = {"through_seq": further, "failures": 0, "error_code": None, **_until(ttl_s)}
+    values |= _NO_REBUILD if rebuilt else {}
     return False if _changed(tx, update(summary_jobs).where(_mine(job)).values(**values)) else None
 
 
@@ -162,8 +201,8 @@ def standing(tx: Transaction, session_pk: int) -> Refresh | None:
     return Refresh("waiting" if row.send_at else "failed", row.failures, row.error_code, row.held_until)
 
 
-def _new(tx: Transaction, session_pk: int, *, through_seq: int):  # type: ignore[no-untyped-def]
-    row = {"session_pk": session_pk, "through_seq": through_seq, "fence": 0, "failures": 0}
+def _new(tx: Transaction, session_pk: int, *, through_seq: int, rebuild: bool = False):  # type: ignore[no-untyped-def]
+    row = {"session_pk": session_pk, "through_seq": through_seq, "fence": 0, "failures": 0, "rebuild": rebuild}
     return upsert(tx, summary_jobs).values(**row, send_at=db_time(RESEND_S), requested_at=db_time())
 
 

@@ -182,6 +182,8 @@ summary_jobs = Table(
     Column("failures", Integer, nullable=False),  # in a row
     Column("error_code", String(64)),  # of the last failure
     Column("requested_at", UtcTime, nullable=False),
+    Column("rebuild", Boolean, nullable=False, server_default=false()),  # made anew, from the first message
+    Column("draft", JSON(none_as_null=True)),  # object, domain.summary.SummaryDraft: what a rebuild has so far
 )
 Index("ix_summary_jobs_send_at", summary_jobs.c.send_at)
 

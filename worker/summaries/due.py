@@ -36,11 +36,18 @@ def decide(
     return (of_summary(session_pk, session_id=session_id, team=team, version=session.summary_version),)
 
 
-def request(tx: Transaction, session_pk: int, *, session_id: str, team: str) -> tuple[Dispatch, ...]:
-    """Ask for a refresh now, whether one is due or not; nothing, if the summary covers all that is finished."""
+def request(
+    tx: Transaction, session_pk: int, *, session_id: str, team: str, rebuild: bool = False
+) -> tuple[Dispatch, ...]:
+    """Ask for a refresh now, whether one is due or not; nothing, if the summary covers all that is finished.
+
+    With *rebuild* it is made anew from the first message, whatever it covers; nothing, if no message is finished. A
+    refresh that is wanted already becomes a rebuild. One that is a rebuild already goes on with what it has, unless
+    the team's prompt or model has changed since.
+    """
     sessions.lock(tx, session_pk)
     base = summaries.base(tx, session_pk)
-    if base is None or base.finished_seq <= base.covers_seq:
+    if base is None or base.finished_seq <= (0 if rebuild else base.covers_seq):
         return ()
-    summary_jobs.want_now(tx, session_pk, through_seq=base.finished_seq)
+    summary_jobs.want_now(tx, session_pk, through_seq=base.finished_seq, rebuild=rebuild)
     return (of_summary(session_pk, session_id=session_id, team=team, version=base.version),)

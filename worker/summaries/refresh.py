@@ -3,16 +3,17 @@
 A delivery names a session. Take its job if it is free and this process has a slot (`store.summary_jobs`), keep its
 lease, and build versions until what was asked for is covered: the summary so far and the next piece of the finished
 messages behind it go to the model, and its answer becomes the next version, if nobody else was first
-(`store.summaries`). A piece that was stored is not made again. Nothing here holds up a run.
+(`store.summaries`). A rebuild (`summaries.draft`) begins in front of the first message, keeps what it has in its job's
+row, and makes one version of it in the end. A piece that was stored is not made again. Nothing here holds up a run.
 """
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from worker.domain.chat import ChatModel, ChatRequest, Reply
 from worker.domain.message import Message
 from worker.domain.stop import Reason, Stop, Stopped
-from worker.domain.summary import CHARS_PER_TOKEN, SessionSummaryManager
+from worker.domain.summary import CHARS_PER_TOKEN, SessionSummaryManager, SummaryDraft
 from worker.domain.text import ID_LIMIT
 from worker.errors import DatabaseUnavailable, LimitReached, ModelEmptyReply, ModelError, TeamSessionsError
 from worker.loop.definition import Definition
@@ -22,8 +23,8 @@ from worker.process.runtime import Runtime
 from worker.store import messages, summaries, summary_jobs
 from worker.store.messages import Part
 from worker.store.summaries import Base, Covered, NewVersion
-from worker.store.summary_jobs import Job
-from worker.summaries import condense, due
+from worker.store.summary_jobs import Job, Wanted
+from worker.summaries import condense, draft, due
 
 log = logs.get(__name__)
 
@@ -95,6 +96,7 @@ def _refreshed(runtime: Runtime, job: Job, definition: Definition, stop: Stop) -
     """Build one version after the other, until what was asked for is covered."""
     manager = definition.session_summary_manager
     model = manager.model or definition.model or default_model(runtime.settings)
+    made_by = {"model": model.id[:ID_LIMIT], "prompt_hash": condense.prompt_hash(manager.session_summary_prompt)}
     versions = 0
     while True:
         stop.check(boundary=True)
@@ -102,15 +104,20 @@ def _refreshed(runtime: Runtime, job: Job, definition: Definition, stop: Stop) -
             base = summaries.base(tx, job.session_pk)
             if base is None:
                 return "gone"
-            place = {"session_pk": job.session_pk, "after_seq": base.covers_seq, "through_seq": base.finished_seq}
+            wanted = summary_jobs.wanted(tx, job)
+            if wanted is None:
+                raise Stopped(Reason.LEASE_LOST)
+            so_far = draft.begin(base, wanted, **made_by)
+            place = {"session_pk": job.session_pk, "after_seq": so_far.covers_seq, "through_seq": base.finished_seq}
             behind = messages.to_condense(tx, **place, limit=READ, cut=condense.LINE_LIMIT + 1)
         piece = _piece(runtime, base, behind)
-        new = None
-        if piece.messages:
-            reply = _ask(runtime, model, manager, base.text, piece.messages, stop)
-            new = _version(base, piece, model, manager, reply)
-            versions += 1
-        if _store(runtime, job, base, piece, new):
+        reply = _ask(runtime, model, manager, so_far.text, piece.messages, stop) if piece.messages else None
+        so_far = _grown(so_far, piece, reply)
+        if not draft.is_version(so_far, base, wanted):
+            _keep(runtime, job, so_far)
+            continue
+        versions += so_far.pieces > 0
+        if _store(runtime, job, base, wanted, so_far):
             return f"{versions} new" if versions else "nothing to condense"
 
 
@@ -126,10 +133,15 @@ def _piece(runtime: Runtime, base: Base, behind: list[Part]) -> _Piece:
     said = [part.message for part in told]
     count = condense.piece(said, size=_piece_size(runtime)) if said else 0
     if count == len(told) and len(behind) < READ:  # nothing is left but messages that no summary holds
-        return _Piece(said, Covered(base.finished_seq, base.finished_position, sum(part.size for part in behind)))
+        return _Piece(said, Covered(base.finished_seq, base.finished_position, _size(behind, base, base.finished_seq)))
     last = behind[-1] if count == len(told) else told[count - 1]
-    size = sum(part.size for part in behind if part.message.seq <= last.message.seq)
-    return _Piece(said[:count], Covered(last.message.seq, last.position, size))
+    through_seq = last.message.seq
+    return _Piece(said[:count], Covered(through_seq, last.position, _size(behind, base, through_seq)))
+
+
+def _size(behind: list[Part], base: Base, through_seq: int) -> int:
+    """Return how many characters of *behind*, through a message, the current summary does not cover."""
+    return sum(part.size for part in behind if base.covers_seq < part.message.seq <= through_seq)
 
 
 def _piece_size(runtime: Runtime) -> int:
@@ -147,33 +159,49 @@ def _ask(
     return runtime.ask(model, request, lambda _delta: None, stop=stop)
 
 
-def _version(base: Base, piece: _Piece, model: ChatModel, manager: SessionSummaryManager, reply: Reply) -> NewVersion:
+def _grown(so_far: SummaryDraft, piece: _Piece, reply: Reply | None) -> SummaryDraft:
+    """Return what there is with this piece; without a reply it held nothing to say."""
+    covered = piece.covered
+    grown = replace(so_far, covers_seq=covered.seq, covers_position=covered.position, size=so_far.size + covered.size)
+    if reply is None:
+        return grown
     text, topics = condense.read(reply.content)
     if not text:
-        raise ModelEmptyReply(model=model.id)
-    by = condense.prompt_hash(manager.session_summary_prompt)
-    return NewVersion(base.version + 1, piece.covered.seq, text, topics, model.id[:ID_LIMIT], by, reply.usage)
+        raise ModelEmptyReply(model=so_far.model)
+    usage = so_far.usage + reply.usage
+    return replace(grown, text=text, topics=topics, pieces=so_far.pieces + 1, usage=usage)
 
 
-def _store(runtime: Runtime, job: Job, base: Base, piece: _Piece, new: NewVersion | None) -> bool:
+def _keep(runtime: Runtime, job: Job, so_far: SummaryDraft) -> None:
+    """Keep what a rebuild has so far, if this process still has the job."""
+    with runtime.db.write() as tx:
+        if not summary_jobs.keep(tx, job, so_far, ttl_s=runtime.settings.lease_seconds):
+            raise Stopped(Reason.LEASE_LOST)
+
+
+def _store(runtime: Runtime, job: Job, base: Base, wanted: Wanted, new: SummaryDraft) -> bool:
     """Store the version, if this process still has the job and the summary still is what it was built from.
 
     Returns whether the job is done: what was asked for is covered, and no more has become due meanwhile.
     """
-    settings = runtime.settings
+    settings, through_seq = runtime.settings, new.covers_seq
+    covered = Covered(through_seq, new.covers_position, new.size)
     with runtime.db.write() as tx:
-        left = summaries.cover(tx, job.session_pk, base, piece.covered, new_version=new is not None)
+        left = summaries.cover(tx, job.session_pk, base, covered, new_version=new.pieces > 0)
         if left is None:
             raise Stopped(Reason.LEASE_LOST)
-        if new is not None:
-            summaries.add(tx, job.session_pk, new, keep=settings.summary_versions)
-        wanted = left.finished_seq if due.passed(left.due, left.finished_seq - piece.covered.seq, left.size) else 0
-        done = summary_jobs.done(
-            tx, job, through_seq=piece.covered.seq, wanted_seq=wanted, ttl_s=settings.lease_seconds
-        )
+        if new.pieces:
+            summaries.add(tx, job.session_pk, _version(base, new), keep=settings.summary_versions)
+        wanted_seq = left.finished_seq if due.passed(left.due, left.finished_seq - through_seq, left.size) else 0
+        reached = {"through_seq": through_seq, "wanted_seq": wanted_seq}
+        done = summary_jobs.done(tx, job, **reached, rebuilt=wanted.rebuild, ttl_s=settings.lease_seconds)
         if done is None:
             raise Stopped(Reason.LEASE_LOST)
     return done
+
+
+def _version(base: Base, new: SummaryDraft) -> NewVersion:
+    return NewVersion(base.version + 1, new.covers_seq, new.text, new.topics, new.model, new.prompt_hash, new.usage)
 
 
 def _stopped(runtime: Runtime, job: Job, reason: Reason) -> str:

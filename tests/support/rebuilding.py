@@ -1,0 +1,52 @@
+"""Summaries that are made anew, for tests: a long history with an old summary, and processes that make small pieces."""
+
+from collections.abc import Callable
+
+from tests.support.condensing import (
+    NEVER,
+    formed,
+    long_history,
+    team,
+    told,
+)
+from worker import ScriptedModel
+from worker.domain.chat import ChatModel, ChatRequest
+from worker.domain.summary import Due
+from worker.process.runtime import Runtime
+from worker.store.engine import Database
+from worker.summaries import due
+from worker.summaries.refresh import refresh
+
+Start = Callable[..., Runtime]
+PIECE = 100  # tokens: of `long_history` one run
+
+
+def ask_anew(db: Database, session_pk: int) -> int:
+    """Somebody wants the summary made anew; return how many bells ring."""
+    with db.write() as tx:
+        return len(due.request(tx, session_pk, session_id="s", team="t", rebuild=True))
+
+
+def summarised(db: Database, process: Start, *, runs: int, limit: Due = NEVER) -> int:
+    """Have a history whose summary covers all of it, in one version of an old prompt."""
+    session_pk = long_history(db, pieces=runs, due=limit)
+    with db.write() as tx:
+        due.request(tx, session_pk, session_id="s", team="t")
+    old = team(ScriptedModel([formed("old")]), "old prompt")
+    assert refresh(process(old, summary_piece_tokens=12_000), session_pk, "t") == "1 new"
+    return session_pk
+
+
+def slowly(process: Start, model: ChatModel, prompt: str = "new prompt") -> Runtime:
+    """A process that makes a piece of each run."""
+    return process(team(model, prompt), summary_piece_tokens=PIECE)
+
+
+def places(*requests: ChatRequest) -> list[str]:
+    """Return what the model was told, in this order."""
+    return [place for request in requests for place in told(request)]
+
+
+def all_of(runs: int) -> list[str]:
+    """Return what there is to tell of a long history."""
+    return [place for n in range(runs) for place in (f"input {n}", f"answer {n}")]
