@@ -84,13 +84,16 @@ class Session:
         with self._runtime.db.read() as tx:
             return summaries.get(tx, self.pk, version=version)
 
-    def refresh_summary(self) -> Summary | None:
+    def refresh_summary(self, *, rebuild: bool = False) -> Summary | None:
         """Bring the summary up to date in this process, and return it; None: no run has ended yet.
+
+        With *rebuild* it is made anew from the first message, as after its prompt or model has changed.
 
         Raises:
             SummaryFailed: the model failed; workers, if there are any, try again.
         """
         with self._runtime.db.write() as tx:
-            due.request(tx, self.pk, session_id=self._row.session_id, team=self._row.team)
+            place = {"session_id": self._row.session_id, "team": self._row.team}
+            due.request(tx, self.pk, **place, rebuild=rebuild)
         refresh_here(self._runtime, self._definition, self.pk)
         return self.get_session_summary()

@@ -159,9 +159,10 @@ def summary(session_id: str, *, version: int | None = None, user_id: str | None 
     return Request("GET", _path("sessions", session_id, "summary"), query)
 
 
-def refresh_summary(session_id: str, *, user_id: str | None = None) -> Request[Requested]:
-    """Have a session's summary made anew now, and not when it is due."""
-    return Request("POST", _path("sessions", session_id, "summary"), _query(user_id=user_id))
+def refresh_summary(session_id: str, *, rebuild: bool = False, user_id: str | None = None) -> Request[Requested]:
+    """Have a session's summary refreshed now, and not when it is due; with *rebuild* from the first message on."""
+    query = _query(rebuild="true" if rebuild else None, user_id=user_id)
+    return Request("POST", _path("sessions", session_id, "summary"), query)
 
 
 def teams() -> Listing[Team]:

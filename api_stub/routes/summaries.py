@@ -72,11 +72,17 @@ def get_summary(
 
 
 @router.post("/{session_id}/summary", status_code=202, responses=responses(404, 409, 422))
-def refresh_summary(session_id: SessionId, rooms: Rooms, asking: SessionsWrite, user_id: ForUser = None) -> Requested:
+def refresh_summary(
+    session_id: SessionId,
+    rooms: Rooms,
+    asking: SessionsWrite,
+    user_id: ForUser = None,
+    rebuild: Annotated[bool, Query(description="Make it anew, from the first message.", examples=[True])] = False,
+) -> Requested:
     """Refresh the summary now, whether it is due or not. Any number of requests are one refresh."""
     with rooms.db.write() as tx:
         session = found_session(tx, session_id, asking, user_id)
-        ready = due.request(tx, session.pk, session_id=session_id, team=session.team_id)
+        ready = due.request(tx, session.pk, session_id=session_id, team=session.team_id, rebuild=rebuild)
         refresh = Refresh.of(summary_jobs.standing(tx, session.pk))
     rooms.dispatcher.send(ready)
     return Requested(refresh=refresh)

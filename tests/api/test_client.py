@@ -181,6 +181,20 @@ def test_a_summary_is_asked_for(door: Door, connect: Connect) -> None:
     assert client.refresh_summary("s", user_id=user) == requested
 
 
+def test_a_summary_that_covers_everything_can_be_made_anew(door: Door, connect: Connect) -> None:
+    """A refresh of it would find nothing to do; a rebuild waits for a worker."""
+    client, user = connect(door.system.url, door.system.key), name("u")
+    run = client.wait(client.enqueue("plain", "x", session_id="s", user_id=user)["id"])
+    door.condense(run["id"], "so far")
+
+    refreshed = client.refresh_summary("s", user_id=user)
+    rebuilt = client.refresh_summary("s", rebuild=True, user_id=user)
+
+    assert refreshed["refresh"] is None
+    assert rebuilt["refresh"]["status"] == "waiting"
+    assert client.summary("s", user_id=user)["refresh"] == rebuilt["refresh"]
+
+
 SHAPES = [(types.Run, "Run"), (types.Message, "Message"), (types.Session, "Session"), (types.Team, "Team")]
 SHAPES += [(types.Usage, "Usage"), (types.RunError, "RunError"), (types.ToolCall, "ToolCall"), (types.Why, "Why")]
 SHAPES += [(types.Summary, "Summary"), (types.Refresh, "Refresh"), (types.Requested, "Requested")]

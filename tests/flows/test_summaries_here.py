@@ -168,6 +168,23 @@ def test_a_summary_can_be_asked_for_at_once(script: Db) -> None:
     ]
 
 
+def test_a_summary_can_be_made_anew(script: Db) -> None:
+    """From the first message, whatever it covers; of a session without a finished run there is none."""
+    model = ScriptedModel([formed("one"), formed("two")])
+    team = condensed(script, model)
+    team.run("input 0", session_id="s")
+    session = team.get_session("s")
+    assert session is not None
+    session.refresh_summary()
+
+    made = session.refresh_summary(rebuild=True)
+
+    assert made is not None
+    assert (made.version, made.text, made.covers_through_seq) == (2, "two", 2)
+    first, second = (request.messages[1].content for request in model.requests)
+    assert first == second
+
+
 def test_a_summary_that_fails_says_so_and_keeps_what_it_covered(script: Db) -> None:
     """Asked for again, it is made: at once, whatever it would have waited for."""
     faults = [ModelUnavailable(model="m", reason="test"), ModelRefused(model="m", reason="test")]
