@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from redis import Redis
 
@@ -14,6 +15,9 @@ from tests.support.postgres import NoPostgres, PostgresServer
 from tests.support.valkey import ValkeyServer
 from worker.store import migrate
 from worker.store.engine import Database
+
+hypothesis.settings.register_profile("shared machine", deadline=None)
+hypothesis.settings.load_profile("shared machine")
 
 
 @pytest.fixture(autouse=True)

@@ -48,6 +48,12 @@ condensed = Team(
     session_summary_manager=SessionSummaryManager(model=model, session_summary_prompt="Be succinct."),
     enable_session_summaries=True,
 )
+condensed_slowly = Team(
+    id="condensed-slowly",
+    model=model,
+    session_summary_manager=SessionSummaryManager(model=OpenAIChat(id="rules[delay=0.4]")),
+    enable_session_summaries=True,
+)
 condensed_soon = Team(
     id="condensed-soon",
     model=model,

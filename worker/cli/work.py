@@ -9,6 +9,7 @@ import click
 
 from worker import settings as configuration
 from worker import tasks
+from worker.batches.feed import feed as batches
 from worker.cli import apart
 from worker.errors import DatabaseUnavailable, SchemaOutdated
 from worker.observe import logs
@@ -58,6 +59,7 @@ def worker(queues: str, concurrency: int) -> None:
 
     feeds = {"summaries": refresh.feed, "batch": background.feed}
     rooms.sweep.also += [partial(feed, rooms) for queue, feed in feeds.items() if queue in names]
+    rooms.sweep.also.append(partial(batches, rooms))
 
     def on_ready() -> None:
         rooms.sweep.start()

@@ -1,7 +1,7 @@
 """Try a failed or cancelled run again: a new run at the end of its session, with `retry_of`."""
 
 from worker.domain.principal import Principal
-from worker.domain.run import Run, Status
+from worker.domain.run import Priority, Run, Status
 from worker.errors import RunNotFound, RunNotRetryable
 from worker.runs.backlog import Backlog
 from worker.runs.enqueue import Accepted, Order, enqueue_in
@@ -30,21 +30,23 @@ def retry(
     with db.read() as tx:
         run = _ended(tx, run_id, principal=principal, user_id=user_id)
     backlog.check(run.user_id, idempotency_key=idempotency_key)
-    order = Order(
-        run.team,
-        run.input,
-        run.session_id,
-        run.user_id,
-        run.metadata,
-        priority=run.priority,
-        timeout_s=run.timeout_s,
-        retry_of=run_id,
-        replay=run.replay,
-    )
     with db.write() as tx:
-        if sessions.lock_of_run(tx, run_id) is None:
-            raise RunNotFound(run_id=run_id)  # erased meanwhile: it must not bring its session back
-        return enqueue_in(tx, order, settings=settings, idempotency_key=idempotency_key)
+        return again(tx, run, settings=settings, priority=run.priority, idempotency_key=idempotency_key)
+
+
+def again(
+    tx: Transaction, run: Run, *, settings: Settings, priority: Priority, idempotency_key: str | None = None
+) -> Accepted:
+    """Write a run that repeats *run* at the end of its session, in a transaction that somebody else commits.
+
+    Raises:
+        RunNotFound, IdempotencyConflict, QueueFull
+    """
+    place = (run.team, run.input, run.session_id, run.user_id, run.metadata)
+    order = Order(*place, priority=priority, timeout_s=run.timeout_s, retry_of=run.id, replay=run.replay)
+    if sessions.lock_of_run(tx, run.id) is None:
+        raise RunNotFound(run_id=run.id)  # erased meanwhile: it must not bring its session back
+    return enqueue_in(tx, order, settings=settings, idempotency_key=idempotency_key)
 
 
 def _ended(tx: Transaction, run_id: str, *, principal: Principal, user_id: str | None) -> Run:

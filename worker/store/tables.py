@@ -230,3 +230,71 @@ teams = Table(
     Column("queues", JSON, nullable=False),  # list of the queues that the worker consumes
     Column("seen_at", UtcTime, nullable=False),
 )
+
+# Orders over many sessions or runs. The row is the lock of all its items, and counts them.
+batches = Table(
+    "batches",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("status", String(16), nullable=False),  # domain.batch.BatchStatus
+    Column("paused_by", String(16)),  # domain.batch.PausedBy
+    Column("wanted", JSON, nullable=False),  # object: domain.batch.BatchOrder
+    Column("user_id", String(255)),  # whose it is; None: a service's, over every user
+    Column(
+        "teams", Text, nullable=False
+    ),  # JSON list of the teams that it is limited to, as its key was; []: every one
+    Column("request_key", String(64), unique=True),  # SHA-256 of its user and its Idempotency-Key
+    Column("request_hash", String(64), nullable=False),  # SHA-256 of the canonical request
+    Column("open", Boolean, nullable=False),  # more items will be written down
+    Column("planned_key", String(64)),  # the last session or run that a filter has found
+    Column("canary", Integer),  # so many items, then it waits for a yes; None: there was one, or none is needed
+    Column("planned", Integer, nullable=False),  # items that are written down
+    Column("fed", Integer, nullable=False),  # of these, those that were begun
+    Column("ended", Integer, nullable=False),
+    Column("outcomes", JSON, nullable=False),  # object: domain.batch.Outcome → how many items
+    Column("model_calls", Integer, nullable=False),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("cached_input_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("cost", Float, nullable=False),
+    Column("minute_at", UtcTime),  # when the minute began that its limits count
+    Column("minute", JSON, nullable=False),  # object: items, requests, tokens since then
+    Column("pace", Float, nullable=False),  # items a second that end, lately
+    Column("paced_at", UtcTime),
+    Column("error_code", String(64)),  # of a failed one
+    Column("created_at", UtcTime, nullable=False),
+    Column("started_at", UtcTime),
+    Column("finished_at", UtcTime),  # terminal, and nothing of it is in flight
+)
+_unfinished = batches.c.finished_at.is_(None)
+Index("ix_batches_unfinished", batches.c.id, postgresql_where=_unfinished, sqlite_where=_unfinished)
+
+# Units of a batch, begun in the order of their numbers. What became of one stands in its run, and nowhere else.
+batch_items = Table(
+    "batch_items",
+    metadata,
+    Column("batch_id", ForeignKey(batches.c.id, ondelete="CASCADE"), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),  # from 1
+    Column("custom_id", String(255)),  # the caller's name for it
+    Column("session_pk", BigInteger),  # the session that it is about; it may be erased meanwhile
+    Column("source_run_id", String(64)),  # the run that it repeats
+    Column("request", JSON(none_as_null=True)),  # object: an order of runs.enqueue
+    Column("user_id", String(255)),  # of the request, for erasing
+    Column("run_id", String(64)),  # the run that was made for it
+    Column("base_version", Integer),  # of the summary before it
+    Column("version", Integer),  # of the summary that it made
+    Column("tries", Integer, nullable=False),  # times that it was begun
+    Column("error_code", String(64)),  # where no run holds it
+    Column("fed_at", UtcTime),
+    Column("ended_at", UtcTime),
+)
+_waits = batch_items.c.fed_at.is_(None)
+_item = (batch_items.c.batch_id, batch_items.c.number)
+Index("ix_batch_items_waiting", *_item, postgresql_where=_waits, sqlite_where=_waits)
+_in_flight = batch_items.c.fed_at.is_not(None) & batch_items.c.ended_at.is_(None)
+Index("ix_batch_items_in_flight", *_item, postgresql_where=_in_flight, sqlite_where=_in_flight)
+_named = batch_items.c.custom_id.is_not(None)
+_name = (batch_items.c.batch_id, batch_items.c.custom_id)
+Index("ix_batch_items_custom_id", *_name, unique=True, postgresql_where=_named, sqlite_where=_named)
+_of_user = batch_items.c.user_id.is_not(None)
+Index("ix_batch_items_of_user", batch_items.c.user_id, postgresql_where=_of_user, sqlite_where=_of_user)

@@ -6,10 +6,11 @@ from typing import Any
 from sqlalchemy import Table, delete, func, select
 
 from worker.domain.principal import Principal
+from worker.store import batch_items
 from worker.store.engine import Transaction
 from worker.store.sessions import erase as erase_session
 from worker.store.sessions import forks, lock, visible
-from worker.store.tables import api_keys, idempotency, messages, runs, sessions, summaries
+from worker.store.tables import api_keys, batches, idempotency, messages, runs, sessions, summaries
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +54,13 @@ def erase(tx: Transaction, pk: int, *, streams_s: float) -> Erased:
 
 
 def erase_rest(tx: Transaction, user_id: str) -> int:
-    """Remove what a user has without a session: keys of requests, and API keys that are bound to them; return how many
-    of the latter.
+    """Remove what a user has without a session, and return how many API keys of theirs that were.
+
+    Keys of requests, batches of theirs, and what was asked for them in the items of other batches.
     """
     tx.execute(delete(idempotency).where(idempotency.c.user_id == user_id))
+    tx.execute(delete(batches).where(batches.c.user_id == user_id))
+    batch_items.forget_user(tx, user_id)
     return len(tx.execute(delete(api_keys).where(api_keys.c.user_id == user_id).returning(api_keys.c.id)).all())
 
 

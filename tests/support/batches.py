@@ -1,0 +1,86 @@
+"""A batch without workers: for tests that look at how it is planned, fed and counted."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from sqlalchemy import select
+
+from tests.support.life import accept, end, take
+from worker.batches import feed, life, orders
+from worker.batches.orders import Given
+from worker.domain.batch import Batch, BatchOrder
+from worker.domain.dispatch import Dispatch
+from worker.domain.message import Draft, Role
+from worker.domain.principal import SERVICE
+from worker.domain.run import RunError, Status
+from worker.domain.usage import Usage
+from worker.runs.finish import Ending
+from worker.settings import Settings
+from worker.store.engine import Database
+from worker.store.tables import batch_items, runs
+
+
+class Played:
+    """One batch, and what was sent for it."""
+
+    def __init__(self, db: Database, order: BatchOrder, given: Given | None = None) -> None:
+        self.db = db
+        self.sent: list[Dispatch] = []
+        self.id = orders.create(db, order, principal=SERVICE, settings=Settings(), given=given).id
+
+    @property
+    def now(self) -> Batch:
+        """The batch as it stands."""
+        return life.get(self.db, self.id, principal=SERVICE)
+
+    def step(self) -> Batch:
+        """Bring it on once, as a sweep does."""
+        feed.step(self.db, self.id, settings=Settings(), send=self._send)
+        return self.now
+
+    def statuses(self) -> list[str]:
+        """How its items stand, by number."""
+        return [item.status for item in life.items(self.db, self.id, principal=SERVICE, limit=1000)]
+
+    def in_flight(self) -> list[str]:
+        """The runs that were made for items that have not ended."""
+        with self.db.read() as tx:
+            made = select(runs.c.id).join(batch_items, batch_items.c.run_id == runs.c.id)
+            left = made.where(batch_items.c.batch_id == self.id, runs.c.status.in_(("queued", "running")))
+            return list(tx.execute(left.order_by(batch_items.c.number)).scalars())
+
+    def end(self, status: Status = Status.COMPLETED, *, tokens: int = 10) -> int:
+        """End all runs that were made so far; return how many."""
+        ended = self.in_flight()
+        for run_id in ended:
+            end_as(self.db, run_id, status, tokens=tokens)
+        return len(ended)
+
+    def _send(self, ready: Iterable[Dispatch]) -> None:
+        self.sent += ready
+
+
+def end_as(db: Database, run_id: str, status: Status, *, tokens: int = 10, answer: str = "hi") -> None:
+    """Claim a run and end it."""
+    claim = take(db, run_id)
+    usage = Usage(1, tokens, 0, 0)
+    if status is Status.COMPLETED:
+        drafts = [Draft(Role.ASSISTANT, "t", answer, usage=usage)]
+        end(db, claim, Ending(status, drafts, output=answer, usage=usage))
+    else:
+        error = RunError("limit_reached", "The run reached its limit.") if status is Status.FAILED else None
+        end(db, claim, Ending(status, [], error=error, usage=usage))
+
+
+def ended_runs(db: Database, count: int, status: Status = Status.FAILED) -> list[str]:
+    """Make runs that have ended, each in a session of its own."""
+    made = [accept(db, f"input {n}", session=f"s{n}").run.id for n in range(count)]
+    for run_id in made:
+        end_as(db, run_id, status)
+    return made
+
+
+def requests(count: int, **fields: Any) -> Given:
+    """Order runs of team 't', each in a new session."""
+    order = orders.enqueue.Order("t", "hello", **fields)
+    return Given(requests=[orders.Request(f"r{n}", order) for n in range(1, count + 1)])

@@ -1,0 +1,214 @@
+"""Take the order of a batch, and what its caller names of its items; say beforehand what it would be."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from worker.batches.plan import close
+from worker.clock import rfc3339
+from worker.domain.batch import Batch, BatchOrder, Kind, order_to_json
+from worker.domain.identity import new_id
+from worker.domain.principal import Principal
+from worker.domain.summary import CHARS_PER_TOKEN
+from worker.domain.text import check_id
+from worker.domain.usage import Usage
+from worker.errors import BatchConflict, BatchInvalid, BatchNotFound, IdempotencyConflict
+from worker.runs import enqueue
+from worker.settings import Settings
+from worker.store import batch_plan, batches
+from worker.store.engine import Database, Transaction
+
+WINDOW = 1_000
+SAMPLE = 5
+CANARY = re.compile(r"[1-9][0-9]{0,8}|(100|[1-9]?[0-9](\.[0-9]{1,4})?)%")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One run of a batch of kind `enqueue_runs`. `custom_id` is the caller's name for it, once in its batch."""
+
+    custom_id: str | None
+    order: enqueue.Order
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """Items that a caller names: ids of sessions or runs, or runs to be enqueued. `more` will be given later."""
+
+    ids: Sequence[str] = ()
+    requests: Sequence[Request] = ()
+    more: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a batch would be: how many items, the ids of the first, about how many tokens, and what these cost.
+
+    Of runs it is what they have used before; of summaries what a refresh reads of each history. `cost` is None where
+    no prices are known.
+    """
+
+    count: int
+    sample: list[str]
+    input_tokens: int
+    output_tokens: int
+    cost: float | None
+
+
+def create(
+    db: Database,
+    order: BatchOrder,
+    *,
+    principal: Principal,
+    settings: Settings,
+    given: Given | None = None,
+    idempotency_key: str | None = None,
+) -> Batch:
+    """Accept a batch. Its items are found by its filter from now on, or are those that are *given*.
+
+    The same key with the same order returns the batch that it made the first time.
+
+    Raises:
+        BatchInvalid, UserForbidden, TeamForbidden, IdempotencyConflict, and what an order of a run can raise
+    """
+    order = replace(_checked(order, principal), given=given is not None)
+    _check_sense(order)
+    request_key, said = None, hashlib.sha256(_canonical([order_to_json(order), _said(given)])).hexdigest()
+    if idempotency_key is not None:
+        check_id(idempotency_key, field="Idempotency-Key")
+        request_key = hashlib.sha256(_canonical([principal.user_id, idempotency_key])).hexdigest()
+    batch_id = new_id("batch")
+    with db.write() as tx:
+        earlier = None if request_key is None else batches.by_request(tx, request_key)
+        if earlier is not None:
+            if earlier[1] != said:
+                raise IdempotencyConflict(key=idempotency_key, run_id=earlier[0])
+            return _found(tx, earlier[0], principal)
+        batches.add(tx, batch_id, order, principal=principal, request_key=request_key, request_hash=said)
+        if given is not None:
+            _write(tx, _found(tx, batch_id, principal), given, principal=principal, settings=settings)
+        return _found(tx, batch_id, principal)
+
+
+def add(db: Database, batch_id: str, given: Given, *, principal: Principal, settings: Settings) -> Batch:
+    """Add items to a batch whose caller has said that there are more.
+
+    Raises:
+        BatchNotFound, BatchConflict, BatchInvalid, and what an order of a run can raise
+    """
+    with db.write() as tx:
+        batch = _found(tx, batch_id, principal)
+        held = batches.lock(tx, batch_id)
+        if held is None or not held.open or not batch.order.given or batch.status.terminal:
+            raise BatchConflict(batch_id=batch_id, status=batch.status, done="given more items")
+        _write(tx, held.batch, given, principal=principal, settings=settings)
+        return _found(tx, batch_id, principal)
+
+
+def estimate(db: Database, order: BatchOrder, *, principal: Principal) -> Estimate:
+    """Say what a batch with a filter would be; nothing is written.
+
+    Raises:
+        BatchInvalid, UserForbidden, TeamForbidden
+    """
+    order = _checked(order, principal)
+    _check_sense(order)
+    with db.read() as tx:
+        found = batch_plan.look(tx, order, principal=principal, sample=SAMPLE)
+    read = found.input_tokens
+    if batch_plan.of_sessions(order.kind):
+        read //= CHARS_PER_TOKEN
+    price = order.price_of(order.select.team or "*") if order.prices else None
+    cost = None if price is None else price.of(Usage(0, read, 0, found.output_tokens))
+    return Estimate(found.count, found.sample, read, found.output_tokens, cost)
+
+
+def _checked(order: BatchOrder, principal: Principal) -> BatchOrder:
+    """Return the order with its user, if *principal* may give it."""
+    if order.select.team is not None:
+        principal.check_team(order.select.team)
+    return replace(order, select=replace(order.select, user_id=principal.acting_for(order.select.user_id)))
+
+
+def _check_sense(order: BatchOrder) -> None:
+    """Raise BatchInvalid for an order that cannot be meant so."""
+    limits = order.limits
+    problems = {
+        "window": not 1 <= order.window <= WINDOW and f"is {order.window}; expected 1 to {WINDOW}",
+        "canary": order.canary is not None
+        and not CANARY.fullmatch(order.canary)
+        and f"is {order.canary!r}; expected a number of items, or a share such as '1%'",
+        "budget": limits.budget_cost is not None and not order.prices and "is in money, and no prices are known",
+        "status": batch_plan.of_sessions(order.kind)
+        and order.select.status is not None
+        and "is of runs, and this kind is about sessions",
+        "rebuild": order.rebuild and order.kind is not Kind.REFRESH_SUMMARIES and "is for 'refresh_summaries' only",
+        "execute_tools": order.execute_tools and order.kind is not Kind.REPLAY_RUNS and "is for 'replay_runs' only",
+        "requests": order.kind is Kind.ENQUEUE_RUNS and not order.given and "are missing: this kind has no filter",
+    }
+    for field, problem in problems.items():
+        if problem:
+            raise BatchInvalid(field=field, problem=problem)
+
+
+def _write(tx: Transaction, batch: Batch, given: Given, *, principal: Principal, settings: Settings) -> None:
+    """Write given items down, behind those that are there."""
+    first, order = batch.planned + 1, batch.order
+    if (order.kind is Kind.ENQUEUE_RUNS) == bool(given.ids):
+        raise BatchInvalid(field="items", problem=f"do not fit the kind {order.kind.value!r}")
+    if given.ids:
+        _check_once(given.ids, "ids")
+        count = batch_plan.write_ids(tx, batch.id, order, given.ids, principal=principal, first=first)
+        if count != len(given.ids):
+            problem = f"name {len(given.ids)} items, of which {count} can be found and are of a kind that fits"
+            raise BatchInvalid(field="ids", problem=problem)
+    else:
+        custom_ids = [one.custom_id for one in given.requests if one.custom_id is not None]
+        _check_once(custom_ids, "custom_ids")
+        if known := batch_plan.known_custom_ids(tx, batch.id, custom_ids):
+            raise BatchInvalid(field="custom_ids", problem=f"were given before, as {known[0]!r}")
+        rows = []
+        for one in given.requests:
+            enqueue.check(one.order, max_input_bytes=settings.max_input_bytes)
+            principal.check_team(one.order.team)
+            rows.append((one.custom_id, one.order.user_id, _request(one.order)))
+        batch_plan.write_requests(tx, batch.id, rows, first=first)
+        count = len(rows)
+    if given.more:
+        batches.change(tx, batch.id, planned=batch.planned + count)
+    else:
+        close(tx, batch, planned=batch.planned + count)
+
+
+def _check_once(names: Sequence[str], field: str) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise BatchInvalid(field=field, problem=f"name {name!r} twice")
+        seen.add(name)
+
+
+def _request(order: enqueue.Order) -> dict[str, object]:
+    said = {name: getattr(order, name) for name in ("team", "input", "session_id", "user_id", "metadata", "timeout_s")}
+    at = order.not_before and rfc3339(order.not_before)
+    return {**said, "on_busy": order.on_busy.value, "not_before": at}
+
+
+def _said(given: Given | None) -> Mapping[str, object] | None:
+    if given is None:
+        return None
+    requests = [[one.custom_id, _request(one.order)] for one in given.requests]
+    return {"ids": list(given.ids), "requests": requests, "more": given.more}
+
+
+def _canonical(said: object) -> bytes:
+    return json.dumps(said, sort_keys=True).encode()
+
+
+def _found(tx: Transaction, batch_id: str, principal: Principal) -> Batch:
+    batch = batches.get(tx, batch_id, principal=principal)
+    if batch is None:
+        raise BatchNotFound(batch_id=batch_id)
+    return batch

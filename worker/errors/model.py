@@ -1,0 +1,63 @@
+"""What a call of a model can end with."""
+
+from typing import ClassVar
+
+from worker.errors.base import TeamSessionsError
+
+
+class ModelError(TeamSessionsError):
+    """Model {model!r} failed: {reason}."""
+
+    code = "model_error"
+    counted: ClassVar[bool] = True  # among those after so many of which in a row a run fails
+
+    def __init__(self, *, retry_after_s: float | None = None, **facts: object) -> None:
+        super().__init__(**facts)
+        self.retry_after_s = retry_after_s
+
+
+class ModelRateLimited(ModelError):
+    """Model {model!r} answered 429, too many requests: {reason}."""
+
+    code = "model_rate_limited"
+    retry = True
+
+
+class ModelUnavailable(ModelError):
+    """Model {model!r} could not be reached, or its server failed: {reason}."""
+
+    code = "model_unavailable"
+    retry = True
+
+
+class ModelSilent(ModelError):
+    """Model {model!r} sent nothing for {silence_s:g} s."""
+
+    code = "model_silent"
+    retry = True
+
+
+class ModelStreamBroken(ModelError):
+    """Model {model!r} broke its answer off: {reason}."""
+
+    code = "model_stream_broken"
+    retry = True
+
+
+class ModelBusy(ModelRateLimited):
+    """Model {model!r} has {limit} calls in flight, as many as TEAM_SESSIONS_MODEL_CALLS_IN_FLIGHT allows."""
+
+    code = "model_busy"
+    counted = False
+
+
+class ModelRefused(ModelError):
+    """Model {model!r} refused the request: {reason}. Sending it again would not help."""
+
+    code = "model_refused"
+
+
+class ModelEmptyReply(ModelError):
+    """Model {model!r} answered with neither text nor a tool call."""
+
+    code = "model_empty_reply"

@@ -1,0 +1,252 @@
+"""Rows of a batch's items. Whoever writes one holds its batch's lock; how one stands is read from its run."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, and_, bindparam, case, func, or_, select, update
+
+from worker.domain.batch import Item, Outcome
+from worker.domain.run import Status
+from worker.domain.usage import Usage
+from worker.store.batches import Ended
+from worker.store.columns import db_time
+from worker.store.engine import Transaction
+from worker.store.leases import usage_of
+from worker.store.tables import batch_items, runs, sessions, summaries, summary_jobs
+
+_source = runs.alias("source")
+_TERMINAL = (Status.COMPLETED, Status.FAILED, Status.CANCELLED)
+_in_flight = and_(batch_items.c.fed_at.is_not(None), batch_items.c.ended_at.is_(None))
+_job_failed = and_(summary_jobs.c.session_pk.is_not(None), summary_jobs.c.send_at.is_(None))
+DIVERGED = "replay_diverged"  # the error code of a replay whose tools were not all recorded
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """An item that was not begun. `run_id` is the run of an earlier try."""
+
+    number: int
+    session_pk: int | None
+    source_run_id: str | None
+    request: dict[str, Any] | None
+    run_id: str | None
+
+
+def waiting(tx: Transaction, batch_id: str, *, limit: int) -> list[Waiting]:
+    """Return the first items that were not begun."""
+    columns = (getattr(batch_items.c, name) for name in Waiting.__dataclass_fields__)
+    first = (batch_items.c.batch_id == batch_id, batch_items.c.fed_at.is_(None))
+    rows = tx.execute(select(*columns).where(*first).order_by(batch_items.c.number).limit(limit))
+    return [Waiting(*row) for row in rows]
+
+
+def begin(
+    tx: Transaction,
+    batch_id: str,
+    number: int,
+    *,
+    run_id: str | None = None,
+    base_version: int | None = None,
+) -> None:
+    """Note what was made for an item: a run, or a refresh of a summary that had this version."""
+    made = {"run_id": run_id, "base_version": base_version, "tries": batch_items.c.tries + 1, "error_code": None}
+    tx.execute(update(batch_items).where(*_at(batch_id, number)).values(**made, fed_at=db_time()))
+
+
+def end(tx: Transaction, batch_id: str, ended: Sequence[Ended]) -> None:
+    """Note that items have ended."""
+    rows = [{"at": one.number, "code": one.error_code, "made": one.version} for one in ended]
+    own = (batch_items.c.batch_id == batch_id, batch_items.c.number == bindparam("at"))
+    values = {"error_code": bindparam("code"), "version": bindparam("made"), "ended_at": db_time()}
+    if rows:
+        tx.execute(update(batch_items).where(*own).values(**values), rows)
+
+
+def ended_runs(tx: Transaction, batch_id: str) -> list[Ended]:
+    """Return the items in flight whose run has ended, or is gone."""
+    same = runs.c.output == _source.c.output
+    columns = (batch_items.c.number, runs.c.id, runs.c.status, runs.c.error_code, runs.c.replay_of, runs.c.team_id)
+    statement = (
+        select(*columns, same.label("same"), *_USAGE)
+        .select_from(_with_runs())
+        .where(batch_items.c.batch_id == batch_id, _in_flight, batch_items.c.run_id.is_not(None))
+        .where(or_(runs.c.id.is_(None), runs.c.status.in_(_TERMINAL)))
+    )
+    return [_ended(row) for row in tx.execute(statement)]
+
+
+def ended_refreshes(tx: Transaction, batch_id: str) -> list[Ended]:
+    """Return the items in flight whose refresh is done, or has failed for good, or whose session is gone."""
+    job = summary_jobs.c.session_pk
+    statement = (
+        select(
+            batch_items.c.number,
+            batch_items.c.session_pk,
+            batch_items.c.base_version,
+            sessions.c.summary_version,
+            sessions.c.team_id,
+            _job_failed.label("failed"),
+            summary_jobs.c.error_code,
+        )
+        .select_from(_with_refreshes())
+        .where(batch_items.c.batch_id == batch_id, _in_flight, batch_items.c.run_id.is_(None))
+        .where(or_(sessions.c.pk.is_(None), job.is_(None), _job_failed))
+    )
+    found = tx.execute(statement).all()
+    used = _used_by_versions(tx, [(row.session_pk, row.base_version) for row in found])
+    return [_refreshed(row, used.get(row.session_pk, Usage())) for row in found]
+
+
+def runs_in_flight(tx: Transaction, batch_id: str) -> list[str]:
+    """Return the runs of items in flight."""
+    own = (batch_items.c.batch_id == batch_id, _in_flight, batch_items.c.run_id.is_not(None))
+    return [str(run_id) for run_id in tx.execute(select(batch_items.c.run_id).where(*own)).scalars()]
+
+
+def take_back(tx: Transaction, batch_id: str) -> Counter[str]:
+    """Have the items that failed, were cancelled or diverged wait again; return how many of each outcome."""
+    columns = (batch_items.c.number, batch_items.c.error_code, runs.c.status, runs.c.error_code.label("run_error"))
+    unmet = or_(batch_items.c.error_code.is_not(None), runs.c.status.in_((Status.FAILED, Status.CANCELLED)))
+    ended = (batch_items.c.batch_id == batch_id, batch_items.c.ended_at.is_not(None), unmet)
+    found = tx.execute(select(*columns).select_from(_with_runs()).where(*ended)).all()
+    again = {"fed_at": None, "ended_at": None, "error_code": None}
+    at = and_(batch_items.c.batch_id == batch_id, batch_items.c.number == bindparam("at"))
+    if found:
+        tx.execute(update(batch_items).where(at).values(**again), [{"at": row.number} for row in found])
+    return Counter(_unmet(row) for row in found)
+
+
+def page(
+    tx: Transaction, batch_id: str, *, after: int, limit: int, status: str | None = None, texts: bool = False
+) -> list[Item]:
+    """Return up to *limit* items behind number *after*, in their order; with *texts* the old and the new outputs."""
+    shown = (runs.c.output, _source.c.output) if texts else (None, None)
+    standing = _status()
+    columns = (
+        batch_items,
+        sessions.c.session_id,
+        sessions.c.user_id.label("session_user"),
+        standing.label("standing"),
+        runs.c.attempt,
+        func.coalesce(batch_items.c.error_code, runs.c.error_code, summary_jobs.c.error_code).label("code"),
+        runs.c.error_message,
+    )
+    outputs = (column.label(name) for name, column in zip(("new", "old"), shown, strict=True) if column is not None)
+    of_run = _with_runs().outerjoin(
+        sessions, sessions.c.pk == func.coalesce(runs.c.session_pk, batch_items.c.session_pk)
+    )
+    joined = of_run.outerjoin(summary_jobs, _job_of_item())
+    conditions = [batch_items.c.batch_id == batch_id, batch_items.c.number > after]
+    if status is not None:
+        conditions.append(standing == status)
+    statement = select(*columns, *outputs, *_USAGE).select_from(joined).where(*conditions)
+    rows = tx.execute(statement.order_by(batch_items.c.number).limit(limit))
+    return [_item(row, texts=texts) for row in rows]
+
+
+def forget_user(tx: Transaction, user_id: str) -> None:
+    """Remove what a user asked for in items: an item that was not begun ends as gone when its turn comes."""
+    own = (batch_items.c.user_id == user_id, batch_items.c.request.is_not(None))
+    tx.execute(update(batch_items).where(*own).values(request=None, custom_id=None))
+
+
+def _at(batch_id: str, number: int) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    return batch_items.c.batch_id == batch_id, batch_items.c.number == number
+
+
+def _with_runs() -> Any:
+    made = batch_items.outerjoin(runs, runs.c.id == batch_items.c.run_id)
+    return made.outerjoin(_source, _source.c.id == batch_items.c.source_run_id)
+
+
+def _job_of_item() -> ColumnElement[bool]:
+    return and_(summary_jobs.c.session_pk == batch_items.c.session_pk, batch_items.c.base_version.is_not(None))
+
+
+def _with_refreshes() -> Any:
+    of_session = batch_items.outerjoin(sessions, sessions.c.pk == batch_items.c.session_pk)
+    return of_session.outerjoin(summary_jobs, _job_of_item())
+
+
+def _ended(row: Any) -> Ended:
+    if row.id is None:
+        return Ended(row.number, Outcome.GONE)
+    return Ended(row.number, _outcome(row), usage_of(row), row.team_id)
+
+
+def _outcome(row: Any) -> str:
+    if row.status == Status.COMPLETED and row.replay_of is not None:
+        return Outcome.SAME if row.same else Outcome.CHANGED
+    return Outcome.DIVERGED if row.error_code == DIVERGED else str(row.status)
+
+
+def _unmet(row: Any) -> str:
+    if row.error_code is not None:
+        return Outcome.FAILED
+    return Outcome.DIVERGED if row.run_error == DIVERGED else str(row.status)
+
+
+def _refreshed(row: Any, used: Usage) -> Ended:
+    if row.summary_version is None:
+        return Ended(row.number, Outcome.GONE)
+    made = row.summary_version if row.summary_version > row.base_version else None
+    if made is None and row.failed:
+        return Ended(row.number, Outcome.FAILED, used, row.team_id, error_code=row.error_code)
+    return Ended(row.number, Outcome.COMPLETED, used, row.team_id, version=made)
+
+
+def _used_by_versions(tx: Transaction, items: list[tuple[int, int]]) -> dict[int, Usage]:
+    """Return what the versions behind the given ones of these sessions have used."""
+    if not items:
+        return {}
+    newer = or_(*(and_(summaries.c.session_pk == pk, summaries.c.version > version) for pk, version in items))
+    names = ("model_calls", "input_tokens", "cached_input_tokens", "output_tokens")
+    sums = [func.sum(summaries.c[name]).label(name) for name in names]
+    rows = tx.execute(select(summaries.c.session_pk, *sums).where(newer).group_by(summaries.c.session_pk))
+    return {row.session_pk: Usage(*(int(value) for value in row[1:])) for row in rows}
+
+
+def _status() -> ColumnElement[str]:
+    """Return how an item stands, as the run that was made for it or its session's refresh says."""
+    item, done = batch_items.c, batch_items.c.ended_at.is_not(None)
+    replayed = case((runs.c.output == _source.c.output, Outcome.SAME.value), else_=Outcome.CHANGED.value)
+    of_run = case(
+        (runs.c.id.is_(None), Outcome.GONE.value),
+        (runs.c.error_code == DIVERGED, Outcome.DIVERGED.value),
+        (and_(runs.c.replay_of.is_not(None), runs.c.status == Status.COMPLETED), replayed),
+        else_=runs.c.status,
+    )
+    return case(
+        (item.fed_at.is_(None), "waiting"),
+        (item.error_code.is_not(None), Outcome.FAILED.value),
+        (item.run_id.is_not(None), of_run),
+        (sessions.c.pk.is_(None), Outcome.GONE.value),
+        (done, Outcome.COMPLETED.value),
+        (summary_jobs.c.lease_owner.is_not(None), "running"),
+        else_="queued",
+    )
+
+
+def _item(row: Any, *, texts: bool) -> Item:
+    return Item(
+        number=row.number,
+        custom_id=row.custom_id,
+        session_id=row.session_id,
+        user_id=row.session_user if row.session_user is not None else row.user_id,
+        source_run_id=row.source_run_id,
+        run_id=row.run_id,
+        status=row.standing,
+        tries=row.tries,
+        attempts=row.attempt,
+        error_code=row.code if row.ended_at is not None else None,
+        error_message=row.error_message,
+        version=row.version,
+        old_output=row.old if texts else None,
+        new_output=row.new if texts else None,
+        usage=Usage() if row.model_calls is None else usage_of(row),
+    )
+
+
+_USAGE = (runs.c.model_calls, runs.c.input_tokens, runs.c.cached_input_tokens, runs.c.output_tokens)

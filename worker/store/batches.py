@@ -1,0 +1,210 @@
+"""Rows of batches. The row is the lock of its items: whoever feeds or changes a batch takes it first.
+
+A batch is locked before any session, and nobody who holds a session waits for a batch.
+"""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, and_, insert, select, true, update
+
+from worker.domain.batch import Batch, BatchOrder, BatchStatus, PausedBy, Spent, order_from_json, order_to_json
+from worker.domain.principal import Principal
+from worker.domain.usage import Usage
+from worker.store.columns import db_time
+from worker.store.engine import Transaction
+from worker.store.leases import usage_of
+from worker.store.tables import batches
+
+MINUTE_S = 60.0
+PACE_S = 30.0  # the pace tells of about so long a time
+NOTHING = {"items": 0, "requests": 0, "tokens": 0}
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A batch whose row this transaction holds, at the database's time `now`.
+
+    `principal` is whose sessions it may touch, `open` whether more items will be written down, `minute` what it has
+    begun and used in the present minute: items, requests, tokens.
+    """
+
+    batch: Batch
+    principal: Principal
+    open: bool
+    planned_key: str | None
+    minute: Mapping[str, int]
+    minute_at: datetime
+    paced_s: float  # since its pace was last reckoned
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """An item that has ended: how, what it has used, and of which team. `error_code` only where no run holds it."""
+
+    number: int
+    outcome: str
+    usage: Usage = Usage()
+    team: str = ""
+    error_code: str | None = None
+    version: int | None = None
+
+
+def add(
+    tx: Transaction,
+    batch_id: str,
+    order: BatchOrder,
+    *,
+    principal: Principal,
+    request_key: str | None,
+    request_hash: str,
+) -> None:
+    """Write a batch that has no items yet."""
+    zeros = ("planned", "fed", "ended", "model_calls", "cost", "pace")
+    tokens = ("input_tokens", "cached_input_tokens", "output_tokens")
+    row = {"id": batch_id, "status": BatchStatus.CREATED, "open": True, **dict.fromkeys(zeros + tokens, 0)}
+    reach = {"user_id": order.select.user_id, "teams": _teams(principal)}
+    asked = {"wanted": order_to_json(order), "request_key": request_key, "request_hash": request_hash}
+    empty = {"outcomes": {}, "minute": NOTHING, "created_at": db_time()}
+    tx.execute(insert(batches).values(**row, **reach, **asked, **empty))
+
+
+def by_request(tx: Transaction, request_key: str) -> tuple[str, str] | None:
+    """Return (id, request hash) of the batch that was made under a key; None: there is none."""
+    made = select(batches.c.id, batches.c.request_hash).where(batches.c.request_key == request_key)
+    row = tx.execute(made).one_or_none()
+    return None if row is None else (row[0], row[1])
+
+
+def get(tx: Transaction, batch_id: str, *, principal: Principal) -> Batch | None:
+    """Return a batch that *principal* may see."""
+    row = tx.execute(select(batches).where(batches.c.id == batch_id, visible(principal))).one_or_none()
+    return None if row is None else _batch(row)
+
+
+def page(tx: Transaction, *, principal: Principal, before: str | None, limit: int) -> list[Batch]:
+    """Return up to *limit* batches that *principal* may see, newest first, behind the one of id *before*."""
+    older = true() if before is None else batches.c.id < before
+    rows = tx.execute(select(batches).where(visible(principal), older).order_by(batches.c.id.desc()).limit(limit))
+    return [_batch(row) for row in rows]
+
+
+def visible(principal: Principal) -> ColumnElement[bool]:
+    """Return the condition that limits `batches` to what *principal* may see.
+
+    A user's key sees those of its user, one that is bound to teams those that were ordered for just these.
+    """
+    of_user = true() if principal.user_id is None else batches.c.user_id == principal.user_id
+    return and_(of_user, batches.c.teams == _teams(principal)) if principal.teams else of_user
+
+
+def unfinished(tx: Transaction) -> list[str]:
+    """Return the ids of batches that somebody has to look after, the oldest first."""
+    left = select(batches.c.id).where(batches.c.finished_at.is_(None)).order_by(batches.c.id)
+    return list(tx.execute(left).scalars())
+
+
+def lock(tx: Transaction, batch_id: str, *, wait: bool = True) -> Held | None:
+    """Take the batch's lock; None: it is gone, or without *wait* somebody else has it."""
+    own = select(batches, db_time().label("now")).where(batches.c.id == batch_id)
+    row: Any = tx.execute(own.with_for_update(skip_locked=not wait)).one_or_none()
+    if row is None:
+        return None
+    reach = Principal("", user_id=row.user_id, teams=frozenset(json.loads(row.teams)))
+    over = row.minute_at is None or (row.now - row.minute_at).total_seconds() >= MINUTE_S
+    return Held(
+        batch=_batch(row),
+        principal=reach,
+        open=row.open,
+        planned_key=row.planned_key,
+        minute=NOTHING if over else row.minute,
+        minute_at=row.now if over else row.minute_at,
+        paced_s=(row.now - (row.paced_at or row.now)).total_seconds(),
+        now=row.now,
+    )
+
+
+def change(tx: Transaction, batch_id: str, **values: object) -> None:
+    """Write given columns. The caller holds the batch's lock, and has seen that they follow from what is there."""
+    tx.execute(update(batches).where(batches.c.id == batch_id).values(**values))
+
+
+def set_status(tx: Transaction, batch_id: str, status: BatchStatus, *, paused_by: PausedBy | None = None) -> None:
+    """Write a status; a batch that begins to run is timed from now on."""
+    begun = {"paced_at": db_time()} if status is BatchStatus.RUNNING else {}
+    change(tx, batch_id, status=status, paused_by=paused_by, **begun)
+
+
+def count_fed(tx: Transaction, held: Held, count: int) -> None:
+    """Count items that were begun."""
+    minute = {**held.minute, "items": held.minute["items"] + count}
+    change(tx, held.batch.id, fed=held.batch.fed + count, minute=minute, minute_at=held.minute_at)
+
+
+def count_ended(tx: Transaction, held: Held, ended: Sequence[Ended]) -> None:
+    """Count items that have ended: their outcomes, what they have used, and how fast they come."""
+    batch, spent = held.batch, held.batch.spent
+    used = sum((one.usage for one in ended), Usage())
+    total = spent.usage + used
+    cost = spent.cost + sum(batch.order.price_of(one.team).of(one.usage) for one in ended)
+    minute = {
+        **held.minute,
+        "requests": held.minute["requests"] + used.model_calls,
+        "tokens": held.minute["tokens"] + used.tokens,
+    }
+    pace = batch.pace
+    if held.paced_s > 0:
+        keep = math.exp(-held.paced_s / PACE_S)
+        pace = keep * pace + (1 - keep) * len(ended) / held.paced_s
+    change(
+        tx,
+        batch.id,
+        ended=batch.ended + len(ended),
+        outcomes=dict(Counter(batch.outcomes) + Counter(str(one.outcome) for one in ended)),
+        model_calls=total.model_calls,
+        input_tokens=total.input_tokens,
+        cached_input_tokens=total.cached_input_tokens,
+        output_tokens=total.output_tokens,
+        cost=cost,
+        minute=minute,
+        minute_at=held.minute_at,
+        pace=pace,
+        paced_at=held.now,
+    )
+
+
+def take_back(tx: Transaction, held: Held, outcomes: Mapping[str, int]) -> None:
+    """Have items that have ended count as waiting again: so many of each outcome."""
+    batch, number = held.batch, sum(outcomes.values())
+    left = dict(Counter(batch.outcomes) - Counter(outcomes))
+    change(tx, batch.id, fed=batch.fed - number, ended=batch.ended - number, outcomes=left, finished_at=None)
+
+
+def _teams(principal: Principal) -> str:
+    return json.dumps(sorted(principal.teams))
+
+
+def _batch(row: Any) -> Batch:
+    return Batch(
+        id=row.id,
+        order=order_from_json(row.wanted),
+        status=BatchStatus(row.status),
+        paused_by=None if row.paused_by is None else PausedBy(row.paused_by),
+        planned=row.planned,
+        fed=row.fed,
+        ended=row.ended,
+        outcomes=row.outcomes,
+        spent=Spent(usage_of(row), row.cost),
+        pace=row.pace,
+        canary=row.canary,
+        error_code=row.error_code,
+        created_at=row.created_at,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+    )
