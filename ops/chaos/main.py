@@ -30,7 +30,7 @@ broken builds (ops/chaos/broken.py), each of which must be found:
 {breaks}
 
 examples:
-  ops/chaos/run                               15 minutes, shared by SQLite and Postgres
+  ops/chaos/run                               15 minutes on SQLite, then on Postgres
   ops/chaos/run --seconds 20 --database sqlite
   ops/chaos/run --seed 1234                   the same choices again; the machine's timing is never quite the same
   ops/chaos/run --seconds 20 --database postgres --break lock
@@ -50,7 +50,7 @@ def main() -> None:
     seed = options.seed or str(random.randrange(2**32))
     print(f"seed {seed}: give it back with --seed", flush=True)
     kinds = KINDS if options.database == "both" else (options.database,)
-    seconds = options.seconds or options.minutes * 60 / len(kinds)
+    seconds = options.seconds or options.minutes * 60
     how = {"seconds": seconds, "seed": seed, "only": options.only, "broken": options.broken, "tell": progress}
     outcomes = {kind: play(kind, **how) for kind in kinds}
     progress_done()
@@ -89,8 +89,8 @@ def _options() -> argparse.Namespace:
         epilog=EPILOG.format(faults=faults, breaks=breaks),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--minutes", type=float, default=15.0, help="how long in all (default: 15)")
-    parser.add_argument("--seconds", type=float, help="how long on each database, instead")
+    parser.add_argument("--minutes", type=float, default=15.0, help="how long on each database (default: 15)")
+    parser.add_argument("--seconds", type=float, help="the same in seconds")
     parser.add_argument("--database", choices=[*KINDS, "both"], default="both", help="default: both")
     parser.add_argument("--seed", help="what a run before has printed")
     parser.add_argument(
