@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 from typing import Any
 
 from sqlalchemy import select
@@ -47,6 +46,13 @@ class Asked:
 
     attempt: Refreshing
     request: ChatRequest
+    number: int = 0  # counts what models are asked
+    before: "Asked | None" = None  # what was asked for the text that it goes on with
+
+    @property
+    def pieces(self) -> "list[Asked]":
+        """All that its answer is made of, in order."""
+        return [*(self.before.pieces if self.before else []), self]
 
     @property
     def told(self) -> list[str]:
@@ -55,14 +61,25 @@ class Asked:
 
 
 @dataclass
+class Anew:
+    """A rebuild that is wanted, and not made yet."""
+
+    finished_seq: int  # when it was asked for
+    asks: int  # how much models had been asked until then
+    failed: bool = False  # for good: it may be given up
+
+
+@dataclass
 class Story:
     """What the machine knows of one session."""
 
     claim: Claim  # of its newest run that was begun
     unfinished: bool = False
-    chain: list[Asked] = field(default_factory=list)  # what each stored version was made from
+    chain: list[Asked] = field(default_factory=list)  # what was asked last for each stored version
+    covers: int = 0  # how far the newest of them went when it was written
     holder: Refreshing | None = None  # has the lease of the refresh, which has not run out
     taken: tuple[Any, ...] = ()  # the job, as it was taken last
+    anew: Anew | None = None
 
 
 @dataclass(frozen=True)
@@ -97,7 +114,8 @@ def marks(db: Database, session_pks: Iterable[int]) -> dict[int, tuple[Any, ...]
     """Return of each session what changes whenever something happens to it that could break a promise."""
     joined = sessions.outerjoin(summary_jobs, summary_jobs.c.session_pk == sessions.c.pk)
     now = (sessions.c.last_seq, sessions.c.run_count, sessions.c.head_run_id, sessions.c.summary_version)
-    job = (sessions.c.summary_seq, summary_jobs.c.fence, summary_jobs.c.lease_owner, summary_jobs.c.failures)
+    held = (summary_jobs.c.fence, summary_jobs.c.lease_owner, summary_jobs.c.failures)
+    job = (sessions.c.summary_seq, *held, summary_jobs.c.rebuild, summary_jobs.c.send_at.is_(None))
     mine = select(sessions.c.pk, *now, *job).select_from(joined).where(sessions.c.pk.in_(list(session_pks)))
     with db.read() as tx:
         return {row.pk: tuple(row) for row in tx.execute(mine)}
@@ -113,13 +131,14 @@ def problems(db: Database, session_pk: int, story: Story, definition: Definition
     rows = read(db, session_pk)
     yield from _of_chain(rows, story)
     yield from _of_job(rows, story, due)
+    yield from _of_rebuild(rows, story)
     yield from _of_context(db, rows, story, definition)
 
 
 def _of_chain(rows: Rows, story: Story) -> Iterator[str]:
     """Each message went into one piece, in order, and into none before its run had ended."""
     covers = rows.session.summary_seq
-    told = [name for asked in story.chain for name in asked.told]
+    told = [name for asked in (story.chain[-1].pieces if story.chain else []) for name in asked.told]
     heard = [token(m) for m in rows.heard]
     if strangers := set(told) - set(heard):
         yield f"unfinished: a stored piece holds {strangers}, of a run that has not ended or was rolled back"
@@ -127,9 +146,6 @@ def _of_chain(rows: Rows, story: Story) -> Iterator[str]:
         yield f"once: the pieces up to {covers} hold {told} of {heard}"
     if rows.session.summary_version != len(story.chain):
         yield "once: the versions have a gap"
-    for before, after in pairwise(story.chain):
-        if not after.request.messages[1].content.startswith(f"The summary so far:\n{text_of(before)}\n\n"):
-            yield "once: a version is not built on the one before it"
     wanted = [(n, text_of(asked), prompt_hash(asked.attempt.prompt)) for n, asked in enumerate(story.chain, start=1)][
         -KEPT:
     ]
@@ -141,7 +157,24 @@ def _of_chain(rows: Rows, story: Story) -> Iterator[str]:
 
 def text_of(asked: Asked) -> str:
     """Return what the model answered."""
-    return f"summary {asked.attempt.number}.{len(asked.request.messages[1].content)}.{'.'.join(asked.told)}"
+    return f"summary {asked.number}.{len(asked.request.messages[1].content)}.{'.'.join(asked.told)}"
+
+
+def of_version(story: Story, asked: Asked, *, covers_seq: int) -> Iterator[str]:
+    """Yield what does not hold of a new version, and note that a rebuild is made, if it is one."""
+    pieces, anew = asked.pieces, story.anew
+    if anew is not None and pieces[0].number > anew.asks:
+        story.anew = None
+        if covers_seq < anew.finished_seq:
+            yield f"less: a rebuild covers {covers_seq}, and {anew.finished_seq} was finished when it was asked for"
+        if len({piece.attempt.prompt for piece in pieces}) > 1:
+            yield "mixed: a rebuild is made by two prompts"
+    elif asked.before is not (story.chain[-1] if story.chain else None):
+        yield "once: a version is not built on the one before it"
+    if covers_seq < story.covers:
+        yield f"less: a version covers {covers_seq}, and {story.covers} was covered"
+    story.covers = covers_seq
+    story.chain.append(asked)
 
 
 def _of_job(rows: Rows, story: Story, due: Due) -> Iterator[str]:
@@ -153,6 +186,18 @@ def _of_job(rows: Rows, story: Story, due: Due) -> Iterator[str]:
         job = rows.job
         if job is None or (job.fence, job.requested_at, job.lease_owner) != (*holder.taken, holder.runtime.owner):
             yield "zombie: a refresh under way has lost its job, and its lease had not run out"
+
+
+def _of_rebuild(rows: Rows, story: Story) -> Iterator[str]:
+    """One that was asked for is made, unless it failed for good."""
+    if story.anew is None:
+        return
+    if rows.job is not None and rows.job.rebuild:
+        story.anew.failed = rows.job.send_at is None
+        return
+    if not story.anew.failed and any(m.seq <= story.anew.finished_seq for m in rows.heard):
+        yield "lost: a rebuild is not wanted any more, and was not made"
+    story.anew = None
 
 
 def _of_context(db: Database, rows: Rows, story: Story, definition: Definition) -> Iterator[str]:

@@ -2,7 +2,8 @@
 
 Its steps are what can happen to the summaries of two sessions: runs begin, call tools, end, are cancelled or rolled
 back; deliveries come twice, late or never; models answer, fail or say nothing; processes crash at a commit, stall at
-the model's door or in front of their store, and wake up when others have gone on; sessions are deleted, prompts change.
+the model's door or in front of their store, and wake up when others have gone on; sessions are deleted, prompts change,
+and summaries are made anew.
 Each refresh is `worker.summaries.refresh.refresh` on a thread, held where the machine says. After each step the rows,
 what the models were told, and what the next run would see are checked: `summary_checks`.
 """
@@ -16,7 +17,7 @@ from hypothesis.stateful import invariant, precondition, rule
 from sqlalchemy import select, update
 
 from tests.properties.attempts import SETTLE_S, Attempt, Crash, GatedModel
-from tests.properties.summary_checks import Asked, Refreshing, Story, marks, problems, read, text_of
+from tests.properties.summary_checks import Anew, Asked, Refreshing, Story, marks, of_version, problems, read, text_of
 from tests.properties.summary_runs import FOUR, NAMES, Runs
 from tests.support.condensing import formed
 from worker.domain.chat import ChatRequest, Reply
@@ -36,7 +37,10 @@ from worker.team import Team
 
 ANSWERS = st.sampled_from(["text", "text", "text", "text", "unavailable", "refused", "nothing"])
 PROCESSES = st.integers(0, 2)
+ANEW = st.booleans()
 PICK = st.integers(0, 3)  # of the refreshes under way
+WITH_REBUILDS = ("", "less:", "mixed:", "lost:")  # a broken promise of others is found sooner without them
+SO_FAR = "The summary so far:\n"
 
 
 class Summaries(Runs):
@@ -51,6 +55,7 @@ class Summaries(Runs):
         self.asked: dict[int, Asked] = {}  # number of an attempt → what its model was asked last
         self.answered: dict[str, Asked] = {}  # text of a version → what was asked for it
         self.count = 0
+        self.asks = 0
         self.prompt = "first prompt"
         self.found: list[str] = []
         self.marks: dict[int, tuple[Any, ...]] = {}  # how each session stood when it was looked at
@@ -60,12 +65,19 @@ class Summaries(Runs):
 
     # What can happen to refreshes.
 
-    @rule(name=NAMES)
-    def somebody_wants_the_summary(self, name: str) -> None:
-        """Due or not."""
-        if name in self.stories:
-            with self.db.write() as tx:
-                self._ring(due.request(tx, self.stories[name][0], session_id=self._id(name), team="t"))
+    @rule(name=NAMES, anew=ANEW)
+    def somebody_wants_the_summary(self, name: str, anew: bool) -> None:
+        """Due or not; or made anew, from the first message: one that is under way goes on."""
+        if name not in self.stories:
+            return
+        pk, story = self.stories[name]
+        anew = anew and self.only in WITH_REBUILDS
+        if anew:
+            rows = read(self.db, pk)
+            if rows.job is None or not rows.job.rebuild:
+                story.anew = Anew(rows.finished_seq, self.asks) if rows.finished_seq else None
+        with self.db.write() as tx:
+            self._ring(due.request(tx, pk, session_id=self._id(name), team="t", rebuild=anew))
 
     @rule(prompt=st.sampled_from(["first prompt", "second prompt"]))
     def the_prompt_changes(self, prompt: str) -> None:
@@ -79,13 +91,13 @@ class Summaries(Runs):
         if len(self.live) < 4:
             self._start(self.bells[-1 - bell % len(self.bells)], process)
 
-    @rule(name=NAMES, process=PROCESSES, beside_a_run=st.booleans())
-    def a_refresh_begins(self, name: str, process: int, beside_a_run: bool) -> None:
+    @rule(name=NAMES, process=PROCESSES, beside_a_run=st.booleans(), anew=ANEW)
+    def a_refresh_begins(self, name: str, process: int, beside_a_run: bool, anew: bool) -> None:
         """Somebody wants it, and the bell is heard."""
         if name in self.stories and len(self.live) < 4:
             if beside_a_run:
                 self.a_run_begins(name, 1, 1)
-            self.somebody_wants_the_summary(name)
+            self.somebody_wants_the_summary(name, anew)
             self._start(self.stories[name][0], process)
 
     @rule()
@@ -176,7 +188,9 @@ class Summaries(Runs):
             self._settle(refreshing)
         for name in list(self.stories):
             self.the_run_ends(name, Status.COMPLETED)
-            self.somebody_wants_the_summary(name)
+            self.promises_hold()
+            job = read(self.db, self.stories[name][0]).job
+            self.somebody_wants_the_summary(name, anew=job is not None and job.rebuild)  # one that failed waits for it
         while True:
             self.bells.clear()
             self.the_sweep_rings_again()
@@ -217,7 +231,10 @@ class Summaries(Runs):
 
     def _note(self, attempt: Attempt, request: ChatRequest) -> None:
         assert isinstance(attempt, Refreshing)
-        self.asked[attempt.number] = Asked(attempt, request)
+        so_far, _, _ = request.messages[1].content.partition("\n\nThe messages that follow it:\n")
+        before = self.answered[so_far.removeprefix(SO_FAR)] if so_far.startswith(SO_FAR) else None
+        self.asks += 1
+        self.asked[attempt.number] = Asked(attempt, request, self.asks, before)
 
     def _give(self, refreshing: Refreshing, what: str) -> None:
         refreshing.answer = self._answer(refreshing, what)
@@ -243,7 +260,8 @@ class Summaries(Runs):
         for version in read(self.db, refreshing.session_pk).versions:
             if version.version > len(story.chain):
                 asked = self.answered[version.text]
-                story.chain.append(asked)
+                for problem in of_version(story, asked, covers_seq=version.covers_through_seq):
+                    self._find(problem)
                 if asked.attempt.taken != story.taken:
                     self._find("zombie: a process stored a version after another had taken its refresh over")
 

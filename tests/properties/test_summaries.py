@@ -20,7 +20,7 @@ from worker.store.engine import Database
 from worker.store.summaries import Current
 from worker.store.tables import sessions
 from worker.store.tables import summary_jobs as jobs
-from worker.summaries import condense
+from worker.summaries import condense, draft
 
 Mutant = Callable[[pytest.MonkeyPatch], None]
 
@@ -58,7 +58,10 @@ def play(db: Database, processes: list[Runtime], *, examples: int, only: str = "
 
 
 def test_summaries_hold_under_random_schedules(db: Database, processes: list[Runtime]) -> None:
-    """Each message in one piece, nothing of an unfinished run, no gap in a context, no zombie, nothing stuck."""
+    """Each message in one piece, nothing of an unfinished run, no gap in a context, no zombie, nothing stuck.
+
+    A rebuild is one version of one prompt, and covers no less than the one that it replaces.
+    """
     play(db, processes, examples=25)
 
 
@@ -119,12 +122,36 @@ def piece_cut_by_its_size_alone(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(condense, "piece", piece)
 
 
+def part_of_a_rebuild_stored(patch: pytest.MonkeyPatch) -> None:
+    """Each piece of it makes a version."""
+    patch.setattr(draft, "is_version", lambda so_far, base, wanted: True)
+
+
+def draft_of_another_prompt_taken_on(patch: pytest.MonkeyPatch) -> None:
+    """Whatever it was made by."""
+    patch.setattr(draft, "fits", lambda kept, now: True)
+
+
+def rebuild_not_merged(patch: pytest.MonkeyPatch) -> None:
+    """A refresh that is wanted already does not become one."""
+    want_now = summary_jobs.want_now
+
+    def want(tx: Any, session_pk: int, *, through_seq: int, rebuild: bool = False) -> None:
+        wanted = summary_jobs.standing(tx, session_pk)
+        want_now(tx, session_pk, through_seq=through_seq, rebuild=rebuild and wanted is None)
+
+    patch.setattr(summary_jobs, "want_now", want)
+
+
 MUTANTS: dict[Mutant, tuple[str, int]] = {  # which promise falls, and in schedules of how many steps
     fence_off: ("zombie:", 30),
     compare_and_set_off: ("once:", 60),
     unfinished_runs_included: ("unfinished:", 30),
     context_begins_at_the_last_runs: ("gap:", 30),
     piece_cut_by_its_size_alone: ("torn:", 30),
+    part_of_a_rebuild_stored: ("less:", 30),
+    draft_of_another_prompt_taken_on: ("mixed:", 60),
+    rebuild_not_merged: ("lost:", 30),
 }
 
 
