@@ -15,7 +15,21 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from ops.bench import accept, condense, delegations, deploy, flat, idle, lanes, live, names, prefix, stream, summaries
+from ops.bench import (
+    accept,
+    batches,
+    condense,
+    delegations,
+    deploy,
+    flat,
+    idle,
+    lanes,
+    live,
+    names,
+    prefix,
+    stream,
+    summaries,
+)
 from ops.bench.databases import KINDS
 from ops.bench.report import Report, machine, progress_done
 from worker.observe import logs
@@ -33,6 +47,7 @@ SCENARIOS = {
     "lanes": lanes.measure,
     "stream": stream.measure,
     "deploy": deploy.measure,
+    "batches": batches.measure,
 }
 EPILOG = """
 scenarios:
@@ -63,6 +78,9 @@ scenarios:
          must be shown every event. About 2 minutes.
   deploy A rolling deploy of 4 workers under 100 runs of 20 s: none may fail, no written reply may be asked for again,
          and a run that is handed over goes on within 2 s. On Postgres. About 3 minutes.
+  batches
+         100,000 sessions are planned as a batch, and the last items are begun as fast as the first. p50 of runs beside
+         5,000 refreshes: at most 1.1 times that without. About 8 minutes a database.
   all    All of them.
 
 examples:
