@@ -11,15 +11,14 @@ from tests.support.plans import plan, statements
 from worker.batches import feed, life, orders
 from worker.batches import plan as planning
 from worker.batches.orders import Given
-from worker.domain.batch import BatchOrder, BatchStatus, Kind, Limits, PausedBy, Price, Selection
+from worker.domain.batch import BatchOrder, BatchStatus, Kind, Limits, PausedBy, Price
 from worker.domain.principal import SERVICE, Principal
 from worker.domain.run import Status
-from worker.errors import BatchConflict, BatchInvalid, BatchNotFound, IdempotencyConflict, TeamForbidden, UserForbidden
+from worker.errors import BatchConflict, BatchInvalid, BatchNotFound
 from worker.settings import Settings
 from worker.store import sessions, users
 from worker.store.engine import Database
 from worker.store.tables import batch_items, runs
-from worker.store.tables import sessions as session_rows
 
 RETRY = BatchOrder(Kind.RETRY_FAILED)
 ENQUEUE = BatchOrder(Kind.ENQUEUE_RUNS)
@@ -204,102 +203,33 @@ def test_an_item_that_cannot_be_begun_has_failed_with_that(db: Database) -> None
     assert (again.step().outcomes, again.statuses()) == ({"gone": 1}, ["gone", "queued"])
 
 
-@pytest.mark.parametrize(
-    ("wanted", "found"),
-    [
-        (Selection(), [0, 1, 2, 3]),
-        (Selection(user_id="v"), [1, 3]),
-        (Selection(name="n2"), [2]),
-        (Selection(tag="odd"), [1, 3]),
-        (Selection(user_id="v", tag="even"), []),
-        (Selection(team="t"), [0, 1, 2, 3]),
-        (Selection(team="other"), []),
-        (Selection(summary_below=2), [0, 2, 3]),
-    ],
-    ids=str,
-)
-def test_sessions_are_selected_by_filters(db: Database, wanted: Selection, found: list[int]) -> None:
-    """Those that meet all of them, and the dry run tells the same."""
-    for n in range(4):
-        orders.enqueue.enqueue(db, orders.enqueue.Order("t", "x", f"s{n}", "uv"[n % 2]), settings=Settings())
+def test_an_item_that_meets_a_fault_of_ours_has_failed(db: Database) -> None:
+    """A database that refuses one row: the others are begun, and so are other batches."""
     with db.write() as tx:
-        for n in range(4):
-            values = {"name": f"n{n}", "tags": [("even", "odd")[n % 2]], "summary_version": n % 3 * (n != 2) * 2}
-            tx.execute(session_rows.update().where(session_rows.c.session_id == f"s{n}").values(**values))
-    order = BatchOrder(Kind.REFRESH_SUMMARIES, wanted)
-    batch = Played(db, order)
+        if db.is_sqlite:
+            cursed = "BEFORE INSERT ON runs WHEN NEW.input = 'cursed' BEGIN SELECT RAISE(ABORT, 'cursed'); END"
+            tx.exec_driver_sql(f"CREATE TRIGGER cursed {cursed}")
+        else:
+            tx.exec_driver_sql("ALTER TABLE team_sessions.runs ADD CHECK (input <> 'cursed')")
+    texts = ("hello", "cursed", "hello")
+    given = Given(requests=[orders.Request(None, orders.enqueue.Order("t", text)) for text in texts])
+    batch = Played(db, ENQUEUE, given)
 
-    while planning.plan(db, batch.id):
-        pass
-
-    shown = [item.session_id for item in life.items(db, batch.id, principal=SERVICE)]
-    assert shown == [f"s{n}" for n in found]
-    told = orders.estimate(db, order, principal=SERVICE)
-    assert (told.count, told.sample) == (len(found), shown[:5])
+    assert (batch.step().outcomes, batch.statuses()) == ({"failed": 1}, ["queued", "failed", "queued"])
+    assert life.items(db, batch.id, principal=SERVICE)[1].error_code == "internal"
 
 
-def test_planning_goes_on_where_it_was_broken_off(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In pieces, each item once, whatever was added meanwhile."""
-    monkeypatch.setattr(planning, "PIECE", 3)
-    failed = ended_runs(db, 8)
-    batch = Played(db, RETRY)
+def test_a_cancelled_batch_waits_for_no_summary(db: Database) -> None:
+    """Its refreshes may never be made: no worker serves the team."""
+    ended_runs(db, 3, Status.COMPLETED)
+    batch = Played(db, BatchOrder(Kind.REFRESH_SUMMARIES))
+    assert (batch.step().in_flight, batch.statuses()) == (3, ["queued"] * 3)
 
-    assert planning.plan(db, batch.id)
-    assert (batch.now.planned, batch.now.status) == (3, BatchStatus.CREATED)
-    while planning.plan(db, batch.id):
-        pass
+    life.cancel(db, batch.id, principal=SERVICE, send=list)
 
-    shown = life.items(db, batch.id, principal=SERVICE)
-    assert [item.source_run_id for item in shown] == failed
-    assert [item.number for item in shown] == list(range(1, 9))
-
-
-def test_items_can_be_given_in_portions(db: Database) -> None:
-    """It begins with the last; ids that are unknown, doubled or of the wrong kind are refused whole."""
-    failed = ended_runs(db, 3)
-    batch = Played(db, RETRY, Given(ids=failed[:2], more=True))
-
-    assert batch.step().status is BatchStatus.CREATED
-    for ids, problem in ((["run_x"], "of which 0"), ([failed[2], failed[2]], "twice")):
-        with pytest.raises(BatchInvalid, match=problem):
-            orders.add(db, batch.id, Given(ids=ids), principal=SERVICE, settings=Settings())
-    with pytest.raises(BatchInvalid, match="do not fit"):
-        orders.add(db, batch.id, requests(1), principal=SERVICE, settings=Settings())
-    orders.add(db, batch.id, Given(ids=failed[2:]), principal=SERVICE, settings=Settings())
-    assert (batch.now.planned, batch.step().in_flight) == (3, 3)
-    with pytest.raises(BatchConflict):
-        orders.add(db, batch.id, Given(ids=failed[2:]), principal=SERVICE, settings=Settings())
-
-
-def test_the_same_key_finds_the_same_batch(db: Database) -> None:
-    """And with another order it is refused."""
-    made = {"principal": SERVICE, "settings": Settings(), "idempotency_key": "k"}
-    batch = orders.create(db, RETRY, **made)  # type: ignore[arg-type]
-
-    assert orders.create(db, RETRY, **made).id == batch.id  # type: ignore[arg-type]
-    with pytest.raises(IdempotencyConflict):
-        orders.create(db, replace(RETRY, window=7), **made)  # type: ignore[arg-type]
-    other = orders.create(db, RETRY, **(made | {"principal": Principal("k", user_id="u")}))  # type: ignore[arg-type]
-    assert other.id != batch.id
-
-
-def test_a_key_sees_and_selects_what_is_its_own(db: Database) -> None:
-    """A user's key its user's sessions, one of teams these teams'; another's batch is one that is not there."""
-    ended_runs(db, 2)
-    users_key, teams_key = Principal("k", user_id="v"), Principal("k", teams=frozenset({"other"}))
-    for principal in (users_key, teams_key):
-        batch = orders.create(db, RETRY, principal=principal, settings=Settings())
-        feed.step(db, batch.id, settings=Settings(), send=list)
-        seen = life.get(db, batch.id, principal=principal)
-        assert (seen.planned, seen.status) == (0, BatchStatus.COMPLETED)
-        assert life.get(db, batch.id, principal=SERVICE) == seen
-        others = {users_key, teams_key} - {principal}
-        with pytest.raises(BatchNotFound):
-            life.get(db, batch.id, principal=others.pop())
-    with pytest.raises(UserForbidden):
-        orders.create(db, replace(RETRY, select=Selection(user_id="u")), principal=users_key, settings=Settings())
-    with pytest.raises(TeamForbidden):
-        orders.create(db, replace(RETRY, select=Selection(team="t")), principal=teams_key, settings=Settings())
+    done = batch.step()
+    assert (done.outcomes, done.finished_at is not None) == ({"cancelled": 3}, True)
+    assert batch.statuses() == ["cancelled"] * 3
 
 
 def test_what_a_user_has_asked_for_is_erased_with_the_user(db: Database) -> None:

@@ -12,18 +12,20 @@ from worker.batches.plan import plan
 from worker.batches.room import pauses, room
 from worker.domain.batch import Batch, BatchStatus, Outcome
 from worker.domain.dispatch import Dispatch
-from worker.errors import QueueFull, RunNotFound, SessionNotFound, TeamSessionsError
+from worker.errors import DatabaseUnavailable, QueueFull, RunNotFound, SessionNotFound, TeamSessionsError
+from worker.observe import logs
 from worker.process.runtime import Runtime
 from worker.runs import cancel
 from worker.settings import Settings
 from worker.store import batch_items, batches
 from worker.store.batch_items import Waiting
 from worker.store.batches import Ended
-from worker.store.engine import Database, Transaction
+from worker.store.engine import Database, Transaction, translated
 
 TOGETHER = 10  # items that are begun in one transaction, which holds the locks of so many sessions
 STEP_S = 0.8  # a step ends then, so that the sweep comes to its other duties
 
+log = logs.get(__name__)
 Send = Callable[[Iterable[Dispatch]], object]
 
 
@@ -32,7 +34,10 @@ def feed(runtime: Runtime) -> None:
     with runtime.db.read() as tx:
         unfinished = batches.unfinished(tx)
     for batch_id in unfinished:
-        step(runtime.db, batch_id, settings=runtime.settings, send=runtime.dispatcher.send)
+        try:
+            step(runtime.db, batch_id, settings=runtime.settings, send=runtime.dispatcher.send)
+        except Exception as error:  # noqa: BLE001 - whatever it was, the others go on, and the next sweep tries again
+            log.warning("a batch could not be brought on", batch_id=batch_id, error=error)
 
 
 def step(db: Database, batch_id: str, *, settings: Settings, send: Send) -> None:
@@ -67,7 +72,9 @@ def _count_ended(db: Database, batch_id: str) -> Batch | None:
         if held is None:
             return None
         if held.batch.in_flight:
-            ended = batch_items.ended_runs(tx, batch_id) + batch_items.ended_refreshes(tx, batch_id)
+            given_up = held.batch.status is BatchStatus.CANCELLED
+            ended = batch_items.ended_runs(tx, batch_id)
+            ended += batch_items.ended_refreshes(tx, batch_id, given_up=given_up)
             batch_items.end(tx, batch_id, ended)
             batches.count_ended(tx, held, ended)
         _conclude(tx, batch_id)
@@ -121,15 +128,18 @@ def _begin(tx: Transaction, batch: Batch, item: Waiting, settings: Settings) -> 
     """Begin one item; where it cannot be begun, it has ended with that."""
     code, outcome = None, Outcome.COMPLETED
     try:
-        with tx.begin_nested():
+        with translated(), tx.begin_nested():
             begun = BEGIN[batch.order.kind](tx, item, batch.order, settings)
             batch_items.begin(tx, batch.id, item.number, run_id=begun.run_id, base_version=begun.base_version)
         return begun.ready, [Ended(item.number, outcome)] if begun.done else []
-    except QueueFull:
+    except (QueueFull, DatabaseUnavailable):
         raise
     except (RunNotFound, SessionNotFound):
         outcome = Outcome.GONE
     except TeamSessionsError as error:
         code, outcome = error.code, Outcome.FAILED
+    except Exception as error:  # noqa: BLE001 - a fault in us: this item has failed, the batch goes on
+        log.error("an item could not be begun", batch_id=batch.id, item=item.number, error=error)
+        code, outcome = TeamSessionsError.code, Outcome.FAILED
     batch_items.begin(tx, batch.id, item.number)
     return (), [Ended(item.number, outcome, error_code=code)]

@@ -81,12 +81,12 @@ def create(
         request_key = hashlib.sha256(_canonical([principal.user_id, idempotency_key])).hexdigest()
     batch_id = new_id("batch")
     with db.write() as tx:
-        earlier = None if request_key is None else batches.by_request(tx, request_key)
-        if earlier is not None:
-            if earlier[1] != said:
-                raise IdempotencyConflict(key=idempotency_key, run_id=earlier[0])
-            return _found(tx, earlier[0], principal)
-        batches.add(tx, batch_id, order, principal=principal, request_key=request_key, request_hash=said)
+        made = batches.add(tx, batch_id, order, principal=principal, request_key=request_key, request_hash=said)
+        if not made and request_key is not None:
+            earlier, said_then = batches.by_request(tx, request_key)
+            if said_then != said:
+                raise IdempotencyConflict(key=idempotency_key, run_id=earlier)
+            return _found(tx, earlier, principal)
         if given is not None:
             _write(tx, _found(tx, batch_id, principal), given, principal=principal, settings=settings)
         return _found(tx, batch_id, principal)

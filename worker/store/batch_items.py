@@ -20,6 +20,7 @@ _source = runs.alias("source")
 _TERMINAL = (Status.COMPLETED, Status.FAILED, Status.CANCELLED)
 _in_flight = and_(batch_items.c.fed_at.is_not(None), batch_items.c.ended_at.is_(None))
 _job_failed = and_(summary_jobs.c.session_pk.is_not(None), summary_jobs.c.send_at.is_(None))
+CANCELLED = Outcome.CANCELLED.value  # stands for an error code, of a refresh that was not waited for
 DIVERGED = "replay_diverged"  # the error code of a replay whose tools were not all recorded
 
 
@@ -77,8 +78,11 @@ def ended_runs(tx: Transaction, batch_id: str) -> list[Ended]:
     return [_ended(row) for row in tx.execute(statement)]
 
 
-def ended_refreshes(tx: Transaction, batch_id: str) -> list[Ended]:
-    """Return the items in flight whose refresh is done, or has failed for good, or whose session is gone."""
+def ended_refreshes(tx: Transaction, batch_id: str, *, given_up: bool = False) -> list[Ended]:
+    """Return the items in flight whose refresh is done, or has failed for good, or whose session is gone.
+
+    *given_up*: all others too, as cancelled; a refresh that others want as well is made nevertheless.
+    """
     job = summary_jobs.c.session_pk
     statement = (
         select(
@@ -87,13 +91,15 @@ def ended_refreshes(tx: Transaction, batch_id: str) -> list[Ended]:
             batch_items.c.base_version,
             sessions.c.summary_version,
             sessions.c.team_id,
+            job.is_(None).label("done"),
             _job_failed.label("failed"),
             summary_jobs.c.error_code,
         )
         .select_from(_with_refreshes())
         .where(batch_items.c.batch_id == batch_id, _in_flight, batch_items.c.run_id.is_(None))
-        .where(or_(sessions.c.pk.is_(None), job.is_(None), _job_failed))
     )
+    if not given_up:
+        statement = statement.where(or_(sessions.c.pk.is_(None), job.is_(None), _job_failed))
     found = tx.execute(statement).all()
     used = _used_by_versions(tx, [(row.session_pk, row.base_version) for row in found])
     return [_refreshed(row, used.get(row.session_pk, Usage())) for row in found]
@@ -194,6 +200,8 @@ def _refreshed(row: Any, used: Usage) -> Ended:
     made = row.summary_version if row.summary_version > row.base_version else None
     if made is None and row.failed:
         return Ended(row.number, Outcome.FAILED, used, row.team_id, error_code=row.error_code)
+    if made is None and not row.done:
+        return Ended(row.number, Outcome.CANCELLED, error_code=CANCELLED)
     return Ended(row.number, Outcome.COMPLETED, used, row.team_id, version=made)
 
 
@@ -220,6 +228,7 @@ def _status() -> ColumnElement[str]:
     )
     return case(
         (item.fed_at.is_(None), "waiting"),
+        (item.error_code == CANCELLED, CANCELLED),
         (item.error_code.is_not(None), Outcome.FAILED.value),
         (item.run_id.is_not(None), of_run),
         (sessions.c.pk.is_(None), Outcome.GONE.value),

@@ -153,11 +153,14 @@ def _sessions(tx: Transaction, wanted: Selection, principal: Principal, *columns
 
 
 def _runs(tx: Transaction, order: BatchOrder, principal: Principal, *columns: Any) -> Select[Any]:
-    """Return a SELECT of runs that have ended and meet the filter."""
+    """Return a SELECT of runs that have ended and meet the filter; of failed ones those that were not tried again."""
     wanted = order.select
     conditions = [runs.c.status.in_(_statuses(order)), *_between(wanted, runs.c.created_at)]
     if wanted.team_version is not None:
         conditions.append(runs.c.team_version == wanted.team_version)
+    if order.kind is Kind.RETRY_FAILED:
+        again = runs.alias("again")
+        conditions.append(~exists().where(again.c.session_pk == runs.c.session_pk, again.c.retry_of == runs.c.id))
     conditions += _of_session(tx, wanted, principal)
     return select(*columns).select_from(runs.join(sessions, sessions.c.pk == runs.c.session_pk)).where(*conditions)
 

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, insert, select, true, update
+from sqlalchemy import ColumnElement, and_, select, true, update
 
 from worker.domain.batch import Batch, BatchOrder, BatchStatus, PausedBy, Spent, order_from_json, order_to_json
 from worker.domain.principal import Principal
 from worker.domain.usage import Usage
-from worker.store.columns import db_time
+from worker.store.columns import db_time, upsert
 from worker.store.engine import Transaction
 from worker.store.leases import usage_of
 from worker.store.tables import batches
@@ -64,22 +64,24 @@ def add(
     principal: Principal,
     request_key: str | None,
     request_hash: str,
-) -> None:
-    """Write a batch that has no items yet."""
+) -> bool:
+    """Write a batch that has no items yet; False: one was made under its key before, and nothing is written."""
     zeros = ("planned", "fed", "ended", "model_calls", "cost", "pace")
     tokens = ("input_tokens", "cached_input_tokens", "output_tokens")
     row = {"id": batch_id, "status": BatchStatus.CREATED, "open": True, **dict.fromkeys(zeros + tokens, 0)}
     reach = {"user_id": order.select.user_id, "teams": _teams(principal)}
     asked = {"wanted": order_to_json(order), "request_key": request_key, "request_hash": request_hash}
     empty = {"outcomes": {}, "minute": NOTHING, "created_at": db_time()}
-    tx.execute(insert(batches).values(**row, **reach, **asked, **empty))
+    new = upsert(tx, batches).values(**row, **reach, **asked, **empty)
+    made = new.on_conflict_do_nothing(index_elements=[batches.c.request_key]).returning(batches.c.id)
+    return tx.execute(made).one_or_none() is not None
 
 
-def by_request(tx: Transaction, request_key: str) -> tuple[str, str] | None:
-    """Return (id, request hash) of the batch that was made under a key; None: there is none."""
+def by_request(tx: Transaction, request_key: str) -> tuple[str, str]:
+    """Return (id, request hash) of the batch that was made under a key."""
     made = select(batches.c.id, batches.c.request_hash).where(batches.c.request_key == request_key)
-    row = tx.execute(made).one_or_none()
-    return None if row is None else (row[0], row[1])
+    row = tx.execute(made).one()
+    return row[0], row[1]
 
 
 def get(tx: Transaction, batch_id: str, *, principal: Principal) -> Batch | None:

@@ -52,7 +52,7 @@ class Database:
         Raises:
             DatabaseUnavailable: the server or the file cannot be reached, or is locked or full.
         """
-        with _translated(), self._writer, self.engine.begin() as connection:
+        with translated(), self._writer, self.engine.begin() as connection:
             yield connection
 
     @contextmanager
@@ -61,7 +61,7 @@ class Database:
         # On Postgres each statement stands for itself, without the round trips of BEGIN and ROLLBACK around it.
         options: dict[str, Any] = {"reads_only": True} if self.is_sqlite else {"isolation_level": "AUTOCOMMIT"}
         one_by_one = self._writer if self._in_memory else nullcontext()  # there is one connection for all
-        with _translated(), one_by_one, self.engine.connect().execution_options(**options) as connection:
+        with translated(), one_by_one, self.engine.connect().execution_options(**options) as connection:
             yield connection
 
     def apart(self) -> "Database":
@@ -82,7 +82,8 @@ def _with_driver(url: str) -> URL:
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def translated() -> Iterator[None]:
+    """Raise DatabaseUnavailable for what the driver says of a database that cannot be reached, is locked or full."""
     try:
         yield
     except (OperationalError, InterfaceError, InternalError, PoolTimeout) as error:

@@ -1,0 +1,132 @@
+"""Which items a batch has, on both databases: by filters, by names, by key, each once, and only what its key may see."""
+
+from dataclasses import replace
+
+import pytest
+
+from tests.support.batches import Played, end_as, ended_runs, requests
+from worker.batches import feed, life, orders
+from worker.batches import plan as planning
+from worker.batches.orders import Given
+from worker.domain.batch import BatchOrder, BatchStatus, Kind, Selection
+from worker.domain.principal import SERVICE, Principal
+from worker.domain.run import Status
+from worker.errors import BatchConflict, BatchInvalid, BatchNotFound, IdempotencyConflict, TeamForbidden, UserForbidden
+from worker.settings import Settings
+from worker.store.engine import Database
+from worker.store.tables import sessions as session_rows
+
+RETRY = BatchOrder(Kind.RETRY_FAILED)
+ENQUEUE = BatchOrder(Kind.ENQUEUE_RUNS)
+
+
+def test_a_run_that_was_tried_again_is_not_selected(db: Database) -> None:
+    """Nobody wants a failed run a third time because it has failed once."""
+    first = ended_runs(db, 2)
+    batch = Played(db, RETRY)
+    batch.step()
+    for run_id, status in zip(batch.in_flight(), (Status.COMPLETED, Status.FAILED), strict=True):
+        end_as(db, run_id, status)
+    second = Played(db, RETRY)
+
+    second.step()
+
+    assert (second.now.planned, life.items(db, second.id, principal=SERVICE)[0].source_run_id in first) == (1, False)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        (Selection(), [0, 1, 2, 3]),
+        (Selection(user_id="v"), [1, 3]),
+        (Selection(name="n2"), [2]),
+        (Selection(tag="odd"), [1, 3]),
+        (Selection(user_id="v", tag="even"), []),
+        (Selection(team="t"), [0, 1, 2, 3]),
+        (Selection(team="other"), []),
+        (Selection(summary_below=2), [0, 2, 3]),
+    ],
+    ids=str,
+)
+def test_sessions_are_selected_by_filters(db: Database, wanted: Selection, found: list[int]) -> None:
+    """Those that meet all of them, and the dry run tells the same."""
+    for n in range(4):
+        orders.enqueue.enqueue(db, orders.enqueue.Order("t", "x", f"s{n}", "uv"[n % 2]), settings=Settings())
+    with db.write() as tx:
+        for n in range(4):
+            values = {"name": f"n{n}", "tags": [("even", "odd")[n % 2]], "summary_version": n % 3 * (n != 2) * 2}
+            tx.execute(session_rows.update().where(session_rows.c.session_id == f"s{n}").values(**values))
+    order = BatchOrder(Kind.REFRESH_SUMMARIES, wanted)
+    batch = Played(db, order)
+
+    while planning.plan(db, batch.id):
+        pass
+
+    shown = [item.session_id for item in life.items(db, batch.id, principal=SERVICE)]
+    assert shown == [f"s{n}" for n in found]
+    told = orders.estimate(db, order, principal=SERVICE)
+    assert (told.count, told.sample) == (len(found), shown[:5])
+
+
+def test_planning_goes_on_where_it_was_broken_off(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In pieces, each item once, whatever was added meanwhile."""
+    monkeypatch.setattr(planning, "PIECE", 3)
+    failed = ended_runs(db, 8)
+    batch = Played(db, RETRY)
+
+    assert planning.plan(db, batch.id)
+    assert (batch.now.planned, batch.now.status) == (3, BatchStatus.CREATED)
+    while planning.plan(db, batch.id):
+        pass
+
+    shown = life.items(db, batch.id, principal=SERVICE)
+    assert [item.source_run_id for item in shown] == failed
+    assert [item.number for item in shown] == list(range(1, 9))
+
+
+def test_items_can_be_given_in_portions(db: Database) -> None:
+    """It begins with the last; ids that are unknown, doubled or of the wrong kind are refused whole."""
+    failed = ended_runs(db, 3)
+    batch = Played(db, RETRY, Given(ids=failed[:2], more=True))
+
+    assert batch.step().status is BatchStatus.CREATED
+    for ids, problem in ((["run_x"], "of which 0"), ([failed[2], failed[2]], "twice")):
+        with pytest.raises(BatchInvalid, match=problem):
+            orders.add(db, batch.id, Given(ids=ids), principal=SERVICE, settings=Settings())
+    with pytest.raises(BatchInvalid, match="do not fit"):
+        orders.add(db, batch.id, requests(1), principal=SERVICE, settings=Settings())
+    orders.add(db, batch.id, Given(ids=failed[2:]), principal=SERVICE, settings=Settings())
+    assert (batch.now.planned, batch.step().in_flight) == (3, 3)
+    with pytest.raises(BatchConflict):
+        orders.add(db, batch.id, Given(ids=failed[2:]), principal=SERVICE, settings=Settings())
+
+
+def test_the_same_key_finds_the_same_batch(db: Database) -> None:
+    """And with another order it is refused."""
+    made = {"principal": SERVICE, "settings": Settings(), "idempotency_key": "k"}
+    batch = orders.create(db, RETRY, **made)  # type: ignore[arg-type]
+
+    assert orders.create(db, RETRY, **made).id == batch.id  # type: ignore[arg-type]
+    with pytest.raises(IdempotencyConflict):
+        orders.create(db, replace(RETRY, window=7), **made)  # type: ignore[arg-type]
+    other = orders.create(db, RETRY, **(made | {"principal": Principal("k", user_id="u")}))  # type: ignore[arg-type]
+    assert other.id != batch.id
+
+
+def test_a_key_sees_and_selects_what_is_its_own(db: Database) -> None:
+    """A user's key its user's sessions, one of teams these teams'; another's batch is one that is not there."""
+    ended_runs(db, 2)
+    users_key, teams_key = Principal("k", user_id="v"), Principal("k", teams=frozenset({"other"}))
+    for principal in (users_key, teams_key):
+        batch = orders.create(db, RETRY, principal=principal, settings=Settings())
+        feed.step(db, batch.id, settings=Settings(), send=list)
+        seen = life.get(db, batch.id, principal=principal)
+        assert (seen.planned, seen.status) == (0, BatchStatus.COMPLETED)
+        assert life.get(db, batch.id, principal=SERVICE) == seen
+        others = {users_key, teams_key} - {principal}
+        with pytest.raises(BatchNotFound):
+            life.get(db, batch.id, principal=others.pop())
+    with pytest.raises(UserForbidden):
+        orders.create(db, replace(RETRY, select=Selection(user_id="u")), principal=users_key, settings=Settings())
+    with pytest.raises(TeamForbidden):
+        orders.create(db, replace(RETRY, select=Selection(team="t")), principal=teams_key, settings=Settings())
