@@ -98,6 +98,11 @@ class Settings(BaseSettings):
     batch_slots: int = Field(
         16, ge=1, description="Background runs at the same time in each worker that consumes the queue `batch`."
     )
+    prices: Path | None = Field(
+        None,
+        description="JSON file of what a million tokens cost, by team or for `*`: "
+        '`{"*": {"input": 0.25, "cached_input": 0.025, "output": 2}}`. Batches tell their cost with it.',
+    )
     stream_seconds: int = Field(3600, ge=10, description="Lifetime of a run's stream after its last event.")
     log_style: Literal["auto", "json", "readable"] = Field(
         "auto", description="'auto': readable on a terminal, else JSON."

@@ -82,12 +82,18 @@ def check(order: Order, *, max_input_bytes: int) -> None:
         check_id(order.user_id, field="user_id")
     check_json(order.metadata, field="metadata")
     check_input(order.input, limit=max_input_bytes)
-    if order.not_before is not None and order.not_before.tzinfo is None:
-        raise InvalidTime(field="not_before", found="a time without an offset", expected="one with 'Z' or '+01:00'")
-    if order.not_before is not None and not EARLIEST <= order.not_before < LATEST:
-        raise InvalidTime(field="not_before", found="out of range", expected="a time in the years 1970 to 9998, in UTC")
+    if order.not_before is not None:
+        check_time(order.not_before, field="not_before")
     if order.timeout_s is not None and not 0 < order.timeout_s <= LONGEST_S:
         raise InvalidTime(field="timeout", found=f"{order.timeout_s:g}", expected=f"more than 0, at most {LONGEST_S:g}")
+
+
+def check_time(at: datetime, *, field: str) -> None:
+    """Check a time that a caller sends. Raises InvalidTime."""
+    if at.tzinfo is None:
+        raise InvalidTime(field=field, found="a time without an offset", expected="one with 'Z' or '+01:00'")
+    if not EARLIEST <= at < LATEST:
+        raise InvalidTime(field=field, found="out of range", expected="a time in the years 1970 to 9998, in UTC")
 
 
 def enqueue(
