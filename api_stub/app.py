@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api_stub import errors
 from api_stub.auth import Asking
 from api_stub.rates import Rates
-from api_stub.routes import health, runs, sessions, summaries, teams, users, why
+from api_stub.routes import batches, health, runs, sessions, summaries, teams, users, why
 from api_stub.service import KeyRing, Service
 from worker.events.erase import Eraser
 from worker.events.follow import Follower
@@ -62,6 +62,7 @@ def make_app(settings: Settings) -> FastAPI:
     app.include_router(why.router)
     app.include_router(sessions.router)
     app.include_router(summaries.router)
+    app.include_router(batches.router)
     app.include_router(users.router)
     app.include_router(teams.router)
     app.include_router(health.router)

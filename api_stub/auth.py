@@ -56,3 +56,4 @@ RunsRead = Annotated[Principal, Security(principal, scopes=[Scope.RUNS_READ.valu
 RunsWrite = Annotated[Principal, Security(principal, scopes=[Scope.RUNS_WRITE.value])]
 SessionsRead = Annotated[Principal, Security(principal, scopes=[Scope.SESSIONS_READ.value])]
 SessionsWrite = Annotated[Principal, Security(principal, scopes=[Scope.SESSIONS_WRITE.value])]
+Batches = Annotated[Principal, Security(principal, scopes=[Scope.BATCHES.value])]

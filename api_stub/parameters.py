@@ -1,12 +1,12 @@
-"""What routes take from a path or a query, described once."""
+"""What routes take from a path, a query or a header, described once."""
 
 from typing import Annotated
 from urllib.parse import unquote
 
-from fastapi import Path, Query
+from fastapi import Header, Path, Query
 from pydantic import BeforeValidator
 
-from api_stub.schemas import TEXT, storable
+from api_stub.schemas import ID, TEXT, storable
 
 whole = BeforeValidator(unquote)  # for what stands in a path: the counterpart of `app.WholeSegments`
 
@@ -24,6 +24,12 @@ SessionId = Annotated[
 ]
 UserId = Annotated[
     str, Path(description="Id of a user.", examples=["u-7"], json_schema_extra=TEXT), whole, storable("user_id")
+]
+BatchId = Annotated[
+    str,
+    Path(description="Id of a batch.", examples=["batch_019ab3c4d5e6f708192a3b4c5d6e7f80"], json_schema_extra=TEXT),
+    whole,
+    storable("batch_id"),
 ]
 ForUser = Annotated[
     str | None,
@@ -47,3 +53,12 @@ Cursor = Annotated[
     ),
 ]
 Limit = Annotated[int, Query(ge=1, le=200, description="Entries in a page, at most.", examples=[50])]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        description="Send the same key again to be sure: it finds what it made the first time.",
+        examples=["order-17"],
+        json_schema_extra=ID,
+    ),
+]

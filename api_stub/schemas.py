@@ -39,10 +39,11 @@ def told(description: str, *examples: Any) -> Any:
 
 # What `domain.text` checks, as a schema can say it: for the description alone, since a refusal there has its own code.
 TEXT: dict[str, Any] = {"pattern": r"^[^\x00]*$"}
+INPUT: dict[str, Any] = {"minLength": 1, "pattern": r"^[^\x00]*[^\x00\s][^\x00]*$"}
 ID: dict[str, Any] = {"minLength": 1, "maxLength": ID_LIMIT, "pattern": r"^[^\x00-\x1f\x7f]*$"}
 
 
-def _spelled(time: object) -> object:
+def spelled(time: object) -> object:
     """Refuse what a parser would take for a time beside RFC 3339: numbers, and text that holds one."""
     if time is not None and not (isinstance(time, str) and _RFC3339.fullmatch(time)):
         raise ValueError("expected a time as RFC 3339 spells it, such as 2030-01-31T12:00:00Z")
@@ -74,7 +75,7 @@ class RunRequest(BaseModel):
     input: str = Field(
         description="What the user says; not blank.",
         examples=["My parcel has not come. What now?"],
-        json_schema_extra={"minLength": 1, "pattern": r"^[^\x00]*[^\x00\s][^\x00]*$"},
+        json_schema_extra=INPUT,
     )
     session_id: str | None = Field(
         None,
@@ -99,7 +100,7 @@ class RunRequest(BaseModel):
         examples=["background"],
         description="'background': executed when workers for it have time; nobody waits for it.",
     )
-    not_before: Annotated[AwareDatetime | None, BeforeValidator(_spelled)] = Field(
+    not_before: Annotated[AwareDatetime | None, BeforeValidator(spelled)] = Field(
         None, description="It does not start before this time.", examples=["2030-01-31T12:00:00Z"]
     )
     timeout: float | None = Field(

@@ -11,7 +11,7 @@ from api_stub import schemas, sse
 from api_stub.auth import Rooms, RunsRead, RunsWrite
 from api_stub.cursors import Cursors
 from api_stub.errors import responses
-from api_stub.parameters import Cursor, ForUser, Limit, OfTeam, RunId
+from api_stub.parameters import Cursor, ForUser, IdempotencyKey, Limit, OfTeam, RunId
 from api_stub.service import Service
 from worker import clock
 from worker.domain import run as domain
@@ -27,15 +27,6 @@ LOOK_S = 1.0  # while waiting, look at the row at least so often: its event may 
 
 RUNS: Cursors[str] = Cursors("runs", TypeAdapter(Annotated[str, Field(pattern="^(run|replay)_[0-9a-f]{32}$")]))  # by id
 
-IdempotencyKey = Annotated[
-    str | None,
-    Header(
-        alias="Idempotency-Key",
-        description="Send the same key again to be sure: it finds the same run.",
-        examples=["order-17"],
-        json_schema_extra=schemas.ID,
-    ),
-]
 ACCEPTED: dict[int | str, dict[str, Any]] = {
     202: {
         "description": "The run is committed.",

@@ -1,6 +1,9 @@
 """One system for each database, shared by all tests of this directory: they keep apart by random ids."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import pytest
 from redis import Redis
@@ -19,7 +22,25 @@ def door(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
     Afterwards neither has met an error without a name, and no run was left behind.
     """
-    directory = tmp_path_factory.mktemp("api")
+    with opened(request, tmp_path_factory.mktemp("api"), "resumed,runs") as shared:
+        yield shared
+
+
+@pytest.fixture(scope="package", params=["sqlite", "postgres"])
+def batch_door(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
+    """One with a second worker, for what nobody waits for. Marks in the file `also` hold for every model call."""
+    directory = tmp_path_factory.mktemp("batches")
+    options = ("--also", str(directory / "also"))
+    workers = ("resumed,runs", "enqueue,batch,summaries")
+    with opened(request, directory, *workers, teams="tests.support.teams", model_options=options) as shared:
+        yield shared
+
+
+@contextmanager
+def opened(
+    request: pytest.FixtureRequest, directory: Path, *workers: str, teams: str = "tests.api.teams", **options: Any
+) -> Iterator[Door]:
+    """Give the door of an API, and of workers of these queues, for the block."""
     if request.param == "sqlite":
         url = f"sqlite:///{directory / 'team-sessions.db'}"
         database = Database(url)
@@ -28,20 +49,27 @@ def door(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     else:
         server: PostgresServer = request.getfixturevalue("postgres")
         url = server.new_database()
-    settings = {"TEAM_SESSIONS_TEAMS": "tests.api.teams", "TEAM_SESSIONS_MAX_INPUT_BYTES": str(MAX_INPUT)}
+    settings = {
+        "TEAM_SESSIONS_TEAMS": teams,
+        "TEAM_SESSIONS_MAX_INPUT_BYTES": str(MAX_INPUT),
+        "TEAM_SESSIONS_PRICES": str(directory / "prices.json"),
+    }
+    (directory / "prices.json").write_text('{"*": {"input": 1000, "output": 2000}}')
     valkey = ValkeyServer()
     try:
         with (
             Redis.from_url(valkey.url, decode_responses=True) as redis,
-            system(directory, database_url=url, redis_url=valkey.url, settings=settings) as running,
+            system(directory, database_url=url, redis_url=valkey.url, settings=settings, **options) as running,
         ):
-            running.start_worker()
+            for queues in workers:
+                running.start_worker(queues=queues)
             running.start_api().close()
             shared = Door(running, redis)
             yield shared
             shared.rows()
             shared.http.close()
-            faults = [line for log in ("api", "worker-1") for line in running.log(log).splitlines() if "ERROR" in line]
+            logs = ("api", *(f"worker-{n}" for n, _ in enumerate(workers, 1)))
+            faults = [line for log in logs for line in running.log(log).splitlines() if "ERROR" in line]
             assert not faults
     finally:
         valkey.close()

@@ -14,7 +14,7 @@ OWNERS = {"Ada's": ADA, "Bob's": BOB}
 
 @dataclass(frozen=True)
 class Route:
-    """A route, the scope that it needs, and how it is asked for a thing: {run_id}, {session_id}, {user_id}, {tag}."""
+    """A route, the scope that it needs, and how it is asked for a thing: {run_id}, {session_id}, …, {tag}."""
 
     method: str
     path: str
@@ -33,8 +33,8 @@ class Route:
 
     @property
     def names_one(self) -> str | None:
-        """Whether its path names one run or one session, and so what may be not found."""
-        return next((one for one in ("run", "session") if f"{{{one}_id}}" in self.path), None)
+        """Whether its path names one run, session or batch, and so what may be not found."""
+        return next((one for one in ("run", "session", "batch") if f"{{{one}_id}}" in self.path), None)
 
 
 ROUTES = [
@@ -53,6 +53,16 @@ ROUTES = [
     Route("GET", "/v1/sessions/{session_id}/runs", Scope.SESSIONS_READ),
     Route("GET", "/v1/sessions/{session_id}/summary", Scope.SESSIONS_READ),
     Route("POST", "/v1/sessions/{session_id}/summary", Scope.SESSIONS_WRITE, 202),
+    Route("GET", "/v1/batches", Scope.BATCHES, query={"limit": "200"}),
+    Route("POST", "/v1/batches", Scope.BATCHES, 202, body={"kind": "retry_failed", "select": {"tag": "no such tag"}}),
+    Route("GET", "/v1/batches/{batch_id}", Scope.BATCHES),
+    Route("GET", "/v1/batches/{batch_id}/items", Scope.BATCHES),
+    Route("POST", "/v1/batches/{batch_id}/items", Scope.BATCHES, 202, body={"requests": [], "more": True}),
+    Route("GET", "/v1/batches/{batch_id}/results", Scope.BATCHES),
+    Route("POST", "/v1/batches/{batch_id}/pause", Scope.BATCHES, 202),
+    Route("POST", "/v1/batches/{batch_id}/resume", Scope.BATCHES, 202),
+    Route("POST", "/v1/batches/{batch_id}/cancel", Scope.BATCHES, 202),
+    Route("POST", "/v1/batches/{batch_id}/retry", Scope.BATCHES, 202),
     Route("GET", "/v1/users/{user_id}/export", Scope.SESSIONS_READ),
     Route("DELETE", "/v1/users/{user_id}", Scope.SESSIONS_WRITE),
     Route("GET", "/v1/teams", None),
@@ -69,6 +79,10 @@ class Kind:
     scopes: tuple[Scope, ...] = ()
     acts_for: str | None = None  # the user that its requests name
     refused: str | None = None
+
+    def shows(self, route: Route, thing: str) -> bool:
+        """Tell whether it sees a thing at a route. A batch is seen by keys of just the teams that it was made for."""
+        return thing in self.sees and not (len(self.teams) > 1 and route.path.startswith("/v1/batches"))
 
     def has(self, scope: Scope | None) -> bool:
         """Tell whether it may do what needs *scope*; no route here needs admin."""
@@ -110,6 +124,6 @@ def answer(kind: Kind, route: Route, thing: str) -> tuple[int, str | None]:
         return 403, "user_forbidden"
     if route.names_user and kind.user not in (None, OWNERS.get(thing)):
         return 403, "user_forbidden"
-    if route.names_one and thing not in kind.sees:
+    if route.names_one and not kind.shows(route, thing):
         return 404, f"{route.names_one}_not_found"
     return route.status, None

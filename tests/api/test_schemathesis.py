@@ -19,6 +19,7 @@ MAX_EXAMPLES = 10  # of an operation in a phase
 PROGRAM = str(Path(sys.executable).with_name("schemathesis"))
 HOOKS = ROOT / "tests/api/schemathesis_hooks.py"
 USER, SESSION = "u-kept", "s-kept"
+BATCHES = ("open", "closed", "cancelled batch")
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def seeded(tmp_path: Path, database_url: str) -> Iterator[Door]:
 
 
 def seed(door: Door) -> dict[str, str]:
-    """Make what requests can name: a run of each status, a session with a summary, and a user to be erased."""
+    """Make what requests can name: a run of each status, a session with a summary, batches, a user to be erased."""
     later: dict[str, Any] = {"not_before": "2100-01-01T00:00:00Z"}
     runs = {
         "completed": door.enqueue("go", user_id=USER, session_id=SESSION),
@@ -57,19 +58,36 @@ def seed(door: Door) -> dict[str, str]:
     for user in ("u-gone", "u-left"):
         door.ended(door.enqueue("go", user_id=user, session_id=SESSION + user)["id"])
         door.new_key(user_id=user)
-    return {status: run["id"] for status, run in runs.items()}
+    batches = {name: seed_batch(door, more=name != "closed") for name in BATCHES}
+    return {status: run["id"] for status, run in runs.items()} | batches
+
+
+def seed_batch(door: Door, *, more: bool) -> str:
+    """Make a batch of nothing, which waits for its items, or is done."""
+    body = {"kind": "enqueue_runs", "select": {"user_id": USER}, "requests": [], "more": more}
+    answer = door.http.post("/v1/batches", json=body)
+    assert answer.status_code == 202, answer.text
+    return str(answer.json()["id"])
 
 
 def exemplify(described: dict[str, Any], runs: dict[str, str]) -> None:
     """Have the examples of the description name what is there, so that each operation succeeds at least with them."""
     body = described["components"]["schemas"]["RunRequest"]["properties"]
     body["team"]["examples"], body["user_id"]["examples"], body["session_id"]["examples"] = ["plain"], [USER], ["s-new"]
+    requests = [{"team": "plain", "input": "go", "user_id": USER}]
+    for name in ("BatchRequest", "MoreItems"):
+        described["components"]["schemas"][name]["properties"]["requests"]["examples"] = [requests]
+    described["components"]["schemas"]["BatchRequest"]["properties"]["kind"]["examples"] = ["enqueue_runs"]
+    described["components"]["schemas"]["MoreItems"]["properties"]["more"]["examples"] = [True]
+    del described["components"]["schemas"]["MoreItems"]["properties"]["first"]["examples"]
     for path, methods in described["paths"].items():
         for method, operation in methods.items():
             known = {"run_id": runs["completed"], "session_id": SESSION, "user_id": USER, "team": "plain"}
             known |= {"Last-Event-ID": "0-1", "Idempotency-Key": f"{method} {path}"}
             if path.endswith(("/retry", "/why")):
                 known["run_id"] = runs["failed"]
+            ends = {"/cancel": "cancelled batch", "/retry": "closed"}
+            known["batch_id"] = runs[next((of for end, of in ends.items() if path.endswith(end)), "open")]
             if method == "delete":
                 known |= {"session_id": SESSION + "u-gone", "user_id": "u-gone" if "session" in path else "u-left"}
             for parameter in operation.get("parameters", []):
@@ -95,7 +113,7 @@ database = "none"
 no-shrink = true
 
 [dictionaries]
-runs = {{ values = {json.dumps(list(runs.values()))} }}
+runs = {{ values = {json.dumps([id for id in runs.values() if id.startswith("run_")])} }}
 sessions = {{ values = {json.dumps([SESSION])} }}
 users = {{ values = {json.dumps([USER])} }}
 teams = {{ values = ["plain", "with-tool"] }}
@@ -122,7 +140,8 @@ def test_the_api_does_what_its_description_says(seeded: Door, tmp_path: Path) ->
 
     command = [PROGRAM, "--config-file", configured, "run", description, "--url", seeded.system.url, "--checks", "all"]
     reported = ["--report", "ndjson", "--report-ndjson-path", report]
-    environment = {**os.environ, "ENDED_RUN": runs["completed"]}
+    known = {"ENDED_RUN": runs["completed"], "OPEN_BATCH": runs["open"], "CANCELLED_BATCH": runs["cancelled batch"]}
+    environment = {**os.environ, **known}
     done = subprocess.run(
         [*command, *reported], capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=300, check=False
     )

@@ -7,9 +7,10 @@ import pytest
 
 from tests.api.door import Door, check_problem, name
 from tests.api.matrix import CASES, KINDS, OWNERS, ROUTES, Kind, Route, answer
+from tests.support.system import wait_until
 from worker.store import api_keys
 
-Things = dict[str, dict[str, str]]  # whose → the ids of a run, a session and its user, and the session's tag
+Things = dict[str, dict[str, str]]  # whose → the ids of a run, a session, its user and a batch, and the session's tag
 
 
 @pytest.fixture
@@ -40,7 +41,8 @@ def make_key(door: Door, who: Kind, *, user: str | None) -> str:
 
 def make_things(door: Door, *, until: str = "completed", users: dict[str, str] = OWNERS) -> Things:
     """Return Ada's and Bob's things, whose runs are completed, running or cancelled, and absent ones."""
-    things = {"absent": {"run_id": "run_" + "0" * 32, "session_id": name("s"), "user_id": name("u"), "tag": name("t")}}
+    absent = {"run_id": "run_" + "0" * 32, "batch_id": "batch_" + "0" * 32}
+    things = {"absent": {**absent, "session_id": name("s"), "user_id": name("u"), "tag": name("t")}}
     for whose, team in (("Ada's", "plain"), ("Bob's", "with-tool")):
         ids = {"session_id": name("s"), "user_id": users[whose], "tag": name("t")}
         late = {"not_before": "2100-01-01T00:00:00Z"} if until == "cancelled" else {}
@@ -52,8 +54,20 @@ def make_things(door: Door, *, until: str = "completed", users: dict[str, str] =
         if until == "completed":
             door.condense(run["id"], f"It is about {ids['tag']}.")
         assert door.http.patch(f"/v1/sessions/{ids['session_id']}", json={"tags": [ids["tag"]]}).status_code == 200
-        things[whose] = {"run_id": run["id"], **ids}
+        batch = make_batch(door, user=ids["user_id"], team=team)
+        things[whose] = {"run_id": run["id"], "batch_id": batch, **ids}
     return things
+
+
+def make_batch(door: Door, *, user: str, team: str, more: bool = True) -> str:
+    """Return a batch of nothing, ordered for a user by a key of a team; one with *more* to come stays as it is."""
+    body = {"kind": "enqueue_runs", "select": {"user_id": user}, "requests": [], "more": more}
+    with door.with_key(door.new_key(teams=frozenset({team}))) as http:
+        answer = http.post("/v1/batches", json=body)
+        assert answer.status_code == 202, answer.text
+        path = f"/v1/batches/{answer.json()['id']}"
+        wait_until(lambda: more or http.get(path).json()["finished_at"], description="a batch of nothing is done")
+    return str(answer.json()["id"])
 
 
 @pytest.fixture(scope="package")
@@ -69,7 +83,13 @@ def test_each_key_meets_at_each_route_what_it_may(
     """What it may not touch stays as it is, and answers byte for byte as what is not there."""
     who, key, things = KINDS[kind], keys[kind], lasting
     cancels, retries, erases = route.path.endswith("/cancel"), route.path.endswith("/retry"), route.method == "DELETE"
-    if route.names_user:
+    if route.names_one == "batch":
+        if cancels or retries:
+            pairs = ((whose, "with-tool" if whose == "Bob's" else "plain") for whose in OWNERS)
+            made = {w: make_batch(door, user=OWNERS[w], team=team, more=cancels) for w, team in pairs}
+            things = {whose: ids | {"batch_id": made.get(whose, ids["batch_id"])} for whose, ids in things.items()}
+        cancels = retries = False
+    elif route.names_user:
         users = {whose: name("u") for whose in OWNERS}
         things = make_things(door, users=users)
         if who.user is not None:
@@ -82,12 +102,12 @@ def test_each_key_meets_at_each_route_what_it_may(
     with door.with_key(key) as http:
         if kind == "no key":
             del http.headers["Authorization"]
-        order = sorted(things, key=lambda whose: whose in who.sees)  # its own last: the key may go with them
+        order = sorted(things, key=lambda whose: who.shows(route, whose))  # its own last: the key may go with them
         found = {whose: send(http, route, who, things[whose]) for whose in order}
 
     for whose, ids in things.items():
         status, code = answer(who, route, whose)
-        shown = status < 300 and whose in who.sees
+        shown = status < 300 and who.shows(route, whose)
         assert found[whose].status_code == status
         if code is not None:
             check_problem(found[whose], status=status, code=code)
@@ -98,7 +118,8 @@ def test_each_key_meets_at_each_route_what_it_may(
         elif erases and shown:
             assert "session_not_found" in look(door, ids)[1]
         elif route.method == "GET" and status < 300 and route.scope is not None:
-            assert any(id in found[whose].text for id in (ids["run_id"], ids["tag"])) == shown
+            told = any(id in found[whose].text for id in (ids["run_id"], ids["tag"], ids["batch_id"]))
+            assert told == (shown and not route.path.endswith(("/items", "/results")))  # it has none
         elif not shown and before:
             assert look(door, ids) == before[whose]
         own = route.names_user and who.user == OWNERS.get(whose)  # whoever may ask is told: there is nothing
@@ -112,13 +133,15 @@ def send(http: httpx2.Client, route: Route, who: Kind, ids: dict[str, str]) -> h
     """Ask *route* for a thing."""
     user = {} if who.acts_for is None else {"user_id": who.acts_for}
     body = None if route.body is None else route.body | (user if route.path == "/v1/runs" else {})
+    if route.path == "/v1/batches" and body is not None:
+        body |= {"select": body["select"] | user}
     query = {field: value.format(**ids) for field, value in route.query.items()} | user
     return http.request(route.method, route.path.format(**ids), params=query, json=body)
 
 
 def look(door: Door, ids: dict[str, str]) -> list[str]:
     """Return a thing as it is, seen by a key that sees everything."""
-    paths = (f"/v1/runs/{ids['run_id']}", f"/v1/sessions/{ids['session_id']}")
+    paths = (f"/v1/runs/{ids['run_id']}", f"/v1/sessions/{ids['session_id']}", f"/v1/batches/{ids['batch_id']}")
     return [door.http.get(path).text for path in paths]
 
 

@@ -92,8 +92,12 @@ def create(
         return _found(tx, batch_id, principal)
 
 
-def add(db: Database, batch_id: str, given: Given, *, principal: Principal, settings: Settings) -> Batch:
+def add(
+    db: Database, batch_id: str, given: Given, *, principal: Principal, settings: Settings, first: int | None = None
+) -> Batch:
     """Add items to a batch whose caller has said that there are more.
+
+    *first* is the number of the first of them: what was added under these numbers before is not added again.
 
     Raises:
         BatchNotFound, BatchConflict, BatchInvalid, and what an order of a run can raise
@@ -101,8 +105,14 @@ def add(db: Database, batch_id: str, given: Given, *, principal: Principal, sett
     with db.write() as tx:
         batch = _found(tx, batch_id, principal)
         held = batches.lock(tx, batch_id)
+        last = None if first is None else first + len(given.ids) + len(given.requests) - 1
+        if held is not None and batch.order.given and first and last and first <= last <= held.batch.planned:
+            return held.batch
         if held is None or not held.open or not batch.order.given or batch.status.terminal:
             raise BatchConflict(batch_id=batch_id, status=batch.status, done="given more items")
+        if first is not None and first != held.batch.planned + 1:
+            done = f"given item {first} now: it has {held.batch.planned}"
+            raise BatchConflict(batch_id=batch_id, status=batch.status, done=done)
         _write(tx, held.batch, given, principal=principal, settings=settings)
         return _found(tx, batch_id, principal)
 
