@@ -1,20 +1,23 @@
 """For services that enqueue runs: `from api_stub.client import Client`, or `AsyncClient`. Imports nothing of `worker`.
 
-Its rooms: `calls` has all that can be asked for; `core` and `streams` know what is sent and what an answer means, and
-touch no socket; `client` and `async_client` carry that out; `address` finds the API and its key.
+Its rooms: `calls` and `batches` have all that can be asked for; `core` and `streams` know what is sent and what an
+answer means, and touch no socket; `client` and `async_client` carry that out; `address` finds the API and its key.
 """
 
 from api_stub.client.async_client import AsyncClient
 from api_stub.client.client import Client
 from api_stub.client.core import Retries
 from api_stub.client.errors import ClientError, NotConfigured, RequestFailed, Unreachable
-from api_stub.client.types import Event, Message, Run, Session, Summary, Why
+from api_stub.client.types import Batch, BatchRun, Event, Item, Message, Run, Session, Summary, Why
 
 __all__ = [
     "AsyncClient",
+    "Batch",
+    "BatchRun",
     "Client",
     "ClientError",
     "Event",
+    "Item",
     "Message",
     "NotConfigured",
     "RequestFailed",

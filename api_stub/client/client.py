@@ -1,4 +1,4 @@
-"""The API for programs that wait: `Client`. What its methods do is written in `calls`."""
+"""The API for programs that wait: `Client`. What its methods do is written in `calls` and `batches`."""
 
 import os
 import time
@@ -8,6 +8,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 import httpx2
 
+from api_stub.client import batches as batch_calls
 from api_stub.client import calls
 from api_stub.client.address import find
 from api_stub.client.core import Answer, Exchange, Listing, Lost, Request, Retries, Waiting, lost
@@ -74,6 +75,18 @@ class Client:
     session_runs = _lists(calls.session_runs)
     summary = _asks(calls.summary)
     refresh_summary = _asks(calls.refresh_summary)
+
+    create_batch = _asks(batch_calls.create_batch)
+    estimate_batch = _asks(batch_calls.estimate_batch)
+    add_to_batch = _asks(batch_calls.add_to_batch)
+    batches = _lists(batch_calls.batches)
+    batch = _asks(batch_calls.batch)
+    batch_items = _lists(batch_calls.batch_items)
+    batch_results = _reads(batch_calls.batch_results)
+    pause_batch = _asks(batch_calls.pause_batch)
+    resume_batch = _asks(batch_calls.resume_batch)
+    cancel_batch = _asks(batch_calls.cancel_batch)
+    retry_batch = _asks(batch_calls.retry_batch)
 
     teams = _lists(calls.teams)
     export_user = _reads(calls.export_user)

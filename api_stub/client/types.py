@@ -154,6 +154,125 @@ class Team(TypedDict):
     queues: list[str]
 
 
+BatchKind = Literal["refresh_summaries", "replay_runs", "retry_failed", "enqueue_runs"]
+ItemStatus = Literal[
+    "waiting", "queued", "running", "completed", "same", "changed", "diverged", "failed", "cancelled", "gone"
+]
+
+
+class Selection(TypedDict, total=False):
+    """Which sessions or runs a batch is about: those that meet every filter that is given. Times are RFC 3339."""
+
+    team: str | None
+    team_version: str | None
+    user_id: str | None
+    tag: str | None
+    name: str | None
+    status: Literal["completed", "failed", "cancelled"] | None
+    since: str | None
+    until: str | None
+    summary_below: int | None
+    summary_not_by: str | None
+
+
+class Limits(TypedDict, total=False):
+    """How much a batch does in a minute, at most; None: any."""
+
+    items_per_minute: int | None
+    requests_per_minute: int | None
+    tokens_per_minute: int | None
+
+
+class Budget(TypedDict, total=False):
+    """How much a batch uses in all, at most; None: any. What a cost is, the API's price list says."""
+
+    tokens: int | None
+    cost: float | None
+
+
+class BatchRun(TypedDict, total=False):
+    """A run of a batch of kind 'enqueue_runs'; `team` and `input` are needed. `custom_id` is your name for it."""
+
+    custom_id: str | None
+    team: str
+    input: str
+    session_id: str | None
+    user_id: str | None
+    metadata: dict[str, Any]
+    on_busy: Literal["enqueue", "reject", "interrupt", "rollback", "coalesce"]
+    not_before: str | None
+    timeout: float | None
+
+
+class Estimate(TypedDict):
+    """What a batch would be; `cost` is None where no prices are known."""
+
+    count: int
+    sample: list[str]
+    input_tokens: int
+    output_tokens: int
+    cost: float | None
+
+
+class Counts(TypedDict):
+    """The items of a batch, counted; those from `completed` on have ended so."""
+
+    planned: int
+    waiting: int
+    in_flight: int
+    ended: int
+    completed: int
+    same: int
+    changed: int
+    diverged: int
+    failed: int
+    cancelled: int
+    gone: int
+
+
+class Batch(TypedDict):
+    """One order over many sessions or runs."""
+
+    id: str
+    kind: BatchKind
+    name: str | None
+    status: Literal["created", "running", "paused", "completed", "cancelled", "failed"]
+    paused_by: Literal["request", "canary", "budget"] | None
+    select: Selection
+    canary: str | None
+    window: int
+    limits: Limits
+    budget: Budget
+    rebuild: bool
+    execute_tools: bool
+    items: Counts
+    usage: Usage
+    cost: float
+    items_per_second: float
+    remaining_seconds: float | None
+    error_code: str | None
+    created_at: str
+    started_at: str | None
+    finished_at: str | None
+
+
+class Item(TypedDict):
+    """One unit of a batch, as its run, or its session's refresh, stands now."""
+
+    number: int
+    custom_id: str | None
+    session_id: str | None
+    user_id: str | None
+    source_run_id: str | None
+    run_id: str | None
+    status: ItemStatus
+    tries: int
+    attempts: int | None
+    error: RunError | None
+    version: int | None
+    usage: Usage
+
+
 class Page(TypedDict, Generic[T]):
     """A piece of a list, and where the next one begins."""
 

@@ -101,7 +101,7 @@ def test_both_clients_can_do_the_same() -> None:
     """The same methods, with the same parameters, told in the same words."""
     names = [name for name in vars(Client) if not name.startswith("_") and name != "close"]
 
-    assert len(names) == 19
+    assert len(names) == 30
     assert names == [name for name in vars(AsyncClient) if not name.startswith("_") and name != "aclose"]
     for name in names:
         one, other = getattr(Client, name), getattr(AsyncClient, name)
