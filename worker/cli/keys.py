@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from worker import settings as configuration
+from worker.cli.table import print_table
 from worker.clock import rfc3339
 from worker.domain.principal import Scope
 from worker.domain.text import check_id
@@ -73,10 +74,8 @@ def list_keys(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([_as_json(key) for key in found], ensure_ascii=False, indent=2))
         return
-    rows = [("ID", "NAME", "USER", "TEAMS", "SCOPES", "CREATED (UTC)", "ENDS (UTC)")] + [_as_row(key) for key in found]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    head = ("ID", "NAME", "USER", "TEAMS", "SCOPES", "CREATED (UTC)", "ENDS (UTC)")
+    print_table([head, *map(_as_row, found)])
 
 
 @keys.command()

@@ -18,6 +18,7 @@ COMMANDS = {
     "run": "worker.cli.run:run",
     "chat": "worker.cli.chat:chat",
     "why": "worker.cli.why:why",
+    "batches": "worker.cli.batches:batches",
     "users": "worker.cli.users:users",
     "keys": "worker.cli.keys:keys",
     "db": "worker.cli.db:db",
