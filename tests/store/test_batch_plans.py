@@ -1,4 +1,4 @@
-"""Which items a batch has, on both databases: by filters, by names, by key, each once, and only what its key may see."""
+"""Which items a batch has, on both databases: by filters, names or key, each once, and only what its key may see."""
 
 from dataclasses import replace
 
@@ -90,12 +90,15 @@ def test_items_can_be_given_in_portions(db: Database) -> None:
     batch = Played(db, RETRY, Given(ids=failed[:2], more=True))
 
     assert batch.step().status is BatchStatus.CREATED
-    for ids, problem in ((["run_x"], "of which 0"), ([failed[2], failed[2]], "twice")):
+    for ids, problem in ((["run_x"], "1 items; 0 are there"), ([failed[2], failed[2]], "twice")):
         with pytest.raises(BatchInvalid, match=problem):
             orders.add(db, batch.id, Given(ids=ids), principal=SERVICE, settings=Settings())
+    with pytest.raises(BatchInvalid, match="not given before"):
+        orders.add(db, batch.id, Given(ids=failed[1:]), principal=SERVICE, settings=Settings())
     with pytest.raises(BatchInvalid, match="do not fit"):
         orders.add(db, batch.id, requests(1), principal=SERVICE, settings=Settings())
-    orders.add(db, batch.id, Given(ids=failed[2:]), principal=SERVICE, settings=Settings())
+    orders.add(db, batch.id, Given(ids=failed[2:], more=True), principal=SERVICE, settings=Settings())
+    orders.add(db, batch.id, Given(), principal=SERVICE, settings=Settings())
     assert (batch.now.planned, batch.step().in_flight) == (3, 3)
     with pytest.raises(BatchConflict):
         orders.add(db, batch.id, Given(ids=failed[2:]), principal=SERVICE, settings=Settings())
@@ -128,5 +131,8 @@ def test_a_key_sees_and_selects_what_is_its_own(db: Database) -> None:
             life.get(db, batch.id, principal=others.pop())
     with pytest.raises(UserForbidden):
         orders.create(db, replace(RETRY, select=Selection(user_id="u")), principal=users_key, settings=Settings())
+    mine = orders.create(db, ENQUEUE, principal=teams_key, settings=Settings(), given=Given(more=True))
+    with pytest.raises(TeamForbidden):
+        orders.add(db, mine.id, requests(1), principal=SERVICE, settings=Settings())
     with pytest.raises(TeamForbidden):
         orders.create(db, replace(RETRY, select=Selection(team="t")), principal=teams_key, settings=Settings())

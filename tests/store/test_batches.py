@@ -50,7 +50,9 @@ def test_a_batch_is_planned_begun_and_ended(db: Database) -> None:
     done = batch.step()
     assert (done.status, done.ended, done.outcomes) == (BatchStatus.COMPLETED, 3, {"completed": 3})
     assert (done.spent.usage.model_calls, done.spent.usage.input_tokens) == (3, 30)
+    assert done.started_at is not None
     assert done.finished_at is not None
+    assert done.started_at < done.finished_at
     assert batch.statuses() == ["completed"] * 3
     assert batch.step() == done
 

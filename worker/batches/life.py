@@ -73,6 +73,8 @@ def resume(
         limits = batch.order.limits
         tokens = limits.budget_tokens if budget_tokens is None else budget_tokens
         cost = limits.budget_cost if budget_cost is None else budget_cost
+        if cost is not None and not batch.order.prices:
+            raise BatchInvalid(field="budget", problem="is in money, and no prices were known when it was ordered")
         order = replace(batch.order, limits=replace(limits, budget_tokens=tokens, budget_cost=cost))
         if batch.paused_by is PausedBy.BUDGET:
             would_be = replace(held, batch=replace(batch, order=order, status=BatchStatus.RUNNING))

@@ -18,6 +18,7 @@ from worker.errors import BatchConflict, BatchInvalid, BatchNotFound, Idempotenc
 from worker.runs import enqueue
 from worker.settings import Settings
 from worker.store import batch_plan, batches
+from worker.store.batches import Held
 from worker.store.engine import Database, Transaction
 
 WINDOW = 1_000
@@ -87,8 +88,9 @@ def create(
             if said_then != said:
                 raise IdempotencyConflict(key=idempotency_key, run_id=earlier)
             return _found(tx, earlier, principal)
-        if given is not None:
-            _write(tx, _found(tx, batch_id, principal), given, principal=principal, settings=settings)
+        held = batches.lock(tx, batch_id)
+        if given is not None and held is not None:
+            _write(tx, held, given, settings=settings)
         return _found(tx, batch_id, principal)
 
 
@@ -113,7 +115,7 @@ def add(
         if first is not None and first != held.batch.planned + 1:
             done = f"given item {first} now: it has {held.batch.planned}"
             raise BatchConflict(batch_id=batch_id, status=batch.status, done=done)
-        _write(tx, held.batch, given, principal=principal, settings=settings)
+        _write(tx, held, given, settings=settings)
         return _found(tx, batch_id, principal)
 
 
@@ -144,16 +146,17 @@ def _checked(order: BatchOrder, principal: Principal) -> BatchOrder:
 
 def _check_sense(order: BatchOrder) -> None:
     """Raise BatchInvalid for an order that cannot be meant so."""
-    limits = order.limits
+    limits, retries = order.limits, order.kind is Kind.RETRY_FAILED
     problems = {
         "window": not 1 <= order.window <= WINDOW and f"is {order.window}; expected 1 to {WINDOW}",
         "canary": order.canary is not None
         and not CANARY.fullmatch(order.canary)
         and f"is {order.canary!r}; expected a number of items, or a share such as '1%'",
         "budget": limits.budget_cost is not None and not order.prices and "is in money, and no prices are known",
-        "status": batch_plan.of_sessions(order.kind)
-        and order.select.status is not None
-        and "is of runs, and this kind is about sessions",
+        "status": (
+            (batch_plan.of_sessions(order.kind) and order.select.status and "is of runs, not of sessions")
+            or (retries and order.select.status == "completed" and "is 'completed'; only what failed is tried again")
+        ),
         "rebuild": order.rebuild and order.kind is not Kind.REFRESH_SUMMARIES and "is for 'refresh_summaries' only",
         "execute_tools": order.execute_tools and order.kind is not Kind.REPLAY_RUNS and "is for 'replay_runs' only",
         "requests": order.kind is Kind.ENQUEUE_RUNS and not order.given and "are missing: this kind has no filter",
@@ -163,16 +166,17 @@ def _check_sense(order: BatchOrder) -> None:
             raise BatchInvalid(field=field, problem=problem)
 
 
-def _write(tx: Transaction, batch: Batch, given: Given, *, principal: Principal, settings: Settings) -> None:
-    """Write given items down, behind those that are there."""
+def _write(tx: Transaction, held: Held, given: Given, *, settings: Settings) -> None:
+    """Write given items down, behind those that are there: of what the batch was ordered for, whoever gives them."""
+    batch, principal = held.batch, held.principal
     first, order = batch.planned + 1, batch.order
-    if (order.kind is Kind.ENQUEUE_RUNS) == bool(given.ids):
+    if (given.requests and order.kind is not Kind.ENQUEUE_RUNS) or (given.ids and order.kind is Kind.ENQUEUE_RUNS):
         raise BatchInvalid(field="items", problem=f"do not fit the kind {order.kind.value!r}")
     if given.ids:
         _check_once(given.ids, "ids")
         count = batch_plan.write_ids(tx, batch.id, order, given.ids, principal=principal, first=first)
         if count != len(given.ids):
-            problem = f"name {len(given.ids)} items, of which {count} can be found and are of a kind that fits"
+            problem = f"name {len(given.ids)} items; {count} are there, of a kind that fits, and not given before"
             raise BatchInvalid(field="ids", problem=problem)
     else:
         custom_ids = [one.custom_id for one in given.requests if one.custom_id is not None]
@@ -183,6 +187,8 @@ def _write(tx: Transaction, batch: Batch, given: Given, *, principal: Principal,
         for one in given.requests:
             enqueue.check(one.order, max_input_bytes=settings.max_input_bytes)
             principal.check_team(one.order.team)
+            if principal.user_id not in (None, one.order.user_id):
+                raise BatchInvalid(field="user_id", problem="of a request is not the user that the batch is for")
             rows.append((one.custom_id, one.order.user_id, _request(one.order)))
         batch_plan.write_requests(tx, batch.id, rows, first=first)
         count = len(rows)

@@ -151,7 +151,7 @@ class SummaryNotFound(RequestRefused):
 
 
 class IdempotencyConflict(RequestRefused):
-    """Idempotency-Key {key!r} was used for run {run_id!r} with another request. Use a new key for a new request."""
+    """Idempotency-Key {key!r} was used for {run_id!r} with another request. Use a new key for a new request."""
 
     code = "idempotency_conflict"
     status = 409

@@ -25,7 +25,7 @@ Outcome = Literal["same", "changed", "diverged", "failed"]
 class Comparison:
     """What a replay answered, and the run that it repeats. `status` None: it has not ended.
 
-    'same' is the same text but for space around it. A replay that was cancelled counts as 'failed'.
+    A replay that was cancelled counts as 'failed'.
     """
 
     status: Outcome | None
@@ -86,4 +86,4 @@ def _outcome(old: Run, new: Run) -> Outcome | None:
         return "diverged"
     if new.status is not Status.COMPLETED:
         return "failed"
-    return "same" if (new.output or "").strip() == (old.output or "").strip() else "changed"
+    return "same" if new.output == old.output else "changed"

@@ -130,13 +130,14 @@ def page(
     """Return up to *limit* items behind number *after*, in their order; with *texts* the old and the new outputs."""
     shown = (runs.c.output, _source.c.output) if texts else (None, None)
     standing = _status()
+    of_job = case((batch_items.c.ended_at.is_(None), summary_jobs.c.error_code))  # later it is of another refresh
     columns = (
         batch_items,
         sessions.c.session_id,
         sessions.c.user_id.label("session_user"),
         standing.label("standing"),
         runs.c.attempt,
-        func.coalesce(batch_items.c.error_code, runs.c.error_code, summary_jobs.c.error_code).label("code"),
+        func.coalesce(batch_items.c.error_code, runs.c.error_code, of_job).label("code"),
         runs.c.error_message,
     )
     outputs = (column.label(name) for name, column in zip(("new", "old"), shown, strict=True) if column is not None)
@@ -249,7 +250,7 @@ def _item(row: Any, *, texts: bool) -> Item:
         status=row.standing,
         tries=row.tries,
         attempts=row.attempt,
-        error_code=row.code if row.ended_at is not None else None,
+        error_code=row.code if row.code != CANCELLED else None,
         error_message=row.error_message,
         version=row.version,
         old_output=row.old if texts else None,

@@ -69,15 +69,17 @@ def write_ids(
 ) -> int:
     """Write the sessions or runs of these ids as items; return how many were found.
 
-    Sessions by the callers' ids; runs by ours, of the statuses that the order is about.
+    Sessions by the callers' ids; runs by ours, of the statuses that the order is about. None that is an item already.
     """
+    there = batch_items.c.session_pk if of_sessions(order.kind) else batch_items.c.source_run_id
+    known = select(there).where(batch_items.c.batch_id == batch_id, there.is_not(None))
     if of_sessions(order.kind):
-        own = (sessions.c.session_id.in_(ids), visible(principal, order.select.user_id))
+        own = (sessions.c.session_id.in_(ids), visible(principal, order.select.user_id), sessions.c.pk.not_in(known))
         chosen = select(sessions.c.pk).where(*own).subquery()
         columns = {"session_pk": chosen.c.pk, "source_run_id": cast(None, String)}
         return _write(tx, batch_id, columns, chosen.c.pk, first=first).count
     own_run = visible(principal, order.select.user_id, of=runs)
-    ended = (runs.c.id.in_(ids), own_run, runs.c.status.in_(_statuses(order)))
+    ended = (runs.c.id.in_(ids), runs.c.id.not_in(known), own_run, runs.c.status.in_(_statuses(order)))
     chosen = select(runs.c.id, runs.c.session_pk).where(*ended).subquery()
     columns = {"session_pk": chosen.c.session_pk, "source_run_id": chosen.c.id}
     return _write(tx, batch_id, columns, chosen.c.id, first=first).count

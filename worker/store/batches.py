@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, select, true, update
+from sqlalchemy import ColumnElement, and_, func, select, true, update
 
 from worker.domain.batch import Batch, BatchOrder, BatchStatus, PausedBy, Spent, order_from_json, order_to_json
 from worker.domain.principal import Principal
@@ -139,7 +139,9 @@ def change(tx: Transaction, batch_id: str, **values: object) -> None:
 
 def set_status(tx: Transaction, batch_id: str, status: BatchStatus, *, paused_by: PausedBy | None = None) -> None:
     """Write a status; a batch that begins to run is timed from now on."""
-    begun = {"paced_at": db_time()} if status is BatchStatus.RUNNING else {}
+    begun: dict[str, object] = {}
+    if status is BatchStatus.RUNNING:
+        begun = {"paced_at": db_time(), "started_at": func.coalesce(batches.c.started_at, db_time())}
     change(tx, batch_id, status=status, paused_by=paused_by, **begun)
 
 
