@@ -164,7 +164,8 @@ def count_ended(tx: Transaction, held: Held, ended: Sequence[Ended]) -> None:
     }
     pace = batch.pace
     if held.paced_s > 0:
-        keep = math.exp(-held.paced_s / PACE_S)
+        so_far = held.now - (batch.started_at or held.now)
+        keep = math.exp(-held.paced_s / min(PACE_S, max(held.paced_s, so_far.total_seconds())))
         pace = keep * pace + (1 - keep) * len(ended) / held.paced_s
     change(
         tx,
