@@ -8,7 +8,7 @@ from worker.clock import rfc3339
 from worker.domain.principal import Principal
 from worker.events.erase import Eraser
 from worker.settings import Settings
-from worker.store import sessions, users
+from worker.store import batch_items, sessions, users
 from worker.store.engine import Database
 from worker.store.tables import messages, runs, summaries
 from worker.store.users import Erased
@@ -21,10 +21,10 @@ _KINDS = (("run", runs, "position"), ("message", messages, "seq"), ("summary", s
 
 
 def export(db: Database, user_id: str, *, principal: Principal) -> Iterator[dict[str, Any]]:
-    """Yield all that there is of a user: each session, then its runs, messages and summaries.
+    """Yield all that there is of a user: each session, then its runs, messages and summaries; then what batches hold.
 
-    Objects for JSON, with their `type`: 'session', 'run', 'message' or 'summary'. Read page by page: what is written
-    meanwhile may be in it or not.
+    Objects for JSON, with their `type`: 'session', 'run', 'message', 'summary' or 'batch_item'. Read page by page: what
+    is written meanwhile may be in it or not.
 
     Raises:
         UserForbidden: at the first step.
@@ -45,6 +45,19 @@ def export(db: Database, user_id: str, *, principal: Principal) -> Iterator[dict
                 if len(found) < PAGE:
                     break
                 after = found[-1][place]
+    if not principal.teams:  # an item has no team before it is a run
+        yield from _of_batches(db, user_id)
+
+
+def _of_batches(db: Database, user_id: str) -> Iterator[dict[str, Any]]:
+    last: tuple[str, int] = ("", 0)
+    while True:
+        with db.read() as tx:
+            found = batch_items.of_user(tx, user_id, after=last, limit=PAGE)
+        yield from (_line("batch_item", one) for one in found)
+        if len(found) < PAGE:
+            return
+        last = (found[-1]["batch_id"], found[-1]["number"])
 
 
 def erase(db: Database, eraser: Eraser, settings: Settings, user_id: str, *, principal: Principal) -> dict[str, int]:

@@ -8,6 +8,7 @@ from sqlalchemy import func, select
 from tests.support.batches import Played, end_as, ended_runs, requests
 from tests.support.life import accept
 from tests.support.plans import plan, statements
+from worker import privacy
 from worker.batches import feed, life, orders
 from worker.batches import plan as planning
 from worker.batches.orders import Given
@@ -239,6 +240,10 @@ def test_what_a_user_has_asked_for_is_erased_with_the_user(db: Database) -> None
     given = Given(requests=[orders.Request(None, orders.enqueue.Order("t", "secret", user_id=user)) for user in "uv"])
     batch = Played(db, ENQUEUE, given)
     own = orders.create(db, RETRY, principal=Principal("k", user_id="u"), settings=Settings())
+    written_out = list(privacy.export(db, "u", principal=SERVICE))
+    assert [(line["type"], line["number"], line["request"]["input"]) for line in written_out] == [
+        ("batch_item", 1, "secret")
+    ]
 
     with db.write() as tx:
         users.erase_rest(tx, "u")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, bindparam, case, func, or_, select, update
+from sqlalchemy import ColumnElement, and_, bindparam, case, func, or_, select, tuple_, update
 
 from worker.domain.batch import Item, Outcome
 from worker.domain.run import Status
@@ -151,6 +151,14 @@ def page(
     statement = select(*columns, *outputs, *_USAGE).select_from(joined).where(*conditions)
     rows = tx.execute(statement.order_by(batch_items.c.number).limit(limit))
     return [_item(row, texts=texts) for row in rows]
+
+
+def of_user(tx: Transaction, user_id: str, *, after: tuple[str, int], limit: int) -> list[dict[str, Any]]:
+    """Return up to *limit* requests of a user that items hold, behind the item of this batch and number."""
+    place, names = (batch_items.c.batch_id, batch_items.c.number), ("batch_id", "number", "custom_id", "request")
+    own = (batch_items.c.user_id == user_id, batch_items.c.request.is_not(None), tuple_(*place) > after)
+    rows = tx.execute(select(*(batch_items.c[name] for name in names)).where(*own).order_by(*place).limit(limit))
+    return [dict(row._mapping) for row in rows]
 
 
 def forget_user(tx: Transaction, user_id: str) -> None:
