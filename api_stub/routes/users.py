@@ -19,7 +19,7 @@ router = APIRouter(prefix="/v1/users", tags=["users"])
 
 LINES: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "One JSON object a line, with its type: session, run, message, summary.",
+        "description": "One JSON object a line, with its type: session, run, message, summary, batch_item.",
         "content": {"application/jsonl": {"schema": {"type": "string"}}},
     }
 }
