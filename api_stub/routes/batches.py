@@ -71,7 +71,7 @@ def create_batch(
 def list_batches(
     rooms: Rooms, asking: Batches, user_id: ForUser = None, cursor: Cursor = None, limit: Limit = 50
 ) -> schemas.BatchPage:
-    """Batches, newest first. A key that is bound to teams sees those that were ordered with one of the same teams."""
+    """Batches, newest first. A key bound to teams sees those that were ordered by keys bound to the same ones."""
     before = BATCHES.read(cursor)
     with rooms.db.read() as tx:
         found = batches.page(tx, principal=_acting_for(asking, user_id), before=before, limit=limit + 1)
