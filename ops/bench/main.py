@@ -26,6 +26,7 @@ from ops.bench import (
     lanes,
     live,
     names,
+    poison,
     prefix,
     stream,
     summaries,
@@ -48,6 +49,7 @@ SCENARIOS = {
     "stream": stream.measure,
     "deploy": deploy.measure,
     "batches": batches.measure,
+    "poison": poison.measure,
 }
 EPILOG = """
 scenarios:
@@ -81,6 +83,8 @@ scenarios:
   batches
          100,000 sessions are planned as a batch, and the last items are begun as fast as the first. p50 of runs beside
          5,000 refreshes: at most 1.1 times that without. About 8 minutes a database.
+  poison A run that kills its workers, beside 100 that wait for a reply of 20 s: it fails, they are completed. On
+         Postgres. About 4 minutes.
   all    All of them.
 
 examples:

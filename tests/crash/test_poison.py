@@ -1,39 +1,15 @@
 """A run that ends its processes: it is failed, and whoever stood beside it goes on."""
 
-from contextlib import contextmanager
-from threading import Event, Thread
-from typing import Any
-
 import pytest
 
 from api_stub.client import Client, Run
 from tests.support import look
+from tests.support.supervised import started_again
 from tests.support.system import System
 
 pytestmark = pytest.mark.processes
 NEIGHBOURS = 12
 LEASE_S = "10"  # long enough for a dozen processes that begin at once on two cores
-
-
-@contextmanager
-def started_again(running: System) -> Any:
-    """Start a worker for each that dies, as a supervisor does."""
-    over, deaths = Event(), []
-
-    def supervise() -> None:
-        seen: set[int] = set()
-        while not over.wait(0.1):
-            for worker in list(running.workers):
-                if worker.poll() is not None and worker.pid not in seen:
-                    seen.add(worker.pid)
-                    deaths.append(worker.returncode)
-                    running.start_worker(TEAM_SESSIONS_LEASE_SECONDS=LEASE_S)
-
-    thread = Thread(target=supervise)
-    thread.start()
-    yield deaths
-    over.set()
-    thread.join()
 
 
 def look_until_ended(client: Client, run_id: str) -> Run:
@@ -50,7 +26,7 @@ def test_a_run_that_ends_its_processes_is_failed_and_nothing_else(running: Syste
     running.start_worker(TEAM_SESSIONS_LEASE_SECONDS=LEASE_S)
     client = running.start_api()
     beside = [client.enqueue("plain", f"{n} [delay=6]", session_id=f"s{n}", user_id="u") for n in range(NEIGHBOURS)]
-    with started_again(running) as deaths:
+    with started_again(running, TEAM_SESSIONS_LEASE_SECONDS=LEASE_S) as deaths:
         poison = client.enqueue("deadly", "die", session_id="p", user_id="u")
         behind = client.enqueue("deadly", "hello", session_id="p", user_id="u")
 
