@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from worker.process.slots import Slots
 
-AT_ONCE = 16  # of each worker: each has the memory of a small process, and up to three connections
+AT_ONCE = 16  # of each worker: each has about 70 MB (`ops/bench/run poison`), and up to three connections
 LOOK_S = 0.2
 
 
