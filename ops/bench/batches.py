@@ -34,7 +34,8 @@ from worker.store.engine import Database
 from worker.store.tables import batch_items, sessions, summaries
 
 SELECTED, PLAN_AT_MOST_S, MEASURED, FLAT_AT_MOST = 100_000, 10.0, 1_000, 1.1
-REFRESHED, RUNS, AT_MOST = 5_000, 20, 1.1
+REFRESHED, RUNS, AT_MOST = 5_000, 100, 1.1
+FILLED_S = 2.0  # from its first item in flight to a full window
 
 
 def measure(report: Report, kinds: tuple[str, ...]) -> None:
@@ -169,6 +170,7 @@ def _runs(running: System, client: Client, batch_id: str, *, paused: bool) -> li
     if paused:
         life.resume(running.db, batch_id, principal=SERVICE)
         wait_until(lambda: _now(running, batch_id).in_flight > 0, description="it goes on", timeout_s=60)
+        time.sleep(FILLED_S)
     return found
 
 

@@ -1,7 +1,7 @@
 """Bring a batch on, a step at a time: write its items down, count those that have ended, begin the next.
 
-Every worker does so with each sweep; who has the batch's lock does it, the others pass by. Whatever is broken off at
-any point is gone on with by the next step, since each writes all that it did, or nothing.
+Each worker that executes items does so with each sweep; who has the batch's lock does it, the others pass by. Whatever
+is broken off at any point is gone on with by the next step, since each writes all that it did, or nothing.
 """
 
 from collections.abc import Callable, Iterable

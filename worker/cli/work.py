@@ -59,7 +59,8 @@ def worker(queues: str, concurrency: int) -> None:
 
     feeds = {"summaries": refresh.feed, "batch": background.feed}
     rooms.sweep.also += [partial(feed, rooms) for queue, feed in feeds.items() if queue in names]
-    rooms.sweep.also.append(partial(batches, rooms))
+    if not feeds.keys().isdisjoint(names):  # whoever executes no items would feed them at the cost of its runs
+        rooms.sweep.also.append(partial(batches, rooms))
 
     def on_ready() -> None:
         rooms.sweep.start()
