@@ -15,7 +15,7 @@ from worker.runs.enqueue import Order, enqueue
 from worker.settings import Settings
 
 pytestmark = pytest.mark.processes
-SESSIONS, RUNS = 8, 6  # of each: every second one asks for what the instruction says
+SESSIONS, RUNS = 20, 10  # of each: every second one asks for what the instruction says
 
 
 @pytest.fixture
