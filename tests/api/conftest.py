@@ -18,11 +18,11 @@ from worker.store.engine import Database
 
 @pytest.fixture(scope="package", params=["sqlite", "postgres"])
 def door(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
-    """The door of a worker and an API on a database of their own and a broker of their own.
+    """The door of a worker, which feeds batches too, and an API, on a database and a broker of their own.
 
     Afterwards neither has met an error without a name, and no run was left behind.
     """
-    with opened(request, tmp_path_factory.mktemp("api"), "resumed,runs") as shared:
+    with opened(request, tmp_path_factory.mktemp("api"), "resumed,runs,batch") as shared:
         yield shared
 
 

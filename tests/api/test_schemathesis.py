@@ -12,7 +12,7 @@ import pytest
 from redis import Redis
 
 from tests.api.door import MAX_INPUT, Door
-from tests.support.system import ROOT, system
+from tests.support.system import ROOT, system, wait_until
 from tests.support.valkey import ValkeyServer
 
 MAX_EXAMPLES = 10  # of an operation in a phase
@@ -32,7 +32,7 @@ def seeded(tmp_path: Path, database_url: str) -> Iterator[Door]:
             Redis.from_url(valkey.url, decode_responses=True) as redis,
             system(tmp_path, database_url=database_url, redis_url=valkey.url, settings=settings) as running,
         ):
-            running.start_worker()
+            running.start_worker(queues="resumed,runs,batch")
             running.start_api().close()
             door = Door(running, redis)
             yield door
@@ -67,6 +67,8 @@ def seed_batch(door: Door, *, more: bool) -> str:
     body = {"kind": "enqueue_runs", "select": {"user_id": USER}, "requests": [], "more": more}
     answer = door.http.post("/v1/batches", json=body)
     assert answer.status_code == 202, answer.text
+    path = f"/v1/batches/{answer.json()['id']}"
+    wait_until(lambda: more or door.http.get(path).json()["finished_at"], description="a batch of nothing is done")
     return str(answer.json()["id"])
 
 

@@ -26,7 +26,7 @@ def test_teams_are_those_of_live_workers(door: Door) -> None:
     assert answer.json()["next_cursor"] is None
     assert list(found) == sorted(found)
     assert {"plain", "slow-tool", "with-tool"} == set(found) - {twice}
-    assert found["plain"].items() >= {"workers": 1, "queues": ["resumed", "runs"]}.items()
+    assert found["plain"].items() >= {"workers": 1, "queues": ["batch", "resumed", "runs"]}.items()
     assert len(found["plain"]["versions"]) == 1
     assert found[twice] == {"team": twice, "versions": ["1", "2"], "workers": 2, "queues": ["resumed", "runs"]}
 

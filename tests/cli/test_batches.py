@@ -282,6 +282,7 @@ def test_a_terminal_shows_a_bar(system: System, client: Client, batches: Command
     second = watching()
     try:
         second.until("0/3")
+        wait_until(lambda: client.batch(id)["items"]["in_flight"] == 3, description="its items have begun")
         client.cancel_batch(id)
         second.until(f"{id} is cancelled. 3 of 3 items ended (3 cancelled)", timeout_s=LONG_S)
         assert second.end() == 1

@@ -9,9 +9,10 @@ import pytest
 
 from tests.crash.conftest import LEASE_S
 from tests.support import look
+from tests.support.replaying import comparison
 from tests.support.system import System, wait_until
 from tests.support.valkey import ValkeyServer
-from worker.runs.replay import compared, replay_in
+from worker.runs.replay import replay_in
 from worker.settings import Settings
 
 pytestmark = pytest.mark.processes
@@ -49,8 +50,7 @@ def test_a_replay_whose_worker_is_killed_goes_on_without_calling_a_tool(running:
     done = client.run(repeated, wait_s=60)
 
     assert (done["status"], done["output"], done["attempt"]) == ("completed", source["output"], 2)
-    with running.db.read() as tx:
-        assert compared(tx, repeated).status == "same"
+    assert comparison(running.db, repeated).status == "same"
     assert len(effects.splitlines()) == 2 * STEPS
     assert (running.directory / "effects").read_text() == effects
     told = [sorted(m.content for m in look.log(running.db, r) if m.author == "note") for r in (source["id"], repeated)]

@@ -8,7 +8,7 @@ from sqlalchemy import update
 
 from tests.support import look
 from tests.support.condensing import cover
-from tests.support.replaying import accept_replay, comparison, every_row, forks, replay, run, seen
+from tests.support.replaying import Comparison, accept_replay, comparison, every_row, forks, replay, run, seen
 from worker import Agent, Calls, RunContext, ScriptedModel, Team, tool
 from worker.domain.chat import ChatRequest
 from worker.domain.message import Role
@@ -17,7 +17,6 @@ from worker.process.runtime import Runtime
 from worker.runs.cancel import cancel
 from worker.runs.enqueue import Order, enqueue
 from worker.runs.execute import execute
-from worker.runs.replay import Comparison
 from worker.store.tables import runs
 
 Process = Callable[..., Runtime]

@@ -11,7 +11,7 @@ from worker.runs.cancel import cancel
 from worker.runs.claim import claim_head
 from worker.runs.enqueue import Accepted, KnownTeams, Order, enqueue
 from worker.runs.finish import Ending, Head, end_head
-from worker.runs.replay import compared, replay_in
+from worker.runs.replay import replay_in
 from worker.runs.why import why
 from worker.settings import Settings
 from worker.store import api_keys, leases, messages, ready, runs, sessions, summaries, summary_jobs, teams
@@ -84,7 +84,6 @@ def live_through(db: Database) -> None:
         seen_from = runs.viewpoint(tx, repeated)
         assert seen_from is not None
         summaries.as_of(tx, seen_from)
-        compared(tx, repeated)
     KnownTeams(db).check("t")
     Backlog(db, Settings()).check("u")
     why(db, NoDispatcher(), Settings(), fourth)

@@ -1,19 +1,32 @@
 """Runs and their replays in one process, for tests, and what the rows of a session say."""
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from sqlalchemy import select
 
 from worker.domain.principal import SERVICE
-from worker.domain.run import Run
+from worker.domain.run import Run, Status
+from worker.errors import ReplayDiverged
 from worker.process.runtime import Runtime
 from worker.runs.enqueue import Order, enqueue
 from worker.runs.execute import execute
-from worker.runs.replay import Comparison, compared, replay_in
+from worker.runs.replay import replay_in
 from worker.store import runs, users
 from worker.store.engine import Database
 from worker.store.tables import messages, sessions, summaries
 from worker.store.tables import runs as runs_table
+
+Outcome = Literal["same", "changed", "diverged", "failed"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a replay answered, and the run that it repeats. `status` None: it has not ended."""
+
+    status: Outcome | None
+    old_output: str | None
+    new_output: str | None
 
 
 def run(runtime: Runtime, text: str, *, session: str = "s", metadata: dict[str, Any] | None = None) -> str:
@@ -39,8 +52,20 @@ def replay(runtime: Runtime, source: str, *, execute_tools: bool = False) -> str
 
 def comparison(db: Database, run_id: str) -> Comparison:
     """Return how a replay compares to the run that it repeats."""
-    with db.read() as tx:
-        return compared(tx, run_id)
+    new = seen(db, run_id)
+    assert new.replay is not None
+    old = seen(db, new.replay.of)
+    return Comparison(_outcome(old, new), old.output, new.output)
+
+
+def _outcome(old: Run, new: Run) -> Outcome | None:
+    if not new.status.terminal:
+        return None
+    if new.error is not None and new.error.code == ReplayDiverged.code:
+        return "diverged"
+    if new.status is not Status.COMPLETED:
+        return "failed"
+    return "same" if new.output == old.output else "changed"
 
 
 def every_row(db: Database, session_id: str) -> dict[str, list[dict[str, Any]]]:

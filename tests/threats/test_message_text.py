@@ -4,10 +4,7 @@ Each way of a text into the product carries a mark of its own. Then every other 
 """
 
 import json
-import threading
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -15,6 +12,7 @@ from redis import Redis
 from sqlalchemy import text
 
 from tests.support.system import wait_until
+from tests.support.task_events import listening
 from tests.threats import places
 from tests.threats.house import MAX_INPUT, USER, House
 from tests.threats.marks import derived, new_mark, stands_in
@@ -26,7 +24,7 @@ Marks = dict[str, str]  # way → mark
 def test_message_text_stands_in_the_database_and_in_streams_alone(house: House) -> None:
     """Through both doors, taken, refused and failed; while messages wait, when all is done, and after erasure."""
     kept, refused = Marks(), Marks()
-    with listening(house) as events:
+    with listening(house.shop) as events:
         converse(house, kept)
         describe_session(house, kept)
         fail(house, kept)
@@ -256,28 +254,3 @@ def _found(read: list[places.Place], marks: Marks) -> dict[str, list[str]]:
 def is_stream(place: str) -> bool:
     """Tell whether a place is the stream of a run, which lives for an hour."""
     return place.startswith("broker key run:") and place.endswith(":events")
-
-
-@contextmanager
-def listening(house: House) -> Iterator[list[dict[str, Any]]]:
-    """Collect the task events of all workers."""
-    events: list[dict[str, Any]] = []
-    stop = threading.Event()
-
-    def listen() -> None:
-        with house.shop.connection_for_read() as connection:
-            receiver = house.shop.events.Receiver(connection, handlers={"*": events.append})
-            while not stop.is_set():
-                try:
-                    receiver.capture(limit=None, timeout=0.5, wakeup=False)
-                except TimeoutError:
-                    continue
-
-    listener = threading.Thread(target=listen)
-    listener.start()
-    try:
-        wait_until(lambda: events, description="events arrive")
-        yield events
-    finally:
-        stop.set()
-        listener.join()

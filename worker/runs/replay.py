@@ -6,31 +6,14 @@ History is append-only, so nothing is copied: the replay sees the past from the 
 that they returned then (`loop.recorded`); a call that has none fails the replay with `replay_diverged`.
 """
 
-from dataclasses import dataclass
-from typing import Literal
-
 from worker.domain.identity import new_id
 from worker.domain.principal import SERVICE
-from worker.domain.run import Priority, Replay, Run, Status
-from worker.errors import ReplayDiverged, RunNotFound, RunNotRetryable
+from worker.domain.run import Priority, Replay
+from worker.errors import RunNotFound, RunNotRetryable
 from worker.runs.enqueue import Accepted, Order, enqueue_in
 from worker.settings import Settings
 from worker.store import runs, sessions
 from worker.store.engine import Transaction
-
-Outcome = Literal["same", "changed", "diverged", "failed"]
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """What a replay answered, and the run that it repeats. `status` None: it has not ended.
-
-    A replay that was cancelled counts as 'failed'.
-    """
-
-    status: Outcome | None
-    old_output: str | None
-    new_output: str | None
 
 
 def replay_in(tx: Transaction, source_run_id: str, *, execute_tools: bool, settings: Settings) -> Accepted:
@@ -64,26 +47,3 @@ def replay_in(tx: Transaction, source_run_id: str, *, execute_tools: bool, setti
         replay=Replay(source_run_id, execute_tools),
     )
     return enqueue_in(tx, order, settings=settings)
-
-
-def compared(tx: Transaction, run_id: str) -> Comparison:
-    """Compare what a replay answered to what the run answered that it repeats.
-
-    Raises:
-        RunNotFound: there is no such replay.
-    """
-    new = runs.get(tx, run_id, principal=SERVICE)
-    old = runs.get(tx, new.replay.of, principal=SERVICE) if new is not None and new.replay is not None else None
-    if new is None or old is None:
-        raise RunNotFound(run_id=run_id)
-    return Comparison(_outcome(old, new), old.output, new.output)
-
-
-def _outcome(old: Run, new: Run) -> Outcome | None:
-    if not new.status.terminal:
-        return None
-    if new.error is not None and new.error.code == ReplayDiverged.code:
-        return "diverged"
-    if new.status is not Status.COMPLETED:
-        return "failed"
-    return "same" if new.output == old.output else "changed"

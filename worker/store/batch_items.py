@@ -67,10 +67,9 @@ def end(tx: Transaction, batch_id: str, ended: Sequence[Ended]) -> None:
 
 def ended_runs(tx: Transaction, batch_id: str) -> list[Ended]:
     """Return the items in flight whose run has ended, or is gone."""
-    same = runs.c.output == _source.c.output
-    columns = (batch_items.c.number, runs.c.id, runs.c.status, runs.c.error_code, runs.c.replay_of, runs.c.team_id)
+    columns = (batch_items.c.number, runs.c.id, runs.c.team_id, _of_run().label("outcome"))
     statement = (
-        select(*columns, same.label("same"), *_USAGE)
+        select(*columns, *_USAGE)
         .select_from(_with_runs())
         .where(batch_items.c.batch_id == batch_id, _in_flight, batch_items.c.run_id.is_not(None))
         .where(or_(runs.c.id.is_(None), runs.c.status.in_(_TERMINAL)))
@@ -113,15 +112,15 @@ def runs_in_flight(tx: Transaction, batch_id: str) -> list[str]:
 
 def take_back(tx: Transaction, batch_id: str) -> Counter[str]:
     """Have the items that failed, were cancelled or diverged wait again; return how many of each outcome."""
-    columns = (batch_items.c.number, batch_items.c.error_code, runs.c.status, runs.c.error_code.label("run_error"))
+    outcome = case((batch_items.c.error_code.is_not(None), Outcome.FAILED.value), else_=_of_run()).label("outcome")
     unmet = or_(batch_items.c.error_code.is_not(None), runs.c.status.in_((Status.FAILED, Status.CANCELLED)))
     ended = (batch_items.c.batch_id == batch_id, batch_items.c.ended_at.is_not(None), unmet)
-    found = tx.execute(select(*columns).select_from(_with_runs()).where(*ended)).all()
+    found = tx.execute(select(batch_items.c.number, outcome).select_from(_with_runs()).where(*ended)).all()
     again = {"fed_at": None, "ended_at": None, "error_code": None}
     at = and_(batch_items.c.batch_id == batch_id, batch_items.c.number == bindparam("at"))
     if found:
         tx.execute(update(batch_items).where(at).values(**again), [{"at": row.number} for row in found])
-    return Counter(_unmet(row) for row in found)
+    return Counter(row.outcome for row in found)
 
 
 def page(
@@ -188,19 +187,7 @@ def _with_refreshes() -> Any:
 def _ended(row: Any) -> Ended:
     if row.id is None:
         return Ended(row.number, Outcome.GONE)
-    return Ended(row.number, _outcome(row), usage_of(row), row.team_id)
-
-
-def _outcome(row: Any) -> str:
-    if row.status == Status.COMPLETED and row.replay_of is not None:
-        return Outcome.SAME if row.same else Outcome.CHANGED
-    return Outcome.DIVERGED if row.error_code == DIVERGED else str(row.status)
-
-
-def _unmet(row: Any) -> str:
-    if row.error_code is not None:
-        return Outcome.FAILED
-    return Outcome.DIVERGED if row.run_error == DIVERGED else str(row.status)
+    return Ended(row.number, row.outcome, usage_of(row), row.team_id)
 
 
 def _refreshed(row: Any, used: Usage) -> Ended:
@@ -225,21 +212,25 @@ def _used_by_versions(tx: Transaction, items: list[tuple[int, int]]) -> dict[int
     return {row.session_pk: Usage(*(int(value) for value in row[1:])) for row in rows}
 
 
+def _of_run() -> ColumnElement[str]:
+    """Return how the run of an item stands; of a replay that was completed, what it found."""
+    found = case((runs.c.output == _source.c.output, Outcome.SAME.value), else_=Outcome.CHANGED.value)
+    return case(
+        (runs.c.id.is_(None), Outcome.GONE.value),
+        (runs.c.error_code == DIVERGED, Outcome.DIVERGED.value),
+        (and_(runs.c.replay_of.is_not(None), runs.c.status == Status.COMPLETED), found),
+        else_=runs.c.status,
+    )
+
+
 def _status() -> ColumnElement[str]:
     """Return how an item stands, as the run that was made for it or its session's refresh says."""
     item, done = batch_items.c, batch_items.c.ended_at.is_not(None)
-    replayed = case((runs.c.output == _source.c.output, Outcome.SAME.value), else_=Outcome.CHANGED.value)
-    of_run = case(
-        (runs.c.id.is_(None), Outcome.GONE.value),
-        (runs.c.error_code == DIVERGED, Outcome.DIVERGED.value),
-        (and_(runs.c.replay_of.is_not(None), runs.c.status == Status.COMPLETED), replayed),
-        else_=runs.c.status,
-    )
     return case(
         (item.fed_at.is_(None), "waiting"),
         (item.error_code == CANCELLED, CANCELLED),
         (item.error_code.is_not(None), Outcome.FAILED.value),
-        (item.run_id.is_not(None), of_run),
+        (item.run_id.is_not(None), _of_run()),
         (sessions.c.pk.is_(None), Outcome.GONE.value),
         (done, Outcome.COMPLETED.value),
         (summary_jobs.c.lease_owner.is_not(None), "running"),

@@ -9,9 +9,8 @@ from sqlalchemy import ColumnElement, Select, String, and_, cast, exists, func, 
 from worker.domain.batch import BatchOrder, Kind, Selection
 from worker.domain.principal import Principal
 from worker.domain.run import Status
-from worker.store.columns import holds
 from worker.store.engine import Transaction
-from worker.store.sessions import visible
+from worker.store.sessions import Wanted, meeting, visible
 from worker.store.tables import batch_items, runs, sessions, summaries
 
 
@@ -175,14 +174,7 @@ def _statuses(order: BatchOrder) -> list[str]:
 
 
 def _of_session(tx: Transaction, wanted: Selection, principal: Principal) -> list[ColumnElement[bool]]:
-    conditions = [visible(principal, wanted.user_id), sessions.c.forked_from.is_(None)]
-    if wanted.team is not None:
-        conditions.append(sessions.c.team_id == wanted.team)
-    if wanted.name is not None:
-        conditions.append(sessions.c.name == wanted.name)
-    if wanted.tag is not None:
-        conditions.append(holds(tx, sessions.c.tags, wanted.tag))
-    return conditions
+    return meeting(tx, Wanted(wanted.user_id, wanted.team, wanted.name, wanted.tag), principal=principal)
 
 
 def _between(wanted: Selection, time: ColumnElement[Any]) -> list[ColumnElement[bool]]:

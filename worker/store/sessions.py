@@ -234,13 +234,8 @@ class Wanted:
     tag: str | None = None
 
 
-def active(
-    tx: Transaction, wanted: Wanted, *, principal: Principal, before: tuple[datetime, int] | None, limit: int
-) -> list[tuple[int, SessionRow]]:
-    """Return up to *limit* sessions with their pk, latest activity first, behind the one of this time and pk.
-
-    A range of an index, of one user's sessions or of all, which holds no forks; team, name and tag are applied to what
-    comes.
+def meeting(tx: Transaction, wanted: Wanted, *, principal: Principal) -> list[ColumnElement[bool]]:
+    """Return the conditions of sessions that are wanted and that *principal* may see; no forks.
 
     Raises:
         UserForbidden: a user's key named another user.
@@ -252,6 +247,21 @@ def active(
         conditions.append(sessions.c.name == wanted.name)
     if wanted.tag is not None:
         conditions.append(holds(tx, sessions.c.tags, wanted.tag))
+    return conditions
+
+
+def active(
+    tx: Transaction, wanted: Wanted, *, principal: Principal, before: tuple[datetime, int] | None, limit: int
+) -> list[tuple[int, SessionRow]]:
+    """Return up to *limit* sessions with their pk, latest activity first, behind the one of this time and pk.
+
+    A range of an index, of one user's sessions or of all, which holds no forks; team, name and tag are applied to what
+    comes.
+
+    Raises:
+        UserForbidden: a user's key named another user.
+    """
+    conditions = meeting(tx, wanted, principal=principal)
     place = (sessions.c.updated_at, sessions.c.pk)
     if before is not None:
         conditions.append(tuple_(*place) < before)
