@@ -51,7 +51,7 @@ async def follow(rooms: Service, run: Run, *, after: EventId | None) -> AsyncIte
             data = schemas.Run.of(now).model_dump(mode="json") if event.type in TERMINAL else event.data
             yield _spelled(id, event.type, data)
     except DatabaseUnavailable as error:
-        log.warning("stream left to its watcher's next try", run_id=run.id, error=error)
+        log.warning("stream left to its watcher's next try", run_id=run.id, session_id=run.session_id, error=error)
 
 
 def _spelled(id: EventId, type: str, data: dict[str, Any]) -> str:

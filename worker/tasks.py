@@ -7,6 +7,7 @@ from celery import Celery
 from celery.exceptions import Reject
 
 from worker.errors import DatabaseUnavailable
+from worker.observe import logs
 from worker.process.runtime import Runtime
 from worker.queue.dispatch import SENT_AT
 from worker.runs.background import execute_in_slot
@@ -29,7 +30,8 @@ def register(app: Celery, runtime: Runtime) -> None:
     @app.task(name="summaries.refresh")  # type: ignore[untyped-decorator]  # celery has no types
     def refresh_summary(session_pk: int, session_id: str, team: str) -> str:
         """Bring a session's summary up to date."""
-        return refresh(runtime, session_pk, team)
+        with logs.bound(session_id=session_id):
+            return refresh(runtime, session_pk, team)
 
     # Its arguments hold text: it sends no events, and says nothing of them when it is asked.
     @app.task(  # type: ignore[untyped-decorator]  # as above

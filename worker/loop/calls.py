@@ -5,6 +5,7 @@ result; only what ends the whole run (a lost lease, a stop, a failed model of a 
 raised, once every other call has come to a message boundary, so that nothing that was paid is thrown away.
 """
 
+import contextvars
 import copy
 import queue
 import threading
@@ -111,7 +112,8 @@ def _begin(
         except BaseException as error:  # noqa: BLE001 - it ends the run, on the run's own thread
             outcomes.put(error)
 
-    threading.Thread(target=work, name=f"tool {tool.name}", daemon=True).start()
+    context = contextvars.copy_context()  # of the run: what it logs says whose it is
+    threading.Thread(target=context.run, args=(work,), name=f"tool {tool.name}", daemon=True).start()
 
 
 def _looked_up(conversation: Conversation, recorded: Recorded, reply: Message, place: int) -> Outcome:

@@ -1,7 +1,8 @@
 """Logs: constant text, values in fields, one line each.
 
-Readable on a terminal, JSON elsewhere. An exception is named by its type and place only: its words can hold message
-text or a secret, and never get here.
+Readable on a terminal, JSON elsewhere. Whatever is logged inside `bound`, by us, a tool or a library, says which run it
+is about; a thread that works for a run is started in a copy of its context. An exception is named by its type and place
+only: its words can hold message text or a secret, and never get here.
 """
 
 import json
@@ -9,6 +10,9 @@ import logging
 import sys
 import threading
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -24,6 +28,8 @@ _ALARMIST = "kombu.transport.virtual.base"  # warns of a message that comes to a
 # C0 and C1 controls, line ends that only some programs know, marks that turn the direction of writing; surrogates.
 _STEERING = (*range(0x20), *range(0x7F, 0xA0), *range(0x2028, 0x202F), *range(0x2066, 0x206A), *range(0xD800, 0xE000))
 _SPELLED = {place: f"\\u{place:04x}" for place in _STEERING}
+_NONE: dict[str, object] = {}
+_bound: ContextVar[dict[str, object]] = ContextVar("fields of every line", default=_NONE)
 
 
 class Log:
@@ -34,24 +40,34 @@ class Log:
 
     def debug(self, text: str, **fields: object) -> None:
         """Say what helps to develop."""
-        self._logger.debug(text, extra=_told(fields))
+        self._logger.debug(text, extra=_told(_bound.get() | fields))
 
     def info(self, text: str, **fields: object) -> None:
         """Say what happened."""
-        self._logger.info(text, extra=_told(fields))
+        self._logger.info(text, extra=_told(_bound.get() | fields))
 
     def warning(self, text: str, **fields: object) -> None:
         """Say what went wrong and mends itself."""
-        self._logger.warning(text, extra=_told(fields))
+        self._logger.warning(text, extra=_told(_bound.get() | fields))
 
     def error(self, text: str, **fields: object) -> None:
         """Say what somebody has to look at."""
-        self._logger.error(text, extra=_told(fields))
+        self._logger.error(text, extra=_told(_bound.get() | fields))
 
 
 def get(name: str) -> Log:
     """Return the log of one module."""
     return Log(name)
+
+
+@contextmanager
+def bound(**fields: object) -> Iterator[None]:
+    """Add *fields* to every line that is logged inside the block, on this thread and on those that copy its context."""
+    token = _bound.set(_bound.get() | fields)
+    try:
+        yield
+    finally:
+        _bound.reset(token)
 
 
 def configure(level: str, *, style: Literal["auto", "json", "readable"] = "auto") -> None:
@@ -99,7 +115,7 @@ def _text(record: logging.LogRecord) -> str:
 
 
 def _fields(record: logging.LogRecord) -> dict[str, object]:
-    fields = {name: value for name, value in vars(record).items() if name not in _PLAIN}
+    fields = _bound.get() | {name: value for name, value in vars(record).items() if name not in _PLAIN}
     if record.exc_info and record.exc_info[1] is not None:
         fields |= _told({"error": record.exc_info[1]})
         about = getattr(record, "data", None)  # of Celery: which task it was, and what became of it

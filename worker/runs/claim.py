@@ -42,6 +42,7 @@ class Suspect:
     """Twice in a row it was lost without one new message: maybe it ends its processes."""
 
     run_id: str
+    session_id: str
 
 
 def claim_head(
@@ -79,7 +80,7 @@ def claim_head(
         )
         if claim is None:
             suspected = not apart and leases.is_suspect(tx, run_id, owner=owner)
-            return Suspect(run_id) if suspected else NotFree(run_id)
+            return Suspect(run_id, session.session_id) if suspected else NotFree(run_id)
         place = {"session_pk": session.pk, "last_seq": claim.last_seq}
         if claim.first_seq > session.last_seq:
             draft = Draft(Role.USER, session.user_id, claim.input)

@@ -58,12 +58,18 @@ def execute(runtime: Runtime, run_id: str, team: str, *, sent_at: datetime | Non
     ttl_s = runtime.settings.lease_seconds
     claim = _claim(runtime, run_id, definition, ttl_s=ttl_s)
     if isinstance(claim, Suspect):
-        return _apart(runtime, run_id, team)
+        with logs.bound(run_id=run_id, session_id=claim.session_id):
+            return _apart(runtime, run_id, team)
     if not isinstance(claim, Claim) or definition is None:
         return type(claim).__name__
     if sent_at is not None:
         runtime.sweep.saw(claim, sent_at=sent_at)
+    with logs.bound(run_id=run_id, session_id=claim.session_id, attempt=claim.attempt):
+        return _executed(runtime, definition, claim, ttl_s=ttl_s)
 
+
+def _executed(runtime: Runtime, definition: Definition, claim: Claim, *, ttl_s: float) -> str:
+    run_id = claim.run_id
     stream = runtime.publisher.open(run_id=run_id, fence=claim.fence)
     stream.tell("run.started", {"run_id": run_id, "attempt": claim.attempt})
     limits = _limits(definition, runtime, timeout_s=claim.timeout_s)
@@ -79,7 +85,7 @@ def execute(runtime: Runtime, run_id: str, team: str, *, sent_at: datetime | Non
             return "lease lost"
         except DatabaseUnavailable as error:
             # What is written is kept; the lease runs out and the run goes on behind it.
-            log.error("run left to its lease", run_id=run_id, attempt=claim.attempt, error=error)
+            log.error("run left to its lease", error=error)
             return "database unavailable"
     runtime.dispatcher.send(journal.ready)
     return outcome
@@ -110,7 +116,7 @@ def _attempt(
     except ReplayDiverged as error:
         return _fail(journal, error, because="the replay left the path of the run that it repeats")
     except Exception as error:  # noqa: BLE001 - a fault in a definition or in us: this run fails, its session goes on
-        log.error("run failed on an unexpected error", run_id=claim.run_id, attempt=claim.attempt, error=error)
+        log.error("run failed on an unexpected error", error=error)
         return _fail(journal, TeamSessionsError(), because="the run failed")
 
 
@@ -196,7 +202,7 @@ def _apart(runtime: Runtime, run_id: str, team: str) -> str:
         with runtime.db.write() as tx:
             leases.put_back(tx, run_id, wait_s=NO_ROOM_S)
         return "no room for a process of its own"
-    log.info("executed in a process of its own", run_id=run_id, exit_code=ended)
+    log.info("executed in a process of its own", exit_code=ended)
     return f"apart: exit code {ended}"
 
 

@@ -41,7 +41,8 @@ def refresh(runtime: Runtime, session_pk: int, team: str) -> str:
     if not runtime.summary_slots.take():
         return FULL
     try:
-        return _taken(runtime, session_pk, runtime.teams.get(team))
+        with logs.bound(session_pk=session_pk):
+            return _taken(runtime, session_pk, runtime.teams.get(team))
     except DatabaseUnavailable as error:
         log.error("summary left to its lease", session_pk=session_pk, error=error)
         return "database unavailable"
@@ -86,7 +87,7 @@ def _taken(runtime: Runtime, session_pk: int, definition: Definition | None) -> 
         except DatabaseUnavailable:
             raise
         except Exception as error:  # noqa: BLE001 - a fault in a model of the user's or in us
-            log.error("summary failed on an unexpected error", session_pk=session_pk, error=error)
+            log.error("summary failed on an unexpected error", error=error)
             with runtime.db.write() as tx:
                 summary_jobs.fail(tx, job, code=TeamSessionsError.code, wait_s=None)
             return "failed: internal"
@@ -221,7 +222,7 @@ def _failed(runtime: Runtime, job: Job, error: ModelError) -> str:
         standing = summary_jobs.standing(tx, job.session_pk)  # a piece that was stored has begun to count anew
         wait_s = _wait_s(runtime, error, failures=standing.failures if standing else 0)
         summary_jobs.fail(tx, job, code=error.code, wait_s=wait_s, counted=error.counted)
-    log.warning("summary failed", session_pk=job.session_pk, code=error.code, again=wait_s is not None)
+    log.warning("summary failed", code=error.code, again=wait_s is not None)
     return f"failed: {error.code}"
 
 
