@@ -5,13 +5,14 @@ code reads the environment.
 """
 
 import difflib
+import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AliasChoices, DirectoryPath, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from worker.errors import SettingsInvalid
 
@@ -25,6 +26,11 @@ class Settings(BaseSettings):
 
     data_dir: Path = Field(
         Path(".team-sessions"), description="Where the embedded database, the first key and Flower's login are kept."
+    )
+    secrets_dir: DirectoryPath | None = Field(
+        None,
+        description="Directory of files that are named like settings, in any case, and hold the value of one each: how "
+        "containers are given secrets. The environment comes first.",
     )
     database_url: SecretStr | None = Field(
         None,
@@ -109,6 +115,11 @@ class Settings(BaseSettings):
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="What the log says.")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_is_unset(cls, values: dict[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in values.items() if value != ""}  # an empty file, as an empty variable
+
     @field_validator("database_url", "redis_url")
     @classmethod
     def _readable(cls, url: SecretStr | None) -> SecretStr | None:
@@ -162,8 +173,13 @@ def load() -> Settings:
     Raises:
         SettingsInvalid: naming every mistake, one line each, without the values (they may be secrets).
     """
+    directory = Path(os.environ.get(PREFIX + "SECRETS_DIR") or os.devnull)
     try:
-        return Settings()
+        return Settings(_secrets_dir=directory if directory.is_dir() else None)
+    except SettingsError as error:
+        cause = error.__cause__
+        which = f"{Path(cause.filename).name!r}" if isinstance(cause, OSError) and cause.filename else "a file"
+        raise _invalid([f"{PREFIX}SECRETS_DIR: {which} cannot be read ({type(cause).__name__})"]) from None
     except ValidationError as error:
         raise _invalid([f"{_name(e['loc'])}: {e['msg']}" for e in error.errors(include_input=False)]) from None
 

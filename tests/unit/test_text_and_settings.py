@@ -132,6 +132,34 @@ def test_addresses_are_found_under_both_names_and_an_empty_variable_is_unset(mon
     assert "hunter2" not in repr(settings)
 
 
+def test_secrets_are_read_from_files_where_the_environment_leaves_them_open(monkeypatch, tmp_path):
+    """A container is given them so; an empty file says as little as an empty variable."""
+    files = {"team_sessions_redis_url": "redis://:hunter2@files\n", "REDIS_URL": "redis://other", "openai_api_key": ""}
+    for name, text in {**files, "team_sessions_model": "from-a-file"}.items():
+        (tmp_path / name).write_text(text)
+    monkeypatch.setenv("TEAM_SESSIONS_SECRETS_DIR", str(tmp_path))
+    monkeypatch.setenv("TEAM_SESSIONS_MODEL", "from-the-environment")
+
+    settings = load()
+
+    assert settings.broker == "redis://:hunter2@files"
+    assert settings.openai_api_key is None
+    assert settings.model == "from-the-environment"
+
+
+@pytest.mark.parametrize("broken", ["no directory", "no text"])
+def test_secrets_that_cannot_be_read_are_a_mistake_like_any_other(monkeypatch, tmp_path, broken):
+    """It is named, and nothing that stands in a file is shown."""
+    (tmp_path / "openai_api_key").write_bytes(b"hunter2\xff")
+    monkeypatch.setenv("TEAM_SESSIONS_SECRETS_DIR", str(tmp_path if broken == "no text" else tmp_path / "none"))
+
+    with pytest.raises(SettingsInvalid) as raised:
+        load()
+
+    assert "TEAM_SESSIONS_SECRETS_DIR: " in raised.value.message
+    assert "hunter2" not in raised.value.message
+
+
 def test_a_name_that_is_no_setting_is_answered_with_the_nearest():
     """A slip of the pen is pointed out; names of our settings, of the client and of others are not."""
     known = dict.fromkeys(
