@@ -60,6 +60,13 @@ def is_served(tx: Transaction, team: str, *, silent_s: float, queue: str | None 
     return any(queue is None or queue in row.queues for row in tx.execute(select(teams.c.queues).where(*seen)))
 
 
+def is_heard(tx: Transaction, *, host: str, silent_s: float) -> bool:
+    """Tell whether a worker of *host* was heard of in the last *silent_s* seconds."""
+    of_host = teams.c.worker.startswith(f"{host[:64]}:", autoescape=True)
+    found = tx.execute(select(teams.c.worker).where(of_host, teams.c.seen_at > db_time(-silent_s)).limit(1))
+    return found.one_or_none() is not None
+
+
 def live_queues(tx: Transaction, *, silent_s: float) -> set[str]:
     """Return the queues that workers consume which were heard of in the last *silent_s* seconds."""
     rows = tx.execute(select(teams.c.queues).where(teams.c.seen_at > db_time(-silent_s)))
