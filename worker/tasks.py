@@ -10,22 +10,24 @@ from worker.errors import DatabaseUnavailable
 from worker.observe import logs
 from worker.process.runtime import Runtime
 from worker.queue.dispatch import SENT_AT
+from worker.queue.progress import Progress
 from worker.runs.background import execute_in_slot
 from worker.runs.execute import execute
 from worker.runs.order import take_order
 from worker.summaries.refresh import refresh
 
 
-def register(app: Celery, runtime: Runtime) -> None:
-    """Give *app* the tasks of a worker."""
+def register(app: Celery, runtime: Runtime, progress: Progress) -> None:
+    """Give *app* the tasks of a worker; *progress* is told what its runs are at."""
 
     @app.task(name="runs.execute", bind=True)  # type: ignore[untyped-decorator]  # celery has no types
     def execute_run(self: Any, run_id: str, session_id: str, team: str) -> str:
         """Execute a run as far as it goes."""
-        if (self.request.delivery_info or {}).get("routing_key") == runtime.settings.queue("batch"):
-            return execute_in_slot(runtime, run_id, team)
-        sent_at = (self.request.headers or {}).get(SENT_AT)
-        return execute(runtime, run_id, team, sent_at=datetime.fromisoformat(sent_at) if sent_at else None)
+        with progress.of(self) as say:
+            if (self.request.delivery_info or {}).get("routing_key") == runtime.settings.queue("batch"):
+                return execute_in_slot(runtime, run_id, team, say=say)
+            sent = (self.request.headers or {}).get(SENT_AT)
+            return execute(runtime, run_id, team, sent_at=datetime.fromisoformat(sent) if sent else None, say=say)
 
     @app.task(name="summaries.refresh")  # type: ignore[untyped-decorator]  # celery has no types
     def refresh_summary(session_pk: int, session_id: str, team: str) -> str:

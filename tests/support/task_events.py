@@ -1,7 +1,7 @@
 """What whoever watches the workers hears: their task events, as Flower gets them."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,25 +11,28 @@ from tests.support.system import wait_until
 
 
 @contextmanager
-def listening(app: Celery) -> Iterator[list[dict[str, Any]]]:
-    """Collect the events of all workers. Between two captures, every half a second, the listener hears nothing."""
+def listening(app: Celery, *, meanwhile: Callable[[], None] = lambda: None) -> Iterator[list[dict[str, Any]]]:
+    """Collect the events of all workers, from the first that is heard; *meanwhile* is done again until there is one."""
     events: list[dict[str, Any]] = []
-    stop = threading.Event()
 
     def listen() -> None:
         with app.connection_for_read() as connection:
             receiver = app.events.Receiver(connection, handlers={"*": events.append})
-            while not stop.is_set():
-                try:
-                    receiver.capture(limit=None, timeout=0.5, wakeup=False)
-                except TimeoutError:
-                    continue
+            receivers.append(receiver)
+            receiver.capture(limit=None, timeout=None, wakeup=False)
 
+    receivers: list[Any] = []
     listener = threading.Thread(target=listen)
     listener.start()
+
+    def hears() -> bool:
+        meanwhile()
+        return bool(events)
+
     try:
-        wait_until(lambda: events, description="events arrive")
+        wait_until(hears, description="events arrive")
         yield events
     finally:
-        stop.set()
+        for receiver in receivers:
+            receiver.should_stop = True
         listener.join()

@@ -20,6 +20,7 @@ from worker.process.watchdog import Watchdog
 from worker.queue.app import QUEUES, RUNS, make_app
 from worker.queue.consume import consume, in_flight, sign_at
 from worker.queue.dispatch import Dispatcher
+from worker.queue.progress import Progress
 from worker.runs import background
 from worker.served import served
 from worker.store import migrate
@@ -55,7 +56,10 @@ def worker(queues: str, concurrency: int) -> None:
     if misfit := migrate.misfit(rooms.db):
         rooms.close()
         raise SchemaOutdated(misfit=misfit)
-    tasks.register(app, rooms)
+    host, pid, _ = rooms.owner.rsplit(":", 2)
+    name = f"worker-{pid}@{host}"
+    progress = Progress(app, worker=name)
+    tasks.register(app, rooms, progress)
 
     feeds = {"summaries": refresh.feed, "batch": background.feed}
     rooms.sweep.also += [partial(feed, rooms) for queue, feed in feeds.items() if queue in names]
@@ -80,10 +84,9 @@ def worker(queues: str, concurrency: int) -> None:
         give_up=lambda: _give_up(rooms),
     )
     watchdog.start()
-    host, pid, _ = rooms.owner.rsplit(":", 2)
     code = consume(
         app,
-        name=f"worker-{pid}@{host}",
+        name=name,
         queues=[settings.queue(name) for name in names],
         concurrency=concurrency,
         log_level=settings.log_level,
@@ -91,6 +94,7 @@ def worker(queues: str, concurrency: int) -> None:
         on_stopping=on_stopping,
     )
     watchdog.close()
+    progress.close()
     rooms.close()
     log.info("worker stopped")
     raise SystemExit(code)

@@ -7,7 +7,7 @@ kept, within bounds: deltas go first, since `message.completed` carries the whol
 
 import json
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from queue import SimpleQueue
 from typing import Any
@@ -25,6 +25,8 @@ BATCH_S = 0.05
 PAUSE_S = 1.0  # a process whose publish failed leaves Redis alone for so long
 LINE_LIMIT = 20_000  # entries kept while Redis is away
 STREAM_LIMIT = 20_000  # entries of one run, about
+
+Hears = Callable[[str, dict[str, Any]], None]
 
 log = logs.get(__name__)
 
@@ -57,9 +59,9 @@ class Publisher:
         self._thread = threading.Thread(target=self._send_forever, name="events", daemon=True)
         self._thread.start()
 
-    def open(self, *, run_id: str, fence: int) -> "RunStream":
-        """Return the writing end of a run's stream for one claim of it."""
-        return RunStream(self, run_id, fence)
+    def open(self, *, run_id: str, fence: int, also: Hears | None = None) -> "RunStream":
+        """Return the writing end of a run's stream for one claim of it; see `RunStream`."""
+        return RunStream(self, run_id, fence, also)
 
     def put(self, entry: _Entry) -> None:
         """Put an entry in line."""
@@ -132,9 +134,9 @@ class Listeners:
         """Listen no more."""
         self._queues.pop(run_id, None)
 
-    def open(self, *, run_id: str, fence: int) -> "RunStream":
-        """Return the writing end of a run's stream for one claim of it."""
-        return RunStream(self, run_id, fence)
+    def open(self, *, run_id: str, fence: int, also: Hears | None = None) -> "RunStream":
+        """Return the writing end of a run's stream for one claim of it; see `RunStream`."""
+        return RunStream(self, run_id, fence, also)
 
     def put(self, entry: _Entry) -> None:
         """Hand an entry to whoever wants it."""
@@ -155,12 +157,16 @@ class Listeners:
 
 
 class RunStream:
-    """The events of one claim of a run, numbered. Safe to use from several threads."""
+    """The events of one claim of a run, numbered. Safe to use from several threads.
 
-    def __init__(self, publisher: Publisher | Listeners, run_id: str, fence: int) -> None:
+    *also* hears each event but the terminal one, in their order, one at a time, on the run's own threads.
+    """
+
+    def __init__(self, publisher: Publisher | Listeners, run_id: str, fence: int, also: Hears | None) -> None:
         self._publisher = publisher
         self._run_id = run_id
         self._fence = fence
+        self._also = also
         self._n = 0
         self._lock = threading.Lock()
 
@@ -169,6 +175,8 @@ class RunStream:
         with self._lock:
             self._n += 1
             self._publisher.put(_Entry(self._run_id, EventId(self._fence, self._n), type, data))
+            if self._also is not None:
+                self._also(type, data)
 
     def end(self, type: str, data: dict[str, Any]) -> None:
         """Put the one terminal event in line. Ending a run raised its fence: the event stands behind all others."""

@@ -29,7 +29,7 @@ Outcome = tuple[ToolCall, str, StateChange] | BaseException | None
 def offered(definition: Definition) -> tuple[Tool, ...]:
     """Return the tools that a model is shown: with mode broadcast its leader has delegated already."""
     is_over = definition.mode is Mode.BROADCAST
-    return tuple(tool for tool in _known(definition) if not (is_over and tool is delegation.DELEGATE))
+    return tuple(tool for tool in callable_tools(definition) if not (is_over and tool is delegation.DELEGATE))
 
 
 def make_open_calls(conversation: Conversation, converse: Converse) -> None:
@@ -68,7 +68,7 @@ def make_open_calls(conversation: Conversation, converse: Converse) -> None:
         raise failure
 
 
-def _known(definition: Definition) -> tuple[Tool, ...]:
+def callable_tools(definition: Definition) -> tuple[Tool, ...]:
     """Return the tools whose calls are carried out: a definition's own, and those that its options add."""
     return (*definition.tools, *delegation.tools(definition), *history_tools.tools(definition))
 
@@ -85,7 +85,7 @@ def _begin(
     """Begin one call on a thread of its own; its outcome, or what stands in its way, is put into *outcomes*."""
     journal = conversation.journal
     journal.tell("tool_call.started", _about(conversation, call))
-    tools = {t.name: t for t in _known(conversation.definition)}
+    tools = {t.name: t for t in callable_tools(conversation.definition)}
     tool = tools.get(call.name)
     key = f"{conversation.run_id}:{reply.seq}:{place}"
     if tool is None:

@@ -2,16 +2,17 @@
 
 from worker.errors import DatabaseUnavailable
 from worker.process.runtime import Runtime
+from worker.runs.at_work import Say
 from worker.runs.execute import execute
 from worker.store import ready
 
 
-def execute_in_slot(runtime: Runtime, run_id: str, team: str) -> str:
+def execute_in_slot(runtime: Runtime, run_id: str, team: str, *, say: Say) -> str:
     """Execute a run if a slot is free. If none is, the delivery is dropped: `feed` sends it again when one is."""
     if not runtime.batch_slots.take():
         return "no free slot"
     try:
-        return execute(runtime, run_id, team)
+        return execute(runtime, run_id, team, say=say)
     finally:
         runtime.batch_slots.give_back()
         feed(runtime)

@@ -34,6 +34,7 @@ from worker.models.default import default_model
 from worker.observe import logs
 from worker.process.runtime import Runtime
 from worker.runs import cancel
+from worker.runs.at_work import AtWork, Say
 from worker.runs.claim import Gone, NotFree, NotHead, Suspect, claim_head
 from worker.runs.finish import Ending
 from worker.runs.journal import RunJournal
@@ -49,10 +50,12 @@ DATABASE_AWAY_S = 60  # a delivery keeps its slot for so long, rather than being
 BACKOFF_S = (1.0, 60.0)  # the first wait and the longest, doubling between; Retry-After goes before both
 
 
-def execute(runtime: Runtime, run_id: str, team: str, *, sent_at: datetime | None = None) -> str:
+def execute(
+    runtime: Runtime, run_id: str, team: str, *, sent_at: datetime | None = None, say: Say | None = None
+) -> str:
     """Execute a run as far as it goes, and say in a few words, without message text, how it went.
 
-    *sent_at* is when the delivery that brought it was sent.
+    *sent_at* is when the delivery that brought it was sent; *say* is told what the run is at.
     """
     definition = runtime.teams.get(team)
     ttl_s = runtime.settings.lease_seconds
@@ -65,12 +68,13 @@ def execute(runtime: Runtime, run_id: str, team: str, *, sent_at: datetime | Non
     if sent_at is not None:
         runtime.sweep.saw(claim, sent_at=sent_at)
     with logs.bound(run_id=run_id, session_id=claim.session_id, attempt=claim.attempt):
-        return _executed(runtime, definition, claim, ttl_s=ttl_s)
+        return _executed(runtime, definition, claim, ttl_s=ttl_s, say=say)
 
 
-def _executed(runtime: Runtime, definition: Definition, claim: Claim, *, ttl_s: float) -> str:
+def _executed(runtime: Runtime, definition: Definition, claim: Claim, *, ttl_s: float, say: Say | None) -> str:
     run_id = claim.run_id
-    stream = runtime.publisher.open(run_id=run_id, fence=claim.fence)
+    also = AtWork(claim, definition, say).hear if say else None
+    stream = runtime.publisher.open(run_id=run_id, fence=claim.fence, also=also)
     stream.tell("run.started", {"run_id": run_id, "attempt": claim.attempt})
     limits = _limits(definition, runtime, timeout_s=claim.timeout_s)
     assert limits.seconds is not None
