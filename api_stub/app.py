@@ -6,15 +6,18 @@ from typing import Any
 from urllib.parse import unquote
 
 from fastapi import FastAPI, HTTPException
+from fastapi.telemetry import TelemetryConfig
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api_stub import errors
 from api_stub.auth import Asking
+from api_stub.observed import Observed
 from api_stub.rates import Rates
 from api_stub.routes import batches, health, runs, sessions, summaries, teams, users, why
 from api_stub.service import KeyRing, Service
 from worker.events.erase import Eraser
 from worker.events.follow import Follower
+from worker.observe import tracing
 from worker.queue.app import make_app as make_celery
 from worker.queue.dispatch import Dispatcher
 from worker.runs.backlog import Backlog
@@ -24,10 +27,14 @@ from worker.store.engine import Database
 
 BODY_FACTOR = 6  # JSON can spell one byte of input as \uXXXX
 BODY_REST = 262_144  # what a body holds beside its input
+# The framework's own traces name paths and queries, which hold ids of users, and its logs the words of exceptions.
+_NOT_ITS_OWN: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 
 
 def make_app(settings: Settings) -> FastAPI:
     """Return the application for *settings*; it opens its connections when it starts, and closes them when it ends."""
+
+    tracing.configure(settings.otlp_endpoint)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -50,6 +57,7 @@ def make_app(settings: Settings) -> FastAPI:
         await follower.close()
         eraser.close()
         db.close()
+        tracing.flush()
 
     app = FastAPI(
         title="Team Sessions",
@@ -57,6 +65,7 @@ def make_app(settings: Settings) -> FastAPI:
         summary="Durable, queue-backed sessions with teams of LLM agents.",
         lifespan=lifespan,
         openapi_url=None,  # served below, to those who have a key
+        telemetry=_NOT_ITS_OWN,
     )
     app.include_router(runs.router)
     app.include_router(why.router)
@@ -73,6 +82,7 @@ def make_app(settings: Settings) -> FastAPI:
 
     errors.install(app)
     app.add_middleware(BodyLimit, limit=settings.max_input_bytes * BODY_FACTOR + BODY_REST)
+    app.add_middleware(Observed)
     app.add_middleware(WholeSegments)
     return app
 

@@ -24,7 +24,7 @@ hypothesis.settings.load_profile("shared machine")
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No setting of the machine reaches a test."""
     for name in list(os.environ):
-        ours = name.startswith(("TEAM_SESSIONS_", "OPENAI_")) or name in ("DATABASE_URL", "REDIS_URL")
+        ours = name.startswith(("TEAM_SESSIONS_", "OPENAI_", "OTEL_")) or name in ("DATABASE_URL", "REDIS_URL")
         if ours and not name.startswith("TEAM_SESSIONS_TEST_"):
             monkeypatch.delenv(name)
 

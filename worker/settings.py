@@ -7,6 +7,7 @@ code reads the environment.
 import difflib
 import os
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -114,6 +115,12 @@ class Settings(BaseSettings):
         "auto", description="'auto': readable on a terminal, else JSON."
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="What the log says.")
+    otlp_endpoint: str | None = Field(
+        None,
+        validation_alias=AliasChoices(PREFIX + "OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"),
+        pattern="^https?://",
+        description="Collector of traces, by OTLP/HTTP: http://HOST:4318. Needs `team-sessions[otel]`.",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -143,6 +150,13 @@ class Settings(BaseSettings):
         if url is not None and not url.get_secret_value().startswith(("redis://", "rediss://")):
             raise ValueError("expected redis://[:PASSWORD@]HOST:PORT/NUMBER or rediss://…")
         return url
+
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _sendable(cls, endpoint: str | None) -> str | None:
+        if endpoint is not None and not _can_trace():
+            raise ValueError("what sends traces is not installed; install team-sessions[otel], or unset it")
+        return endpoint
 
     @property
     def database(self) -> str:
@@ -194,6 +208,13 @@ def unknown_names(environment: Mapping[str, str]) -> list[str]:
     # Compared without the prefix, which alone makes any two names alike.
     near = {n: difflib.get_close_matches(n.removeprefix(PREFIX), names, 1) for n in unknown}
     return [f"{n} is not a setting." + "".join(f" Did you mean {names[m]}?" for m in near[n]) for n in unknown]
+
+
+def _can_trace() -> bool:
+    try:
+        return find_spec("opentelemetry.exporter.otlp") is not None
+    except ModuleNotFoundError:  # not even what would hold it
+        return False
 
 
 def _name(location: tuple[int | str, ...]) -> str:

@@ -7,7 +7,7 @@ from celery import Celery
 from celery.exceptions import Reject
 
 from worker.errors import DatabaseUnavailable
-from worker.observe import logs
+from worker.observe import logs, tracing
 from worker.process.runtime import Runtime
 from worker.queue.dispatch import SENT_AT
 from worker.queue.progress import Progress
@@ -43,6 +43,13 @@ def register(app: Celery, runtime: Runtime, progress: Progress) -> None:
         """Accept a run that another service sent through the broker, under the task's id as its idempotency key."""
         sent = order | {"positional arguments": len(args)} if args else order  # a field that is not known
         try:
-            return take_order(runtime, sent, key=self.request.id)
+            with tracing.order(traceparent=_traceparent(self.request.headers)):
+                return take_order(runtime, sent, key=self.request.id)
         except DatabaseUnavailable:
             raise Reject(requeue=True) from None  # back to the broker, which keeps it
+
+
+def _traceparent(headers: dict[str, Any] | None) -> str | None:
+    """Return the trace that a message of another program belongs to, if it says so."""
+    found = (headers or {}).get("traceparent")
+    return found if isinstance(found, str) else None

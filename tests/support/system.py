@@ -58,7 +58,11 @@ class System:
             "model", [*command, "--journal", str(self.journal_file), *model_options], environment=os.environ
         )
         self.environment = {
-            **{k: v for k, v in os.environ.items() if not k.startswith(("TEAM_SESSIONS_", "OPENAI_", "PYTHON"))},
+            **{
+                k: v
+                for k, v in os.environ.items()
+                if not k.startswith(("TEAM_SESSIONS_", "OPENAI_", "OTEL_", "PYTHON"))
+            },
             "TEAM_SESSIONS_DATA_DIR": str(directory),
             "TEAM_SESSIONS_DATABASE_URL": database_url,
             "TEAM_SESSIONS_REDIS_URL": redis_url,

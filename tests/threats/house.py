@@ -12,6 +12,7 @@ import psutil
 from celery import Celery
 from redis import Redis
 
+from tests.support.collector import Collector, collector
 from tests.support.system import PROGRAM, System, system, wait_until
 from worker.queue.embedded import free_port
 
@@ -32,6 +33,7 @@ class House:
     http: httpx2.Client
     flower: httpx2.Client
     shop: Celery
+    traces: Collector
 
     def processes(self) -> list[psutil.Process]:
         """Return `up` and its descendants."""
@@ -96,11 +98,20 @@ def house_in(directory: Path, *, database_url: str, log_style: str) -> Iterator[
         "TEAM_SESSIONS_LOG_LEVEL": "DEBUG",
         "TEAM_SESSIONS_LOG_STYLE": log_style,
         "TEAM_SESSIONS_MODEL_RETRIES": "0",
+        "OTEL_BSP_SCHEDULE_DELAY": "50",
         "TEAM_SESSIONS_MAX_INPUT_BYTES": str(MAX_INPUT),
         "TMPDIR": str(temporary),
     }
     port, flower_port = free_port(), free_port()
-    with system(directory, database_url=database_url, redis_url="", settings=settings) as running:
+    with (
+        collector() as traces,
+        system(
+            directory,
+            database_url=database_url,
+            redis_url="",
+            settings=settings | {"TEAM_SESSIONS_OTLP_ENDPOINT": traces.url},
+        ) as running,
+    ):
         options = ["--port", str(port), "--flower-port", str(flower_port), "--workers", "1", "--concurrency", "20"]
         process = running.start("up", [*PROGRAM, "up", *options], environment=running.environment)
         wait_until(lambda: "Ready." in running.log("up"), description="up is ready", timeout_s=90)
@@ -116,7 +127,7 @@ def house_in(directory: Path, *, database_url: str, log_style: str) -> Iterator[
             Celery("shop", broker=broker, set_as_current=False) as shop,
         ):
             wait_until(lambda: _answers(flower), description="Flower answers", timeout_s=60)
-            yield House(running, above, data, temporary, port, broker, http, flower, shop)
+            yield House(running, above, data, temporary, port, broker, http, flower, shop, traces)
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=60)
         assert not [child for child in children if child.is_running()], "up has left processes behind"

@@ -29,6 +29,8 @@ def everywhere_else(house: House, events: list[dict[str, Any]]) -> Iterator[Plac
     yield from flower(house)
     yield "task events", json.dumps(events, default=str).encode()
     yield from processes(house)
+    for body in list(house.traces.bodies):
+        yield "traces", body
     answer = house.http.get("/metrics")
     assert answer.status_code == 404, "there are metrics now: search them with the key that they ask for"
 

@@ -33,6 +33,10 @@ def test_message_text_stands_in_the_database_and_in_streams_alone(house: House) 
         meet_unexpected_errors(house, refused)
         wait_while_nobody_works(house, kept, refused)
         wait_until(lambda: len(events) > 20, description="task events were heard")
+        names = ("execute_tool stumble", "refresh_summary sums-up-in-vain", "PATCH /v1/sessions/{session_id}")
+        told = {span.name: span for span in list(house.traces.spans)}
+        assert [name for name in names if name not in told] == []
+        assert told["execute_tool stumble"].facts["error.type"] == "ValueError"
 
         rows = places.database(house)
         found = search(house, kept | refused, events)
@@ -242,7 +246,9 @@ def search(house: House, marks: Marks, events: list[dict[str, Any]]) -> dict[str
     print(f"\n{len(marks)} marks; the database has {len(places.database(house))} bytes")
     for place, size in sorted(bytes_read.items()):
         print(f"{size:>10} bytes  {place}")
-    assert all(bytes_read[place] for place in ("logs of up and all its children", "Flower /api/tasks", "task events"))
+    assert all(
+        bytes_read[place] for place in ("logs of up and all its children", "Flower /api/tasks", "task events", "traces")
+    )
     return _found(read, marks)
 
 

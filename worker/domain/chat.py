@@ -49,12 +49,14 @@ class ChatRequest:
 class Reply:
     """What a model answered: text, tool calls or both, never neither. `usage.model_calls` is 1.
 
-    It can be stored, and each call can be told by its id, whatever the model sent.
+    It can be stored, and each call can be told by its id, whatever the model sent. `finish_reason` is the model's own
+    word for why it ended, such as 'stop' or 'length', if it has one.
     """
 
     content: str
     tool_calls: tuple[ToolCall, ...]
     usage: Usage
+    finish_reason: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "content", mend(self.content))

@@ -77,6 +77,15 @@ class Viewpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class PlaceInTrace:
+    """Where a run stands in a trace: behind its acceptance. `traceparent` None: nobody traced that."""
+
+    run_id: str
+    session_id: str
+    traceparent: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """A run as a caller sees it. `position` counts from 1 in its session; `output` is the final answer."""
 
@@ -109,7 +118,7 @@ class Claim:
     Every write names `run_id` and `fence`; once another process has claimed the run its fence is higher, and the write
     is refused. `first_seq` is the seq of its input, `last_seq` of its last written message; `elapsed_s` the seconds
     since its first claim, of `timeout_s` that it may take; `retries` how often in a row its model has failed; `state`
-    the session's state; `log` the run's messages so far, its input first.
+    the session's state; `traceparent` its place in a trace; `log` the run's messages so far, its input first.
     """
 
     run_id: str
@@ -132,4 +141,5 @@ class Claim:
     cancel_requested: bool
     state: dict[str, Any]
     replay: Replay | None = None
+    traceparent: str | None = None
     log: tuple[Message, ...] = ()

@@ -20,6 +20,7 @@ from worker.loop.conversation import Conversation
 from worker.loop.definition import Definition, Mode
 from worker.loop.recorded import Recorded
 from worker.loop.tools import OUTCOME_UNKNOWN, RunContext, Tool, state_change
+from worker.observe import tracing
 
 Converse = Callable[[Conversation], Draft]
 Outcome = tuple[ToolCall, str, StateChange] | BaseException | None
@@ -100,19 +101,21 @@ def _begin(
         outcomes.put((call, OUTCOME_UNKNOWN, NO_CHANGE))
         return
 
+    def outcome() -> Outcome:
+        with tracing.tool(tool.name, call_id=call.id):
+            if tool is delegation.DELEGATE:
+                return (call, delegation.carry_out(conversation, call, f"{reply.seq}.{place}", converse), NO_CHANGE)
+            if tool in history_tools.ALL:
+                return (call, history_tools.answer(conversation.past, call), NO_CHANGE)
+            return (call, *_called(conversation, tool, call, key, cancelled))
+
     def work() -> None:
         try:
-            if tool is delegation.DELEGATE:
-                text = delegation.carry_out(conversation, call, f"{reply.seq}.{place}", converse)
-                outcomes.put((call, text, NO_CHANGE))
-            elif tool in history_tools.ALL:
-                outcomes.put((call, history_tools.answer(conversation.past, call), NO_CHANGE))
-            else:
-                outcomes.put((call, *_called(conversation, tool, call, key, cancelled)))
+            outcomes.put(outcome())
         except BaseException as error:  # noqa: BLE001 - it ends the run, on the run's own thread
             outcomes.put(error)
 
-    context = contextvars.copy_context()  # of the run: what it logs says whose it is
+    context = contextvars.copy_context()  # of the run: logs and traces say whose it is
     threading.Thread(target=context.run, args=(work,), name=f"tool {tool.name}", daemon=True).start()
 
 

@@ -13,6 +13,7 @@ from worker.domain.message import Draft, Message, Role, ToolCall
 from worker.loop.conversation import Conversation, History
 from worker.loop.definition import Definition, Mode
 from worker.loop.tools import Tool, tool
+from worker.observe import tracing
 
 NAME = "delegate_task_to_member"
 
@@ -72,8 +73,9 @@ def carry_out(leader: Conversation, call: ToolCall, delegation: str, converse: C
         journal.write([Draft(Role.USER, leader.definition.id, asked["task"], delegation=delegation)])
     answer = _answered(conversation.log)
     if answer is None:
-        draft = converse(conversation)
-        journal.write([draft])
+        with tracing.member(member.id):
+            draft = converse(conversation)
+            journal.write([draft])
         answer = draft.content
     journal.tell("delegation.completed", about)
     return answer

@@ -22,6 +22,7 @@ from worker.domain.chat import ToolDescription
 from worker.domain.state import NO_CHANGE, StateChange, difference
 from worker.domain.text import check_json
 from worker.errors import InvalidJson, InvalidText, ToolNotDescribable
+from worker.observe import tracing
 
 OUTCOME_UNKNOWN = (
     "The outcome of this call is unknown: it was started, the process that ran it was lost, and it is not safe to "
@@ -73,6 +74,7 @@ class Tool:
             return self._called(arguments, context)
         # Not only Exception: a SystemExit or CancelledError would end the tool's thread, and the run wait on for ever.
         except BaseException as error:  # noqa: BLE001 - whatever a user's function raises, the model shall see it
+            tracing.failed(error)
             return f"Error: {type(error).__name__}: {error}"
 
     def parse(self, arguments: str) -> dict[str, Any] | str:

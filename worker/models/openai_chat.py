@@ -11,7 +11,7 @@ import json
 import weakref
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import openai
 from openai.types.chat import ChatCompletionChunk
@@ -45,6 +45,8 @@ class OpenAIChat:
     `api_key` and `base_url` default to OPENAI_API_KEY and OPENAI_BASE_URL. `request_params` are sent with every call,
     such as `{"temperature": 0.2}`.
     """
+
+    provider: ClassVar[str] = "openai"  # whose API it speaks, as traces name it
 
     id: str
     api_key: str | None = field(default=None, repr=False)
@@ -174,7 +176,8 @@ class _Answer:
         call["arguments"] += (part.function.arguments if part.function else None) or ""
 
     def reply(self) -> Reply:
-        return Reply("".join(self._text), tuple(ToolCall(**call) for call in self._calls), self._usage)
+        calls = tuple(ToolCall(**call) for call in self._calls)
+        return Reply("".join(self._text), calls, self._usage, self.finish_reason or "")
 
 
 def _message(message: ChatMessage) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from worker.events.in_flight import InFlight
 from worker.events.publish import Listeners, Publisher
 from worker.loop.definition import Definition
 from worker.models.background import Background
+from worker.observe import tracing
 from worker.process.apart import Apart
 from worker.process.keeper import Keeper
 from worker.process.presence import Presence
@@ -45,8 +46,8 @@ class Runtime:
 
     def ask(self, model: ChatModel, request: ChatRequest, on_delta: Callable[[str], None], *, stop: Stop) -> Reply:
         """Return the model's reply, once it has room for one call more; see `Background.ask`."""
-        with self.in_flight.place(model.id, stop=stop):
-            return self.background.ask(model, request, on_delta, stop=stop)
+        with self.in_flight.place(model.id, stop=stop), tracing.chat(model) as span:
+            return tracing.answered(span, self.background.ask(model, request, on_delta, stop=stop))
 
     def in_background(self, work: Callable[[], object]) -> None:
         """Do *work* on a thread that the end of the process waits for."""
@@ -73,6 +74,7 @@ class Runtime:
         self.keeper.close()
         self.publisher.close()
         self.db.close()
+        tracing.flush()
 
 
 def start(
@@ -110,6 +112,7 @@ def _assemble(
     queues: Sequence[str],
     apart: Apart | None,
 ) -> Runtime:
+    tracing.configure(settings.otlp_endpoint)
     owner = owner_name()
     versions = {team: definition.version for team, definition in teams.items()}
     broker = None if isinstance(dispatcher, NoDispatcher) else settings.broker

@@ -22,6 +22,7 @@ from worker.errors import (
     SessionOfOtherTeam,
     UnknownTeam,
 )
+from worker.observe import tracing
 from worker.runs.cancel import end_or_ask
 from worker.runs.finish import Ending, Head, end_head
 from worker.settings import Settings
@@ -159,6 +160,7 @@ def enqueue_in(
         timeout_s=order.timeout_s,
         retry_of=order.retry_of,
         replay=order.replay,
+        traceparent=tracing.enqueued(run_id=run_id, session_id=session_id),
     )
     run = Run(
         id=run_id,

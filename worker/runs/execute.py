@@ -31,7 +31,7 @@ from worker.loop.definition import Definition, Limits
 from worker.loop.loop import converse
 from worker.loop.recorded import Recorded
 from worker.models.default import default_model
-from worker.observe import logs
+from worker.observe import logs, tracing
 from worker.process.runtime import Runtime
 from worker.runs import cancel
 from worker.runs.at_work import AtWork, Say
@@ -67,8 +67,9 @@ def execute(
         return type(claim).__name__
     if sent_at is not None:
         runtime.sweep.saw(claim, sent_at=sent_at)
-    with logs.bound(run_id=run_id, session_id=claim.session_id, attempt=claim.attempt):
-        return _executed(runtime, definition, claim, ttl_s=ttl_s, say=say)
+    about = {"run_id": run_id, "session_id": claim.session_id, "attempt": claim.attempt}
+    with logs.bound(**about), tracing.attempt(claim) as span:
+        return tracing.ended(span, _executed(runtime, definition, claim, ttl_s=ttl_s, say=say))
 
 
 def _executed(runtime: Runtime, definition: Definition, claim: Claim, *, ttl_s: float, say: Say | None) -> str:

@@ -70,6 +70,7 @@ def claim(
             runs.c.timeout_s,
             runs.c.replay_of,
             runs.c.execute_tools,
+            runs.c.traceparent,
             db_time().label("now"),
             runs.c.cancel_requested_at,  # SQLite 3.40 answers `IS NOT NULL` wrongly in RETURNING: ask for the value
         )
@@ -97,6 +98,7 @@ def claim(
         cancel_requested=row.cancel_requested_at is not None,
         state=session.state,
         replay=replay_of(row),
+        traceparent=row.traceparent,
     )
 
 

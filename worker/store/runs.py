@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, and_, case, func, insert, literal, select, update
 
 from worker.domain.principal import Principal
-from worker.domain.run import Priority, Replay, Run, RunError, Status, Viewpoint
+from worker.domain.run import PlaceInTrace, Priority, Replay, Run, RunError, Status, Viewpoint
 from worker.domain.usage import Usage
 from worker.store.columns import UtcTime, db_time
 from worker.store.engine import Transaction
@@ -75,6 +75,7 @@ def add(
     timeout_s: float | None = None,
     retry_of: str | None = None,
     replay: Replay | None = None,
+    traceparent: str | None = None,
 ) -> Added:
     """Write a queued run.
 
@@ -107,6 +108,7 @@ def add(
             retry_of=retry_of,
             replay_of=replay and replay.of,
             execute_tools=replay is not None and replay.execute_tools,
+            traceparent=traceparent,
             created_at=db_time(),
             **dict.fromkeys(zeros + tokens, 0),
         )
@@ -189,6 +191,14 @@ def count_queued(tx: Transaction, *, user_id: str | None, limit: int) -> int:
 def position(tx: Transaction, run_id: str) -> int:
     """Return the position of a run that is there."""
     return int(tx.execute(select(runs.c.position).where(runs.c.id == run_id)).scalar_one())
+
+
+def place_in_trace(tx: Transaction, session_pk: int, *, position: int) -> PlaceInTrace | None:
+    """Return where the run at a position of a session stands in a trace; None: it is gone."""
+    columns = (runs.c.id, sessions.c.session_id, runs.c.traceparent)
+    own = select(*columns).join(sessions, sessions.c.pk == runs.c.session_pk)
+    row = tx.execute(own.where(runs.c.session_pk == session_pk, runs.c.position == position)).one_or_none()
+    return None if row is None else PlaceInTrace(*row)
 
 
 def join_input(tx: Transaction, *, session_pk: int, text: str, limit: int) -> str | None:

@@ -115,6 +115,7 @@ runs = Table(
     Column("finished_at", UtcTime),
     Column("user_id", String(255), nullable=False, server_default=""),  # its session's, so that one index holds a list
     Column("team_id", String(255), nullable=False, server_default=""),  # its session's
+    Column("traceparent", String(55)),  # its place in a trace, as W3C spells it; None: nobody traced its acceptance
     UniqueConstraint("session_pk", "position"),
 )
 # What lists ask for. Ids sort by time, so each is a list, newest last; those of replays sort before all others.

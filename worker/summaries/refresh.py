@@ -18,9 +18,9 @@ from worker.domain.text import ID_LIMIT
 from worker.errors import DatabaseUnavailable, LimitReached, ModelEmptyReply, ModelError, TeamSessionsError
 from worker.loop.definition import Definition
 from worker.models.default import default_model
-from worker.observe import logs
+from worker.observe import logs, tracing
 from worker.process.runtime import Runtime
-from worker.store import messages, summaries, summary_jobs
+from worker.store import messages, runs, summaries, summary_jobs
 from worker.store.messages import Part
 from worker.store.summaries import Base, Covered, NewVersion
 from worker.store.summary_jobs import Job, Wanted
@@ -77,8 +77,12 @@ def _taken(runtime: Runtime, session_pk: int, definition: Definition | None) -> 
     if job is None:
         return "nothing to do"
     left_s = runtime.settings.max_run_seconds
-    with runtime.keeper.keep(summary_jobs, session_pk, fence=job.fence, left_s=left_s) as stop:
+    with (
+        tracing.summary(definition.id) as span,
+        runtime.keeper.keep(summary_jobs, session_pk, fence=job.fence, left_s=left_s) as stop,
+    ):
         try:
+            _place_in_trace(runtime, session_pk, span)
             return _refreshed(runtime, job, definition, stop)
         except Stopped as stopped:
             return _stopped(runtime, job, stopped.reason)
@@ -91,6 +95,17 @@ def _taken(runtime: Runtime, session_pk: int, definition: Definition | None) -> 
             with runtime.db.write() as tx:
                 summary_jobs.fail(tx, job, code=TeamSessionsError.code, wait_s=None)
             return "failed: internal"
+
+
+def _place_in_trace(runtime: Runtime, session_pk: int, span: tracing.Span) -> None:
+    """Link the refresh to the newest run that its summary will cover."""
+    if not tracing.is_on():
+        return
+    with runtime.db.read() as tx:
+        base = summaries.base(tx, session_pk)
+        newest = None if base is None else runs.place_in_trace(tx, session_pk, position=base.finished_position)
+    if newest is not None:
+        tracing.covers(span, newest)
 
 
 def _refreshed(runtime: Runtime, job: Job, definition: Definition, stop: Stop) -> str:
