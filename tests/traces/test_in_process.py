@@ -1,0 +1,155 @@
+"""Traces in a process that executes runs itself: where they begin, and what of a tool's own is in them."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from tests.support import look
+from tests.support.collector import Collector
+from worker import Calls, ScriptedModel, Team, tool
+from worker import settings as configuration
+from worker.domain.chat import ChatRequest, Reply
+from worker.domain.usage import Usage
+from worker.errors import ModelRateLimited
+from worker.observe import tracing
+from worker.process.runtime import Runtime, start_here
+from worker.runs import enqueue
+from worker.runs.enqueue import Order
+from worker.runs.execute import execute
+from worker.store.engine import Database
+
+RUNS = 8
+Process = Callable[[Any], Runtime]
+
+exported = InMemorySpanExporter()
+theirs = TracerProvider()
+theirs.add_span_processor(SimpleSpanProcessor(exported))
+tracer = theirs.get_tracer("theirs")
+
+
+@pytest.fixture
+def process(database_url: str, traced: Collector, monkeypatch: pytest.MonkeyPatch) -> Iterator[Process]:
+    """Start what a process holds that serves a team 't' with a model and one tool, and that has a collector."""
+    monkeypatch.setattr(tracing, "_spans", None)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", traced.url)
+    started: list[Runtime] = []
+
+    def start(model: Any) -> Runtime:
+        rooms = start_here(configuration.load(), Database(database_url), None)
+        started.append(rooms)
+        return replace(rooms, teams={"t": Team(id="t", model=model, tools=[measure]).definition})
+
+    yield start
+    for rooms in started:
+        rooms.close()
+    exported.clear()
+
+
+@tool
+def measure(fails: bool = False) -> str:
+    """Do something that is traced by a library with a collector of its own."""
+    with tracer.start_as_current_span("theirs", attributes={"text": "words of a user"}):
+        if fails:
+            raise ValueError("words of a user")
+        return "done"
+
+
+def accepted(runtime: Runtime, session_id: str = "s") -> str:
+    """Have a run accepted and return its id."""
+    return enqueue.enqueue(runtime.db, Order("t", "hello", session_id=session_id), settings=runtime.settings).run.id
+
+
+def test_a_run_goes_on_in_the_current_trace_of_a_script(process: Process, traced: Collector) -> None:
+    """Whatever library the script traces itself with."""
+    runtime = process(ScriptedModel(["done"]))
+
+    with tracer.start_as_current_span("script") as script:
+        run_id = accepted(runtime)
+    assert execute(runtime, run_id, "t") == "completed"
+    tracing.flush()
+
+    place = script.get_span_context()
+    assert traced.tree(run_id) == ["enqueue run", "  invoke_agent t", "    chat scripted"]
+    (first, *_) = traced.of_run(run_id)
+    assert (first.trace, first.parent) == (f"{place.trace_id:032x}", f"{place.span_id:016x}")
+
+
+def test_what_a_tool_traces_itself_is_below_its_call_and_is_not_sent_by_us(process: Process, traced: Collector) -> None:
+    """A library's spans can hold text: they go to its own collector. A tool that failed says by what, in no words."""
+    runtime = process(ScriptedModel([Calls(("measure", {"fails": True})), "done"]))
+
+    run_id = accepted(runtime)
+    assert execute(runtime, run_id, "t") == "completed"
+    tracing.flush()
+
+    (own,) = exported.get_finished_spans()
+    (call,) = (s for s in traced.of_run(run_id) if s.name == "execute_tool measure")
+    assert own.parent is not None
+    assert f"{own.parent.span_id:016x}" == call.id
+    assert (call.failed, call.facts["error.type"]) == (True, "ValueError")
+    assert not any(b"words of a user" in body for body in traced.bodies)
+
+
+def test_attempts_share_a_trace_where_the_run_was_accepted_without_a_collector(
+    process: Process, traced: Collector
+) -> None:
+    """Its row has no place in a trace; the second attempt is linked to the first all the same."""
+    limited = ModelRateLimited(model="m", reason="429", retry_after_s=0.0)
+    runtime = process(ScriptedModel([limited, "done"]))
+    spans, tracing._spans = tracing._spans, None
+    run_id = accepted(runtime)
+    tracing._spans = spans
+
+    outcomes = [execute(runtime, run_id, "t"), execute(runtime, run_id, "t")]
+    tracing.flush()
+
+    assert look.row(runtime.db, run_id).traceparent is None
+    assert outcomes == ["waits: model_rate_limited", "completed"]
+    first, second = (s for s in sorted(traced.spans, key=lambda s: s.begun_ns) if s.name == "invoke_agent t")
+    assert (first.parent, second.parent, first.links) == ("", "", ())
+    assert second.links == ((first.trace, first.id),)
+    assert second.trace == first.trace
+
+
+def test_a_sampler_decides_once_for_the_whole_run(process: Process, traced: Collector) -> None:
+    """Whoever begins a trace that is not recorded has none of it recorded, in whichever process."""
+    runtime = process(ScriptedModel(["done"]))
+
+    with trace.use_span(trace.NonRecordingSpan(trace.SpanContext(1, 1, is_remote=True))):
+        run_id = accepted(runtime)
+    assert execute(runtime, run_id, "t") == "completed"
+    tracing.flush()
+
+    assert look.row(runtime.db, run_id).traceparent.endswith("-00")
+    assert traced.spans == []
+
+
+@dataclass(frozen=True)
+class Answers:
+    """A model that answers."""
+
+    id: str = "answers"
+
+    async def reply(self, request: ChatRequest, on_delta: Callable[[str], None]) -> Reply:
+        return Reply("done", (), Usage(1))
+
+
+def test_runs_that_are_executed_at_the_same_time_do_not_mix(process: Process, traced: Collector) -> None:
+    """Each model call stands in the trace of its own run."""
+    runtime = process(Answers())
+    runs = [accepted(runtime, f"s-{n}") for n in range(RUNS)]
+
+    with ThreadPoolExecutor(RUNS // 2) as threads:
+        list(threads.map(lambda run_id: execute(runtime, run_id, "t"), runs))
+    tracing.flush()
+
+    trees = {tuple(traced.tree(run_id)) for run_id in runs}
+    assert trees == {("enqueue run", "  invoke_agent t", "    chat answers")}
+    assert len({s.trace for s in traced.spans}) == RUNS
