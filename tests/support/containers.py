@@ -110,9 +110,9 @@ class Container:
         return code, time.monotonic() - began
 
     def kill(self) -> None:
-        """Kill it, if it still runs."""
+        """Kill it, if it still runs: its PID 1, with which everything in it ends."""
         if self.process.poll() is None:
-            self.process.kill()
+            os.kill(self.init, signal.SIGKILL)
             self.process.wait()
 
 
@@ -139,7 +139,7 @@ class Machine:
         """Start the service *name*."""
         service = self.services[name]
         log_file = self._directory / f"{name}.log"
-        isolated = ["unshare", "--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child"]
+        isolated = ["unshare", "--mount", "--uts", "--ipc", "--pid", "--fork"]
         with log_file.open("wb") as log:
             process = subprocess.Popen(
                 [*self._inside(), *isolated, "sh", "-euc", self._script(name, service)], stdout=log, stderr=log
