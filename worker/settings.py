@@ -36,7 +36,8 @@ class Settings(BaseSettings):
     database_url: SecretStr | None = Field(
         None,
         validation_alias=AliasChoices(PREFIX + "DATABASE_URL", "DATABASE_URL"),
-        description="postgresql://… or sqlite:///FILE. Without it: SQLite in the data directory.",
+        description="postgresql://… (behind PgBouncer: …?pooler=transaction) or sqlite:///FILE. Without it: SQLite in "
+        "the data directory.",
     )
     redis_url: SecretStr | None = Field(
         None,
