@@ -75,12 +75,14 @@ def _demo(directory: Path, processes: list[subprocess.Popen[bytes]], *, keep: bo
     key_file, login_file = directory / "data/api-key", directory / "data/flower-login"
     with Client(url, key_file.read_text().strip()) as client:
         ok = _converse(client) & _condense(client)
-    print(f"\nAPI     {url}")
-    print(f'        curl -H "Authorization: Bearer $(cat {key_file})" {url}/v1/sessions/session1/messages')
-    print(f"Flower  http://127.0.0.1:{flower_port}   login in {login_file}")
     if keep:
+        print(f"\nAPI     {url}")
+        print(f'        curl -H "Authorization: Bearer $(cat {key_file})" {url}/v1/sessions/session1/messages')
+        print(f"Flower  http://127.0.0.1:{flower_port}   login in {login_file}")
         print("Everything keeps running; Ctrl-C stops it.", flush=True)
         processes[-1].wait()
+    else:
+        print("\n'ops/demo --keep' leaves everything running, to look at it over HTTP and in Flower.")
     return ok
 
 

@@ -1,6 +1,7 @@
 """Which teams a worker serves: those in the module that TEAM_SESSIONS_TEAMS names."""
 
 import importlib
+import re
 
 from worker.errors import TeamSessionsError, TeamsInvalid
 from worker.loop.definition import Definition
@@ -16,6 +17,9 @@ def served(settings: Settings) -> dict[str, Definition]:
     """
     if settings.teams is None:
         return {"team": Team(add_history_to_context=True).definition}
+    if re.search(r"/|\\|\.py$", settings.teams):
+        name = re.sub(r"\.py$", "", settings.teams).strip("./\\").replace("/", ".").replace("\\", ".")
+        raise TeamsInvalid(module=settings.teams, problem=f"name the module as an import does, {name!r}.")
     try:
         module = importlib.import_module(settings.teams)
     except TeamSessionsError as error:

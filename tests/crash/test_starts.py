@@ -1,5 +1,7 @@
 """A worker takes nothing before it has all that it needs, and whatever is away while it starts may come later."""
 
+import socket
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -9,6 +11,7 @@ from tests.support import look
 from tests.support.postgres import PostgresServer
 from tests.support.system import PROGRAM, System, system, wait_until
 from tests.support.valkey import ValkeyServer
+from worker.queue.embedded import free_port
 from worker.store import teams
 from worker.store.ready import SILENT_S
 
@@ -71,3 +74,23 @@ def test_a_worker_whose_database_goes_away_while_it_starts_sweeps_once_it_is_bac
         run = client.run(client.enqueue("plain", "there?", session_id="s", user_id="u")["id"], wait_s=60)
 
         assert run["status"] == "completed"
+
+
+@pytest.mark.parametrize("option", ["--port", "--flower-port"])
+def test_up_says_which_port_is_taken(tmp_path: Path, new_sqlite: Callable[[], str], option: str) -> None:
+    """It starts nothing: what answers there would be taken for its own. The other `up` keeps its files."""
+    with socket.socket() as other, system(tmp_path, database_url=new_sqlite(), redis_url="") as running:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        (tmp_path / "api-url").write_text("of the other")
+        ports = {"--port": free_port(), "--flower-port": free_port(), option: port}
+
+        options = [word for name, number in ports.items() for word in (name, str(number))]
+        code = running.start("up", [*PROGRAM, "up", *options], environment=running.environment).wait(timeout=60)
+
+        assert code == 2
+        assert f"Nothing can listen on port {port} of 127.0.0.1 (Address already in use)." in running.log("up")
+        assert option in running.log("up")
+        assert not (tmp_path / "broker-url").exists()
+        assert (tmp_path / "api-url").read_text() == "of the other"

@@ -127,7 +127,14 @@ def test_secrets_are_read_by_their_owner_only(tmp_path: Path) -> None:
     process.send_signal(signal.SIGTERM)
     process.wait(timeout=60)
 
-    names = {"api-key", "flower-login", "team-sessions.db", "team-sessions.db-wal", "team-sessions.db-shm"}
+    names = {
+        "api-key",
+        "broker-url",
+        "flower-login",
+        "team-sessions.db",
+        "team-sessions.db-wal",
+        "team-sessions.db-shm",
+    }
     assert set(modes) == names | {"api-url"}
     assert {name: oct(modes[name]) for name in names} == dict.fromkeys(names, "0o600")
 
@@ -149,7 +156,7 @@ def test_a_secret_stands_where_it_must_and_nowhere_else(house: House) -> None:
         place
         for place, text in searched.items()
         for word in (secret, login.partition(":")[2], password)
-        if word in text and place not in ("file data/api-key", "file data/flower-login")
+        if word in text and place not in {f"file data/{name}" for name in ("api-key", "broker-url", "flower-login")}
     }
     assert found <= {"command lines and environments"}, "a child knows of the broker by its environment"
     for process in house.processes():

@@ -245,6 +245,15 @@ def test_a_module_that_cannot_be_served_says_why(settings_for, source, problem):
     assert problem in raised.value.message
 
 
+@pytest.mark.parametrize("spelled", ["my_app/teams.py", "./my_app/teams", "my_app.teams.py"])
+def test_a_file_instead_of_a_module_is_told_how_it_is_spelled(monkeypatch, spelled):
+    """Whoever names a path is told the name that an import has."""
+    monkeypatch.setenv("TEAM_SESSIONS_TEAMS", spelled)
+
+    with pytest.raises(TeamsInvalid, match=r"name the module as an import does, 'my_app\.teams'"):
+        served(load())
+
+
 @pytest.fixture
 def root_logger() -> Iterator[None]:
     """The root logger without handlers; afterwards everything is as before."""

@@ -1,9 +1,12 @@
 """`team-sessions up`: everything on one machine, in one terminal."""
 
+import errno
 import os
 import secrets
 import signal
+import socket
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -14,6 +17,7 @@ import click
 from worker import settings as configuration
 from worker.cli.supervise import Child, Supervisor
 from worker.domain.principal import Scope
+from worker.errors import PortTaken
 from worker.queue import embedded
 from worker.queue.app import BACKGROUND, RUNS
 from worker.served import served
@@ -22,6 +26,7 @@ from worker.store import api_keys, migrate
 from worker.store.engine import Database
 
 START_S = 60.0
+PORT_S = 5.0  # what an `up` that was killed may take to be gone
 
 
 @click.command()
@@ -35,8 +40,8 @@ def up(data_dir: Path | None, host: str, port: int, flower_port: int, workers: i
     """Start broker, workers, API and Flower, and keep them running until Ctrl-C or SIGTERM.
 
     Without TEAM_SESSIONS_DATABASE_URL it keeps a SQLite file in its data directory (./.team-sessions), without
-    TEAM_SESSIONS_REDIS_URL it starts a Valkey of its own. At its first start it writes a service key to
-    DIR/api-key and Flower's login to DIR/flower-login.
+    TEAM_SESSIONS_REDIS_URL it starts a Valkey of its own, and writes its address to DIR/broker-url. At its first start
+    it writes a service key to DIR/api-key and Flower's login to DIR/flower-login.
     """
     if data_dir is not None:
         os.environ[PREFIX + "DATA_DIR"] = str(data_dir)
@@ -45,6 +50,8 @@ def up(data_dir: Path | None, host: str, port: int, flower_port: int, workers: i
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     os.environ[PREFIX + "DATA_DIR"] = str(directory)
     teams = served(settings)
+    for number, option in ((port, "--port"), (flower_port, "--flower-port")):
+        _wait_for_port(host, number, option=option)
     if sys.stderr.isatty():
         os.environ.setdefault(PREFIX + "LOG_STYLE", "readable")
 
@@ -55,6 +62,7 @@ def up(data_dir: Path | None, host: str, port: int, flower_port: int, workers: i
     _keep_secret(directory / "api-key", valid=lambda key: _is_key(database, key), make=lambda: _service_key(database))
     _keep_secret(directory / "flower-login", valid=bool, make=lambda: f"flower:{secrets.token_urlsafe(18)}")
     database.close()
+    (directory / "broker-url").unlink(missing_ok=True)
     (directory / "api-url").write_text(f"http://{host}:{port}\n", encoding="utf-8")
 
     supervisor = Supervisor()
@@ -68,6 +76,8 @@ def up(data_dir: Path | None, host: str, port: int, flower_port: int, workers: i
         url = f"http://{_reachable(host)}:{port}"
         if supervisor.wait_until(lambda: _is_ready(url), timeout_s=START_S):
             click.echo(f"Ready. Teams: {', '.join(sorted(teams))}." + _hint(settings))
+            if settings.openai_api_key is None:
+                click.echo("OPENAI_API_KEY is not set: a run of a team whose model has no key of its own will fail.")
             click.echo(f"  API     {url}   key in {directory / 'api-key'}")
             click.echo(f"  Flower  http://{_reachable(host)}:{flower_port}   login in {directory / 'flower-login'}")
         elif not supervisor.stopping:
@@ -78,9 +88,28 @@ def up(data_dir: Path | None, host: str, port: int, flower_port: int, workers: i
         supervisor.end_all()
 
 
+def _wait_for_port(host: str, port: int, *, option: str) -> None:
+    """Wait until the port is free, for a moment: the one that has it may be on its way out.
+
+    Raises:
+        PortTaken: it is not; what answers there would be taken for ours.
+    """
+    deadline = time.monotonic() + PORT_S
+    while True:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                return probe.bind((host, port))
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE or time.monotonic() > deadline:
+                    raise PortTaken(host=host, port=port, reason=error.strerror, option=option) from error
+        time.sleep(0.2)
+
+
 def _start_broker(supervisor: Supervisor, directory: Path) -> None:
     port, password = embedded.free_port(), secrets.token_hex(16)
     os.environ[PREFIX + "REDIS_URL"] = embedded.url(port=port, password=password)
+    _keep_secret(directory / "broker-url", valid=bool, make=lambda: os.environ[PREFIX + "REDIS_URL"])
     supervisor.start(
         Child(
             "broker",

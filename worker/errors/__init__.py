@@ -1,7 +1,7 @@
 """Every error that a caller can meet, drawn once.
 
     TeamSessionsError
-    ├── SettingsInvalid, TeamsInvalid, DefinitionInvalid, ToolNotDescribable, SchemaOutdated, KeyNotFound    at start
+    ├── SettingsInvalid, TeamsInvalid, DefinitionInvalid, ToolNotDescribable, SchemaOutdated, PortTaken    at start
     ├── RequestRefused                           the caller can mend it
     │   ├── InvalidText, InvalidJson, InvalidIdentifier, EmptyInput, InputTooLarge, InvalidEventId, InvalidCursor
     │   ├── UnknownTeam, RunNotFound, SessionNotFound, InvalidTime, OrderInvalid, SessionOfOtherTeam, AmbiguousSession
@@ -10,7 +10,7 @@
     │   └── KeyMissing, KeyInvalid, ScopeMissing, TeamForbidden, UserForbidden, RateLimited
     ├── ModelError                               what a model call can end with; of the last two again does not help
     │   └── ModelRateLimited/ModelBusy, ModelUnavailable, ModelSilent, ModelStreamBroken, ModelRefused, ModelEmptyReply
-    └── DatabaseUnavailable, LeaseLost, LimitReached, ReplayDiverged, WorkersLost, SummaryFailed, RunFailed
+    └── KeyNotFound, DatabaseUnavailable, LeaseLost, LimitReached, ReplayDiverged, WorkersLost, SummaryFailed, RunFailed
 
 The first paragraph of an error's docstring is its message; `{fact}` is filled in from the constructor. It says what was
 found, what was expected and what to do. It carries identifiers, never message text and never a secret. `code` is stable
@@ -37,6 +37,7 @@ from worker.errors.process import (
     KeyNotFound,
     LeaseLost,
     LimitReached,
+    PortTaken,
     ReplayDiverged,
     RunFailed,
     SchemaOutdated,
@@ -108,6 +109,7 @@ __all__ = [
     "ModelStreamBroken",
     "ModelUnavailable",
     "OrderInvalid",
+    "PortTaken",
     "QueueFull",
     "RateLimited",
     "ReplayDiverged",

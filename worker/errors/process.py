@@ -15,6 +15,12 @@ class TeamsInvalid(TeamSessionsError):
     code = "teams_invalid"
 
 
+class PortTaken(TeamSessionsError):
+    """Nothing can listen on port {port} of {host} ({reason}). Stop what does, or choose another one: {option}."""
+
+    code = "port_taken"
+
+
 class DefinitionInvalid(TeamSessionsError):
     """The definition of {what} has {count} mistake(s):{mistakes}"""
 
