@@ -1,68 +1,33 @@
-"""The README's code runs, and prints what stands beside it."""
+"""The README is walked through by somebody who has nothing else, and prints what stands in it."""
 
-import os
-import re
-import signal
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
-from tests.support.system import PROGRAM, ROOT, System, wait_until
-from tests.support.valkey import ValkeyServer
+import pytest
+
+from api_stub.client import Client
+from tests.support.system import ROOT
+from tests.support.walk import reader
 from worker.queue.embedded import free_port
 
-README = (ROOT / "README.md").read_text()
 
+@pytest.mark.processes
+def test_a_newcomer_types_all_that_stands_in_the_readme(tmp_path: Path) -> None:
+    """Demo, `up`, a service of one's own, a team in a file, a script, an order through Celery, a batch."""
+    replace = {
+        "^ops/demo$": ".venv/bin/python ops/play_demo.py",  # all that it does where there is an environment
+        r"team-sessions up$": "team-sessions up --port 8000 --flower-port 5555",
+        **{rf"\b{port}\b": str(free_port()) for port in (9000, 8000, 5555)},
+    }
+    newcomer = reader(tmp_path / "clone", replace=replace)
+    files = tmp_path / "clone/.team-sessions"
 
-def test_the_first_examples_print_what_the_readme_says(
-    tmp_path: Path, new_sqlite: Callable[[], str], valkey: ValkeyServer
-) -> None:
-    """With `team-sessions up` running, the ten lines enqueue two runs and print their answers; a service goes on."""
-    example = re.search(r"```python\n(.*?)```\n+```text\n(.*?)```", README, flags=re.DOTALL)
-    service = re.search(r"```python\n(import asyncio.*?)```", README, flags=re.DOTALL)
-    assert example is not None
-    assert service is not None
-    port, flower_port = str(free_port()), str(free_port())
-    system = System(tmp_path, database_url=new_sqlite(), redis_url=valkey.url)
-    environment = {k: v for k, v in system.environment.items() if not k.startswith("TEAM_SESSIONS_")}
-    options = ["--data-dir", str(tmp_path / ".team-sessions"), "--port", port, "--flower-port", flower_port]
-    up = system.start("up", [*PROGRAM, "up", *options], environment=environment)
-    wait_until(lambda: "Ready." in system.log("up"), description="up is ready", timeout_s=90)
+    try:
+        newcomer.follow(ROOT / "README.md")
+        with Client((files / "api-url").read_text().strip(), (files / "api-key").read_text().strip()) as client:
+            ordered = next(iter(client.runs(idempotency_key="order-17")))
+            ordered = client.run(ordered["id"], wait_s=60)
+    finally:
+        newcomer.close()
 
-    first, then = (
-        subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
-        for code in (example[1], service[1])
-    )
-    up.send_signal(signal.SIGTERM)
-    up.wait(timeout=60)
-    system.close()
-
-    assert first.stdout == example[2], first.stderr
-    assert then.stdout == "completed Your name is Ada, as you told me.\n6 messages\n", then.stderr
-
-
-def test_the_second_example_is_a_team_that_a_worker_can_serve(tmp_path: Path) -> None:
-    """The module of the README imports, and its team is found by its id."""
-    code = re.search(r"```python\n(# my_teams\.py\n.*?)```", README, flags=re.DOTALL)
-    assert code is not None
-    (tmp_path / "my_teams.py").write_text(code[1])
-    script = "from worker.settings import load; from worker.served import served; print(*served(load()))"
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "TEAM_SESSIONS_TEAMS": "my_teams"}
-
-    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
-
-    assert done.stdout.split() == ["support"], done.stderr
-
-
-def test_the_script_of_the_readme_remembers(tmp_path: Path, model_server: str) -> None:
-    """It runs with nothing but the library, and the second answer knows the first."""
-    code = re.search(r"```python\n(from worker import Agent.*?)```", README, flags=re.DOTALL)
-    assert code is not None
-    environment = {**os.environ, "OPENAI_BASE_URL": model_server, "OPENAI_API_KEY": "none"}
-    script = [sys.executable, "-c", code[1]]
-
-    done = subprocess.run(script, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-
-    assert "Your name is Ada" in done.stdout.splitlines()[1], done.stderr
-    assert done.stderr == ""
+    assert ordered["status"] == "completed"
+    assert (tmp_path / "clone/replays.jsonl").read_text().count('"same"') >= 1

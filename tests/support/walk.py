@@ -1,0 +1,157 @@
+"""Walk through a page as its reader does: type each command, save or run each program, compare what it prints.
+
+A step is a line of a ```console block that begins with `$ ` (what stands below is what it prints), or a ```python
+block: one that begins with `# name.py` is saved under that name, any other is run (a ```text block behind it is what it
+prints). In what a page shows, `…` stands for anything, in a line or as lines of its own, and an id that is cut short,
+such as run_01a2…, stands for the id that is printed there, in later commands too.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.support.shell import Shell
+from tests.support.system import ROOT
+
+NOT_TYPED = {
+    "ops/test": "runs the tests, this one too",
+    "ops/chaos/run": "half an hour; tests/crash/test_chaos.py plays it for seconds",
+    "ops/chaos/run --seconds 20": "tests/crash/test_chaos.py is this",
+    "ops/chaos/run --seed 1234": "half an hour; the seed is tried in tests/crash/test_chaos.py",
+    "ops/chaos/run --break fence --seconds 15 --database sqlite": "tests/crash/test_chaos.py breaks each in turn",
+}
+PAUSED = 3  # the exit code of `batches --watch` where the batch waits for somebody
+FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+ID = re.compile(r"\b(?:run|batch)_[0-9a-f]*…")
+NUMBER = re.compile(r"\d[\d.,:]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing to do, and the lines that the page shows of it; None: it shows none."""
+
+    kind: str
+    text: str
+    shown: str | None
+
+
+def steps(page: Path) -> list[Step]:
+    """Return what a page asks its reader to do, in its order."""
+    found: list[Step] = []
+    blocks = [(match[1], match[2]) for match in FENCE.finditer(page.read_text())]
+    for n, (kind, block) in enumerate(blocks):
+        if kind == "console":
+            for command in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+                typed, _, shown = command.replace("\\\n", "").partition("\n")
+                found.append(Step("command", re.sub(r" +# .*", "", typed), shown or None))
+        elif kind == "python":
+            after = blocks[n + 1] if n + 1 < len(blocks) else ("", "")
+            name = re.match(r"# (\w+\.py)\n", block)
+            found.append(Step(name[1] if name else "program", block, after[1] if after[0] == "text" else None))
+    return found
+
+
+class Walk:
+    """A reader with a terminal in *directory*, where the repository's `ops` and `.venv` are.
+
+    *replace*: regular expressions and what is typed and expected instead, for what is fixed on a page and free in a
+    test, such as ports. *before*: what to wait for before a command that matches is typed, as a reader does. *exact*:
+    numbers must be those of the page.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        environment: Mapping[str, str] | None = None,
+        replace: Mapping[str, str] | None = None,
+        before: Mapping[str, Callable[[], object]] | None = None,
+        exact: bool = True,
+    ) -> None:
+        self._replace, self._before, self._exact = replace or {}, before or {}, exact
+        self.directory = directory
+        self.ids: dict[str, str] = {}
+        self.shell = Shell(directory, environment or {})
+
+    def follow(self, page: Path) -> None:
+        """Do all that stands on a page, but for NOT_TYPED."""
+        todo = [step for step in steps(page) if step.text not in NOT_TYPED]
+        for n, step in enumerate(todo):
+            asks_for_code = n + 1 < len(todo) and todo[n + 1].text == "echo $?"
+            self._do(step, where=f"{page.name}: {step.text.splitlines()[0]}", may_fail=asks_for_code)
+
+    def _do(self, step: Step, *, where: str, may_fail: bool) -> None:
+        if step.kind.endswith(".py"):
+            (self.directory / step.kind).write_text(step.text)
+            return
+        command = self._typed(step.text)
+        if step.kind == "program":
+            (self.directory / "example.py").write_text(step.text)
+            command = "python example.py"
+        for pattern, wait in self._before.items():
+            if re.search(pattern, step.text):
+                wait()
+        printed, code = self.shell.type(command)
+        refused = step.shown is not None and step.shown.startswith("Error: ")
+        may_fail |= code == PAUSED and "is paused" in printed
+        assert (code != 0) == refused or may_fail, f"{where}: exit code {code}\n{printed}"
+        if step.shown is not None:
+            shown = self._replaced(step.shown)
+            match = re.fullmatch(self._pattern(shown), _trimmed(printed))
+            assert match, f"{where}\n--- the page shows\n{shown}\n--- what came\n{printed}"
+            for placeholder, group in self._new(shown).items():
+                self.ids[placeholder] = match[group]
+
+    def _typed(self, command: str) -> str:
+        return self._replaced(ID.sub(lambda found: self.ids.get(found[0], found[0]), command))
+
+    def _replaced(self, text: str) -> str:
+        for pattern, instead in self._replace.items():
+            text = re.sub(pattern, instead, text, flags=re.MULTILINE)
+        return text
+
+    def _new(self, shown: str) -> dict[str, str]:
+        """Return the groups under which ids that are shown for the first time are found."""
+        new = dict.fromkeys(found for found in ID.findall(shown) if found not in self.ids)
+        return {placeholder: f"id{n}" for n, placeholder in enumerate(new)}
+
+    def _pattern(self, shown: str) -> str:
+        new, seen = self._new(shown), set[str]()
+
+        def spelled(part: str) -> str:
+            if part in new and part not in seen:
+                seen.add(part)
+                return rf"(?P<{new[part]}>{part.split('_')[0]}_\w+)"
+            if part in new:
+                return f"(?P={new[part]})"
+            if part in self.ids:
+                return re.escape(self.ids[part])
+            if part == "…":
+                return ".*"
+            if not self._exact and NUMBER.fullmatch(part):
+                return NUMBER.pattern
+            return re.escape(part) if self._exact else re.sub(r"(\\ )+", " +", re.escape(part))
+
+        parts = re.compile(rf"({ID.pattern}|{NUMBER.pattern}|…)")
+        lines = [
+            r"(?:.*\n)*?" if line == "…" else "".join(map(spelled, parts.split(line))) + r"\n"
+            for line in _trimmed(shown).splitlines()
+        ]
+        return "".join(lines)
+
+    def close(self) -> None:
+        """Close the terminal, and end what was started in it."""
+        self.shell.close()
+
+
+def _trimmed(text: str) -> str:
+    return "".join(line.rstrip() + "\n" for line in text.strip("\n").splitlines())
+
+
+def reader(directory: Path, **options: object) -> Walk:
+    """Return a reader in a copy of the repository: new files go beside its `ops` and `.venv`, and not into it."""
+    directory.mkdir(exist_ok=True)
+    (directory / "ops").symlink_to(ROOT / "ops")
+    (directory / "pyproject.toml").symlink_to(ROOT / "pyproject.toml")
+    return Walk(directory, **options)  # type: ignore[arg-type]  # as they are
