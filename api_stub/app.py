@@ -14,6 +14,7 @@ from api_stub.auth import Asking
 from api_stub.observed import Observed
 from api_stub.rates import Rates
 from api_stub.routes import batches, health, runs, sessions, summaries, teams, users, why
+from api_stub.schemas import Problem
 from api_stub.service import KeyRing, Service
 from worker.events.erase import Eraser
 from worker.events.follow import Follower
@@ -59,7 +60,7 @@ def make_app(settings: Settings) -> FastAPI:
         db.close()
         tracing.flush()
 
-    app = FastAPI(
+    app = _Described(
         title="Team Sessions",
         version="1",
         summary="Durable, queue-backed sessions with teams of LLM agents.",
@@ -85,6 +86,15 @@ def make_app(settings: Settings) -> FastAPI:
     app.add_middleware(Observed)
     app.add_middleware(WholeSegments)
     return app
+
+
+class _Described(FastAPI):
+    """Describes what a refusal looks like once, by its name; FastAPI knows of no other kind of JSON than its own."""
+
+    def openapi(self) -> dict[str, Any]:
+        told = super().openapi()
+        told["components"]["schemas"][Problem.__name__] = Problem.model_json_schema()
+        return told
 
 
 class BodyLimit:

@@ -46,7 +46,7 @@ def install(app: FastAPI) -> None:
 
 def responses(*codes: int) -> dict[int | str, dict[str, object]]:
     """Return the OpenAPI description of the errors that a route with a key can answer with."""
-    content = {"application/problem+json": {"schema": Problem.model_json_schema()}}
+    content = {"application/problem+json": {"schema": {"$ref": f"#/components/schemas/{Problem.__name__}"}}}
     return {code: {"description": _MEANINGS[code], "content": content} for code in sorted({*codes, 401, 403, 429, 503})}
 
 

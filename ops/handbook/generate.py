@@ -1,4 +1,4 @@
-"""Write the pages that would go stale by hand: errors and settings. `--check` only tells whether they are current."""
+"""Write the pages that would go stale by hand. `--check` only tells whether they are current."""
 
 import argparse
 import sys
@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pydantic_core import PydanticUndefined
 
+from ops.handbook import api_page, cli_page
 from worker import errors
 from worker.settings import PREFIX, Settings
 
@@ -48,7 +49,13 @@ def settings_page() -> str:
     return MADE + text + "\n".join(rows) + "\n"
 
 
-PAGES = {"errors.md": errors_page, "settings.md": settings_page}
+PAGES = {
+    "api.md": lambda: MADE + api_page.page(),
+    "cli.md": lambda: MADE + cli_page.page(),
+    "errors.md": errors_page,
+    "openapi.json": api_page.openapi_page,
+    "settings.md": settings_page,
+}
 
 
 def _leaves(cls: type[errors.TeamSessionsError]) -> list[type[errors.TeamSessionsError]]:

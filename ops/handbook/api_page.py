@@ -1,0 +1,103 @@
+"""The pages of the HTTP API, from the application itself: one for people, one for programs that write clients."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from api_stub.app import make_app
+from worker.settings import Settings
+
+Schema = dict[str, Any]
+
+
+def described() -> Schema:
+    """Return what `/openapi.json` answers, whatever the environment."""
+    return make_app(Settings.model_construct(data_dir=Path("unused"))).openapi()
+
+
+def openapi_page() -> str:
+    """Return the description with one line for each route and each object: a change is a line of a difference."""
+    told = described()
+    paths = [f"  {_json(path)}: {_json(methods)}" for path, methods in told.pop("paths").items()]
+    schemas = [f"   {_json(name)}: {_json(schema)}" for name, schema in told["components"].pop("schemas").items()]
+    rest = [f" {_json(name)}: {_json(value)}" for name, value in told.items() if name != "components"]
+    parts = [f'  "schemas": {{\n{_lines(schemas)}\n  }}']
+    parts += [f"  {_json(name)}: {_json(value)}" for name, value in told["components"].items()]
+    components, all_paths = f' "components": {{\n{_lines(parts)}\n }}', f' "paths": {{\n{_lines(paths)}\n }}'
+    return f"{{\n{_lines([*rest, all_paths, components])}\n}}\n"
+
+
+def page() -> str:
+    """Return the routes with what they take and answer, then the objects with their fields."""
+    told = described()
+    routes = "".join(_route(*operation) for operation in _operations(told))
+    objects = "".join(_object(name, schema) for name, schema in told["components"]["schemas"].items())
+    return (
+        "# The HTTP API\n\n"
+        "Every request but those of a probe carries `Authorization: Bearer KEY`. Any can be answered with 401, 403, "
+        "429 or 503; an error is a [Problem](#problem), whose `code` stands in [errors](errors.md). The same for "
+        "programs: [`openapi.json`](openapi.json), which a running API answers at `/openapi.json`.\n\n"
+        f"## Routes\n\n{routes}## Objects\n{objects}"
+    )
+
+
+def _operations(told: Schema) -> Iterator[tuple[str, str, Schema]]:
+    for path, methods in told["paths"].items():
+        for method, operation in methods.items():
+            yield method.upper(), path, operation
+
+
+def _route(method: str, path: str, operation: Schema) -> str:
+    """Return one route: its scope, what it does, its parameters, its body, its answers."""
+    needs = [scope for way in operation.get("security", []) for scope in way["key"]]
+    key = f"scope `{needs[0]}`" if needs else "any key" if "security" in operation else "no key"
+    lines = [f"### `{method} {path}`\n", f"*{key}.* {operation['description']}\n"]
+    lines += [f"- `{told['name']}` ({told['in']}): {told['description']}" for told in operation.get("parameters", [])]
+    if body := operation.get("requestBody"):
+        lines.append(f"- body: {', '.join(_type(content['schema']) for content in body['content'].values())}")
+    for status, answer in operation["responses"].items():
+        if status < "400":
+            kinds = [_type(c["schema"]) if c.get("schema") else f"`{n}`" for n, c in answer.get("content", {}).items()]
+            said = "" if answer["description"] == "Successful Response" else f": {answer['description']}"
+            lines.append(f"- answers {status} {', '.join(kinds)}{said}")
+    refusals = [status for status in operation["responses"] if status >= "400"]
+    lines += [f"- refuses with {', '.join(refusals)}"] if refusals else []
+    return "\n".join(lines) + "\n\n"
+
+
+def _object(name: str, schema: Schema) -> str:
+    head = f"\n### {name}\n\n{schema.get('description', '')}\n"
+    if "enum" in schema:
+        return f"{head}\nOne of {', '.join(f'`{value}`' for value in schema['enum'])}.\n"
+    required = schema.get("required", [])
+    rows = [
+        f"| `{field}`{'' if field in required else ' (optional)'} | {_type(told)} | {told.get('description', '')} |"
+        for field, told in schema.get("properties", {}).items()
+    ]
+    return f"{head}\n| field | | |\n|---|---|---|\n" + "\n".join(rows) + "\n" if rows else head
+
+
+def _type(schema: Schema) -> str:
+    """Return the type of a field in a word or two, with a link where it is an object of ours."""
+    if "$ref" in schema:
+        name = schema["$ref"].rpartition("/")[2]
+        return f"[{name}](#{name.lower()})"
+    for kind in ("anyOf", "oneOf", "allOf"):
+        if kind in schema:
+            return " or ".join(_type(way) for way in schema[kind])
+    if schema.get("type") == "array":
+        return f"list of {_type(schema.get('items', {}))}"
+    if "enum" in schema:
+        return ", ".join(f"`{value}`" for value in schema["enum"])
+    if "const" in schema:
+        return f"`{schema['const']}`"
+    return str(schema.get("format") or schema.get("type") or "anything")
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(", ", ": "))
+
+
+def _lines(parts: list[str]) -> str:
+    return ",\n".join(parts)
