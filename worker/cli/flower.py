@@ -19,11 +19,12 @@ from worker.queue.flower import serve
     required=True,
     help="File that holds user:password.",
 )
-def flower(host: str, port: int, login_file: str) -> None:
+@click.option("--url-prefix", default="", help="Serve below /PREFIX/, for a proxy: see ops/flower/nginx.conf.")
+def flower(host: str, port: int, login_file: str, url_prefix: str) -> None:
     """Serve Flower: which worker executes what."""
     settings = configuration.load()
     logs.configure(settings.log_level, style=settings.log_style)
     with open(login_file, encoding="utf-8") as file:
         login = file.read().strip()
     os.environ.pop("FLOWER_UNAUTHENTICATED_API", None)
-    serve(make_app(settings), address=host, port=port, login=login)
+    serve(make_app(settings), address=host, port=port, login=login, url_prefix=url_prefix)

@@ -1,0 +1,67 @@
+"""What a row of Flower says of a run: its ids in columns of their own, what it is at, and how it went.
+
+Celery knows tasks that return and tasks that raise. Ours return how their run went, so that Flower would show a failed
+run in green, and one that is at work in a state that none of its filters has. The events are put right on their way in.
+"""
+
+import ast
+from typing import Any
+
+from celery import states
+from celery.events.state import Task
+from flower.events import EventsState
+
+# What an attempt came to that did not complete its run, by the first words of what the task returned.
+ENDED = {
+    "failed": "task-failed",
+    "cancelled": "task-revoked",
+    "waits": "task-retried",  # from here on: another attempt goes on with it
+    "handed over": "task-retried",
+    "lease lost": "task-retried",
+    "database unavailable": "task-retried",
+}
+IDS = ("run_id", "session_id", "team")
+
+
+class Row(Task):  # type: ignore[misc]  # celery has no types
+    """One task: one attempt of a run, or one refresh of a summary. `attempt` None: it took no run."""
+
+    _fields = (*Task._fields, *IDS, "attempt")
+    run_id = session_id = team = attempt = None
+
+    def event(self, type_: str, timestamp: Any = None, local_received: Any = None, fields: Any = None) -> None:
+        """Take one event of the task."""
+        fields = dict(fields or {})
+        known = {**_ids(fields.get("kwargs")), **{n: fields[n] for n in ("name", "attempt") if n in fields}}
+        if type_ != "progress":
+            super().event(type_, timestamp, local_received, fields)
+        elif self.state in (states.PENDING, states.RECEIVED, states.STARTED):
+            # It keeps the state that a filter has. If its beginning was not heard, its row stands with the newest.
+            heard_at = {"received": self.received or timestamp, "started": self.started or timestamp}
+            self.__dict__.update(fields, **heard_at, state=states.STARTED)
+        self.__dict__.update(known)
+
+
+class Rows(EventsState):  # type: ignore[misc]  # flower has no types
+    """All rows."""
+
+    Task = Row
+
+    def event(self, event: dict[str, Any]) -> None:
+        """Take one event of the workers."""
+        if event["type"] == "task-succeeded":
+            words = str(event.get("result")).strip("'")  # it comes as Python spells it
+            event = {**event, "result": words, "type": ENDED.get(words.partition(":")[0], event["type"])}
+        super().event(event)
+        if event["type"] == "worker-online":
+            for name in self.counter.keys() - self.workers.data.keys():
+                del self.counter[name]
+
+
+def _ids(kwargs: str | None) -> dict[str, str]:
+    """Return the ids in the arguments of a task, which come as Python spells them."""
+    try:
+        read = ast.literal_eval(kwargs or "{}")
+    except (ValueError, SyntaxError):  # cut, since they were long
+        return {}
+    return {name: str(read[name]) for name in IDS if name in read} if isinstance(read, dict) else {}
