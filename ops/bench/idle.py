@@ -7,6 +7,9 @@ sends 10 runs of one session in parallel, and waits for the last; 20 times.
 By rows: `finished_at` - `created_at`, on the database's clock: accepted → completed, what the target speaks of. By the
 client: from sending the POST to reading the terminal run, so two requests, both commits and the client itself are in
 it; shown beside, without a target for the single run.
+
+Beside Agno's durable queue (ops/bench/beside.py): single runs, in turn, from sending the POST to the end of the run as
+a look at the rows every 2 ms shows it, the same for both.
 """
 
 import statistics
@@ -17,13 +20,16 @@ from typing import Any
 
 from api_stub.client import Client
 from ops.bench import databases
-from ops.bench.report import Check, Report, progress, quantile, spread, table
+from ops.bench.beside import Load, Round, one_round, sides, wrongs
+from ops.bench.report import Check, Ratio, Report, progress, quantile, spread, table
 from ops.bench.service import service, start_front
 
 WARM_UP, SINGLE = 20, 200
 BURST, BURSTS = 10, 20
 SINGLE_AT_MOST_MS = 22.0
 BURST_AT_MOST_MS = 320.0
+BESIDE, AT_MOST = 60, 0.25
+ONE, LOOK_S = Load(runs=1, sessions=1, clients=1), 0.002
 
 Times = dict[str, list[float]]  # "rows" and "client": milliseconds
 
@@ -38,6 +44,7 @@ def measure(report: Report, kinds: tuple[str, ...]) -> None:
             bursts = _bursts(client, kind)
         report.raw[kind] = {"version": version, "single_ms": single, "burst_ms": bursts}
         _add(report, kind, f"{kind} {version}", single, bursts)
+        _beside(report, kind)
 
 
 def _one_by_one(client: Client, kind: str) -> Times:
@@ -92,3 +99,24 @@ def _add(report: Report, kind: str, title: str, single: Times, bursts: Times) ->
             p50 = statistics.median(values)
             promise = f"idle {kind}: p50 of {what} by {by} is at most {limit:g} ms"
             report.checks.append(Check(promise, f"{p50:.1f} ms", p50 <= limit))
+
+
+def _beside(report: Report, kind: str) -> None:
+    with sides(kind) as both:
+        rounds: dict[str, list[Round]] = {side.name: [] for side in both}
+        for n in range(WARM_UP + BESIDE):
+            progress(f"idle {kind}: run {n + 1} of {WARM_UP + BESIDE} beside Agno")
+            for side in both:
+                rounds[side.name] += [one_round(side, f"idle-{n}", ONE, every_s=LOOK_S)]
+    ms = {name: [one.took_s * 1000 for one in found[WARM_UP:]] for name, found in rounds.items()}
+    rows = [
+        [name, *(f"{ms:.1f}" for ms in (statistics.median(its), quantile(its, 0.95), max(its))), wrongs(rounds[name])]
+        for name, its in ms.items()
+    ]
+    title = f"idle, ours on {kind}: {BESIDE} single runs each, from the POST to the end"
+    report.tables.append(table(title, ["side", "p50 ms", "p95", "max", "wrong"], rows))
+    (_, ours), (peer, theirs) = ms.items()
+    both_p50 = statistics.median(ours), statistics.median(theirs)
+    ratio = Ratio(f"idle {kind}: p50 of a run", "ms", both_p50[0], peer, both_p50[1], wrongs(rounds[peer]))
+    report.compare(ratio, at_most=AT_MOST)
+    report.raw[f"{kind}, beside"] = ms

@@ -22,23 +22,29 @@ from ops.bench import (
     delegations,
     deploy,
     flat,
+    hot,
     idle,
     lanes,
+    listing,
     live,
     names,
     poison,
     prefix,
     stream,
     summaries,
+    throughput,
 )
 from ops.bench.databases import KINDS
-from ops.bench.report import Report, machine, progress_done
+from ops.bench.report import Ratio, Report, beside, machine, progress_done
 from worker.observe import logs
 
 SCENARIOS = {
     "flat": flat.measure,
     "idle": idle.measure,
+    "hot": hot.measure,
+    "throughput": throughput.measure,
     "accept": accept.measure,
+    "list": listing.measure,
     "delegations": delegations.measure,
     "names": names.measure,
     "live": live.measure,
@@ -56,9 +62,16 @@ scenarios:
   flat   What one run costs, in time, statements, rows and bytes, in sessions of 10, 100, 1,000 and 10,000 runs. All of
          it must be equal, and the time at 10,000 at most 1.1 times that at 10. About 2 minutes.
   idle   From accepted to completed: p50 of 200 single runs at most 22 ms, 10 runs of one session at most 0.32 s; by
-         the rows' times and by a client's clock. About 1 minute.
+         the rows' times and by a client's clock. Beside Agno's durable queue: p50 at most a quarter. About 2 minutes.
   accept How long 16 clients at once wait for "accepted", workers at work: p99 at most 0.25 times that of Agno's durable
          queue, in turns with it, same Postgres server. 5 to 10 minutes; the first time, pip installs Agno.
+  hot    Time of 10 and of 100 runs of one session: at most a twentieth of that of Agno's durable queue. On Postgres.
+         About 3 minutes.
+  throughput
+         Runs a second of 400 and 4,000 over 200 sessions, with a model that answers at once: over HTTP at least 5 times
+         those of Agno's durable queue, from a script at least those of a plain Celery task around Agno. On Postgres.
+         About 6 minutes.
+  list   A page of 20 sessions of a user with 10,000, over HTTP: p50 at most a quarter of that of AgentOS. 2 minutes.
   delegations
          Three parallel delegations against one, members with an 800 ms model: at most 1.15 times. About 1 minute.
   names  What each name that we share with Agno does here and there, each in an environment of its own; the facts must
@@ -112,7 +125,7 @@ def main() -> None:
     chosen = list(SCENARIOS) if options.scenario == "all" else [options.scenario]
     kinds = KINDS if options.database == "both" else (options.database,)
     raw: dict[str, Any] = {"machine": machine()}
-    passed = True
+    passed, ratios = True, list[Ratio]()
     for name in chosen:
         report, before = Report(), os.getloadavg()[0]
         SCENARIOS[name](report, kinds)
@@ -123,8 +136,12 @@ def main() -> None:
             print(f"{'PASS' if check.passed else 'FAIL'}  {check.promise}: {check.found}")
             passed &= check.passed
         load = {"before": round(before, 2), "after": round(os.getloadavg()[0], 2)}
+        ratios += report.ratios
         print(f"load of this machine's {os.cpu_count()} cores: {load['before']} before, {load['after']} after\n")
         raw[name] = {**report.raw, "load": load, "checks": [asdict(check) for check in report.checks]}
+    if ratios:
+        print(beside(ratios), end="\n\n")
+        raw["ratios"] = [asdict(ratio) for ratio in ratios]
     print(", ".join(f"{key} {value}" for key, value in raw["machine"].items()))
     if options.json:
         options.json.write_text(json.dumps(raw, indent=1) + "\n")

@@ -27,13 +27,38 @@ class Check:
     passed: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """The same thing measured here and at a peer, in one run. `wrong`: what the peer did not do, or ''."""
+
+    what: str
+    unit: str
+    ours: float
+    peer: str
+    theirs: float
+    wrong: str = ""
+
+
 @dataclass(slots=True)
 class Report:
     """What a scenario found. `raw` goes to --json as it is."""
 
     tables: list[str] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
+    ratios: list[Ratio] = field(default_factory=list)
     raw: dict[str, Any] = field(default_factory=dict)
+
+    def compare(self, ratio: Ratio, *, at_most: float | None = None, at_least: float | None = None) -> None:
+        """Note a ratio, ours to theirs, and check it against the bound that is given."""
+        self.ratios.append(ratio)
+        found = ratio.ours / ratio.theirs
+        said = f"{found:.3f} ({ratio.ours:.4g} : {ratio.theirs:.4g} {ratio.unit})"
+        said += f"; {ratio.peer} was WRONG: {ratio.wrong}" * bool(ratio.wrong)
+        if at_most is not None:
+            self.checks.append(Check(f"{ratio.what} is at most {at_most} times {ratio.peer}'s", said, found <= at_most))
+        if at_least is not None:
+            passed = found >= at_least
+            self.checks.append(Check(f"{ratio.what} is at least {at_least} times {ratio.peer}'s", said, passed))
 
 
 def progress(text: str) -> None:
@@ -58,6 +83,16 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in cells]
     return "\n".join([title, *lines])
+
+
+def beside(ratios: Iterable[Ratio]) -> str:
+    """Return the table of what was measured here and at peers."""
+    rows = [
+        [r.what, r.unit, f"{r.ours:.4g}", f"{r.theirs:.4g}", f"{r.ours / r.theirs:.3f}", r.peer, r.wrong or "right"]
+        for r in ratios
+    ]
+    columns = ["beside peers", "unit", "ours", "theirs", "ours : theirs", "peer", "what the peer did was"]
+    return table("ratios, all of this run", columns, rows)
 
 
 def quantile(values: Sequence[float], share: float) -> float:

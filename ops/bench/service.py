@@ -64,9 +64,9 @@ def service(kind: str, **settings: str) -> Iterator[System]:
         yield stack.enter_context(system(directory, database_url=url, redis_url=redis, settings=ours))
 
 
-def start_front(running: System, *, concurrency: int = 20) -> Client:
-    """Start an API and a worker for runs, and wait until a run could be executed."""
-    running.start_worker(concurrency=concurrency)
+def start_front(running: System, *, workers: int = 1, concurrency: int = 20) -> Client:
+    """Start an API and workers for runs, and wait until a run could be executed."""
+    running.start_workers(workers, concurrency=concurrency)
     client = running.start_api()
     ready = f"{running.url}/readyz"
     wait_until(lambda: httpx2.get(ready).status_code == 200, description="the API says that a run could be executed")

@@ -13,8 +13,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,12 @@ AT_MOST_S, START_S = 300.0, 60.0
 
 def version(peer: str) -> str:
     """Return the version of a peer that its lock pins."""
-    found = re.search(rf"^{peer}==(\S+)", (HERE / f"{peer}.lock").read_text(), flags=re.MULTILINE)
+    return pinned(peer, peer)
+
+
+def pinned(peer: str, package: str) -> str:
+    """Return the version of a package in the environment of a peer."""
+    found = re.search(rf"^{package}==(\S+)", (HERE / f"{peer}.lock").read_text(), flags=re.MULTILINE)
     assert found is not None
     return found[1]
 
@@ -71,16 +77,30 @@ def serving(program: Path, script: str, *, environment: Mapping[str, str], port:
     Raises:
         RuntimeError: it did not listen in time, with the end of what it said.
     """
+    with started([program, HERE / script], environment=environment, log=log, ready=partial(_listens, port)):
+        yield
+
+
+@contextmanager
+def started(
+    command: Sequence[str | Path], *, environment: Mapping[str, str], log: Path, ready: Callable[[], bool]
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a command that is at work once *ready* says so, while the block lasts; what it says goes to *log*.
+
+    Raises:
+        RuntimeError: it was not ready in time, with the end of what it said.
+    """
     with tempfile.TemporaryDirectory(prefix="ts-peer-") as directory, log.open("wb") as out:
         clean = _clean(directory, environment)
-        process = subprocess.Popen([program, HERE / script], cwd=directory, env=clean, stdout=out, stderr=out)
+        process = subprocess.Popen(command, cwd=directory, env=clean, stdout=out, stderr=out)
         try:
             deadline = time.monotonic() + START_S
-            while not _listens(port):
+            while not ready():
                 if process.poll() is not None or time.monotonic() > deadline:
-                    raise RuntimeError(f"{script} does not serve:\n{log.read_text(errors='replace')[-2000:]}")
+                    said = log.read_text(errors="replace")[-2000:]
+                    raise RuntimeError(f"{Path(command[-1]).name} is not at work:\n{said}")
                 time.sleep(0.05)
-            yield
+            yield process
         finally:
             process.terminate()
             process.wait()

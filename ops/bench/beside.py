@@ -1,0 +1,244 @@
+"""Beside Agno: ours and its durable queue behind HTTP, on one machine, with one Postgres server, in turns.
+
+Ours: an API process and workers for runs, on Postgres or SQLite, with Valkey. Agno: AgentOS with
+`QueueConfig(durable=True)` as its documentation shows it, one process that serves and works, always on Postgres: that
+queue knows no SQLite. On Postgres both have a database of one server. Every database keeps what it said over a power
+cut. Both teams are alike, and each has a model server of its own, which answers at once.
+
+A round is a load: so many clients at once, each with a connection that it keeps and sessions of its own, send so many
+runs to each of so many new sessions: first the first of each, then the second ones, and so on. A round is over when
+its runs have ended, by the rows of the side: looking there is no load on its doors.
+
+That what was accepted was also done is read from the rows (each run completed) and from the journals of the model
+servers: each input once, and in a session each after the answer to the one before.
+"""
+
+import itertools
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from http.client import HTTPConnection
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Barrier
+from typing import Any
+from urllib.parse import urlencode
+
+from sqlalchemy import create_engine, func, select
+from sqlalchemy import text as sql
+from sqlalchemy.exc import ProgrammingError
+
+from ops.bench import databases
+from ops.bench.peers import environment
+from ops.bench.service import start_front
+from tests.support.model import model_server
+from tests.support.system import System, system
+from worker.queue.embedded import free_port
+from worker.store.engine import Database
+from worker.store.tables import runs, sessions
+
+QUIET_S = 60.0  # nothing has ended for so long: the rest never will
+UNFINISHED = {"queued", "pending", "running"}
+
+Door = tuple[str, dict[str, str], bytes]  # what to POST: path, headers, body
+Counts = Callable[[str], Counter[str]]  # session ids that begin so → status → how many runs
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One of the two, and how it is asked. `order` gives the request for (session, input)."""
+
+    name: str
+    port: int
+    order: Callable[[str, str], Door]
+    headers: dict[str, str]
+    counts: Counts
+    journal: Path
+    database: str  # its address
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What a round sends."""
+
+    runs: int
+    sessions: int
+    clients: int
+
+    def inputs(self, name: str, sessions: range | None = None) -> list[tuple[str, str]]:
+        """Return (session, input) of each run in the order in which they are sent; of some *sessions* only."""
+        places = range(self.sessions) if sessions is None else sessions
+        turns = range(1, self.runs // self.sessions + 1)
+        return [(f"{name}-{n}", f"Input {turn} of session {name}-{n}.") for turn in turns for n in places]
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What one round found. The last three count: runs that completed, inputs asked once, sessions in order."""
+
+    load: Load
+    ms: list[float]  # from sending a POST to having read that it is accepted
+    took_s: float  # from the first POST to the end of the last run
+    completed: int
+    once: int
+    in_order: int
+
+    @property
+    def right(self) -> bool:
+        """Tell whether all runs are there, in order, once."""
+        return not self.wrong
+
+    @property
+    def wrong(self) -> str:
+        """What was not done as it should be, or ''."""
+        found = {"runs completed": self.completed, "inputs asked once": self.once, "sessions in order": self.in_order}
+        wanted = (self.load.runs, self.load.runs, self.load.sessions)
+        pairs = zip(found.items(), wanted, strict=True)
+        return ", ".join(f"{count} of {all_} {what}" for (what, count), all_ in pairs if count != all_)
+
+    @property
+    def speed(self) -> float:
+        """Runs that ended in a second."""
+        return self.load.runs / self.took_s
+
+
+@contextmanager
+def sides(kind: str, *, workers: int = 1, concurrency: int = 20) -> Iterator[tuple[Side, Side]]:
+    """Start ours, with so many workers of so many threads, and Agno; end both with the block."""
+    with ExitStack() as stack:
+        directory = Path(stack.enter_context(TemporaryDirectory(prefix="ts-bench-")))
+        postgres = stack.enter_context(databases.new_postgres())
+        agnos = postgres.new_database().replace("postgresql:", "postgresql+psycopg:")
+        ours = postgres.new_database() if kind == "postgres" else stack.enter_context(databases.new_database(kind))
+        redis, teams = stack.enter_context(databases.new_broker()), {"TEAM_SESSIONS_TEAMS": "ops.bench.teams"}
+        running = stack.enter_context(system(directory, database_url=ours, redis_url=redis, settings=teams))
+        start_front(running, workers=workers, concurrency=concurrency)
+        yield _ours(running), stack.enter_context(agno(agnos, directory))
+
+
+@contextmanager
+def agno(database: str, directory: Path, **settings: str) -> Iterator[Side]:
+    """Serve Agno's durable queue from an empty *database*, with files in *directory*."""
+    journal, port = directory / "agno-journal.jsonl", free_port()
+    with model_server("--journal", str(journal)) as model:
+        about = {"DATABASE": database, "PORT": str(port), "OPENAI_BASE_URL": model, "OPENAI_API_KEY": "none"}
+        program, log = environment.python("agno"), directory / "agno.log"
+        with (
+            environment.serving(program, "serve_agno.py", environment={**about, **settings}, port=port, log=log),
+            agno_rows(database) as counts,
+        ):
+            yield Side(f"Agno {environment.version('agno')}", port, _agnos_order, {}, counts, journal, database)
+
+
+def _ours(running: System) -> Side:
+    headers = {"Authorization": f"Bearer {running.key}"}
+
+    def order(session: str, input: str) -> Door:
+        body = json.dumps({"team": "same", "input": input, "session_id": session}).encode()
+        return "/v1/runs", {**headers, "Content-Type": "application/json"}, body
+
+    port = int(running.url.rsplit(":", 1)[1])
+    return Side("ours", port, order, headers, our_rows(running.db), running.journal_file, running.database_url)
+
+
+def _agnos_order(session: str, input: str) -> Door:
+    fields = {"message": input, "session_id": session, "background": "true", "stream": "false"}
+    return "/teams/t/runs", {"Content-Type": "application/x-www-form-urlencoded"}, urlencode(fields).encode()
+
+
+def our_rows(db: Database) -> Counts:
+    """Return what counts our runs."""
+
+    def counts(name: str) -> Counter[str]:
+        mine = sessions.c.session_id.like(f"{name}-%")
+        joined = runs.join(sessions, sessions.c.pk == runs.c.session_pk)
+        statement = select(runs.c.status, func.count()).select_from(joined).where(mine).group_by(runs.c.status)
+        with db.read() as tx:
+            return Counter({str(status): int(count) for status, count in tx.execute(statement)})
+
+    return counts
+
+
+@contextmanager
+def agno_rows(database: str) -> Iterator[Counts]:
+    """Give what counts Agno's runs."""
+    engine = create_engine(database, isolation_level="AUTOCOMMIT")
+    statement = sql("SELECT lower(status), count(*) FROM ai.agno_runs WHERE session_id LIKE :mine GROUP BY 1")
+
+    def counts(name: str) -> Counter[str]:
+        with engine.connect() as connection:
+            try:
+                rows: Sequence[Any] = connection.execute(statement, {"mine": f"{name}-%"}).all()
+            except ProgrammingError:  # it makes its tables when it first needs them
+                return Counter()
+        return Counter({str(status): int(count) for status, count in rows})
+
+    try:
+        yield counts
+    finally:
+        engine.dispose()
+
+
+def one_round(side: Side, name: str, load: Load, *, every_s: float = 0.02) -> Round:
+    """Send a load, wait until its runs have ended, looking *every_s* seconds, and say what was done."""
+    together = Barrier(load.clients)
+    with ThreadPoolExecutor(load.clients) as pool:
+        shares = [load.inputs(name, range(n, load.sessions, load.clients)) for n in range(load.clients)]
+        began = time.time()
+        ms = [one for client in pool.map(lambda share: _client(side, share, together), shares) for one in client]
+    ended = until_ended(side.counts, name, load.runs, every_s=every_s)
+    completed = side.counts(name)["completed"]
+    return Round(load, ms, ended - began, completed, *done(side.journal, load.inputs(name)))
+
+
+def wrongs(rounds: Sequence[Round]) -> str:
+    """Say what was wrong in any of these rounds, or ''."""
+    return "; ".join(one.wrong for one in rounds if one.wrong)
+
+
+def _client(side: Side, inputs: Sequence[tuple[str, str]], together: Barrier) -> list[float]:
+    """Send this client's runs, one after the other, over one connection; return what each took to be accepted."""
+    found = []
+    with closing(HTTPConnection("127.0.0.1", side.port, timeout=60)) as connection:
+        connection.connect()
+        together.wait()
+        for session, input in inputs:
+            path, headers, body = side.order(session, input)
+            began = time.perf_counter()
+            connection.request("POST", path, body, headers)
+            answer = connection.getresponse()
+            read = answer.read()
+            found.append((time.perf_counter() - began) * 1000)
+            assert answer.status == 202, f"{side.name}: {answer.status} {read[:500]!r}"
+    return found
+
+
+def until_ended(counts: Counts, name: str, count: int, *, every_s: float = 0.02) -> float:
+    """Wait until so many runs have ended, or none has for long; return the time at which the last one had."""
+    seen, at = -1, time.time()
+    while seen < count and time.time() < at + QUIET_S:
+        ended = sum(found for status, found in counts(name).items() if status not in UNFINISHED)
+        if ended != seen:
+            seen, at = ended, time.time()
+        time.sleep(every_s)
+    return at
+
+
+def done(journal: Path, inputs: Sequence[tuple[str, str]]) -> tuple[int, int]:
+    """Return how many of these inputs the model was asked once, and how many sessions had theirs in order."""
+    lines = [json.loads(line) for line in journal.read_text().splitlines()]
+    asked = Counter(line["user"] for line in lines if line["event"] == "asked")
+    at = {(line["user"], line["event"]): line["at"] for line in lines}
+    by_session: dict[str, list[str]] = {}
+    for session, input in inputs:  # as they were sent
+        by_session.setdefault(session, []).append(input)
+    never = float("nan")  # compares with nothing
+    ordered = [
+        all(at.get((a, "answered"), never) <= at.get((b, "asked"), never) for a, b in itertools.pairwise(its))
+        for its in by_session.values()
+    ]
+    return sum(asked[input] == 1 for _, input in inputs), sum(ordered)

@@ -1,0 +1,161 @@
+"""throughput: how many runs a second are done of 400 and of 4,000 over 200 sessions, with a model that answers at once.
+
+Over HTTP, beside Agno's durable queue: rounds of ops/bench/beside.py with 16 clients, from the first POST to the end of
+the last run. Ours has the workers that `team-sessions up` starts by default: 2 processes of 100 threads.
+
+From a script, beside a plain Celery task around Agno's Team.run: a process sends all orders one after the other, ours
+with `team.enqueue`, the other with `.delay`, and others execute meanwhile: from the first order to the end of the last
+run. Ours as above; Celery with its default, a process for each of two cores, one run in each. So both have two worker
+processes; with a model that answers at once more threads gain nothing. Each has a Valkey of its own, both have
+databases of one Postgres server, and everybody's database is as durable as in production.
+
+The first round of each warms up. On Postgres whatever the kind.
+"""
+
+import json
+import statistics
+import sys
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from ops.bench import databases
+from ops.bench.beside import (
+    Counts,
+    Load,
+    Round,
+    agno_rows,
+    done,
+    one_round,
+    our_rows,
+    sides,
+    until_ended,
+    wrongs,
+)
+from ops.bench.peers import environment
+from ops.bench.report import Check, Ratio, Report, progress, table
+from tests.support.model import model_server
+from tests.support.system import System, system
+
+WORKERS, THREADS = 2, 100
+FEW, MANY = Load(runs=400, sessions=200, clients=16), Load(runs=4_000, sessions=200, clients=16)
+WARM_UP = Load(runs=100, sessions=50, clients=16)
+PLAN = ((WARM_UP, 1), (FEW, 3), (MANY, 1))  # what is sent, and how many rounds of it
+HTTP_AT_LEAST, SCRIPT_AT_LEAST = 5.0, 1.0
+WARM_S = 2.0  # between the order that opens a script's connections and the first that counts
+
+Rounds = dict[Load, dict[str, list[Round]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """A script that sends, and where its runs are seen."""
+
+    name: str
+    program: Path
+    script: str
+    environment: Mapping[str, str]
+    counts: Counts
+    journal: Path
+
+
+def measure(report: Report, _kinds: tuple[str, ...]) -> None:
+    """Measure once, on Postgres whatever the kind."""
+    with sides("postgres", workers=WORKERS, concurrency=THREADS) as both:
+        names = {side.name: partial(one_round, side) for side in both}
+        over_http = _rounds("over HTTP", names)
+    with _senders() as senders:
+        names = {sender.name: partial(_one_script, sender) for sender in senders}
+        from_script = _rounds("from a script", names)
+    _add(report, "over HTTP", over_http, at_least=HTTP_AT_LEAST)
+    _add(report, "from a script", from_script, at_least=SCRIPT_AT_LEAST)
+
+
+def _rounds(how: str, senders: Mapping[str, partial[Round]]) -> Rounds:
+    found: Rounds = {}
+    for load, rounds in PLAN:
+        found[load] = {name: [] for name in senders}
+        for n in range(rounds):
+            for name, send in senders.items():
+                progress(f"throughput {how}: {load.runs} runs, round {n + 1} of {rounds}, {name}")
+                found[load][name] += [send(f"{load.runs}-{n}", load)]
+    del found[WARM_UP]
+    return found
+
+
+@contextmanager
+def _senders() -> Iterator[tuple[Sender, Sender]]:
+    with ExitStack() as stack:
+        directory = Path(stack.enter_context(TemporaryDirectory(prefix="ts-bench-")))
+        postgres = stack.enter_context(databases.new_postgres())
+        redis, teams = stack.enter_context(databases.new_broker()), {"TEAM_SESSIONS_TEAMS": "ops.bench.teams"}
+        running = stack.enter_context(
+            system(directory, database_url=postgres.new_database(), redis_url=redis, settings=teams)
+        )
+        running.start_workers(WORKERS, concurrency=THREADS)
+        database = postgres.new_database().replace("postgresql:", "postgresql+psycopg:")
+        yield _ours(running), stack.enter_context(plain_celery(database, directory))
+
+
+def _ours(running: System) -> Sender:
+    program = Path(sys.executable)
+    return Sender("ours", program, "send_here.py", running.environment, our_rows(running.db), running.journal_file)
+
+
+@contextmanager
+def plain_celery(database: str, directory: Path) -> Iterator[Sender]:
+    """Run a Celery worker with the plain task, on an empty *database*, with files in *directory*."""
+    program, log, journal = environment.python("agno"), directory / "celery.log", directory / "celery-journal.jsonl"
+    with databases.new_broker() as broker, model_server("--journal", str(journal)) as model:
+        settings = {
+            "DATABASE": database,
+            "BROKER": broker,
+            "OPENAI_BASE_URL": model,
+            "OPENAI_API_KEY": "none",
+            "PYTHONPATH": str(environment.HERE),
+        }
+        command = [program, "-m", "celery", "-A", "celery_agno", "worker", "--concurrency", str(WORKERS)]
+        with (
+            environment.started(
+                command, environment=settings, log=log, ready=lambda: "at work" in log.read_text(errors="replace")
+            ),
+            agno_rows(database) as counts,
+        ):
+            name = f"Celery {environment.pinned('agno', 'celery')} around Agno"
+            yield Sender(name, program, "send_celery.py", settings, counts, journal)
+
+
+def _one_script(sender: Sender, name: str, load: Load) -> Round:
+    with TemporaryDirectory(prefix="ts-bench-") as directory, ThreadPoolExecutor(1) as pool:
+        inputs = Path(directory) / "inputs.json"
+        inputs.write_text(json.dumps([(f"warm-{name}", "Hello."), *load.inputs(name)]))
+        settings = {**sender.environment, "INPUTS": str(inputs), "WARM_S": str(WARM_S)}
+        sent = pool.submit(environment.run, sender.program, sender.script, environment=settings)
+        ended = until_ended(sender.counts, name, load.runs)
+        began, _took = sent.result()
+    completed = sender.counts(name)["completed"]
+    return Round(load, [], ended - began, completed, *done(sender.journal, load.inputs(name)))
+
+
+def _add(report: Report, how: str, found: Rounds, *, at_least: float) -> None:
+    rows = []
+    for load, by_name in found.items():
+        for name, rounds in by_name.items():
+            speeds = [one.speed for one in rounds]
+            figures = [f"{speed:.0f}" for speed in (statistics.median(speeds), min(speeds), max(speeds))]
+            rows.append([f"{load.runs:,}", name, len(rounds), *figures, wrongs(rounds) or "all, in order, once"])
+        (_, ours), (peer, theirs) = by_name.items()
+        what = f"throughput {how}, {load.runs:,} runs: runs/s"
+        both = [statistics.median(one.speed for one in rounds) for rounds in (ours, theirs)]
+        report.compare(Ratio(what, "runs/s", both[0], peer, both[1], wrongs(theirs)), at_least=at_least)
+        promise = f"throughput {how}, {load.runs:,} runs: ours were executed once, those of a session in order"
+        report.checks.append(Check(promise, wrongs(ours) or "all", not wrongs(ours)))
+    columns = ["runs", "side", "rounds", "runs/s, median", "lowest", "highest", "done"]
+    report.tables.append(table(f"throughput {how}, over {FEW.sessions} sessions, model 0 ms", columns, rows))
+    report.raw[how] = {
+        str(load.runs): {n: [asdict(r) for r in rs] for n, rs in by.items()} for load, by in found.items()
+    }
