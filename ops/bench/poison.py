@@ -11,6 +11,7 @@ from pathlib import Path
 from subprocess import Popen
 from threading import Event, Thread
 
+from ops.bench.processes import memory
 from ops.bench.report import Check, Report, progress, table
 from ops.bench.service import service
 from tests.support import look
@@ -82,11 +83,5 @@ def _of_its_runs(worker: Popen[bytes]) -> list[float]:
             parents.setdefault(int(status.read_text().rsplit(")", 1)[1].split()[1]), []).append(int(status.parent.name))
         except OSError:
             continue
-    sizes = []
-    for pid in (pid for child in parents.get(worker.pid, []) for pid in parents.get(child, [])):
-        try:
-            rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
-            sizes.append(int(rollup.split("Pss:")[1].split()[0]) / 1024)
-        except (OSError, IndexError):
-            continue
-    return sizes
+    grandchildren = (pid for child in parents.get(worker.pid, []) for pid in parents.get(child, []))
+    return [held.pss for held in map(memory, grandchildren) if held is not None]
