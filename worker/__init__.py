@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from worker.agent import Agent
     from worker.db import PostgresDb, SqliteDb
     from worker.domain.chat import ChatModel
+    from worker.domain.retention import Retention
     from worker.domain.summary import SessionSummaryManager
     from worker.loop.definition import Limits
     from worker.loop.tools import RunContext, Tool, tool
@@ -25,6 +26,7 @@ __all__ = [
     "Limits",
     "OpenAIChat",
     "PostgresDb",
+    "Retention",
     "RunContext",
     "ScriptedModel",
     "SessionSummaryManager",
@@ -43,6 +45,7 @@ _HOMES = {
     "ChatModel": "worker.domain.chat",
     "Limits": "worker.loop.definition",
     "OpenAIChat": "worker.models.openai_chat",
+    "Retention": "worker.domain.retention",
     "RunContext": "worker.loop.tools",
     "ScriptedModel": "worker.models.scripted",
     "SessionSummaryManager": "worker.domain.summary",

@@ -93,7 +93,9 @@ class Settings(BaseSettings):
     summary_slots: int = Field(
         8, ge=1, description="Summaries at the same time in each worker that consumes the queue `summaries`."
     )
-    summary_versions: int = Field(20, ge=1, description="Versions of a session's summary that are kept.")
+    summary_versions: int = Field(
+        20, ge=1, description="Versions of a session's summary that are kept, unless the team says."
+    )
     max_input_bytes: int = Field(1_048_576, ge=1, description="Size of one input, in UTF-8.")
     max_queued_per_session: int = Field(
         10_000, ge=1, description="Queued runs of one session; more are refused with 429."
@@ -111,7 +113,21 @@ class Settings(BaseSettings):
         description="JSON file of what a million tokens cost, by team or for `*`: "
         '`{"*": {"input": 0.25, "cached_input": 0.025, "output": 2}}`. Batches tell their cost with it.',
     )
-    stream_seconds: int = Field(3600, ge=10, description="Lifetime of a run's stream after its last event.")
+    stream_seconds: int = Field(
+        3600, ge=10, description="Lifetime of a run's stream after its last event, unless the team says otherwise."
+    )
+    keep_sessions_days: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="A session goes so many days after its last activity, unless its team says. Without: never.",
+    )
+    keep_runs_days: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="A run goes so many days after its end, unless its team says. Without: with its session.",
+    )
     log_style: Literal["auto", "json", "readable"] = Field(
         "auto", description="'auto': readable on a terminal, else JSON."
     )

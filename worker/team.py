@@ -11,6 +11,7 @@ from worker.domain.chat import ChatModel
 from worker.domain.event import Event
 from worker.domain.message import Message, ToolCall
 from worker.domain.principal import Principal
+from worker.domain.retention import Retention
 from worker.domain.run import OnBusy, OnBusyName, Priority, PriorityName
 from worker.domain.state import StateChange
 from worker.domain.summary import SessionSummaryManager, Summary
@@ -51,6 +52,7 @@ class Team:
         add_session_state_to_context: whether each call is sent the state.
         metadata: yours.
         limits: what one run may use, members included.
+        retention: how long its sessions, runs and streams are kept, and how many versions of a summary.
         version: of the definition; by default a hash of it.
         db: where a script keeps the sessions; by default the memory of its process. Workers use their own.
 
@@ -82,6 +84,7 @@ class Team:
         add_session_state_to_context: bool = False,
         metadata: Mapping[str, Any] | None = None,
         limits: Limits | None = None,
+        retention: Retention | None = None,
         version: str | None = None,
         db: Db | None = None,
     ) -> None:
@@ -105,6 +108,7 @@ class Team:
         for option in ("due_messages", "due_tokens"):
             if (number := getattr(self.session_summary_manager, option, None)) is not None and number < 1:
                 mistakes.append(f"session_summary_manager.{option} is {number}; expected 1 or more")
+        mistakes += (retention or Retention()).mistakes()
         if mode not in list(Mode):
             mistakes.append(f"mode is {mode!r}; expected one of {', '.join(Mode)}")
         elif mode != Mode.COORDINATE and not members:
@@ -131,6 +135,7 @@ class Team:
                 enable_session_summaries if add_session_summary_to_context is None else add_session_summary_to_context
             ),
             limits=limits or Limits(),
+            retention=retention or Retention(),
         )
         raise_if_any(f"team {self.id!r}", mistakes)
         self.definition = definition.with_version(version)

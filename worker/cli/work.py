@@ -21,6 +21,7 @@ from worker.queue.app import QUEUES, RUNS, make_app
 from worker.queue.consume import consume, in_flight, sign_at
 from worker.queue.dispatch import Dispatcher
 from worker.queue.progress import Progress
+from worker.retention import Removal
 from worker.runs import background
 from worker.served import served
 from worker.store import migrate
@@ -65,6 +66,7 @@ def worker(queues: str, concurrency: int) -> None:
     rooms.sweep.also += [partial(feed, rooms) for queue, feed in feeds.items() if queue in names]
     if not feeds.keys().isdisjoint(names):  # whoever executes no items would feed them at the cost of its runs
         rooms.sweep.also.append(partial(batches, rooms))
+        rooms.sweep.also.append(Removal(rooms.db, settings, erase=rooms.publisher.erase).step)
 
     def on_ready() -> None:
         rooms.sweep.start()

@@ -5,7 +5,7 @@
     ├── RequestRefused                           the caller can mend it
     │   ├── InvalidText, InvalidJson, InvalidIdentifier, EmptyInput, InputTooLarge, InvalidEventId, InvalidCursor
     │   ├── UnknownTeam, RunNotFound, SessionNotFound, InvalidTime, OrderInvalid, SessionOfOtherTeam, AmbiguousSession
-    │   ├── IdempotencyConflict, SessionBusy, QueueFull, RunNotRetryable, SummaryNotFound
+    │   ├── IdempotencyConflict, RunGone, SessionBusy, QueueFull, RunNotRetryable, SummaryNotFound
     │   ├── BatchNotFound, BatchInvalid, BatchConflict
     │   └── KeyMissing, KeyInvalid, ScopeMissing, TeamForbidden, UserForbidden, RateLimited
     ├── ModelError                               what a model call can end with; of the last two again does not help
@@ -67,6 +67,7 @@ from worker.errors.refused import (
     QueueFull,
     RateLimited,
     RequestRefused,
+    RunGone,
     RunNotFound,
     RunNotRetryable,
     ScopeMissing,
@@ -115,6 +116,7 @@ __all__ = [
     "ReplayDiverged",
     "RequestRefused",
     "RunFailed",
+    "RunGone",
     "RunNotFound",
     "RunNotRetryable",
     "SchemaOutdated",

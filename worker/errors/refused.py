@@ -67,6 +67,13 @@ class RunNotFound(RequestRefused):
     status = 404
 
 
+class RunGone(RequestRefused):
+    """Run {run_id!r} was made under this key, and has gone at the end of its lifetime. A new order needs a new key."""
+
+    code = "run_gone"
+    status = 409
+
+
 class SessionNotFound(RequestRefused):
     """There is no session {session_id!r} that this key may see."""
 

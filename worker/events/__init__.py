@@ -2,7 +2,7 @@
 
 Ephemeral: nothing depends on it, the database is the truth.
 
-Keys, each with a lifetime (`TEAM_SESSIONS_STREAM_SECONDS` after its last entry):
+Keys, each with a lifetime (after its last entry: its team's, else `TEAM_SESSIONS_STREAM_SECONDS`):
 
     <prefix>run:<run id>:events    stream; entry id <fence>-<n>, fields type and data (JSON)
 """

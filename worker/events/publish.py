@@ -37,6 +37,7 @@ class _Entry:
     id: EventId
     type: str
     data: dict[str, Any]
+    ttl_s: int | None = None  # how long the stream is kept after it; None: as the settings say
     tried: bool = False  # it may have arrived: sent again as it is, it is refused; joined with others it would double
 
     @property
@@ -59,9 +60,9 @@ class Publisher:
         self._thread = threading.Thread(target=self._send_forever, name="events", daemon=True)
         self._thread.start()
 
-    def open(self, *, run_id: str, fence: int, also: Hears | None = None) -> "RunStream":
+    def open(self, *, run_id: str, fence: int, ttl_s: int | None = None, also: Hears | None = None) -> "RunStream":
         """Return the writing end of a run's stream for one claim of it; see `RunStream`."""
-        return RunStream(self, run_id, fence, also)
+        return RunStream(self, run_id, fence, ttl_s=ttl_s, also=also)
 
     def put(self, entry: _Entry) -> None:
         """Put an entry in line."""
@@ -111,8 +112,8 @@ class Publisher:
             fields: dict[Any, Any] = {"type": entry.type, "data": json.dumps(entry.data, ensure_ascii=False)}
             key = stream_key(self._prefix, entry.run_id)
             pipeline.xadd(key, fields, id=str(entry.id), maxlen=STREAM_LIMIT, approximate=True)
-        for run_id in {entry.run_id for entry in batch}:
-            pipeline.expire(stream_key(self._prefix, run_id), self._ttl_s)
+        for run_id, ttl_s in {entry.run_id: entry.ttl_s for entry in batch}.items():
+            pipeline.expire(stream_key(self._prefix, run_id), self._ttl_s if ttl_s is None else ttl_s)
         for answer in pipeline.execute(raise_on_error=False):
             # An id that is not above the last one is refused: it was sent before, or a later claim has written since.
             if isinstance(answer, RedisError) and not isinstance(answer, Refused):
@@ -134,9 +135,9 @@ class Listeners:
         """Listen no more."""
         self._queues.pop(run_id, None)
 
-    def open(self, *, run_id: str, fence: int, also: Hears | None = None) -> "RunStream":
+    def open(self, *, run_id: str, fence: int, ttl_s: int | None = None, also: Hears | None = None) -> "RunStream":
         """Return the writing end of a run's stream for one claim of it; see `RunStream`."""
-        return RunStream(self, run_id, fence, also)
+        return RunStream(self, run_id, fence, ttl_s=ttl_s, also=also)
 
     def put(self, entry: _Entry) -> None:
         """Hand an entry to whoever wants it."""
@@ -159,13 +160,23 @@ class Listeners:
 class RunStream:
     """The events of one claim of a run, numbered. Safe to use from several threads.
 
-    *also* hears each event but the terminal one, in their order, one at a time, on the run's own threads.
+    *ttl_s* is how long the stream is kept after its last event, if its team says so. *also* hears each event but the
+    terminal one, in their order, one at a time, on the run's own threads.
     """
 
-    def __init__(self, publisher: Publisher | Listeners, run_id: str, fence: int, also: Hears | None) -> None:
+    def __init__(
+        self,
+        publisher: Publisher | Listeners,
+        run_id: str,
+        fence: int,
+        *,
+        ttl_s: int | None,
+        also: Hears | None,
+    ) -> None:
         self._publisher = publisher
         self._run_id = run_id
         self._fence = fence
+        self._ttl_s = ttl_s
         self._also = also
         self._n = 0
         self._lock = threading.Lock()
@@ -174,13 +185,13 @@ class RunStream:
         """Put an event in line."""
         with self._lock:
             self._n += 1
-            self._publisher.put(_Entry(self._run_id, EventId(self._fence, self._n), type, data))
+            self._publisher.put(_Entry(self._run_id, EventId(self._fence, self._n), type, data, self._ttl_s))
             if self._also is not None:
                 self._also(type, data)
 
     def end(self, type: str, data: dict[str, Any]) -> None:
         """Put the one terminal event in line. Ending a run raised its fence: the event stands behind all others."""
-        self._publisher.put(_Entry(self._run_id, EventId(self._fence + 1, 0), type, data))
+        self._publisher.put(_Entry(self._run_id, EventId(self._fence + 1, 0), type, data, self._ttl_s))
 
 
 def _merged(batch: list[_Entry]) -> list[_Entry]:

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from worker.domain.chat import ChatModel
+from worker.domain.retention import Retention
 from worker.domain.summary import SessionSummaryManager
 from worker.loop.tools import Tool
 
@@ -56,6 +57,7 @@ class Definition:
     session_summary_manager: SessionSummaryManager = field(default_factory=SessionSummaryManager)
     add_session_summary_to_context: bool = False
     limits: Limits = Limits()
+    retention: Retention = Retention()  # decides no answer: it is not in the hash
     version: str = ""
 
     def member(self, id: str) -> "Definition | None":

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from worker import clock
+from worker.domain.retention import Lifetimes
 from worker.errors import DatabaseUnavailable
 from worker.observe import logs
 from worker.store import teams
@@ -17,11 +18,20 @@ log = logs.get(__name__)
 class Presence:
     """What one worker says of itself."""
 
-    def __init__(self, db: Database, *, worker: str, versions: Mapping[str, str], queues: Sequence[str]) -> None:
+    def __init__(
+        self,
+        db: Database,
+        *,
+        worker: str,
+        versions: Mapping[str, str],
+        queues: Sequence[str],
+        lifetimes: Mapping[str, Lifetimes],
+    ) -> None:
         self._db = db
         self._worker = worker
         self._versions = versions
         self._queues = queues
+        self._lifetimes = lifetimes
         self._said_at = float("-inf")
 
     def announce(self) -> None:
@@ -29,7 +39,13 @@ class Presence:
         if clock.monotonic() - self._said_at < EVERY_S:
             return
         with self._db.write() as tx:
-            teams.announce(tx, worker=self._worker, versions=self._versions, queues=self._queues)
+            teams.announce(
+                tx,
+                worker=self._worker,
+                versions=self._versions,
+                queues=self._queues,
+                lifetimes=self._lifetimes,
+            )
             teams.forget_silent(tx, after_s=FORGET_S)
         self._said_at = clock.monotonic()
 

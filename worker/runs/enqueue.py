@@ -17,7 +17,7 @@ from worker.errors import (
     IdempotencyConflict,
     InvalidTime,
     QueueFull,
-    RunNotFound,
+    RunGone,
     SessionBusy,
     SessionOfOtherTeam,
     UnknownTeam,
@@ -107,11 +107,12 @@ def enqueue(
 ) -> Accepted:
     """Commit the session, the run and the user's input; send what is `ready` afterwards.
 
-    The same key with the same order returns the run that it made the first time, whatever became of it. With a *lease*
-    nothing is ready: the process that holds it executes the run.
+    The same key with the same order returns the run that it made the first time, whatever became of it; one that has
+    gone at the end of its lifetime is not made again. With a *lease* nothing is ready: the process that holds it
+    executes the run.
 
     Raises:
-        SessionOfOtherTeam, IdempotencyConflict, SessionBusy, QueueFull: nothing is written.
+        SessionOfOtherTeam, IdempotencyConflict, RunGone, SessionBusy, QueueFull: nothing is written.
     """
     with db.write() as tx:
         return enqueue_in(tx, order, settings=settings, idempotency_key=idempotency_key, lease=lease)
@@ -242,5 +243,5 @@ class KnownTeams:
 def _existing(tx: Transaction, run_id: str) -> Run:
     run = runs.get(tx, run_id, principal=SERVICE)
     if run is None:
-        raise RunNotFound(run_id=run_id)
+        raise RunGone(run_id=run_id)
     return run

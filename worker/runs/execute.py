@@ -75,7 +75,9 @@ def execute(
 def _executed(runtime: Runtime, definition: Definition, claim: Claim, *, ttl_s: float, say: Say | None) -> str:
     run_id = claim.run_id
     also = AtWork(claim, definition, say).hear if say else None
-    stream = runtime.publisher.open(run_id=run_id, fence=claim.fence, also=also)
+    stream = runtime.publisher.open(
+        run_id=run_id, fence=claim.fence, ttl_s=definition.retention.stream_seconds, also=also
+    )
     stream.tell("run.started", {"run_id": run_id, "attempt": claim.attempt})
     limits = _limits(definition, runtime, timeout_s=claim.timeout_s)
     assert limits.seconds is not None

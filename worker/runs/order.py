@@ -10,7 +10,14 @@ from typing import Any
 
 from worker.domain.run import OnBusy, Priority, RunError
 from worker.domain.text import ID_LIMIT, check_id, mend
-from worker.errors import DatabaseUnavailable, IdempotencyConflict, OrderInvalid, RequestRefused, TeamSessionsError
+from worker.errors import (
+    DatabaseUnavailable,
+    IdempotencyConflict,
+    OrderInvalid,
+    RequestRefused,
+    RunGone,
+    TeamSessionsError,
+)
 from worker.observe import logs
 from worker.process.runtime import Runtime
 from worker.runs.enqueue import KnownTeams, Order, check, enqueue, refuse
@@ -50,7 +57,7 @@ def _taken(runtime: Runtime, sent: dict[str, Any], *, key: str) -> str:
         accepted = enqueue(runtime.db, order, settings=settings, idempotency_key=key)
     except DatabaseUnavailable:
         raise
-    except IdempotencyConflict as error:
+    except (IdempotencyConflict, RunGone) as error:  # its key finds what it found before: nothing is recorded under it
         return _refused(error, key)
     except RequestRefused as error:
         return _recorded(runtime, sent, error, key)
@@ -67,7 +74,7 @@ def _recorded(runtime: Runtime, sent: dict[str, Any], error: TeamSessionsError, 
     try:
         with runtime.db.write() as tx:
             refuse(tx, kept, RunError(error.code, mend(error.message)), settings=settings, idempotency_key=key)
-    except IdempotencyConflict as conflict:
+    except (IdempotencyConflict, RunGone) as conflict:
         return _refused(conflict, key)
     return _refused(error, key)
 

@@ -13,6 +13,7 @@ from worker.domain.summary import Due
 from worker.store.columns import db_time, holds, upsert
 from worker.store.engine import Transaction
 from worker.store.tables import idempotency, runs, sessions
+from worker.store.teams import stream_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,9 +291,11 @@ def erase_of_run(tx: Transaction, run_id: str) -> None:
 def erase(tx: Transaction, pk: int, *, streams_s: float = 0) -> list[str]:
     """Remove a session with all that hangs on it, its forks too. A run that is executed finds nothing to write to.
 
-    Returns the runs that may have a stream: those that have not ended longer than *streams_s* seconds ago.
+    Returns the runs that may have a stream: those that have not ended longer than *streams_s* seconds ago, or than its
+    team keeps them.
     """
-    lock(tx, pk)
+    team = tx.execute(select(sessions.c.team_id).where(sessions.c.pk == pk).with_for_update()).scalar_one_or_none()
+    streams_s = max(streams_s, stream_s(tx, team or ""))
     of_forks = [run for fork in forks(tx, pk) for run in erase(tx, fork, streams_s=streams_s)]
     fresh = or_(runs.c.finished_at.is_(None), runs.c.finished_at > db_time(-streams_s))
     streaming = list(tx.execute(select(runs.c.id).where(runs.c.session_pk == pk, fresh)).scalars())

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass
 
-from sqlalchemy import bindparam, case, delete, func, insert, select, update
+from sqlalchemy import bindparam, case, delete, exists, func, insert, select, update
 
 from worker.domain.run import Viewpoint
 from worker.domain.summary import Due, Summary
@@ -15,13 +15,17 @@ from worker.store.tables import messages, runs, sessions, summaries
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """What the next version is built from: the current one, and how far the messages of finished runs go."""
+    """What the next version is built from: the current one, and how far the messages of finished runs go.
+
+    `begins`: the history is there from its first message on; else the summary is all that is left of its beginning.
+    """
 
     version: int
     text: str
     covers_seq: int
     finished_seq: int
     finished_position: int
+    begins: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +78,9 @@ def base(tx: Transaction, session_pk: int) -> Base | None:
     """Return what the next version is built from; None: the session is gone."""
     position = func.coalesce(_head.c.position - 1, sessions.c.run_count)
     text = func.coalesce(summaries.c.text, "")
+    begins = exists().where(messages.c.session_pk == session_pk, messages.c.seq == 1)
     statement = (
-        select(sessions.c.summary_version, text, sessions.c.summary_seq, _finished, position)
+        select(sessions.c.summary_version, text, sessions.c.summary_seq, _finished, position, begins)
         .select_from(sessions.outerjoin(_head, _head.c.id == sessions.c.head_run_id).outerjoin(summaries, _current))
         .where(sessions.c.pk == session_pk)
     )
@@ -92,13 +97,14 @@ def current(tx: Transaction, session_pk: int) -> Current:
 def as_of(tx: Transaction, seen_from: Viewpoint) -> Current:
     """Return the summary that a run saw which was claimed before, of the versions that are kept.
 
-    The newest that there was then; where that is not kept any more, the newest that ends before the run.
+    The newest that there was then; where that is not kept any more, the newest that ends before the run. Where all
+    that it covers has gone, no position is in front of its end.
     """
     there = case((summaries.c.created_at <= seen_from.at, 0), else_=1)
     last = (messages.c.session_pk == summaries.c.session_pk) & (messages.c.seq == summaries.c.covers_through_seq)
     row = tx.execute(
-        select(summaries.c.text, summaries.c.covers_through_seq, runs.c.position)
-        .select_from(summaries.join(messages, last).join(runs, runs.c.id == messages.c.run_id))
+        select(summaries.c.text, summaries.c.covers_through_seq, func.coalesce(runs.c.position, 0))
+        .select_from(summaries.outerjoin(messages, last).outerjoin(runs, runs.c.id == messages.c.run_id))
         .where(summaries.c.session_pk == seen_from.session_pk)
         .where(summaries.c.covers_through_seq < seen_from.first_seq)
         .order_by(there, summaries.c.version.desc())

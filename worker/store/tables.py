@@ -69,6 +69,9 @@ Index("ix_sessions_session_id", sessions.c.session_id)  # for a service key that
 _listed = sessions.c.forked_from.is_(None)
 _active = (sessions.c.updated_at, sessions.c.pk)
 Index("ix_sessions_active", *_active, postgresql_where=_listed, sqlite_where=_listed)
+# What lifetimes ask for: only sessions that nothing is under way in, so that no message is written to it.
+_idle = _listed & sessions.c.head_run_id.is_(None)
+Index("ix_sessions_idle", sessions.c.team_id, *_active, postgresql_where=_idle, sqlite_where=_idle)
 Index("ix_sessions_active_of_user", sessions.c.user_id, *_active, postgresql_where=_listed, sqlite_where=_listed)
 _fork = sessions.c.forked_from.is_not(None)
 Index("ix_sessions_forked_from", sessions.c.forked_from, postgresql_where=_fork, sqlite_where=_fork)
@@ -79,7 +82,7 @@ runs = Table(
     metadata,
     Column("id", String(64), primary_key=True),
     Column("session_pk", ForeignKey(sessions.c.pk, ondelete="CASCADE"), nullable=False),
-    Column("position", Integer, nullable=False),  # from 1, in the order of acceptance
+    Column("position", Integer, nullable=False),  # in the order of acceptance; from 1, but for runs that have gone
     Column("status", String(16), nullable=False),  # domain.run.Status
     Column("input", Text, nullable=False),
     Column("output", Text),  # the final answer, once completed
@@ -122,6 +125,12 @@ runs = Table(
 Index("ix_runs_of_user", runs.c.user_id, runs.c.id)
 Index("ix_runs_of_team", runs.c.team_id, runs.c.id)
 Index("ix_runs_of_status", runs.c.status, runs.c.id)
+# What lifetimes ask for.
+_ended = runs.c.finished_at.is_not(None)
+_by_end = (runs.c.team_id, runs.c.finished_at, runs.c.id)
+Index("ix_runs_ended", *_by_end, postgresql_where=_ended, sqlite_where=_ended)
+_replays = runs.c.replay_of.is_not(None)
+Index("ix_runs_replay_of", runs.c.replay_of, postgresql_where=_replays, sqlite_where=_replays)
 # What the sweep asks for, each a small index of unfinished runs only.
 _queued = runs.c.status == "queued"
 Index("ix_runs_dispatched", runs.c.dispatched_at, postgresql_where=_queued, sqlite_where=_queued)
@@ -140,7 +149,7 @@ messages = Table(
     "messages",
     metadata,
     Column("session_pk", ForeignKey(sessions.c.pk, ondelete="CASCADE"), primary_key=True),
-    Column("seq", Integer, primary_key=True, autoincrement=False),  # from 1, without gaps
+    Column("seq", Integer, primary_key=True, autoincrement=False),  # without gaps; from 1, but for runs that have gone
     Column("run_id", String(64), nullable=False),
     Column("role", String(16), nullable=False),  # domain.message.Role
     Column("author", String(255), nullable=False),  # leader, member, user or tool
@@ -230,6 +239,7 @@ teams = Table(
     Column("version", String(64), nullable=False),
     Column("queues", JSON, nullable=False),  # list of the queues that the worker consumes
     Column("seen_at", UtcTime, nullable=False),
+    Column("lifetimes", JSON(none_as_null=True)),  # object: domain.retention.Lifetimes; None: an older worker
 )
 
 # Orders over many sessions or runs. The row is the lock of all its items, and counts them.
@@ -299,3 +309,9 @@ _name = (batch_items.c.batch_id, batch_items.c.custom_id)
 Index("ix_batch_items_custom_id", *_name, unique=True, postgresql_where=_named, sqlite_where=_named)
 _of_user = batch_items.c.user_id.is_not(None)
 Index("ix_batch_items_of_user", batch_items.c.user_id, postgresql_where=_of_user, sqlite_where=_of_user)
+# What is not to be taken away under an item that has not ended.
+_open = batch_items.c.ended_at.is_(None)
+_about = _open & batch_items.c.session_pk.is_not(None)
+Index("ix_batch_items_about", batch_items.c.session_pk, postgresql_where=_about, sqlite_where=_about)
+_made = _open & batch_items.c.run_id.is_not(None)
+Index("ix_batch_items_made", batch_items.c.run_id, postgresql_where=_made, sqlite_where=_made)

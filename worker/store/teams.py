@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import and_, delete, exists, select
 
+from worker.domain.retention import Lifetimes, from_json, longest, to_json
 from worker.store.columns import db_time, upsert
 from worker.store.engine import Transaction
 from worker.store.tables import teams
@@ -21,14 +23,23 @@ class Served:
     queues: list[str]
 
 
-def announce(tx: Transaction, *, worker: str, versions: Mapping[str, str], queues: Sequence[str]) -> None:
-    """Say that *worker* lives, and which teams (id → version) and queues it serves."""
+def announce(
+    tx: Transaction,
+    *,
+    worker: str,
+    versions: Mapping[str, str],
+    queues: Sequence[str],
+    lifetimes: Mapping[str, Lifetimes] = MappingProxyType({}),
+) -> None:
+    """Say that *worker* lives, which teams (id → version) and queues it serves, and how long these keep things."""
     rows = [
         {"team_id": team, "worker": worker, "version": version, "queues": list(queues)}
+        | {"lifetimes": to_json(lifetimes[team]) if team in lifetimes else None}
         for team, version in sorted(versions.items())
     ]
     statement = upsert(tx, teams).values(seen_at=db_time())
-    new = {"version": statement.excluded.version, "queues": statement.excluded.queues, "seen_at": db_time()}
+    said = ("version", "queues", "lifetimes")
+    new = {**{name: statement.excluded[name] for name in said}, "seen_at": db_time()}
     tx.execute(statement.on_conflict_do_update(index_elements=[teams.c.team_id, teams.c.worker], set_=new), rows)
 
 
@@ -88,3 +99,23 @@ def live(tx: Transaction, *, silent_s: float) -> list[Served]:
         )
         for team, rows in found.items()
     ]
+
+
+def announced_lifetimes(tx: Transaction, *, silent_s: float) -> dict[str, Lifetimes]:
+    """Return the lifetimes of each team that any worker has announced: of live ones the longest, else the last said.
+
+    The newest row of a team is never forgotten: so a team's own lifetimes hold on while nobody serves it.
+    """
+    live = teams.c.seen_at > db_time(-silent_s)
+    columns = (teams.c.team_id, teams.c.lifetimes, live)
+    rows = tx.execute(select(*columns).where(teams.c.lifetimes.is_not(None)).order_by(teams.c.seen_at))
+    found: dict[str, list[tuple[Lifetimes, bool]]] = {}
+    for team, said, is_live in rows:
+        found.setdefault(team, []).append((from_json(said), is_live))
+    return {team: longest([of for of, is_live in all_ if is_live] or [all_[-1][0]]) for team, all_ in found.items()}
+
+
+def stream_s(tx: Transaction, team: str) -> int:
+    """Return how long streams of *team* may be kept, as any worker has announced; 0: none has."""
+    rows = tx.execute(select(teams.c.lifetimes).where(teams.c.team_id == team, teams.c.lifetimes.is_not(None)))
+    return max((from_json(said).stream_s for said in rows.scalars()), default=0)

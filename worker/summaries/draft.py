@@ -2,7 +2,9 @@
 
 A refresh begins with the current summary, and each piece that it adds makes the next version. A rebuild begins with
 nothing, in front of the first message, and is no version before it covers enough: a summary never covers less than it
-did, and nobody reads a part of one. What was condensed by another prompt or model it does not go on with.
+did, and nobody reads a part of one. What was condensed by another prompt or model it does not go on with. Where the
+first messages have gone with their lifetime, it begins with the current summary's text, which holds all that is left
+of them, and in front of the first message that is there.
 """
 
 from worker.domain.summary import SummaryDraft
@@ -12,7 +14,7 @@ from worker.store.summary_jobs import Wanted
 
 def begin(base: Base, wanted: Wanted, *, model: str, prompt_hash: str) -> SummaryDraft:
     """Return what the next piece is added to."""
-    nothing = SummaryDraft(model, prompt_hash, replaces_seq=base.covers_seq)
+    nothing = SummaryDraft(model, prompt_hash, replaces_seq=base.covers_seq, text="" if base.begins else base.text)
     if not wanted.rebuild:
         return SummaryDraft(model, prompt_hash, base.covers_seq, text=base.text, covers_seq=base.covers_seq)
     return wanted.draft if wanted.draft is not None and fits(wanted.draft, nothing) else nothing

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from worker.domain.chat import ChatModel, ChatRequest, Reply
 from worker.domain.message import Message
+from worker.domain.retention import lifetimes
 from worker.domain.stop import Reason, Stop, Stopped
 from worker.domain.summary import CHARS_PER_TOKEN, SessionSummaryManager, SummaryDraft
 from worker.domain.text import ID_LIMIT
@@ -113,6 +114,7 @@ def _refreshed(runtime: Runtime, job: Job, definition: Definition, stop: Stop) -
     manager = definition.session_summary_manager
     model = manager.model or definition.model or default_model(runtime.settings)
     made_by = {"model": model.id[:ID_LIMIT], "prompt_hash": condense.prompt_hash(manager.session_summary_prompt)}
+    keep = lifetimes(definition.retention, runtime.settings).versions
     versions = 0
     while True:
         stop.check(boundary=True)
@@ -133,7 +135,7 @@ def _refreshed(runtime: Runtime, job: Job, definition: Definition, stop: Stop) -
             _keep(runtime, job, so_far)
             continue
         versions += so_far.pieces > 0
-        if _store(runtime, job, base, wanted, so_far):
+        if _store(runtime, job, base, wanted, so_far, keep=keep):
             return f"{versions} new" if versions else "nothing to condense"
 
 
@@ -195,10 +197,11 @@ def _keep(runtime: Runtime, job: Job, so_far: SummaryDraft) -> None:
             raise Stopped(Reason.LEASE_LOST)
 
 
-def _store(runtime: Runtime, job: Job, base: Base, wanted: Wanted, new: SummaryDraft) -> bool:
+def _store(runtime: Runtime, job: Job, base: Base, wanted: Wanted, new: SummaryDraft, *, keep: int) -> bool:
     """Store the version, if this process still has the job and the summary still is what it was built from.
 
-    Returns whether the job is done: what was asked for is covered, and no more has become due meanwhile.
+    The newest *keep* versions stay. Returns whether the job is done: what was asked for is covered, and no more has
+    become due meanwhile.
     """
     settings, through_seq = runtime.settings, new.covers_seq
     covered = Covered(through_seq, new.covers_position, new.size)
@@ -207,7 +210,7 @@ def _store(runtime: Runtime, job: Job, base: Base, wanted: Wanted, new: SummaryD
         if left is None:
             raise Stopped(Reason.LEASE_LOST)
         if new.pieces:
-            summaries.add(tx, job.session_pk, _version(base, new), keep=settings.summary_versions)
+            summaries.add(tx, job.session_pk, _version(base, new), keep=keep)
         wanted_seq = left.finished_seq if due.passed(left.due, left.finished_seq - through_seq, left.size) else 0
         reached = {"through_seq": through_seq, "wanted_seq": wanted_seq}
         done = summary_jobs.done(tx, job, **reached, rebuilt=wanted.rebuild, ttl_s=settings.lease_seconds)

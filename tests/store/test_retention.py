@@ -1,0 +1,161 @@
+"""Lifetimes, on both databases: what is over goes, whole and in order; the rest stays."""
+
+import math
+from dataclasses import replace
+
+import pytest
+from sqlalchemy import update
+
+from tests.support.ageing import (
+    age,
+    age_run,
+    announce,
+    check_whole,
+    left,
+    remove,
+    runs_left,
+    silence,
+    talk,
+)
+from tests.support.condensing import session_row
+from tests.support.life import accept, take
+from worker.domain.retention import Retention
+from worker.domain.run import Status
+from worker.store import retention
+from worker.store.engine import Database
+from worker.store.retention import Removed
+from worker.store.tables import sessions as session_rows
+
+MONTH = {"keep_sessions_days": 30}
+RUNS = {"keep_runs_days": 30}
+
+
+def test_nothing_goes_unless_somebody_said_so(db: Database) -> None:
+    """However old it is."""
+    talk(db)
+    age(db, days=10_000)
+    announce(db, Retention())
+
+    assert remove(db) == Removed()
+    assert left(db) == ["s"]
+
+
+@pytest.mark.parametrize(("late_s", "there"), [(-20, ["s"]), (20, [])], ids=["a moment early", "a moment late"])
+def test_a_session_goes_so_long_after_its_last_activity(db: Database, late_s: float, there: list[str]) -> None:
+    """By the database's clock, whole."""
+    talk(db, 2)
+    age(db, days=30, seconds=late_s)
+
+    removed = remove(db, **MONTH)
+
+    assert left(db) == there
+    assert replace(removed, streaming=()) == (Removed() if there else Removed(1, 2, 4))
+    check_whole(db)
+
+
+@pytest.mark.parametrize(("late_s", "gone"), [(-20, 1), (20, 2)], ids=["a moment early", "a moment late"])
+def test_a_run_goes_so_long_after_its_end(db: Database, late_s: float, gone: int) -> None:
+    """With its messages; what is left has no gap, and keeps its places."""
+    made = talk(db, 4)
+    pk = age(db, days=29)
+    for run_id, days in zip(made, (31, 30 + late_s / 86_400, 29, 0), strict=True):
+        age_run(db, run_id, days=days)
+
+    removed = remove(db, **RUNS)
+
+    assert removed == Removed(0, gone, 2 * gone)
+    assert runs_left(db, pk) == made[gone:]
+    check_whole(db)
+    row = session_row(db, pk)
+    assert (row.run_count, row.last_seq) == (4, 8), "what went is counted, and its places are given to nobody"
+
+
+def test_a_run_waits_for_those_before_it(db: Database) -> None:
+    """One that was cancelled in the queue ends before them: alone it would leave a gap."""
+    made = talk(db, 3)
+    pk = age(db, days=1)
+    for run_id in made[1:]:
+        age_run(db, run_id, days=40)
+
+    assert remove(db, **RUNS) == Removed()
+    age_run(db, made[0], days=40)
+    assert remove(db, **RUNS).runs == 3
+    assert (runs_left(db, pk), left(db)) == ([], ["s"])
+
+
+SAID = {
+    "longer than the settings": (Retention(sessions_days=60), ["s"]),
+    "for ever": (Retention(sessions_days=math.inf), ["s"]),
+    "shorter than the settings": (Retention(sessions_days=10), []),
+    "nothing": (Retention(), ["s"]),
+}
+
+
+@pytest.mark.parametrize("case", SAID)
+@pytest.mark.parametrize("served", [True, False], ids=["served", "not served any more"])
+def test_a_teams_own_lifetimes_go_before_the_settings(db: Database, case: str, served: bool) -> None:
+    """The last that its workers said holds on when none of them is left, in whichever worker removes."""
+    said, there = SAID[case]
+    talk(db)
+    age(db, days=40 if case == "longer than the settings" else 20)
+    announce(db, said, **MONTH)
+    if not served:
+        silence(db)
+
+    remove(db, **MONTH)
+
+    assert left(db) == there
+
+
+def test_a_team_that_no_worker_knows_is_kept_as_the_settings_say(db: Database) -> None:
+    """Such as that of a refused order; and of every team, whatever comes before it."""
+    for n, team in enumerate(("a", "b", "c")):
+        talk(db, session=f"s{n}")
+        with db.write() as tx:
+            tx.execute(update(session_rows).where(session_rows.c.session_id == f"s{n}").values(team_id=team))
+        age(db, session=f"s{n}", days=40)
+    announce(db, Retention(sessions_days=math.inf), team="b")
+
+    remove(db, **MONTH)
+
+    assert left(db) == ["s1"]
+
+
+def test_of_two_versions_that_are_served_the_longer_lifetime_holds(db: Database) -> None:
+    """During a deploy nothing goes that one of them keeps; afterwards the new one holds."""
+    talk(db)
+    age(db, days=20)
+    announce(db, Retention(sessions_days=30), worker="old")
+    announce(db, Retention(sessions_days=10), worker="new")
+
+    remove(db)
+    assert left(db) == ["s"]
+    silence(db, "old")
+    remove(db)
+    assert left(db) == []
+
+
+@pytest.mark.parametrize("status", [Status.QUEUED, Status.RUNNING])
+def test_nothing_of_a_session_goes_while_a_run_is_under_way(db: Database, status: Status) -> None:
+    """However long it takes."""
+    talk(db, 2)
+    run_id = accept(db).run.id
+    if status is Status.RUNNING:
+        take(db, run_id)
+    age(db, days=40)
+
+    assert remove(db, **MONTH, **RUNS) == Removed()
+
+
+def test_a_session_that_is_used_between_look_and_lock_stays(db: Database) -> None:
+    """What was found is looked at again under the lock."""
+    talk(db)
+    pk = age(db, days=40)
+    with db.read() as tx:
+        before = retention.idle_sessions(tx, "t", before=session_row(db, pk).created_at, after=None, limit=9)[0]
+    talk(db)
+
+    with db.write() as tx:
+        removed = retention.remove_sessions(tx, [pk], before=before.updated_at, streams_s=0)
+
+    assert (removed, left(db)) == (Removed(), ["s"])

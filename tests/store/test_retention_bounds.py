@@ -1,0 +1,136 @@
+"""Removing what is over, however much that is: small transactions, ranges of indexes, and nobody waits."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+from sqlalchemy import insert, select, text
+
+from tests.support.ageing import (
+    age,
+    left,
+    remove,
+    runs_left,
+    talk,
+)
+from tests.support.batches import Played, end_as
+from tests.support.condensing import session_row
+from tests.support.plans import plan, statements
+from tests.support.postgres import PostgresServer
+from worker.domain.batch import BatchOrder, Kind
+from worker.domain.run import Status
+from worker.retention import LOOK, SIZE, TOGETHER, Removal
+from worker.runs.replay import replay_in
+from worker.settings import Settings
+from worker.store import retention, sessions
+from worker.store.engine import Database
+from worker.store.retention import Removed
+from worker.store.tables import sessions as session_rows
+
+MONTH = {"keep_sessions_days": 30}
+RUNS = {"keep_runs_days": 30}
+
+
+def test_two_that_remove_at_once_remove_each_session_once(db: Database) -> None:
+    """And each run."""
+    for n in range(60):
+        talk(db, session=f"s{n}")
+        age(db, session=f"s{n}", days=40)
+
+    with ThreadPoolExecutor(3) as pool:
+        kept = [MONTH, MONTH, RUNS]
+        removed = sum((done.result() for done in [pool.submit(remove, db, **one) for one in kept]), Removed())
+    again = remove(db, **MONTH)
+
+    assert removed.sessions + again.sessions == 60
+    assert removed.runs + again.runs == 60
+    assert left(db) == []
+
+
+def test_a_session_that_somebody_holds_is_passed_by(postgres: PostgresServer) -> None:
+    """Nobody waits for it, and it does not keep the others."""
+    url = postgres.new_database()
+    db = Database(url)
+    for session in ("held", "free"):
+        talk(db, session=session)
+        age(db, session=session, days=40)
+
+    with db.write() as other:
+        sessions.lock_by_id(other, user_id="u", session_id="held")
+        remove(db, **RUNS)
+        removed = remove(db, **MONTH)
+
+    assert (removed.sessions, left(db)) == (1, ["held"])
+    db.close()
+    postgres.drop(url)
+
+
+def test_each_transaction_is_small_however_much_is_due(db: Database) -> None:
+    """Of 100,000 sessions, with runs and batches beside them: so many rows a transaction, so many statements."""
+    crowd(db, 100_000)
+    talk(db, 30, session="long")
+    age(db, session="long", days=40)
+    removal = Removal(db, Settings(**MONTH, **RUNS), erase=list)
+
+    with statements(db) as seen:
+        pieces = [piece for piece, _ in zip(removal.round(), range(25), strict=False)]
+
+    assert [piece.sessions for piece in pieces] == [TOGETHER] * 25
+    assert all(piece.messages <= SIZE for piece in pieces)
+    assert TOGETHER * 25 > LOOK, "it has looked more than once"
+    assert len(seen) < 20, "the same statements, again and again"
+
+
+def test_a_long_session_goes_bit_by_bit(db: Database) -> None:
+    """Of runs that are due so many messages a transaction."""
+    talk(db, 130)
+    pk = age(db, days=40)
+
+    pieces = [piece for piece in Removal(db, Settings(**RUNS), erase=list).round() if piece]
+
+    assert [piece.runs for piece in pieces] == [100, 30]
+    assert runs_left(db, pk) == []
+    with db.write() as tx:
+        assert retention.remove_runs(tx, pk, before=session_row(db, pk).created_at, size=1, streams_s=0) == Removed()
+
+
+def test_what_is_due_is_read_from_a_range_of_an_index(db: Database) -> None:
+    """However many sessions and runs there are; and no statement of a removal scans a table."""
+    crowd(db, 2_000)
+    for n in range(3):
+        talk(db, 2, session=f"old {n}")
+        age(db, session=f"old {n}", days=40)
+    source = talk(db, session="s", key="k")[0]
+    with db.write() as tx:
+        fork = replay_in(tx, source, execute_tools=False, settings=Settings()).run.id
+    end_as(db, fork, Status.COMPLETED)
+    Played(db, BatchOrder(Kind.RETRY_FAILED)).step()
+    with db.write() as tx:
+        tx.execute(text("ANALYZE"))
+
+    with statements(db) as seen:
+        remove(db, **RUNS)
+        remove(db, **MONTH)
+
+    plans = {s: "\n".join(plan(db, s, p)) for s, p in seen.items()}
+    scans = [found for found in plans.values() if scans_a_table(found)]
+    assert scans == []
+    for index, column in (("ix_sessions_idle", "updated_at"), ("ix_runs_ended", "finished_at")):
+        ranges = [found for found in plans.values() if index in found and f"{column}<" in found.replace(" ", "")]
+        assert ranges, f"no statement reads a range of {index}"
+
+
+def scans_a_table(found: str) -> bool:
+    """Tell whether a plan goes through a whole table that grows."""
+    big = ("sessions", "runs", "messages", "batch_items", "summary_jobs", "summaries", "idempotency")
+    scans = [f"Seq Scan on {name}" for name in big] + [f"SCAN {name}\n" for name in big]
+    return any(scan in f"{found}\n" for scan in scans)
+
+
+def crowd(db: Database, count: int) -> None:
+    """Write so many sessions that are due, as rows, and nothing in them."""
+    row = {"team_id": "t", "last_seq": 0, "run_count": 0, "tags": [], "metadata": {}, "state": {}}
+    with db.read() as tx:
+        at = tx.execute(select(retention.db_time(-40 * 86_400))).scalar_one()
+    made = [row | {"user_id": "u", "session_id": f"c{n}", "created_at": at, "updated_at": at} for n in range(count)]
+    with db.write() as tx:
+        for first in range(0, count, 10_000):
+            tx.execute(insert(session_rows), made[first : first + 10_000])

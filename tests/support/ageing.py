@@ -1,0 +1,92 @@
+"""Sessions that grow old at once, and what is removed of them: for tests of lifetimes."""
+
+from typing import Any
+
+from sqlalchemy import select, update
+
+from tests.support.batches import end_as
+from tests.support.life import accept
+from worker.domain.retention import Retention, lifetimes
+from worker.domain.run import Status
+from worker.retention import Removal
+from worker.settings import Settings
+from worker.store import teams
+from worker.store.columns import db_time
+from worker.store.engine import Database
+from worker.store.retention import Removed
+from worker.store.tables import messages, runs, sessions
+from worker.store.tables import teams as team_rows
+
+DAY_S = 86_400.0
+
+
+def talk(db: Database, count: int = 1, *, session: str = "s", key: str | None = None) -> list[str]:
+    """Have so many runs of team 't' completed, each of two messages; return their ids."""
+    made = []
+    for n in range(count):
+        made.append(accept(db, f"input {n}", session=session, key=key).run.id)
+        end_as(db, made[-1], Status.COMPLETED, answer=f"answer {n}")
+    return made
+
+
+def age(db: Database, *, session: str = "s", days: float = 0, seconds: float = 0) -> int:
+    """Have everything that took place in a session be so long ago; return our key of it."""
+    at = db_time(-days * DAY_S - seconds)
+    with db.write() as tx:
+        pk: int = tx.execute(select(sessions.c.pk).where(sessions.c.session_id == session)).scalar_one()
+        tx.execute(update(sessions).where(sessions.c.pk == pk).values(updated_at=at))
+        tx.execute(update(runs).where(runs.c.session_pk == pk, runs.c.finished_at.is_not(None)).values(finished_at=at))
+    return pk
+
+
+def age_run(db: Database, run_id: str, *, days: float) -> None:
+    """Have a run have ended so long ago."""
+    with db.write() as tx:
+        tx.execute(update(runs).where(runs.c.id == run_id).values(finished_at=db_time(-days * DAY_S)))
+
+
+def announce(db: Database, said: Retention, *, team: str = "t", worker: str = "w", **settings: Any) -> None:
+    """Have a live worker serve a team with these lifetimes."""
+    kept = {team: lifetimes(said, Settings(**settings))}
+    with db.write() as tx:
+        teams.announce(tx, worker=worker, versions={team: "1"}, queues=["batch"], lifetimes=kept)
+
+
+def silence(db: Database, worker: str = "w", *, for_s: float = 3_600) -> None:
+    """Have a worker have said nothing for so long."""
+    with db.write() as tx:
+        tx.execute(update(team_rows).where(team_rows.c.worker == worker).values(seen_at=db_time(-for_s)))
+
+
+def remove(db: Database, **settings: Any) -> Removed:
+    """Remove all that may go, as a worker with these settings does in a round."""
+    return sum(Removal(db, Settings(**settings), erase=lambda _runs: None).round(), Removed())
+
+
+def left(db: Database) -> list[str]:
+    """Return the sessions that are there, the oldest first."""
+    with db.read() as tx:
+        return list(tx.execute(select(sessions.c.session_id).order_by(sessions.c.pk)).scalars())
+
+
+def runs_left(db: Database, session_pk: int) -> list[str]:
+    """Return the runs of a session that are there, in order."""
+    with db.read() as tx:
+        own = select(runs.c.id).where(runs.c.session_pk == session_pk)
+        return list(tx.execute(own.order_by(runs.c.position)).scalars())
+
+
+def check_whole(db: Database) -> None:
+    """Assert that nothing is half gone: each run has its messages, and none has gone from between others."""
+    with db.read() as tx:
+        of_runs = tx.execute(select(runs).order_by(runs.c.session_pk, runs.c.position)).all()
+        said = select(messages.c.session_pk, messages.c.seq, messages.c.run_id)
+        of_messages = tx.execute(said.order_by(messages.c.session_pk, messages.c.seq)).all()
+        known = set(tx.execute(select(sessions.c.pk)).scalars())
+    expected = [(r.session_pk, seq, r.id) for r in of_runs for seq in range(r.first_seq or 0, (r.last_seq or -1) + 1)]
+    assert [tuple(m) for m in of_messages] == expected
+    assert {r.session_pk for r in of_runs} <= known
+    places: dict[int, list[int]] = {}
+    for run in of_runs:
+        places.setdefault(run.session_pk, []).append(run.position)
+    assert all(found == list(range(found[0], found[0] + len(found))) for found in places.values())
