@@ -11,14 +11,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api_stub import errors
 from api_stub.auth import Asking
+from api_stub.installation import Installation
 from api_stub.observed import Observed
 from api_stub.rates import Rates
-from api_stub.routes import batches, health, runs, sessions, summaries, teams, users, why
+from api_stub.routes import batches, health, metrics, runs, sessions, summaries, teams, users, why
 from api_stub.schemas import Problem
 from api_stub.service import KeyRing, Service
 from worker.events.erase import Eraser
 from worker.events.follow import Follower
+from worker.observe import metrics as observed
 from worker.observe import tracing
+from worker.process.scrapers import Scrapers
 from worker.queue.app import make_app as make_celery
 from worker.queue.dispatch import Dispatcher
 from worker.runs.backlog import Backlog
@@ -53,7 +56,10 @@ def make_app(settings: Settings) -> FastAPI:
             KnownTeams(db),
             Backlog(db, settings),
             Rates(settings.requests_per_minute),
+            Scrapers(db),
+            Installation(db, dispatcher),
         )
+        observed.start()
         yield
         await follower.close()
         eraser.close()
@@ -76,6 +82,7 @@ def make_app(settings: Settings) -> FastAPI:
     app.include_router(users.router)
     app.include_router(teams.router)
     app.include_router(health.router)
+    app.include_router(metrics.router)
 
     @app.get("/openapi.json", include_in_schema=False)
     def openapi(_asking: Asking) -> dict[str, Any]:

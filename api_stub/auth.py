@@ -50,8 +50,28 @@ async def principal(
     return found
 
 
+async def scraper(
+    request: Request,
+    rooms: Annotated[Service, Depends(service)],
+    sent: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
+) -> Principal:
+    """Return who reads metrics: also while the database is away, if it was known a moment ago.
+
+    Raises:
+        KeyMissing, KeyInvalid, ScopeMissing, KeyBound, RateLimited, DatabaseUnavailable
+    """
+    if sent is None:
+        raise KeyMissing()
+    key = sent.credentials.strip()
+    request.state.key_id = api_keys.public_id(key)
+    found = await run_in_threadpool(rooms.scrapers.check, key)
+    rooms.rates.take(found.key_id)
+    return found
+
+
 Rooms = Annotated[Service, Depends(service)]
 Asking = Annotated[Principal, Security(principal)]
+Scraping = Annotated[Principal, Depends(scraper)]
 RunsRead = Annotated[Principal, Security(principal, scopes=[Scope.RUNS_READ.value])]
 RunsWrite = Annotated[Principal, Security(principal, scopes=[Scope.RUNS_WRITE.value])]
 SessionsRead = Annotated[Principal, Security(principal, scopes=[Scope.SESSIONS_READ.value])]

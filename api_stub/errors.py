@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 
 from api_stub.schemas import Problem
 from worker.errors import RateLimited, TeamSessionsError
-from worker.observe import logs
+from worker.observe import logs, metrics
 
 log = logs.get(__name__)
 
@@ -22,7 +22,8 @@ _HTTP = {
 
 
 def problem(*, status: int, code: str, detail: str, retry: bool = False, wait_s: float = 1.0) -> JSONResponse:
-    """Return an error as an answer; *wait_s* says when to come again, where that helps."""
+    """Return an error as an answer, and count it; *wait_s* says when to come again, where that helps."""
+    metrics.REFUSALS.labels(code).inc()
     body = {
         "type": f"urn:team-sessions:error:{code}",
         "title": code.replace("_", " "),
@@ -53,7 +54,7 @@ def responses(*codes: int) -> dict[int | str, dict[str, object]]:
 _MEANINGS = {
     400: "The body is not JSON.",
     401: "The request carries no key, or one that is not in force.",
-    403: "The key may not do this: `scope_missing`, `user_forbidden`, `team_forbidden`.",
+    403: "The key may not do this: `scope_missing`, `user_forbidden`, `team_forbidden`, `key_bound`.",
     404: "There is nothing of this id that the key may see.",
     409: "What is asked for contradicts what there is; `code` says which.",
     413: "The body or the input is too large.",

@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass
 
+from api_stub.installation import Installation
 from api_stub.rates import Rates
 from worker import clock
 from worker.domain.principal import Principal
 from worker.errors import KeyInvalid
 from worker.events.erase import Eraser
 from worker.events.follow import Follower
+from worker.process.scrapers import Scrapers
 from worker.queue.dispatch import Dispatcher
 from worker.runs.backlog import Backlog
 from worker.runs.enqueue import KnownTeams
@@ -31,6 +33,8 @@ class Service:
     teams: KnownTeams
     backlog: Backlog
     rates: Rates
+    scrapers: Scrapers
+    installation: Installation
 
 
 class KeyRing:

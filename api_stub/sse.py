@@ -9,7 +9,7 @@ from api_stub.service import Service
 from worker.domain.event import TERMINAL, EventId
 from worker.domain.run import Run
 from worker.errors import DatabaseUnavailable
-from worker.observe import logs
+from worker.observe import logs, metrics
 from worker.runs.watch import watch
 
 log = logs.get(__name__)
@@ -42,6 +42,7 @@ async def follow(rooms: Service, run: Run, *, after: EventId | None) -> AsyncIte
 
     It ends early where the database goes away: whoever reads comes back behind the last event.
     """
+    metrics.WATCHERS.inc()
     try:
         async for happened in watch(rooms.db, rooms.follower, run, after=after):
             if happened is None:
@@ -52,6 +53,8 @@ async def follow(rooms: Service, run: Run, *, after: EventId | None) -> AsyncIte
             yield _spelled(id, event.type, data)
     except DatabaseUnavailable as error:
         log.warning("stream left to its watcher's next try", run_id=run.id, session_id=run.session_id, error=error)
+    finally:
+        metrics.WATCHERS.dec()
 
 
 def _spelled(id: EventId, type: str, data: dict[str, Any]) -> str:

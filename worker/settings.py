@@ -128,6 +128,10 @@ class Settings(BaseSettings):
         allow_inf_nan=False,
         description="A run goes so many days after its end, unless its team says. Without: with its session.",
     )
+    metrics_port: int | None = Field(
+        None, ge=1, le=65535, description="Port on which a worker answers `GET /metrics`. Without: it does not listen."
+    )
+    metrics_host: str = Field("127.0.0.1", min_length=1, description="Address on which it does.")
     log_style: Literal["auto", "json", "readable"] = Field(
         "auto", description="'auto': readable on a terminal, else JSON."
     )

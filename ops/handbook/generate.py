@@ -4,10 +4,12 @@ import argparse
 import sys
 from pathlib import Path
 
+from prometheus_client import Metric
 from pydantic_core import PydanticUndefined
 
 from ops.handbook import api_page, cli_page
 from worker import errors
+from worker.observe import metrics
 from worker.settings import PREFIX, Settings
 
 HERE = Path(__file__).parent
@@ -49,10 +51,39 @@ def settings_page() -> str:
     return MADE + text + "\n".join(rows) + "\n"
 
 
+def metrics_page() -> str:
+    """Return the tables of metrics."""
+    parts = [
+        "# Metrics\n\n"
+        "Units are in the names. Read them with `GET /metrics` of the API, and of each worker that was given a port "
+        "(`TEAM_SESSIONS_METRICS_PORT`, or `--metrics-port` of `team-sessions worker` and `team-sessions up`), with "
+        "`Authorization: Bearer KEY`: the key needs `runs:read`, and is bound to no user and no team. "
+        "[Why so](decisions/0017-what-is-counted-and-what-is-read.md).\n"
+    ]
+    kinds = {
+        "What a process counts": ("since its start; sum over all", metrics.COUNTED),
+        "How the installation stands": ("from the database, at the API, absent while that is away", metrics.STANDING),
+        "Whether its parts answer": ("at the API", metrics.REACHED),
+    }
+    for title, (where, registry) in kinds.items():
+        rows = [_metric(family) for family in registry.collect() if family.name.startswith("team_sessions_")]
+        parts.append(f"\n## {title}\n\n{where[0].upper()}{where[1:]}.\n\n| name | kind | what it is |\n|---|---|---|\n")
+        parts += [row + "\n" for row in rows]
+    parts.append("\nEach process tells its memory, processor time and open files too, as `process_…`.\n")
+    return MADE + "".join(parts)
+
+
+def _metric(family: Metric) -> str:
+    name = family.name + ("_total" if family.type == "counter" else "")
+    labels = metrics.LABELS[family.name]
+    return f"| `{name}{'{' + ', '.join(labels) + '}' if labels else ''}` | {family.type} | {family.documentation} |"
+
+
 PAGES = {
     "api.md": lambda: MADE + api_page.page(),
     "cli.md": lambda: MADE + cli_page.page(),
     "errors.md": errors_page,
+    "metrics.md": metrics_page,
     "openapi.json": api_page.openapi_page,
     "settings.md": settings_page,
 }

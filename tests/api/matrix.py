@@ -27,6 +27,11 @@ class Route:
         return f"{self.method} {self.path}"
 
     @property
+    def of_everybody(self) -> bool:
+        """Whether it tells of the whole installation, and of nobody in it."""
+        return self.path == "/metrics"
+
+    @property
     def names_user(self) -> bool:
         """Whether its path names the user, who is never absent: then no query names one."""
         return "{user_id}" in self.path
@@ -66,6 +71,7 @@ ROUTES = [
     Route("GET", "/v1/users/{user_id}/export", Scope.SESSIONS_READ),
     Route("DELETE", "/v1/users/{user_id}", Scope.SESSIONS_WRITE),
     Route("GET", "/v1/teams", None),
+    Route("GET", "/metrics", Scope.RUNS_READ),
 ]
 
 
@@ -118,6 +124,8 @@ def answer(kind: Kind, route: Route, thing: str) -> tuple[int, str | None]:
         return 401, kind.refused
     if not kind.has(route.scope):
         return 403, "scope_missing"
+    if route.of_everybody:
+        return (403, "key_bound") if kind.user is not None or kind.teams else (200, None)
     if route.body and "team" in route.body and kind.teams and route.body["team"] not in kind.teams:
         return 403, "team_forbidden"
     if route.scope and kind.user is not None and kind.acts_for not in (None, kind.user):

@@ -53,7 +53,7 @@ def test_a_cancel_just_before_a_requeue_is_not_lost(db: Database) -> None:
 
     with db.write() as tx:
         leases.requeue(tx, claim, wait_s=3600, waits_for=None, retried=True)
-        sent = ready.take_ready(tx, limit=10)
+        sent = ready.take_due(tx, limit=10)
 
     assert [dispatch.ids["run_id"] for dispatch in sent] == [run_id]
     assert take(db, run_id).cancel_requested
@@ -78,10 +78,10 @@ def test_runs_of_a_team_that_nobody_serves_are_left_alone(db: Database) -> None:
         tx.execute(update(runs).values(dispatched_at=db_time(-60.0)))
 
     with db.write() as tx:
-        before = ready.take_ready(tx, limit=10)
+        before = ready.take_expired(tx, limit=10)
     announce(db)
     with db.write() as tx:
-        after = ready.take_ready(tx, limit=10)
+        after = ready.take_expired(tx, limit=10)
 
     assert before == []
     assert [dispatch.queue for dispatch in after] == ["resumed"]
@@ -112,7 +112,7 @@ def test_a_leased_run_goes_to_others_when_its_script_dies(db: Database) -> None:
 
     with db.write() as tx:
         tx.execute(update(runs).where(runs.c.id == run_id).values(not_before=db_time(-1.0)))
-        sent = ready.take_ready(tx, limit=10)
+        sent = ready.take_due(tx, limit=10)
 
     assert refused == NotFree(run_id)
     assert [dispatch.ids["run_id"] for dispatch in sent] == [run_id]

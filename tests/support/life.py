@@ -63,14 +63,14 @@ def live_through(db: Database) -> None:
         leases.watch(tx, [first])
         leases.requeue(tx, claim, wait_s=0, waits_for="x", retried=True)
         leases.put_back(tx, first, wait_s=0)
-        ready.take_ready(tx, limit=10)
+        ready.take_due(tx, limit=10)
         ready.take_background(tx, limit=10)
         for resumed in (True, False):
             ready.take_lost(tx, resumed=resumed, before=ready.db_now(tx), limit=10)
     cancel(db, second)
     again = take(db, first, ttl_s=-1)
     with db.write() as tx:
-        ready.take_ready(tx, limit=10)
+        ready.take_expired(tx, limit=10)
     cancel(db, first)
     end(db, take(db, third), Ending(Status.COMPLETED, [answer], output="hi", usage=answer.usage))
     end(db, take(db, fourth), Ending(Status.FAILED, error=RunError("x", "y")))

@@ -13,7 +13,7 @@ from worker.batches.room import pauses, room
 from worker.domain.batch import Batch, BatchStatus, Outcome
 from worker.domain.dispatch import Dispatch
 from worker.errors import DatabaseUnavailable, QueueFull, RunNotFound, SessionNotFound, TeamSessionsError
-from worker.observe import logs
+from worker.observe import logs, metrics
 from worker.process.runtime import Runtime
 from worker.runs import cancel
 from worker.settings import Settings
@@ -71,6 +71,7 @@ def _count_ended(db: Database, batch_id: str) -> Batch | None:
         held = batches.lock(tx, batch_id, wait=False)
         if held is None:
             return None
+        ended: list[Ended] = []
         if held.batch.in_flight:
             given_up = held.batch.status is BatchStatus.CANCELLED
             ended = batch_items.ended_runs(tx, batch_id)
@@ -78,7 +79,8 @@ def _count_ended(db: Database, batch_id: str) -> Batch | None:
             batch_items.end(tx, batch_id, ended)
             batches.count_ended(tx, held, ended)
         _conclude(tx, batch_id)
-        return held.batch
+    _observe(held.batch, begun=0, ended=ended)
+    return held.batch
 
 
 def _conclude(tx: Transaction, batch_id: str) -> None:
@@ -121,7 +123,15 @@ def _begin_some(db: Database, batch_id: str, *, settings: Settings) -> list[Disp
             counted = batches.lock(tx, batch_id)
             assert counted is not None
             batches.count_ended(tx, counted, ended)
-        return ready
+    _observe(held.batch, begun=begun, ended=ended)
+    return ready
+
+
+def _observe(batch: Batch, *, begun: int, ended: list[Ended]) -> None:
+    """Count what was committed."""
+    metrics.BATCH_ITEMS_BEGUN.labels(batch.order.kind).inc(begun)
+    for item in ended:
+        metrics.BATCH_ITEMS_ENDED.labels(batch.order.kind, item.outcome).inc()
 
 
 def _begin(tx: Transaction, batch: Batch, item: Waiting, settings: Settings) -> tuple[Iterable[Dispatch], list[Ended]]:

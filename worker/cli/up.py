@@ -36,7 +36,20 @@ PORT_S = 5.0  # what an `up` that was killed may take to be gone
 @click.option("--flower-port", default=5555, show_default=True, help="Port of Flower.")
 @click.option("--workers", default=2, show_default=True, help="Worker processes for runs; one more makes summaries.")
 @click.option("--concurrency", default=100, show_default=True, help="Tasks at the same time in each worker.")
-def up(data_dir: Path | None, host: str, port: int, flower_port: int, workers: int, concurrency: int) -> None:
+@click.option(
+    "--metrics-port",
+    type=click.IntRange(1, 65535),
+    help="The first worker answers GET /metrics there, the next ones on the ports behind it.",
+)
+def up(
+    data_dir: Path | None,
+    host: str,
+    port: int,
+    flower_port: int,
+    workers: int,
+    concurrency: int,
+    metrics_port: int | None,
+) -> None:
     """Start broker, workers, API and Flower, and keep them running until Ctrl-C or SIGTERM.
 
     Without TEAM_SESSIONS_DATABASE_URL it keeps a SQLite file in its data directory (./.team-sessions), without
@@ -71,7 +84,7 @@ def up(data_dir: Path | None, host: str, port: int, flower_port: int, workers: i
     try:
         if settings.redis_url is None:
             _start_broker(supervisor, directory)
-        supervisor.start(*_workers(settings, workers=workers, concurrency=concurrency))
+        supervisor.start(*_workers(settings, workers, concurrency, metrics_port or settings.metrics_port))
         supervisor.start(*_front(directory, host=host, port=port, flower_port=flower_port))
         url = f"http://{_reachable(host)}:{port}"
         if supervisor.wait_until(lambda: _is_ready(url), timeout_s=START_S):
@@ -121,18 +134,15 @@ def _start_broker(supervisor: Supervisor, directory: Path) -> None:
     )
 
 
-def _workers(settings: Settings, *, workers: int, concurrency: int) -> list[Child]:
+def _workers(settings: Settings, workers: int, concurrency: int, metrics_port: int | None) -> list[Child]:
     names = {f"worker-{n}": RUNS for n in range(1, workers + 1)} | {"background": BACKGROUND}
-    rest = ["--concurrency", str(concurrency)]
-    return [
-        Child(
-            name,
-            [*_ourselves(), "worker", "--queues", ",".join(queues), *rest],
-            os.environ,
-            grace_s=settings.handover_seconds + 10,
-        )
-        for name, queues in names.items()
-    ]
+    children = []
+    for n, (name, queues) in enumerate(names.items()):
+        command = [*_ourselves(), "worker", "--queues", ",".join(queues), "--concurrency", str(concurrency)]
+        if metrics_port is not None:
+            command += ["--metrics-port", str(metrics_port + n)]
+        children.append(Child(name, command, os.environ, grace_s=settings.handover_seconds + 10))
+    return children
 
 
 def _front(directory: Path, *, host: str, port: int, flower_port: int) -> list[Child]:

@@ -12,9 +12,10 @@ from worker import tasks
 from worker.batches.feed import feed as batches
 from worker.cli import apart
 from worker.errors import DatabaseUnavailable, SchemaOutdated
-from worker.observe import logs
+from worker.observe import logs, metrics
 from worker.process import runtime
 from worker.process.apart import Apart
+from worker.process.metrics_server import MetricsServer
 from worker.process.runtime import Runtime
 from worker.process.watchdog import Watchdog
 from worker.queue.app import QUEUES, RUNS, make_app
@@ -27,6 +28,7 @@ from worker.served import served
 from worker.store import migrate
 from worker.summaries import refresh
 
+PORT = click.IntRange(1, 65535)
 DEAD = os.EX_UNAVAILABLE  # the exit code of a worker that could take no task
 LEAVE_S = 10.0  # what a dead worker may take beyond the grace of its runs
 
@@ -36,7 +38,8 @@ log = logs.get(__name__)
 @click.command()
 @click.option("--queues", default=",".join(RUNS), show_default=True, help="Queues to consume, the first asked first.")
 @click.option("--concurrency", default=100, show_default=True, help="Tasks at the same time, each on a thread.")
-def worker(queues: str, concurrency: int) -> None:
+@click.option("--metrics-port", type=PORT, help="Answer GET /metrics there; else TEAM_SESSIONS_METRICS_PORT.")
+def worker(queues: str, concurrency: int, metrics_port: int | None) -> None:
     """Execute runs from the queues.
 
     What nobody waits for has queues of its own, for a worker of its own: --queues enqueue,batch,summaries. How many
@@ -53,6 +56,7 @@ def worker(queues: str, concurrency: int) -> None:
         raise click.BadParameter(f"no such queue: {', '.join(sorted(unknown))}. There are: {', '.join(QUEUES)}.")
     teams = served(settings)
     app = make_app(settings, queues=names)
+    metrics.start(teams)
     rooms = runtime.start(settings, Dispatcher(app, settings), teams, names, apart=Apart(apart.execute_alone))
     if misfit := migrate.misfit(rooms.db):
         rooms.close()
@@ -67,6 +71,11 @@ def worker(queues: str, concurrency: int) -> None:
     if not feeds.keys().isdisjoint(names):  # whoever executes no items would feed them at the cost of its runs
         rooms.sweep.also.append(partial(batches, rooms))
         rooms.sweep.also.append(Removal(rooms.db, settings, erase=rooms.publisher.erase).step)
+
+    port = metrics_port or settings.metrics_port
+    server = MetricsServer(rooms.db, host=settings.metrics_host, port=port) if port else None
+    if server is not None:
+        server.start()
 
     def on_ready() -> None:
         rooms.sweep.start()
@@ -98,6 +107,8 @@ def worker(queues: str, concurrency: int) -> None:
     watchdog.close()
     progress.close()
     rooms.close()
+    if server is not None:
+        server.close()
     log.info("worker stopped")
     raise SystemExit(code)
 

@@ -117,8 +117,9 @@ class Claim:
 
     Every write names `run_id` and `fence`; once another process has claimed the run its fence is higher, and the write
     is refused. `first_seq` is the seq of its input, `last_seq` of its last written message; `elapsed_s` the seconds
-    since its first claim, of `timeout_s` that it may take; `retries` how often in a row its model has failed; `state`
-    the session's state; `traceparent` its place in a trace; `log` the run's messages so far, its input first.
+    since its first claim, of `timeout_s` that it may take; `claimed_at` is the database's time; `retries` how often in
+    a row its model has failed; `state` the session's state; `traceparent` its place in a trace; `log` the run's
+    messages so far, its input first.
     """
 
     run_id: str
@@ -136,6 +137,8 @@ class Claim:
     first_seq: int
     last_seq: int
     usage: Usage
+    created_at: datetime
+    claimed_at: datetime
     elapsed_s: float
     timeout_s: float | None
     cancel_requested: bool

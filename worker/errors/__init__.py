@@ -7,7 +7,7 @@
     │   ├── UnknownTeam, RunNotFound, SessionNotFound, InvalidTime, OrderInvalid, SessionOfOtherTeam, AmbiguousSession
     │   ├── IdempotencyConflict, RunGone, SessionBusy, QueueFull, RunNotRetryable, SummaryNotFound
     │   ├── BatchNotFound, BatchInvalid, BatchConflict
-    │   └── KeyMissing, KeyInvalid, ScopeMissing, TeamForbidden, UserForbidden, RateLimited
+    │   └── KeyMissing, KeyInvalid, ScopeMissing, TeamForbidden, UserForbidden, KeyBound, RateLimited
     ├── ModelError                               what a model call can end with; of the last two again does not help
     │   └── ModelRateLimited/ModelBusy, ModelUnavailable, ModelSilent, ModelStreamBroken, ModelRefused, ModelEmptyReply
     └── KeyNotFound, DatabaseUnavailable, LeaseLost, LimitReached, ReplayDiverged, WorkersLost, SummaryFailed, RunFailed
@@ -61,6 +61,7 @@ from worker.errors.refused import (
     InvalidJson,
     InvalidText,
     InvalidTime,
+    KeyBound,
     KeyInvalid,
     KeyMissing,
     OrderInvalid,
@@ -96,6 +97,7 @@ __all__ = [
     "InvalidJson",
     "InvalidText",
     "InvalidTime",
+    "KeyBound",
     "KeyInvalid",
     "KeyMissing",
     "KeyNotFound",

@@ -199,6 +199,13 @@ class UserForbidden(RequestRefused):
     status = 403
 
 
+class KeyBound(RequestRefused):
+    """This key is bound to a user or to teams, and metrics tell of everybody. Use a key that is not bound."""
+
+    code = "key_bound"
+    status = 403
+
+
 class RateLimited(RequestRefused):
     """This key has sent more than {limit} requests a minute. Send again in {wait_s:.1f} s."""
 

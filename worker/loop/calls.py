@@ -20,7 +20,7 @@ from worker.loop.conversation import Conversation
 from worker.loop.definition import Definition, Mode
 from worker.loop.recorded import Recorded
 from worker.loop.tools import OUTCOME_UNKNOWN, RunContext, Tool, state_change
-from worker.observe import tracing
+from worker.observe import metrics, tracing
 
 Converse = Callable[[Conversation], Draft]
 Outcome = tuple[ToolCall, str, StateChange] | BaseException | None
@@ -140,7 +140,8 @@ def _called(
         cancelled=cancelled,
         session_state=copy.deepcopy(before),
     )
-    text = tool.call(call.arguments, seen)
+    with metrics.timed(metrics.TOOL_CALL.labels(tool.name)):
+        text = tool.call(call.arguments, seen)
     return state_change(text, before, seen.session_state)
 
 

@@ -15,6 +15,7 @@ from worker.events.publish import Listeners, Publisher
 from worker.loop.definition import Definition
 from worker.models.background import Background
 from worker.observe import tracing
+from worker.observe.model_calls import ModelCall
 from worker.process.apart import Apart
 from worker.process.keeper import Keeper
 from worker.process.presence import Presence
@@ -47,8 +48,13 @@ class Runtime:
 
     def ask(self, model: ChatModel, request: ChatRequest, on_delta: Callable[[str], None], *, stop: Stop) -> Reply:
         """Return the model's reply, once it has room for one call more; see `Background.ask`."""
-        with self.in_flight.place(model.id, stop=stop), tracing.chat(model) as span:
-            return tracing.answered(span, self.background.ask(model, request, on_delta, stop=stop))
+        with (
+            ModelCall(model.id) as call,
+            self.in_flight.place(model.id, stop=stop),
+            tracing.chat(model) as span,
+        ):
+            reply = self.background.ask(model, request, call.begin(on_delta), stop=stop)
+            return tracing.answered(span, call.answered(reply))
 
     def in_background(self, work: Callable[[], object]) -> None:
         """Do *work* on a thread that the end of the process waits for."""

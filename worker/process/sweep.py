@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from worker import clock
 from worker.domain.dispatch import queue_of
 from worker.domain.run import Claim
-from worker.observe import logs
+from worker.observe import logs, metrics
 from worker.queue.dispatch import Dispatcher, NoDispatcher
 from worker.store import ready
 from worker.store.engine import Database
@@ -68,13 +68,16 @@ class Sweep:
             self._empty_since.clear()
             return 0
         with self._db.write() as tx:
-            heads = ready.take_ready(tx, limit=BATCH)
+            expired, due = ready.take_expired(tx, limit=BATCH), ready.take_due(tx, limit=BATCH)
+            lost = []
             for queue, depth in depths.items():
                 before = self._lost_before(queue, depth, now=ready.db_now(tx))
                 if before is not None:
-                    heads += ready.take_lost(tx, resumed=queue == "resumed", before=before, limit=BATCH)
-        self._dispatcher.send(heads)
-        return len(heads)
+                    lost += ready.take_lost(tx, resumed=queue == "resumed", before=before, limit=BATCH)
+        for kind, heads in (("lease_expired", expired), ("time_come", due), ("dispatch_lost", lost)):
+            metrics.REPAIRS.labels(kind).inc(len(heads))
+            self._dispatcher.send(heads)
+        return len(expired) + len(due) + len(lost)
 
     def _lost_before(self, queue: str, depth: int, *, now: datetime) -> datetime | None:
         """Return the time up to which dispatches to *queue* that were not claimed are lost; None: none is."""
@@ -98,5 +101,7 @@ class Sweep:
                     log.info("sweep sent runs again", count=sent)
                 for other in self.also:
                     other()
+                metrics.SWEEPS.labels("done").inc()
             except Exception as error:  # noqa: BLE001 - whatever it was, the next sweep tries again
+                metrics.SWEEPS.labels("failed").inc()
                 log.warning("sweep failed; the next one tries again", error=error)

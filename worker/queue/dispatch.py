@@ -12,7 +12,7 @@ from kombu.exceptions import OperationalError
 
 from worker.clock import monotonic
 from worker.domain.dispatch import Dispatch
-from worker.observe import logs
+from worker.observe import logs, metrics
 from worker.queue.app import RUNS
 from worker.settings import Settings
 
@@ -45,13 +45,20 @@ class Dispatcher:
 
     def send(self, ready: Iterable[Dispatch]) -> None:
         """Send each to its queue; never raises for a broker that is away."""
+        how = "sent"
         for dispatch in ready:
-            # One at a time: with a frozen Redis, all others leave when the first has found out.
-            if monotonic() < self._paused_until or not self._turn.acquire(timeout=TURN_S):
-                return
-            try:
-                if monotonic() < self._paused_until:
-                    return
+            how = self._sent(dispatch) if how == "sent" else "skipped"
+            metrics.DISPATCHES.labels(dispatch.queue, how).inc()
+
+    def _sent(self, dispatch: Dispatch) -> str:
+        """Send one, and say how that went: sent, failed, or skipped because one had just failed."""
+        # One at a time: with a frozen Redis, all others leave when the first has found out.
+        if monotonic() < self._paused_until or not self._turn.acquire(timeout=TURN_S):
+            return "skipped"
+        try:
+            if monotonic() < self._paused_until:
+                return "skipped"
+            with metrics.timed(metrics.DISPATCH.labels(dispatch.queue)):
                 self._app.send_task(
                     dispatch.task,
                     kwargs=dispatch.ids,
@@ -60,12 +67,13 @@ class Dispatcher:
                     headers={SENT_AT: dispatch.sent_at.isoformat()} if dispatch.sent_at else {},
                     retry=False,
                 )
-            except (OperationalError, OSError) as error:
-                self._paused_until = monotonic() + PAUSE_S
-                log.warning("dispatch failed; the sweep will repeat it", task_id=dispatch.task_id, error=error)
-                return
-            finally:
-                self._turn.release()
+            return "sent"
+        except (OperationalError, OSError) as error:
+            self._paused_until = monotonic() + PAUSE_S
+            log.warning("dispatch failed; the sweep will repeat it", task_id=dispatch.task_id, error=error)
+            return "failed"
+        finally:
+            self._turn.release()
 
     def depths(self) -> dict[str, int] | None:
         """Return how many messages wait in each queue of runs; None: the broker does not answer."""

@@ -9,6 +9,7 @@ from worker.domain.principal import SERVICE, Principal
 from worker.domain.run import Run, Status
 from worker.errors import RunNotFound
 from worker.loop.loop import unanswered
+from worker.observe import metrics
 from worker.runs.finish import Ending, Head, end_head
 from worker.store import messages, runs, sessions
 from worker.store.engine import Database, Transaction
@@ -28,12 +29,15 @@ def cancel(
         RunNotFound, UserForbidden
     """
     with db.write() as tx:
-        if runs.get(tx, run_id, principal=principal, user_id=user_id) is None:
+        before = runs.get(tx, run_id, principal=principal, user_id=user_id)
+        if before is None:
             raise RunNotFound(run_id=run_id)
         ready = end_or_ask(tx, run_id)
         after = runs.get(tx, run_id, principal=principal, user_id=user_id)
     if after is None:
         raise RunNotFound(run_id=run_id)
+    if after.status is not before.status:
+        metrics.RUNS_ENDED.labels("", after.status).inc()
     return after, ready
 
 

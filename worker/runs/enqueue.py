@@ -22,7 +22,7 @@ from worker.errors import (
     SessionOfOtherTeam,
     UnknownTeam,
 )
-from worker.observe import tracing
+from worker.observe import metrics, tracing
 from worker.runs.cancel import end_or_ask
 from worker.runs.finish import Ending, Head, end_head
 from worker.settings import Settings
@@ -115,7 +115,15 @@ def enqueue(
         SessionOfOtherTeam, IdempotencyConflict, RunGone, SessionBusy, QueueFull: nothing is written.
     """
     with db.write() as tx:
-        return enqueue_in(tx, order, settings=settings, idempotency_key=idempotency_key, lease=lease)
+        accepted = enqueue_in(tx, order, settings=settings, idempotency_key=idempotency_key, lease=lease)
+    count(accepted)
+    return accepted
+
+
+def count(accepted: Accepted) -> None:
+    """Count what was committed."""
+    if not accepted.repeated:
+        metrics.RUNS_ACCEPTED.labels(accepted.run.priority).inc()
 
 
 def enqueue_in(

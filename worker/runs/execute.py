@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from worker.clock import rfc3339
+from worker.domain.dispatch import queue_of
 from worker.domain.run import Claim, Replay, RunError, Status
 from worker.domain.stop import Reason, Stop, Stopped
 from worker.errors import (
@@ -31,7 +32,7 @@ from worker.loop.definition import Definition, Limits
 from worker.loop.loop import converse
 from worker.loop.recorded import Recorded
 from worker.models.default import default_model
-from worker.observe import logs, tracing
+from worker.observe import logs, metrics, tracing
 from worker.process.runtime import Runtime
 from worker.runs import cancel
 from worker.runs.at_work import AtWork, Say
@@ -47,6 +48,7 @@ log = logs.get(__name__)
 NOT_SERVED_S = 5.0  # how long a run waits that was delivered to a worker without its team
 NO_ROOM_S = 2.0  # how long a run waits for a process of its own before it asks again
 DATABASE_AWAY_S = 60  # a delivery keeps its slot for so long, rather than being lost as fast as it comes
+LOST = "lease lost"
 BACKOFF_S = (1.0, 60.0)  # the first wait and the longest, doubling between; Retry-After goes before both
 
 
@@ -65,6 +67,7 @@ def execute(
             return _apart(runtime, run_id, team)
     if not isinstance(claim, Claim) or definition is None:
         return type(claim).__name__
+    _observe(claim, sent_at=sent_at)
     if sent_at is not None:
         runtime.sweep.saw(claim, sent_at=sent_at)
     about = {"run_id": run_id, "session_id": claim.session_id, "attempt": claim.attempt}
@@ -89,13 +92,23 @@ def _executed(runtime: Runtime, definition: Definition, claim: Claim, *, ttl_s: 
             journal = RunJournal(runtime.db, claim, stream, ttl_s=ttl_s)
             outcome = _attempt(runtime, definition, limits, claim, journal, stop)
         except LeaseLost:
-            return "lease lost"
+            outcome = LOST
         except DatabaseUnavailable as error:
             # What is written is kept; the lease runs out and the run goes on behind it.
             log.error("run left to its lease", error=error)
             return "database unavailable"
+    if outcome == LOST:
+        metrics.LEASE_LOSSES.labels("run").inc()
     runtime.dispatcher.send(journal.ready)
     return outcome
+
+
+def _observe(claim: Claim, *, sent_at: datetime | None) -> None:
+    queue = queue_of(attempt=claim.attempt - 1, priority=claim.priority)
+    if sent_at is not None:
+        metrics.CLAIM.labels(queue).observe(max(0.0, (claim.claimed_at - sent_at).total_seconds()))
+    if claim.attempt == 1:
+        metrics.START.labels(queue).observe((claim.claimed_at - claim.created_at).total_seconds())
 
 
 def _attempt(
@@ -170,7 +183,7 @@ def _stopped(reason: Reason, limits: Limits, journal: RunJournal) -> str:
             journal.requeue(wait_s=None, retried=False)
             return "handed over"
         case Reason.LEASE_LOST:
-            return "lease lost"
+            return LOST
 
 
 def _model_failed(error: ModelError, runtime: Runtime, limits: Limits, claim: Claim, journal: RunJournal) -> str:
@@ -209,6 +222,7 @@ def _apart(runtime: Runtime, run_id: str, team: str) -> str:
         with runtime.db.write() as tx:
             leases.put_back(tx, run_id, wait_s=NO_ROOM_S)
         return "no room for a process of its own"
+    metrics.RUNS_APART.labels("killed" if ended else "ended").inc()
     log.info("executed in a process of its own", exit_code=ended)
     return f"apart: exit code {ended}"
 

@@ -11,6 +11,7 @@ from worker.domain.message import Draft, Message, size_of
 from worker.domain.run import RunError, Status
 from worker.domain.usage import Usage
 from worker.errors import LeaseLost
+from worker.observe import metrics
 from worker.store import leases, messages, runs, sessions
 from worker.store.engine import Transaction
 from worker.summaries import due
@@ -61,9 +62,15 @@ def end_head(tx: Transaction, head: Head, ending: Ending) -> tuple[list[Message]
         usage=ending.usage,
     )
     if last_seq is None or not ended:
-        raise LeaseLost(run_id=head.run_id, fence=head.fence)
+        raise refused(head.run_id, fence=head.fence)
     written = messages.append(tx, ending.drafts, session_pk=head.session_pk, run_id=head.run_id, last_seq=last_seq)
     return written, _pass_on(tx, head, last_seq=last_seq)
+
+
+def refused(run_id: str, *, fence: int) -> LeaseLost:
+    """Count a write that the fence refused, and return what to raise."""
+    metrics.REFUSED_WRITES.labels("run").inc()
+    return LeaseLost(run_id=run_id, fence=fence)
 
 
 def _pass_on(tx: Transaction, head: Head, *, last_seq: int) -> tuple[Dispatch, ...]:

@@ -17,10 +17,10 @@ from worker.domain.message import Draft, Message, size_of
 from worker.domain.run import Claim, Status
 from worker.domain.state import NO_CHANGE, StateChange
 from worker.domain.usage import Usage
-from worker.errors import LeaseLost
 from worker.events.publish import RunStream
 from worker.loop.loop import unanswered
-from worker.runs.finish import Ending, Head, end_head
+from worker.observe import metrics
+from worker.runs.finish import Ending, Head, end_head, refused
 from worker.store import leases, messages, sessions
 from worker.store.engine import Database, Transaction
 
@@ -92,6 +92,9 @@ class RunJournal:
                     ending = replace(ending, drafts=unanswered(self.log, because=because))
                 written, self.ready = end_head(tx, head, ending)
             self._keep(written)
+        metrics.RUNS_ENDED.labels(claim.team, ending.status).inc()
+        if ending.error is not None:
+            metrics.RUN_FAILURES.labels(ending.error.code).inc()
         self._stream.end(f"run.{ending.status}", {"run_id": claim.run_id, "status": ending.status})
 
     def requeue(self, *, wait_s: float | None, waits_for: str | None = None, retried: bool) -> datetime:
@@ -107,7 +110,7 @@ class RunJournal:
             sessions.advance(tx, claim.session_pk, messages=0)
             at = leases.requeue(tx, claim, wait_s=wait_s, waits_for=waits_for, retried=retried)
             if at is None:
-                raise LeaseLost(run_id=claim.run_id, fence=claim.fence)
+                raise refused(claim.run_id, fence=claim.fence)
         if wait_s is None:
             self.ready = (
                 of_run(
@@ -141,7 +144,7 @@ class RunJournal:
         last_seq = sessions.advance(tx, claim.session_pk, messages=len(drafts), size=size_of(drafts))
         held = last_seq is not None and leases.hold(tx, claim, last_seq=last_seq, usage=usage, ttl_s=self._ttl_s)
         if last_seq is None or not held:
-            raise LeaseLost(run_id=claim.run_id, fence=claim.fence)
+            raise refused(claim.run_id, fence=claim.fence)
         return last_seq
 
     def _keep(self, written: Sequence[Message]) -> None:

@@ -18,7 +18,7 @@ from worker.errors import (
     RunGone,
     TeamSessionsError,
 )
-from worker.observe import logs
+from worker.observe import logs, metrics
 from worker.process.runtime import Runtime
 from worker.runs.enqueue import KnownTeams, Order, check, enqueue, refuse
 
@@ -80,6 +80,7 @@ def _recorded(runtime: Runtime, sent: dict[str, Any], error: TeamSessionsError, 
 
 
 def _refused(error: TeamSessionsError, key: str) -> str:
+    metrics.REFUSALS.labels(error.code).inc()
     log.warning("order refused", code=error.code, task_id=key[:ID_LIMIT])
     return f"refused: {error.code}"
 

@@ -4,7 +4,7 @@ from worker.domain.principal import Principal
 from worker.domain.run import Priority, Run, Status
 from worker.errors import RunNotFound, RunNotRetryable
 from worker.runs.backlog import Backlog
-from worker.runs.enqueue import Accepted, Order, enqueue_in
+from worker.runs.enqueue import Accepted, Order, count, enqueue_in
 from worker.settings import Settings
 from worker.store import runs, sessions
 from worker.store.engine import Database, Transaction
@@ -31,7 +31,9 @@ def retry(
         run = _ended(tx, run_id, principal=principal, user_id=user_id)
     backlog.check(run.user_id, idempotency_key=idempotency_key)
     with db.write() as tx:
-        return again(tx, run, settings=settings, priority=run.priority, idempotency_key=idempotency_key)
+        accepted = again(tx, run, settings=settings, priority=run.priority, idempotency_key=idempotency_key)
+    count(accepted)
+    return accepted
 
 
 def again(

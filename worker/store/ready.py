@@ -14,19 +14,20 @@ RESEND_S = 2.0  # a background run that was sent and not claimed is sent again
 SILENT_S = 15.0  # a worker that has said nothing for so long counts as gone
 
 
-def take_ready(tx: Transaction, *, limit: int) -> list[Dispatch]:
-    """Mark as dispatched, and return, heads that became ready without anybody sending them.
-
-    Runs whose lease ran out since they were last dispatched, and queued ones whose time has come.
-    """
+def take_expired(tx: Transaction, *, limit: int) -> list[Dispatch]:
+    """Mark as dispatched, and return, heads whose lease ran out since they were last dispatched."""
     expired = and_(
         runs.c.status == Status.RUNNING,
         runs.c.lease_until < db_time(),
         or_(runs.c.dispatched_at.is_(None), runs.c.dispatched_at < runs.c.lease_until),
     )
+    return _take(tx, expired, runs.c.lease_until, limit=limit)
+
+
+def take_due(tx: Transaction, *, limit: int) -> list[Dispatch]:
+    """Mark as dispatched, and return, queued heads whose time has come without anybody sending them."""
     due = and_(runs.c.status == Status.QUEUED, runs.c.not_before <= db_time(), runs.c.dispatched_at.is_(None))
-    taken = _take(tx, expired, runs.c.lease_until, limit=limit)
-    return taken + _take(tx, due, runs.c.not_before, limit=limit)
+    return _take(tx, due, runs.c.not_before, limit=limit)
 
 
 def take_lost(tx: Transaction, *, resumed: bool, before: datetime, limit: int) -> list[Dispatch]:

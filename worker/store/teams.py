@@ -1,5 +1,6 @@
 """Rows of what workers serve."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -82,6 +83,12 @@ def live_queues(tx: Transaction, *, silent_s: float) -> set[str]:
     """Return the queues that workers consume which were heard of in the last *silent_s* seconds."""
     rows = tx.execute(select(teams.c.queues).where(teams.c.seen_at > db_time(-silent_s)))
     return {queue for row in rows for queue in row.queues}
+
+
+def live_workers(tx: Transaction, *, silent_s: float) -> dict[str, int]:
+    """Return how many workers that were heard of in the last *silent_s* seconds consume each queue that one does."""
+    found = tx.execute(select(teams.c.worker, teams.c.queues).where(teams.c.seen_at > db_time(-silent_s)))
+    return dict(Counter(queue for queues in {row.worker: row.queues for row in found}.values() for queue in queues))
 
 
 def live(tx: Transaction, *, silent_s: float) -> list[Served]:

@@ -19,7 +19,7 @@ from worker.domain.text import ID_LIMIT
 from worker.errors import DatabaseUnavailable, LimitReached, ModelEmptyReply, ModelError, TeamSessionsError
 from worker.loop.definition import Definition
 from worker.models.default import default_model
-from worker.observe import logs, tracing
+from worker.observe import logs, metrics, tracing
 from worker.process.runtime import Runtime
 from worker.store import messages, runs, summaries, summary_jobs
 from worker.store.messages import Part
@@ -84,7 +84,8 @@ def _taken(runtime: Runtime, session_pk: int, definition: Definition | None) -> 
     ):
         try:
             _place_in_trace(runtime, session_pk, span)
-            return _refreshed(runtime, job, definition, stop)
+            with metrics.timed(metrics.SUMMARY_REFRESH):
+                return _refreshed(runtime, job, definition, stop)
         except Stopped as stopped:
             return _stopped(runtime, job, stopped.reason)
         except ModelError as error:
@@ -93,6 +94,7 @@ def _taken(runtime: Runtime, session_pk: int, definition: Definition | None) -> 
             raise
         except Exception as error:  # noqa: BLE001 - a fault in a model of the user's or in us
             log.error("summary failed on an unexpected error", error=error)
+            metrics.SUMMARY_FAILURES.labels(TeamSessionsError.code).inc()
             with runtime.db.write() as tx:
                 summary_jobs.fail(tx, job, code=TeamSessionsError.code, wait_s=None)
             return "failed: internal"
@@ -194,7 +196,7 @@ def _keep(runtime: Runtime, job: Job, so_far: SummaryDraft) -> None:
     """Keep what a rebuild has so far, if this process still has the job."""
     with runtime.db.write() as tx:
         if not summary_jobs.keep(tx, job, so_far, ttl_s=runtime.settings.lease_seconds):
-            raise Stopped(Reason.LEASE_LOST)
+            raise _refused()
 
 
 def _store(runtime: Runtime, job: Job, base: Base, wanted: Wanted, new: SummaryDraft, *, keep: int) -> bool:
@@ -208,15 +210,22 @@ def _store(runtime: Runtime, job: Job, base: Base, wanted: Wanted, new: SummaryD
     with runtime.db.write() as tx:
         left = summaries.cover(tx, job.session_pk, base, covered, new_version=new.pieces > 0)
         if left is None:
-            raise Stopped(Reason.LEASE_LOST)
+            raise _refused()
         if new.pieces:
             summaries.add(tx, job.session_pk, _version(base, new), keep=keep)
         wanted_seq = left.finished_seq if due.passed(left.due, left.finished_seq - through_seq, left.size) else 0
         reached = {"through_seq": through_seq, "wanted_seq": wanted_seq}
         done = summary_jobs.done(tx, job, **reached, rebuilt=wanted.rebuild, ttl_s=settings.lease_seconds)
         if done is None:
-            raise Stopped(Reason.LEASE_LOST)
+            raise _refused()
+    metrics.SUMMARY_VERSIONS.inc(new.pieces > 0)
     return done
+
+
+def _refused() -> Stopped:
+    """Count a write that was refused, since another process has the job or made a version, and return what to raise."""
+    metrics.REFUSED_WRITES.labels("summary").inc()
+    return Stopped(Reason.LEASE_LOST)
 
 
 def _version(base: Base, new: SummaryDraft) -> NewVersion:
@@ -225,6 +234,7 @@ def _version(base: Base, new: SummaryDraft) -> NewVersion:
 
 def _stopped(runtime: Runtime, job: Job, reason: Reason) -> str:
     if reason is Reason.LEASE_LOST:
+        metrics.LEASE_LOSSES.labels("summary").inc()
         return "overtaken"
     with runtime.db.write() as tx:
         if reason is Reason.HANDED_OVER:
@@ -240,6 +250,7 @@ def _failed(runtime: Runtime, job: Job, error: ModelError) -> str:
         standing = summary_jobs.standing(tx, job.session_pk)  # a piece that was stored has begun to count anew
         wait_s = _wait_s(runtime, error, failures=standing.failures if standing else 0)
         summary_jobs.fail(tx, job, code=error.code, wait_s=wait_s, counted=error.counted)
+    metrics.SUMMARY_FAILURES.labels(error.code).inc()
     log.warning("summary failed", code=error.code, again=wait_s is not None)
     return f"failed: {error.code}"
 

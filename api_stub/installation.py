@@ -1,0 +1,62 @@
+"""What the metrics say of the whole installation, asked at most every five seconds, however often it is scraped."""
+
+import threading
+
+from worker.domain.batch import BatchStatus
+from worker.observe import metrics
+from worker.process.look import Look
+from worker.queue.app import QUEUES
+from worker.queue.dispatch import Dispatcher
+from worker.store import figures
+from worker.store.engine import Database
+from worker.store.figures import Figures
+
+FRESH_S = 5.0
+
+
+class Installation:
+    """The database and the broker, as one API process last saw them."""
+
+    def __init__(self, db: Database, dispatcher: Dispatcher) -> None:
+        self._db = db
+        self._database = Look(self._read, fresh_s=FRESH_S)
+        self._broker = Look(dispatcher.depths, fresh_s=FRESH_S)
+        self._lock = threading.Lock()
+
+    def text(self) -> bytes:
+        """Return all metrics of this process; those of the database only if it answers within two seconds."""
+        self._broker.begin()
+        found, depths = self._database.answer(), self._broker.answer()
+        with self._lock:
+            metrics.DATABASE_UP.set(found is not None)
+            metrics.BROKER_UP.set(depths is not None)
+            metrics.QUEUE_MESSAGES.clear()
+            for queue, depth in (depths or {}).items():
+                metrics.QUEUE_MESSAGES.labels(queue).set(depth)
+            if found is None:
+                return metrics.text(metrics.COUNTED, metrics.REACHED)
+            _show(found)
+            return metrics.text(metrics.COUNTED, metrics.REACHED, metrics.STANDING)
+
+    def _read(self) -> Figures:
+        with self._db.read() as tx:
+            return figures.read(tx)
+
+
+def _show(found: Figures) -> None:
+    for (queue, status), count in found.runs.items():
+        metrics.UNFINISHED_RUNS.labels(queue, status).set(count)
+    for queue, age_s in found.oldest_head_s.items():
+        metrics.OLDEST_HEAD.labels(queue).set(age_s)
+    for queue in QUEUES:
+        metrics.WORKERS.labels(queue).set(found.workers.get(queue, 0))
+    metrics.TEAM_WORKERS.clear()
+    for team, count in found.team_workers.items():
+        metrics.TEAM_WORKERS.labels(team).set(count)
+    for status, count in found.summary_jobs.items():
+        metrics.SUMMARY_JOBS.labels(status).set(count)
+    metrics.OLDEST_SUMMARY.set(found.oldest_summary_s)
+    for of in BatchStatus:
+        metrics.BATCHES.labels(of.value).set(found.batches.get(of.value, 0))
+    for status, count in found.batch_items.items():
+        metrics.BATCH_ITEMS.labels(status).set(count)

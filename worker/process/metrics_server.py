@@ -1,0 +1,118 @@
+"""Answer `GET /metrics` of a worker, to those whom the API would answer too.
+
+A listener of its own, on daemon threads: it holds up neither a run nor the end of the process. A port that is taken,
+as by the worker that this one replaces, is tried again until it is free.
+"""
+
+import http.server
+import socket
+import socketserver
+import threading
+from typing import Any
+
+from worker.errors import KeyMissing, TeamSessionsError
+from worker.observe import logs, metrics
+from worker.process.scrapers import Scrapers
+from worker.process.slots import Slots
+from worker.store.engine import Database
+
+AT_ONCE = 8  # connections; more are closed at once
+PATIENCE_S = 5.0  # a client that sends nothing for so long is left
+RETRY_S = 1.0
+TICK_S = 0.5
+
+log = logs.get(__name__)
+
+
+class MetricsServer:
+    """Listens from `start` to `close`, with a connection of its own to the database."""
+
+    def __init__(self, db: Database, *, host: str, port: int) -> None:
+        self._db = db.apart()
+        self._address = (host, port)
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._listen, name="metrics", daemon=True)
+
+    def start(self) -> None:
+        """Listen, on a thread."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._closing.set()
+        self._thread.join(timeout=2 * TICK_S)
+        self._db.close()
+
+    def _listen(self) -> None:
+        told = False
+        while not self._closing.is_set():
+            try:
+                with _Server(self._address, Scrapers(self._db)) as server:
+                    log.info("metrics are served", host=self._address[0], port=self._address[1])
+                    while not self._closing.is_set():
+                        server.handle_request()
+            except OSError as error:
+                if not told:
+                    log.warning("metrics cannot be served yet; trying again", port=self._address[1], error=error)
+                told = True
+                self._closing.wait(RETRY_S)
+
+
+class _Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
+    timeout = TICK_S
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self, address: tuple[str, int], scrapers: Scrapers) -> None:
+        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        self.scrapers = scrapers
+        self._slots = Slots(AT_ONCE)
+        super().__init__(address, _Handler)
+
+    def server_bind(self) -> None:
+        """Bind, without the look-up of the host's name that HTTPServer adds, which can take seconds."""
+        socketserver.TCPServer.server_bind(self)
+
+    def verify_request(self, request: object, client_address: object) -> bool:
+        return self._slots.take()
+
+    def process_request_thread(self, request: Any, client_address: object) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._slots.give_back()
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing: a client has gone, and its address is nobody's business."""
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    server: _Server
+    timeout = PATIENCE_S
+
+    def do_GET(self) -> None:
+        """Answer with the metrics of this process."""
+        if self.path.partition("?")[0] != "/metrics":
+            self._answer(404, b"There is nothing here but /metrics.\n")
+            return
+        scheme, _, key = self.headers.get("Authorization", "").partition(" ")
+        try:
+            if scheme.lower() != "bearer" or not key:
+                raise KeyMissing()
+            self.server.scrapers.check(key.strip())
+        except TeamSessionsError as error:
+            self._answer(error.status, error.message.encode() + b"\n")
+            return
+        self._answer(200, metrics.text(metrics.COUNTED), kind=metrics.CONTENT_TYPE)
+
+    def _answer(self, status: int, body: bytes, *, kind: str = "text/plain; charset=utf-8") -> None:
+        self.send_response_only(status)
+        if status == 401:
+            self.send_header("WWW-Authenticate", "Bearer")
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing: what a client sends stands in no log."""

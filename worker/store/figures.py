@@ -1,0 +1,114 @@
+"""What the rows say of the whole installation, for metrics.
+
+Of runs that have ended nothing is read: each statement goes through a small index of unfinished ones, and counts no
+further than `MOST`. A head is ready since it was dispatched, or since its time came or its lease ran out: what is
+dispatched is a head, so the oldest dispatch of a queue is found without a look at any session.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, and_, func, literal_column, select
+
+from worker.domain.dispatch import queue_of
+from worker.domain.run import Priority
+from worker.store import teams
+from worker.store.columns import db_time
+from worker.store.engine import Transaction
+from worker.store.ready import SILENT_S, db_now
+from worker.store.tables import batches, runs, sessions, summary_jobs
+
+MOST = 100_000
+LOOK = 1_000  # heads that became ready without being sent, and due summaries: of so many the oldest is looked for
+
+# Spelled out, so that they are seen to be what an index is limited to.
+_queued: ColumnElement[bool] = runs.c.status == literal_column("'queued'")
+_running: ColumnElement[bool] = runs.c.status == literal_column("'running'")
+_background: ColumnElement[bool] = runs.c.priority == literal_column("'background'")
+_interactive: ColumnElement[bool] = runs.c.priority == literal_column("'interactive'")
+_new: ColumnElement[bool] = runs.c.attempt == literal_column("0")
+_resumed: ColumnElement[bool] = runs.c.attempt > literal_column("0")
+_QUEUES = {
+    "resumed": (_queued, _resumed, _interactive),
+    "runs": (_queued, _new, _interactive),
+    "batch": (_queued, _background),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Counts, and ages in seconds; of a queue in which no head waits the age is 0."""
+
+    runs: dict[tuple[str, str], int]  # (queue, status)
+    oldest_head_s: dict[str, float]  # queue
+    workers: dict[str, int]  # queue
+    team_workers: dict[str, int]  # team
+    summary_jobs: dict[str, int]  # due, failed
+    oldest_summary_s: float
+    batches: dict[str, int]  # status
+    batch_items: dict[str, int]  # waiting, in_flight
+
+
+def read(tx: Transaction) -> Figures:
+    """Return how things stand."""
+    counted = {(queue, "queued"): _count(tx, runs.c.id, *where) for queue, where in _QUEUES.items()}
+    for queue, of in (("runs", _interactive), ("batch", _background)):
+        counted[queue, "running"] = _count(tx, runs.c.id, _running, of)
+    live = teams.live(tx, silent_s=SILENT_S)
+    waits, failed = summary_jobs.c.send_at.is_not(None), summary_jobs.c.send_at.is_(None)
+    unfinished = select(batches.c.status, batches.c.planned, batches.c.fed, batches.c.ended)
+    found: Any = tx.execute(unfinished.where(batches.c.finished_at.is_(None))).all()
+    return Figures(
+        runs=counted,
+        oldest_head_s=_oldest_heads(tx, now=db_now(tx)),
+        workers=teams.live_workers(tx, silent_s=SILENT_S),
+        team_workers={team.id: team.workers for team in live},
+        summary_jobs={
+            name: _count(tx, summary_jobs.c.session_pk, of) for name, of in (("due", waits), ("failed", failed))
+        },
+        oldest_summary_s=_oldest_summary(tx, now=db_now(tx)),
+        batches=dict(Counter(row.status for row in found)),
+        batch_items={
+            "waiting": sum(row.planned - row.fed for row in found),
+            "in_flight": sum(row.fed - row.ended for row in found),
+        },
+    )
+
+
+def _count(tx: Transaction, column: ColumnElement[Any], *where: ColumnElement[bool]) -> int:
+    some = select(column).where(*where).limit(MOST).subquery()
+    return tx.execute(select(func.count()).select_from(some)).scalar_one()
+
+
+def _oldest_heads(tx: Transaction, *, now: datetime) -> dict[str, float]:
+    since: dict[str, list[datetime]] = {
+        queue: list(tx.execute(_first(runs.c.dispatched_at, *where, runs.c.dispatched_at.is_not(None))).scalars())
+        for queue, where in _QUEUES.items()
+    }
+    since["resumed"] += tx.execute(_first(runs.c.lease_until, _running, runs.c.lease_until < db_time())).scalars()
+    for row in tx.execute(_come()):
+        since[queue_of(attempt=row.attempt, priority=Priority(row.priority))].append(row.not_before)
+    return {queue: max(0.0, (now - min(times, default=now)).total_seconds()) for queue, times in since.items()}
+
+
+def _first(column: ColumnElement[datetime], *where: ColumnElement[bool]) -> Any:
+    return select(column).where(*where).order_by(column).limit(1)
+
+
+def _come() -> Any:
+    """Select the queued heads whose time has come, and that nobody has sent: of a team that no worker serves."""
+    due = and_(_queued, runs.c.not_before <= db_time())
+    place = (runs.c.id, runs.c.session_pk, runs.c.attempt, runs.c.priority, runs.c.not_before, runs.c.dispatched_at)
+    first = select(*place).where(due).order_by(runs.c.not_before).limit(LOOK).subquery()
+    head = and_(sessions.c.pk == first.c.session_pk, sessions.c.head_run_id == first.c.id)
+    return select(first).join(sessions, head).where(first.c.dispatched_at.is_(None))
+
+
+def _oldest_summary(tx: Transaction, *, now: datetime) -> float:
+    """Of those that are to be sent first: those that wait after a failure are sent later."""
+    due = select(summary_jobs.c.requested_at).where(summary_jobs.c.send_at <= db_time())
+    first = due.order_by(summary_jobs.c.send_at).limit(LOOK).subquery()
+    oldest = tx.execute(select(func.min(first.c.requested_at))).scalar_one()
+    return 0.0 if oldest is None else max(0.0, (now - oldest).total_seconds())
