@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from worker import clock
-from worker.domain.retention import Lifetimes, Retention, lifetimes
+from worker.domain.retention import Lifetimes, Retention, lifetimes, longest
 from worker.errors import DatabaseUnavailable
 from worker.observe import logs
 from worker.settings import Settings
@@ -112,13 +112,15 @@ class Removal:
 def kept_by_teams(db: Database, settings: Settings) -> Iterator[tuple[str, Lifetimes]]:
     """Yield each team of which anything may go, with its lifetimes.
 
-    They are what its workers say, or have said last; of a team that no worker ever said anything of, the settings.
+    They are what its workers say, or have said last; what they leave open, and teams that none ever announced, are as
+    the settings say.
     """
     default = lifetimes(Retention(), settings)
     with db.read() as tx:
-        said = teams.announced_lifetimes(tx, silent_s=ready.SILENT_S)
+        said = teams.retentions(tx, silent_s=ready.SILENT_S)
     for team in sorted(said) if default.for_ever else _all_teams(db):
-        if not (kept := said.get(team, default)).for_ever:
+        kept = longest([lifetimes(one, settings) for one in said.get(team, [Retention()])])
+        if not kept.for_ever:
             yield team, kept
 
 

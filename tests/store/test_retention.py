@@ -86,6 +86,7 @@ def test_a_run_waits_for_those_before_it(db: Database) -> None:
 SAID = {
     "longer than the settings": (Retention(sessions_days=60), ["s"]),
     "for ever": (Retention(sessions_days=math.inf), ["s"]),
+    "something else": (Retention(runs_days=60), []),
     "shorter than the settings": (Retention(sessions_days=10), []),
     "nothing": (Retention(), ["s"]),
 }
@@ -97,8 +98,8 @@ def test_a_teams_own_lifetimes_go_before_the_settings(db: Database, case: str, s
     """The last that its workers said holds on when none of them is left, in whichever worker removes."""
     said, there = SAID[case]
     talk(db)
-    age(db, days=40 if case == "longer than the settings" else 20)
-    announce(db, said, **MONTH)
+    age(db, days=20 if case in ("shorter than the settings", "nothing") else 40)
+    announce(db, said)
     if not served:
         silence(db)
 
@@ -121,17 +122,22 @@ def test_a_team_that_no_worker_knows_is_kept_as_the_settings_say(db: Database) -
     assert left(db) == ["s1"]
 
 
-def test_of_two_versions_that_are_served_the_longer_lifetime_holds(db: Database) -> None:
+@pytest.mark.parametrize(
+    "said",
+    [Retention(sessions_days=25), Retention(sessions_days=math.inf), Retention()],
+    ids=["longer", "ever", "nothing"],
+)
+def test_of_two_versions_that_are_served_the_longer_lifetime_holds(db: Database, said: Retention) -> None:
     """During a deploy nothing goes that one of them keeps; afterwards the new one holds."""
     talk(db)
     age(db, days=20)
-    announce(db, Retention(sessions_days=30), worker="old")
+    announce(db, said, worker="old")
     announce(db, Retention(sessions_days=10), worker="new")
 
-    remove(db)
+    remove(db, **MONTH)
     assert left(db) == ["s"]
     silence(db, "old")
-    remove(db)
+    remove(db, **MONTH)
     assert left(db) == []
 
 

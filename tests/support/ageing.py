@@ -6,7 +6,7 @@ from sqlalchemy import select, update
 
 from tests.support.batches import end_as
 from tests.support.life import accept
-from worker.domain.retention import Retention, lifetimes
+from worker.domain.retention import Retention
 from worker.domain.run import Status
 from worker.retention import Removal
 from worker.settings import Settings
@@ -45,11 +45,10 @@ def age_run(db: Database, run_id: str, *, days: float) -> None:
         tx.execute(update(runs).where(runs.c.id == run_id).values(finished_at=db_time(-days * DAY_S)))
 
 
-def announce(db: Database, said: Retention, *, team: str = "t", worker: str = "w", **settings: Any) -> None:
-    """Have a live worker serve a team with these lifetimes."""
-    kept = {team: lifetimes(said, Settings(**settings))}
+def announce(db: Database, said: Retention, *, team: str = "t", worker: str = "w") -> None:
+    """Have a live worker serve a team that says so."""
     with db.write() as tx:
-        teams.announce(tx, worker=worker, versions={team: "1"}, queues=["batch"], lifetimes=kept)
+        teams.announce(tx, worker=worker, versions={team: "1"}, queues=["batch"], retention={team: said})
 
 
 def silence(db: Database, worker: str = "w", *, for_s: float = 3_600) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from worker.settings import Settings
 
 DAY_S = 86_400.0
+FOR_EVER = "for ever"
 STREAM_S = 10  # a shorter stream would end between two events
 
 
@@ -72,14 +73,16 @@ def longest(of: Sequence[Lifetimes]) -> Lifetimes:
     )
 
 
-def to_json(said: Lifetimes) -> dict[str, Any]:
-    """Return them as an object for JSON."""
-    return asdict(said)
+def to_json(said: Retention) -> dict[str, Any]:
+    """Return what a team says as an object for JSON, which has no word for infinity."""
+    return {name: FOR_EVER if value == inf else value for name, value in asdict(said).items()}
 
 
-def from_json(said: dict[str, Any]) -> Lifetimes:
+def from_json(said: dict[str, Any]) -> Retention:
     """Return what `to_json` has written; what a newer version has added is left out."""
-    return Lifetimes(**{name: said[name] for name in Lifetimes.__dataclass_fields__})
+    values: dict[str, Any] = {name: said.get(name) for name in Retention.__dataclass_fields__}
+    values |= {name: inf for name, value in values.items() if value == FOR_EVER}
+    return Retention(**values)
 
 
 def _seconds(days: float | None) -> float | None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from worker import clock
-from worker.domain.retention import Lifetimes
+from worker.domain.retention import Retention
 from worker.errors import DatabaseUnavailable
 from worker.observe import logs
 from worker.store import teams
@@ -25,13 +25,13 @@ class Presence:
         worker: str,
         versions: Mapping[str, str],
         queues: Sequence[str],
-        lifetimes: Mapping[str, Lifetimes],
+        retention: Mapping[str, Retention],
     ) -> None:
         self._db = db
         self._worker = worker
         self._versions = versions
         self._queues = queues
-        self._lifetimes = lifetimes
+        self._retention = retention
         self._said_at = float("-inf")
 
     def announce(self) -> None:
@@ -44,7 +44,7 @@ class Presence:
                 worker=self._worker,
                 versions=self._versions,
                 queues=self._queues,
-                lifetimes=self._lifetimes,
+                retention=self._retention,
             )
             teams.forget_silent(tx, after_s=FORGET_S)
         self._said_at = clock.monotonic()

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from worker.domain.chat import ChatModel, ChatRequest, Reply
-from worker.domain.retention import lifetimes
 from worker.domain.stop import Stop
 from worker.events.in_flight import InFlight
 from worker.events.publish import Listeners, Publisher
@@ -123,8 +122,8 @@ def _assemble(
     owner = owner_name()
     versions = {team: definition.version for team, definition in teams.items()}
     broker = None if isinstance(dispatcher, NoDispatcher) else settings.broker
-    kept = {team: lifetimes(definition.retention, settings) for team, definition in teams.items()}
-    presence = Presence(db, worker=owner, versions=versions, queues=queues, lifetimes=kept)
+    retention = {team: definition.retention for team, definition in teams.items()}
+    presence = Presence(db, worker=owner, versions=versions, queues=queues, retention=retention)
     return Runtime(
         settings=settings,
         owner=owner,

@@ -239,7 +239,7 @@ teams = Table(
     Column("version", String(64), nullable=False),
     Column("queues", JSON, nullable=False),  # list of the queues that the worker consumes
     Column("seen_at", UtcTime, nullable=False),
-    Column("lifetimes", JSON(none_as_null=True)),  # object: domain.retention.Lifetimes; None: an older worker
+    Column("retention", JSON(none_as_null=True)),  # object: domain.retention.Retention; None: of an older version
 )
 
 # Orders over many sessions or runs. The row is the lock of all its items, and counts them.

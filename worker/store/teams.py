@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import and_, delete, exists, select
 
-from worker.domain.retention import Lifetimes, from_json, longest, to_json
+from worker.domain.retention import Retention, from_json, to_json
 from worker.store.columns import db_time, upsert
 from worker.store.engine import Transaction
 from worker.store.tables import teams
@@ -30,16 +30,16 @@ def announce(
     worker: str,
     versions: Mapping[str, str],
     queues: Sequence[str],
-    lifetimes: Mapping[str, Lifetimes] = MappingProxyType({}),
+    retention: Mapping[str, Retention] = MappingProxyType({}),
 ) -> None:
     """Say that *worker* lives, which teams (id → version) and queues it serves, and how long these keep things."""
     rows = [
         {"team_id": team, "worker": worker, "version": version, "queues": list(queues)}
-        | {"lifetimes": to_json(lifetimes[team]) if team in lifetimes else None}
+        | {"retention": to_json(retention.get(team, Retention()))}
         for team, version in sorted(versions.items())
     ]
     statement = upsert(tx, teams).values(seen_at=db_time())
-    said = ("version", "queues", "lifetimes")
+    said = ("version", "queues", "retention")
     new = {**{name: statement.excluded[name] for name in said}, "seen_at": db_time()}
     tx.execute(statement.on_conflict_do_update(index_elements=[teams.c.team_id, teams.c.worker], set_=new), rows)
 
@@ -108,21 +108,19 @@ def live(tx: Transaction, *, silent_s: float) -> list[Served]:
     ]
 
 
-def announced_lifetimes(tx: Transaction, *, silent_s: float) -> dict[str, Lifetimes]:
-    """Return the lifetimes of each team that any worker has announced: of live ones the longest, else the last said.
+def retentions(tx: Transaction, *, silent_s: float) -> dict[str, list[Retention]]:
+    """Return what the live workers of each team say of how long it keeps things; without one, what was said last.
 
-    The newest row of a team is never forgotten: so a team's own lifetimes hold on while nobody serves it.
+    The newest row of a team is never forgotten: so what it says holds on while nobody serves it.
     """
-    live = teams.c.seen_at > db_time(-silent_s)
-    columns = (teams.c.team_id, teams.c.lifetimes, live)
-    rows = tx.execute(select(*columns).where(teams.c.lifetimes.is_not(None)).order_by(teams.c.seen_at))
-    found: dict[str, list[tuple[Lifetimes, bool]]] = {}
-    for team, said, is_live in rows:
-        found.setdefault(team, []).append((from_json(said), is_live))
-    return {team: longest([of for of, is_live in all_ if is_live] or [all_[-1][0]]) for team, all_ in found.items()}
+    columns = (teams.c.team_id, teams.c.retention, teams.c.seen_at > db_time(-silent_s))
+    found: dict[str, list[tuple[Retention, bool]]] = {}
+    for team, said, is_live in tx.execute(select(*columns).order_by(teams.c.seen_at)):
+        found.setdefault(team, []).append((from_json(said or {}), is_live))
+    return {team: [of for of, is_live in said if is_live] or [said[-1][0]] for team, said in found.items()}
 
 
 def stream_s(tx: Transaction, team: str) -> int:
-    """Return how long streams of *team* may be kept, as any worker has announced; 0: none has."""
-    rows = tx.execute(select(teams.c.lifetimes).where(teams.c.team_id == team, teams.c.lifetimes.is_not(None)))
-    return max((from_json(said).stream_s for said in rows.scalars()), default=0)
+    """Return how long streams of *team* may be kept, as any worker has said; 0: none has."""
+    rows = tx.execute(select(teams.c.retention).where(teams.c.team_id == team, teams.c.retention.is_not(None)))
+    return max((from_json(said).stream_seconds or 0 for said in rows.scalars()), default=0)

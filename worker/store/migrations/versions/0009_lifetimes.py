@@ -1,4 +1,4 @@
-"""Lifetimes that workers announce, and the indexes by which is found what has reached its end."""
+"""How long teams keep things, as workers announce it; and the indexes by which is found what has reached its end."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -13,7 +13,7 @@ depends_on = None
 
 def upgrade() -> None:
     where = None if op.get_bind().dialect.name == "sqlite" else SCHEMA
-    op.add_column("teams", sa.Column("lifetimes", sa.JSON(none_as_null=True), nullable=True), schema=where)
+    op.add_column("teams", sa.Column("retention", sa.JSON(none_as_null=True), nullable=True), schema=where)
     by_activity = ["team_id", "updated_at", "pk"]
     add_index("ix_sessions_idle", "sessions", by_activity, "forked_from IS NULL AND head_run_id IS NULL")
     add_index("ix_runs_ended", "runs", ["team_id", "finished_at", "id"], "finished_at IS NOT NULL")
