@@ -58,6 +58,7 @@ def metrics_page() -> str:
         "Units are in the names. Read them with `GET /metrics` of the API, and of each worker that was given a port "
         "(`TEAM_SESSIONS_METRICS_PORT`, or `--metrics-port` of `team-sessions worker` and `team-sessions up`), with "
         "`Authorization: Bearer KEY`: the key needs `runs:read`, and is bound to no user and no team. "
+        "`ops/prometheus/` has the configuration of Prometheus and the alerts, `ops/grafana/` a dashboard. "
         "[Why so](decisions/0017-what-is-counted-and-what-is-read.md).\n"
     ]
     kinds = {
