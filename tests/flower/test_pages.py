@@ -11,12 +11,14 @@ from typing import Any
 
 import httpx2
 import pytest
+from flower.options import default_options
 from flower.urls import handlers
 
 from api_stub.client import Client
 from tests.support.system import PROGRAM, System, system, wait_until
 from tests.support.valkey import ValkeyServer
 from worker.queue.embedded import free_port
+from worker.queue.flower import OPTIONS
 from worker.store import migrate
 from worker.store.engine import Database
 
@@ -201,6 +203,16 @@ def test_it_is_read_only_and_executes_no_file_beside_it(shop: Shop) -> None:
     assert len(met) > 10
     assert {path: status for path, status in met.items() if status < 400} == {}
     assert not (shop.system.directory / "executed").exists()
+
+
+def test_each_option_is_one_that_flower_knows() -> None:
+    """It says nothing of one that it does not know, and does without."""
+    known = default_options.as_dict()
+
+    assert set(OPTIONS) <= set(known)
+    assert OPTIONS["read_only"] is True
+    assert known["max_tasks"] > int(str(OPTIONS["max_tasks"])) > 0
+    assert known["max_workers"] > int(str(OPTIONS["max_workers"])) > 0
 
 
 def test_a_page_reloads_itself_where_that_is_asked_for(shop: Shop) -> None:

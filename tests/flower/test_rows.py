@@ -4,7 +4,9 @@ from typing import Any
 
 import pytest
 
-from worker.queue.flower_rows import Rows
+from worker.queue.flower_rows import NOTHING_CLAIMED, Rows
+from worker.runs.claim import Gone, NotFree, NotHead
+from worker.runs.execute import DatabaseAway, PutBack
 
 ID = "run_1.1"
 KWARGS = "{'run_id': 'run_1', 'session_id': 's-1', 'team': 'desk'}"
@@ -58,7 +60,6 @@ def test_a_run_at_work_has_its_ids_its_attempt_and_its_progress() -> None:
         ("waits: model_unavailable", "RETRY"),
         ("handed over", "RETRY"),
         ("lease lost", "RETRY"),
-        ("NotHead", "SUCCESS"),
     ],
 )
 def test_the_state_is_that_of_the_run_and_what_comes_late_leaves_it(words: str, state: str) -> None:
@@ -68,6 +69,35 @@ def test_the_state_is_that_of_the_run_and_what_comes_late_leaves_it(words: str, 
 
     for row in (in_order, late):
         assert (row["state"], row["result"], row["attempt"]) == (state, words, 2)
+
+
+def test_a_delivery_that_claimed_nothing_says_so_until_its_run_is_claimed() -> None:
+    """It comes again under the same id: a background run without a free slot, a team that nobody served."""
+    rejected = [RECEIVED, STARTED, ended("no free slot")]
+
+    assert [told(*rejected)[name] for name in ("state", "result", "attempt")] == ["REJECTED", "no free slot", None]
+    assert told(*rejected, RECEIVED, STARTED)["state"] == "STARTED"
+    assert told(*rejected, PROGRESS)["state"] == "STARTED"
+    again = told(*rejected, RECEIVED, STARTED, PROGRESS, ended("completed"))
+    assert [again[name] for name in ("state", "result", "attempt")] == ["SUCCESS", "completed", 2]
+
+
+@pytest.mark.parametrize("outcome", ["completed", "failed: model_refused", "waits: model_unavailable", None])
+def test_a_delivery_that_comes_twice_hides_nothing_of_the_first(outcome: str | None) -> None:
+    """Neither how its run went nor what it is at."""
+    first = [RECEIVED, STARTED, PROGRESS] + ([ended(outcome)] if outcome else [])
+    seen = told(*first)
+
+    row = told(*first, RECEIVED, STARTED, ended("NotFree"))
+
+    assert row["result"] == seen["result"]
+    assert row["attempt"] == 2
+    assert row["state"] == seen["state"]
+
+
+def test_what_claims_nothing_is_known_by_its_name() -> None:
+    """A delivery returns the name of what stood in its way."""
+    assert {kind.__name__ for kind in (Gone, NotHead, NotFree, PutBack, DatabaseAway)} < set(NOTHING_CLAIMED)
 
 
 def test_whoever_begins_to_listen_in_the_middle_knows_the_run() -> None:

@@ -62,8 +62,8 @@ def worker(queues: str, concurrency: int, metrics_port: int | None) -> None:
         rooms.close()
         raise SchemaOutdated(misfit=misfit)
     host, pid, _ = rooms.owner.rsplit(":", 2)
-    name = f"worker-{pid}@{host}"
-    progress = Progress(app, worker=name)
+    shown_as = f"worker-{pid}@{host}"
+    progress = Progress(app, worker=shown_as)
     tasks.register(app, rooms, progress)
 
     feeds = {"summaries": refresh.feed, "batch": background.feed}
@@ -97,7 +97,7 @@ def worker(queues: str, concurrency: int, metrics_port: int | None) -> None:
     watchdog.start()
     code = consume(
         app,
-        name=name,
+        name=shown_as,
         queues=[settings.queue(name) for name in names],
         concurrency=concurrency,
         log_level=settings.log_level,

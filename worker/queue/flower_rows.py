@@ -11,8 +11,13 @@ from celery import states
 from celery.events.state import Task
 from flower.events import EventsState
 
-# What an attempt came to that did not complete its run, by the first words of what the task returned.
+NOTHING_CLAIMED = (
+    *("Gone", "NotHead", "NotFree", "PutBack", "DatabaseAway"),
+    *("no free slot", "no room for a process of its own"),
+)
+# What became of a delivery that did not complete its run, by the first words of what the task returned.
 ENDED = {
+    **dict.fromkeys(NOTHING_CLAIMED, "task-rejected"),
     "failed": "task-failed",
     "cancelled": "task-revoked",
     "waits": "task-retried",  # from here on: another attempt goes on with it
@@ -20,6 +25,8 @@ ENDED = {
     "lease lost": "task-retried",
     "database unavailable": "task-retried",
 }
+BEFORE_END = ("received", "started", "progress", "rejected")
+AT_WORK = (states.PENDING, states.RECEIVED, states.REJECTED, states.STARTED)  # or about to be
 IDS = ("run_id", "session_id", "team")
 
 
@@ -33,12 +40,17 @@ class Row(Task):  # type: ignore[misc]  # celery has no types
         """Take one event of the task."""
         fields = dict(fields or {})
         known = {**_ids(fields.get("kwargs")), **{n: fields[n] for n in ("name", "attempt") if n in fields}}
-        if type_ != "progress":
-            super().event(type_, timestamp, local_received, fields)
-        elif self.state in (states.PENDING, states.RECEIVED, states.STARTED):
+        if type_ in BEFORE_END and self.state not in AT_WORK:
+            pass  # words that come late, or a delivery that comes twice: they hide nothing of how it went
+        elif type_ == "progress":
             # It keeps the state that a filter has. If its beginning was not heard, its row stands with the newest.
             heard_at = {"received": self.received or timestamp, "started": self.started or timestamp}
             self.__dict__.update(fields, **heard_at, state=states.STARTED)
+        elif type_ == "rejected":
+            if self.attempt is None:  # the same delivery may come again and claim its run
+                self.__dict__.update(fields, state=states.REJECTED)
+        else:
+            super().event(type_, timestamp, local_received, fields)
         self.__dict__.update(known)
 
 

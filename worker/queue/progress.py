@@ -60,10 +60,12 @@ class Progress:
             self._changed.notify()
 
     def _send_forever(self) -> None:
-        while not self._closing.is_set():
+        while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._newest or self._closing.is_set())
                 newest, self._newest = self._newest, {}
+            if self._closing.is_set():
+                return
             try:
                 self._send(list(newest.values()))
             except Exception as error:  # noqa: BLE001 - the client's errors belong to another room; each means "away"
