@@ -121,17 +121,18 @@ def sides(kind: str, *, workers: int = 1, concurrency: int = 20) -> Iterator[tup
 
 
 @contextmanager
-def agno(database: str, directory: Path, **settings: str) -> Iterator[Side]:
+def agno(database: str, directory: Path) -> Iterator[Side]:
     """Serve Agno's durable queue from an empty *database*, with files in *directory*."""
     journal, port = directory / "agno-journal.jsonl", free_port()
     with model_server("--journal", str(journal)) as model:
         about = {"DATABASE": database, "PORT": str(port), "OPENAI_BASE_URL": model, "OPENAI_API_KEY": "none"}
         program, log = environment.python("agno"), directory / "agno.log"
         with (
-            environment.serving(program, "serve_agno.py", environment={**about, **settings}, port=port, log=log),
+            environment.serving(program, "serve_agno.py", environment=about, port=port, log=log),
             agno_rows(database) as counts,
         ):
-            yield Side(f"Agno {environment.version('agno')}", port, _agnos_order, {}, counts, journal, database)
+            name = f"Agno {environment.version('agno')}"
+            yield Side(name, port, agnos_order, {}, counts, journal, database)
 
 
 def _ours(running: System) -> Side:
@@ -145,7 +146,8 @@ def _ours(running: System) -> Side:
     return Side("ours", port, order, headers, our_rows(running.db), running.journal_file, running.database_url)
 
 
-def _agnos_order(session: str, input: str) -> Door:
+def agnos_order(session: str, input: str) -> Door:
+    """Return the request by which AgentOS is given a run of the team for its durable queue."""
     fields = {"message": input, "session_id": session, "background": "true", "stream": "false"}
     return "/teams/t/runs", {"Content-Type": "application/x-www-form-urlencoded"}, urlencode(fields).encode()
 
@@ -217,10 +219,10 @@ def _client(side: Side, inputs: Sequence[tuple[str, str]], together: Barrier) ->
     return found
 
 
-def until_ended(counts: Counts, name: str, count: int, *, every_s: float = 0.02) -> float:
+def until_ended(counts: Counts, name: str, count: int, *, every_s: float = 0.02, quiet_s: float = QUIET_S) -> float:
     """Wait until so many runs have ended, or none has for long; return the time at which the last one had."""
     seen, at = -1, time.time()
-    while seen < count and time.time() < at + QUIET_S:
+    while seen < count and time.time() < at + quiet_s:
         ended = sum(found for status, found in counts(name).items() if status not in UNFINISHED)
         if ended != seen:
             seen, at = ended, time.time()

@@ -1,15 +1,18 @@
 """Sessions that already hold many finished runs, without executing them: copies of one that was really executed.
+Or many runs that wait: copies of one that was really accepted.
 
 A copy differs from the original in its ids, its place (position, seqs) and its texts, which are new and as long. Every
 other column is taken over as it is, whatever columns there are; `differences` compares both kinds afterwards.
 """
 
 import random
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Table, delete, insert, select
+from sqlalchemy import Connection, Table, delete, insert, select, update
 
 from worker.domain.identity import new_id
+from worker.store import ready
 from worker.store.engine import Database
 from worker.store.tables import messages, metadata, runs, sessions
 
@@ -56,6 +59,47 @@ def fill_sessions(db: Database, *, like: str, prefix: str, count: int) -> dict[i
             tx.execute(insert(runs), [run for run, _ in pairs])
             tx.execute(insert(messages), [message for _, its in pairs for message in its])
         made |= dict(zip(pks, names, strict=True))
+    return made
+
+
+def fill_waiting(db: Database, *, like: str, prefix: str, count: int) -> list[tuple[str, datetime]]:
+    """Make so many sessions whose only run waits, like the run *like* does; return id and dispatch of each.
+
+    They were dispatched a millisecond apart, the first one first, up to now.
+    """
+    with db.read() as tx:
+        original, _, session = _original(tx, like)
+        last = ready.db_now(tx)
+    made = [(new_id("run"), last - timedelta(milliseconds=count - n)) for n in range(count)]
+    for first in range(0, count, BATCH):
+        ids = made[first : first + BATCH]
+        names = [f"{prefix}-{first + n}" for n in range(len(ids))]
+        rows = [{**session, "session_id": s, "head_run_id": r} for s, (r, _) in zip(names, ids, strict=True)]
+        with db.write() as tx:
+            statement = insert(sessions).returning(sessions.c.pk, sort_by_parameter_order=True)
+            pks = tx.execute(statement, rows).scalars().all()
+            waiting = [
+                {**original, "id": r, "session_pk": pk, "dispatched_at": at}
+                for (r, at), pk in zip(ids, pks, strict=True)
+            ]
+            tx.execute(insert(runs), waiting)
+    return made
+
+
+def fill_behind(db: Database, *, like: str, count: int) -> list[str]:
+    """Have so many runs wait behind the head *like* in its session; return their ids in order."""
+    with db.write() as tx:
+        original, _, _ = _original(tx, like)
+        of_session = sessions.c.pk == original["session_pk"]
+        tx.execute(update(sessions).where(of_session).values(run_count=original["position"] + count))
+    behind = {**original, "dispatched_at": None}
+    made = [new_id("run") for _ in range(count)]
+    for first in range(0, count, BATCH):
+        places = range(first, min(first + BATCH, count))
+        with db.write() as tx:
+            tx.execute(
+                insert(runs), [{**behind, "id": made[n], "position": original["position"] + 1 + n} for n in places]
+            )
     return made
 
 

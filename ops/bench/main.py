@@ -17,6 +17,7 @@ from typing import Any
 
 from ops.bench import (
     accept,
+    backlog,
     batches,
     condense,
     delegations,
@@ -32,6 +33,8 @@ from ops.bench import (
     parallel,
     poison,
     prefix,
+    recover,
+    steps,
     stream,
     summaries,
     throughput,
@@ -46,6 +49,9 @@ SCENARIOS = {
     "hot": hot.measure,
     "throughput": throughput.measure,
     "accept": accept.measure,
+    "steps": steps.measure,
+    "backlog": backlog.measure,
+    "recover": recover.measure,
     "list": listing.measure,
     "parallel": parallel.measure,
     "memory": memory.measure,
@@ -75,6 +81,14 @@ scenarios:
          Runs a second of 400 and 4,000 over 200 sessions, with a model that answers at once: over HTTP at least 5 times
          those of Agno's durable queue, from a script at least those of a plain Celery task around Agno. On Postgres.
          About 6 minutes.
+  steps  A run of six model calls and five tools, model 0 ms: by a clock and in CPU at most the same loop as steps of
+         DBOS. On Postgres. About 1 minute; the first time, pip installs DBOS.
+  backlog
+         Accept, claim, end and a sweep while 100,000 heads wait, or 100,000 runs behind one: at most 1.2 times those
+         with 100. About 3 minutes a database.
+  recover
+         A run whose worker is killed in its middle goes on within 20 s, and pays one call again. Beside it Agno's
+         durable queue, and a plain Celery task around Agno. On Postgres. 5 to 7 minutes, most of them Agno's.
   list   A page of 20 sessions of a user with 10,000, over HTTP: p50 at most a quarter of that of AgentOS. 2 minutes.
   parallel
          50 runs/s of a model that takes 4 s, and 20 s: at least 95 % of them, p99 at most 1.2 times the model's;
@@ -111,7 +125,9 @@ scenarios:
 examples:
   ops/bench/run flat
   ops/bench/run idle --database postgres
-  ops/bench/run all --json figures.json      each single figure, with machine, versions and load
+  ops/bench/run parallel --workers 4 --threads 250
+  ops/bench/run all --minutes 150 --json figures.json
+                                             each single figure, with machine, versions and load
 
 The first lines of ops/bench/<scenario>.py say how each is measured. Exit status: 0 if every check
 passed, 1 if one failed, 2 if the bench was stopped.

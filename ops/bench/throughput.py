@@ -17,7 +17,7 @@ import statistics
 import sys
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -98,7 +98,7 @@ def _senders() -> Iterator[tuple[Sender, Sender]]:
         )
         running.start_workers(WORKERS, concurrency=THREADS)
         database = postgres.new_database().replace("postgresql:", "postgresql+psycopg:")
-        yield _ours(running), stack.enter_context(plain_celery(database, directory))
+        yield _ours(running), stack.enter_context(_celery(database, directory))
 
 
 def _ours(running: System) -> Sender:
@@ -107,26 +107,31 @@ def _ours(running: System) -> Sender:
 
 
 @contextmanager
-def plain_celery(database: str, directory: Path) -> Iterator[Sender]:
-    """Run a Celery worker with the plain task, on an empty *database*, with files in *directory*."""
-    program, log, journal = environment.python("agno"), directory / "celery.log", directory / "celery-journal.jsonl"
+def _celery(database: str, directory: Path) -> Iterator[Sender]:
+    journal = directory / "celery-journal.jsonl"
     with databases.new_broker() as broker, model_server("--journal", str(journal)) as model:
-        settings = {
-            "DATABASE": database,
-            "BROKER": broker,
-            "OPENAI_BASE_URL": model,
-            "OPENAI_API_KEY": "none",
-            "PYTHONPATH": str(environment.HERE),
-        }
-        command = [program, "-m", "celery", "-A", "celery_agno", "worker", "--concurrency", str(WORKERS)]
-        with (
-            environment.started(
-                command, environment=settings, log=log, ready=lambda: "at work" in log.read_text(errors="replace")
-            ),
-            agno_rows(database) as counts,
-        ):
-            name = f"Celery {environment.pinned('agno', 'celery')} around Agno"
-            yield Sender(name, program, "send_celery.py", settings, counts, journal)
+        settings = celery_settings(database, broker=broker, model=model)
+        with celery_worker(settings, log=directory / "celery.log"), agno_rows(database) as counts:
+            yield Sender(celery_name(), environment.python("agno"), "send_celery.py", settings, counts, journal)
+
+
+def celery_name() -> str:
+    """Return what the plain task is called in tables."""
+    return f"Celery {environment.pinned('agno', 'celery')} around Agno"
+
+
+def celery_settings(database: str, *, broker: str, model: str) -> dict[str, str]:
+    """Return the environment of the plain task's worker, and of who sends to it."""
+    about = {"DATABASE": database, "BROKER": broker, "OPENAI_BASE_URL": model, "OPENAI_API_KEY": "none"}
+    return {**about, "PYTHONPATH": str(environment.HERE)}
+
+
+def celery_worker(settings: Mapping[str, str], *, log: Path) -> AbstractContextManager[environment.Process]:
+    """Run a Celery worker with the plain task, while the block lasts."""
+    command = [environment.python("agno"), "-m", "celery", "-A", "celery_agno", "worker", "--concurrency", str(WORKERS)]
+    return environment.started(
+        command, environment=settings, log=log, ready=lambda: "at work" in log.read_text(errors="replace")
+    )
 
 
 def _one_script(sender: Sender, name: str, load: Load) -> Round:

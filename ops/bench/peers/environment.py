@@ -24,6 +24,8 @@ from ops.bench.report import progress
 HERE = Path(__file__).parent
 ENVIRONMENTS = HERE.parents[2] / ".peers"
 QUIET = {"AGNO_TELEMETRY": "false"}  # a peer that runs here tells nobody
+
+Process = subprocess.Popen[bytes]
 AT_MOST_S, START_S = 300.0, 60.0
 
 
@@ -71,20 +73,20 @@ def run(program: Path, script: str, *, environment: Mapping[str, str]) -> Any:
 
 
 @contextmanager
-def serving(program: Path, script: str, *, environment: Mapping[str, str], port: int, log: Path) -> Iterator[None]:
+def serving(program: Path, script: str, *, environment: Mapping[str, str], port: int, log: Path) -> Iterator[Process]:
     """Run a script of this directory that serves on *port*, while the block lasts; what it says goes to *log*.
 
     Raises:
         RuntimeError: it did not listen in time, with the end of what it said.
     """
-    with started([program, HERE / script], environment=environment, log=log, ready=partial(_listens, port)):
-        yield
+    with started([program, HERE / script], environment=environment, log=log, ready=partial(_listens, port)) as process:
+        yield process
 
 
 @contextmanager
 def started(
     command: Sequence[str | Path], *, environment: Mapping[str, str], log: Path, ready: Callable[[], bool]
-) -> Iterator[subprocess.Popen[bytes]]:
+) -> Iterator[Process]:
     """Run a command that is at work once *ready* says so, while the block lasts; what it says goes to *log*.
 
     Raises:
