@@ -35,3 +35,14 @@ def test_what_a_page_of_the_handbook_names_is_there(page: Path) -> None:
     assert [link for link in links if not (page.parent / link).exists()] == []
     assert [file for file in files if not (ROOT / file).exists()] == []
     assert tests - functions == set()
+
+
+def test_each_log_line_that_operations_explains_is_written_somewhere() -> None:
+    """Who searches the log for what the page says finds it."""
+    text = (HERE / "operations.md").read_text()
+    table = text.partition("| line | it means |\n|---|---|\n")[2].partition("\n\n")[0]
+    lines = [line for row in table.splitlines() for line in re.findall(r"`([^`]+)`", row.split(" | ")[0])]
+    source = "".join(file.read_text() for file in tracked("worker/*.py", "api_stub/*.py"))
+
+    assert len(lines) > 8
+    assert [line for line in lines if f'("{line}"' not in source] == []

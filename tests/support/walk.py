@@ -23,6 +23,7 @@ NOT_TYPED = {
 }
 PAUSED = 3  # the exit code of `batches --watch` where the batch waits for somebody
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PROGRESS = re.compile(r"^(?:created|running|paused|completed)(?:: \d+ items so far|  \d+%).*\n", re.MULTILINE)
 ID = re.compile(r"\b(?:run|batch)_[0-9a-f]*…")
 NUMBER = re.compile(r"\d[\d.,:]*")
 
@@ -57,7 +58,7 @@ class Walk:
 
     *replace*: regular expressions and what is typed and expected instead, for what is fixed on a page and free in a
     test, such as ports. *before*: what to wait for before a command that matches is typed, as a reader does. *exact*:
-    numbers must be those of the page.
+    numbers must be those of the page, and lines of progress stand where it has them; else they are looked past.
     """
 
     def __init__(
@@ -98,6 +99,8 @@ class Walk:
         assert (code != 0) == refused or may_fail, f"{where}: exit code {code}\n{printed}"
         if step.shown is not None:
             shown = self._replaced(step.shown)
+            if not self._exact:
+                shown, printed = PROGRESS.sub("", shown), PROGRESS.sub("", printed)
             match = re.fullmatch(self._pattern(shown), _trimmed(printed))
             assert match, f"{where}\n--- the page shows\n{shown}\n--- what came\n{printed}"
             for placeholder, group in self._new(shown).items():
@@ -127,13 +130,13 @@ class Walk:
                 return f"(?P={new[part]})"
             if part in self.ids:
                 return re.escape(self.ids[part])
-            if part == "…":
+            if part in ("…", " …"):
                 return ".*"
-            if not self._exact and NUMBER.fullmatch(part):
+            if not self._exact and NUMBER.fullmatch(part) and part != shown.strip():  # an exit code is what it is
                 return NUMBER.pattern
             return re.escape(part) if self._exact else re.sub(r"(\\ )+", " +", re.escape(part))
 
-        parts = re.compile(rf"({ID.pattern}|{NUMBER.pattern}|…)")
+        parts = re.compile(rf"({ID.pattern}|{NUMBER.pattern}| ?…)")
         lines = [
             r"(?:.*\n)*?" if line == "…" else "".join(map(spelled, parts.split(line))) + r"\n"
             for line in _trimmed(shown).splitlines()
