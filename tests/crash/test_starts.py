@@ -1,6 +1,8 @@
 """A worker takes nothing before it has all that it needs, and whatever is away while it starts may come later."""
 
+import os
 import socket
+import subprocess
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -94,3 +96,26 @@ def test_up_says_which_port_is_taken(tmp_path: Path, new_sqlite: Callable[[], st
         assert option in running.log("up")
         assert not (tmp_path / "broker-url").exists()
         assert (tmp_path / "api-url").read_text() == "of the other"
+
+
+def test_a_key_of_a_database_without_tables_says_what_comes_first(empty_url: str) -> None:
+    """Whoever begins with the key is told to migrate, on both databases."""
+    environment = {**os.environ, "TEAM_SESSIONS_DATABASE_URL": empty_url}
+    command = [*PROGRAM, "keys", "create", "--name", "shop"]
+
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 2
+    assert "Run 'team-sessions db upgrade' first." in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_api_without_a_broker_to_look_for_says_so(tmp_path: Path) -> None:
+    """In one sentence, and it listens to nobody."""
+    environment = {**os.environ, "TEAM_SESSIONS_DATA_DIR": str(tmp_path)}
+
+    done = subprocess.run([*PROGRAM, "api"], env=environment, capture_output=True, text=True, check=False, timeout=60)
+
+    assert done.returncode == 2
+    assert "TEAM_SESSIONS_REDIS_URL is not set." in done.stderr
+    assert "Traceback" not in done.stderr + done.stdout

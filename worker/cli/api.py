@@ -16,5 +16,6 @@ def api(host: str, port: int) -> None:
     Behind a proxy, start as many as you like: they hold nothing.
     """
     settings = configuration.load()
+    _ = settings.broker  # where it is not set, that is one sentence here, and a page of an error within the server
     logs.configure(settings.log_level, style=settings.log_style)
     serve(settings, host=host, port=port)

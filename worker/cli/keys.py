@@ -14,7 +14,8 @@ from worker.cli.table import print_table
 from worker.clock import rfc3339
 from worker.domain.principal import Scope
 from worker.domain.text import check_id
-from worker.store import api_keys
+from worker.errors import SchemaOutdated
+from worker.store import api_keys, migrate
 from worker.store.api_keys import Key
 from worker.store.engine import Database
 
@@ -106,6 +107,8 @@ def rotate(key_id: str, grace_s: int) -> None:
 def _database() -> Iterator[Database]:
     database = Database(configuration.load().database)
     try:
+        if misfit := migrate.misfit(database):
+            raise SchemaOutdated(misfit=misfit)
         yield database
     finally:
         database.close()
