@@ -80,8 +80,17 @@ def _metric(family: Metric) -> str:
     return f"| `{name}{'{' + ', '.join(labels) + '}' if labels else ''}` | {family.type} | {family.documentation} |"
 
 
+def decisions_page() -> str:
+    """Return the list of decisions, by their first lines."""
+    files = sorted((HERE / "decisions").glob("0*.md"))
+    titles = [(file.name, file.read_text().partition("\n")[0].removeprefix("# ")) for file in files]
+    text = "# Decisions\n\nShort, and never rewritten: a later one says which it replaces.\n\n"
+    return MADE + text + "".join(f"- [{title}]({name})\n" for name, title in titles)
+
+
 PAGES = {
     "api.md": lambda: MADE + api_page.page(),
+    "decisions/README.md": decisions_page,
     "cli.md": lambda: MADE + cli_page.page(),
     "errors.md": errors_page,
     "metrics.md": metrics_page,

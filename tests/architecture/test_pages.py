@@ -9,22 +9,13 @@ import pytest
 
 from ops.handbook.generate import HERE, PAGES
 from tests.architecture.test_house import ROOT
-from tests.support.pages import RUNBOOKS, commands
-from tests.support.walk import FENCE, NOT_TYPED, steps
+from tests.support.typed import BESIDE_UP, FOLLOWED, NOT_TYPED
+from tests.support.walk import FENCE, steps
 from worker.cli.main import cli
 
 ALL = [ROOT / "README.md", *sorted(HERE.rglob("*.md"))]
 NAMES = [str(page.relative_to(ROOT)) for page in ALL]
-FOLLOWED = {  # each page with commands or programs, and the test that goes through all of them, but for NOT_TYPED
-    "README.md": "tests/guide/test_readme.py",
-    "ops/handbook/batches.md": "tests/guide/test_batches.py",
-    "ops/handbook/chaos.md": "tests/guide/test_chaos.py",
-    "ops/handbook/operations.md": "tests/guide/test_operations.py",
-    "ops/handbook/runbooks/backup-and-restore.md": "tests/guide/test_backups.py",
-    "ops/handbook/runbooks/losing-redis.md": "tests/guide/test_losing_redis.py",
-    "ops/handbook/runbooks/stuck-run.md": "tests/guide/test_stuck_run.py",
-}
-NEVER_RUN = {"text", "json", "yaml", "toml", "ini", "sql", "nginx", "mermaid", "promql"}  # what blocks of these hold
+RUN = {"console", "python", "sh", "bash"}  # what is typed, saved or run; blocks of any other kind hold none of it
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -61,25 +52,24 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 def test_every_command_of_a_page_is_typed_by_a_test(page: Path) -> None:
     """The test that FOLLOWED names goes through the whole page, so that what is added to it is typed too."""
     name = str(page.relative_to(ROOT))
-    kinds = {kind for kind, _ in FENCE.findall(page.read_text())}
-    assert len(re.findall(r"^```", page.read_text(), re.MULTILINE)) == 2 * len(FENCE.findall(page.read_text())), (
-        "each block says what it holds: ```console, ```python, ```sh, ```text"
+    blocks = FENCE.findall(page.read_text())
+    typed = {kind for kind, _ in blocks} & RUN
+    assert [text for kind, text in blocks if kind not in RUN and re.search(r"^\$ ", text, re.MULTILINE)] == [], (
+        "commands stand in ```console blocks"
     )
-    typed = kinds - NEVER_RUN
-    assert typed <= {"console", "python", "sh"}, "commands stand in ```console blocks, programs in ```python blocks"
 
     if not typed:
         assert name not in FOLLOWED
         return
     assert name in FOLLOWED, f"{name} shows commands: have a test in tests/guide follow it, and name that in FOLLOWED"
     source = (ROOT / FOLLOWED[name]).read_text()
-    assert page.name in source
-    if "sh" in typed:
-        assert kinds <= {"sh", *NEVER_RUN}
-        assert "def test_every_command_of_the_page_is_followed_below" in source
-        assert commands(RUNBOOKS / page.name)
+    if "def test_every_command_of_the_page_is_followed_below" in source:
+        assert f'PAGE = "{page.name}"' in source
+        assert typed == {"sh"}, "its test goes through the blocks of ```sh, by their headings"
     else:
-        assert re.search(r"\.follow\(", source)
+        assert ".follow(" in source
+        assert page.name in source or FOLLOWED[name] == BESIDE_UP
+        assert "bash" not in typed, "the reader of pages types ```console and ```sh"
 
 
 def test_what_is_not_typed_says_why_and_is_still_shown() -> None:

@@ -1,9 +1,9 @@
 """Walk through a page as its reader does: type each command, save or run each program, compare what it prints.
 
-A step is a line of a ```console block that begins with `$ ` (what stands below is what it prints), or a ```python
-block: one that begins with `# name.py` is saved under that name, any other is run (a ```text block behind it is what it
-prints). In what a page shows, `…` stands for anything, in a line or as lines of its own, and an id that is cut short,
-such as run_01a2…, stands for the id that is printed there, in later commands too.
+A step is a line of a ```console block that begins with `$ ` (what stands below is what it prints), a ```sh block, or a
+```python block: one that begins with `# name.py` is saved under that name, any other is run (a ```text block behind it
+is what it prints). In what a page shows, `…` stands for anything, in a line or as lines of its own, and an id that is
+cut short, such as run_01a2…, stands for the id that is printed there, in later commands too.
 """
 
 import re
@@ -11,18 +11,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.shell import Shell
+from tests.support.shell import SERVES, Shell
 from tests.support.system import ROOT
+from tests.support.typed import NOT_TYPED
 
-NOT_TYPED = {
-    "ops/test": "runs the tests, this one too",
-    "ops/chaos/run": "half an hour; tests/crash/test_chaos.py plays it for seconds",
-    "ops/chaos/run --seconds 20": "tests/crash/test_chaos.py is this",
-    "ops/chaos/run --seed 1234": "half an hour; the seed is tried in tests/crash/test_chaos.py",
-    "ops/chaos/run --break fence --seconds 15 --database sqlite": "tests/crash/test_chaos.py breaks each in turn",
-}
 PAUSED = 3  # the exit code of `batches --watch` where the batch waits for somebody
-FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PROGRESS = re.compile(r"^(?:created|running|paused|completed)(?:: \d+ items so far|  \d+%).*\n", re.MULTILINE)
 ID = re.compile(r"\b(?:run|batch)_[0-9a-f]*…")
 NUMBER = re.compile(r"\d[\d.,:]*")
@@ -46,6 +40,9 @@ def steps(page: Path) -> list[Step]:
             for command in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
                 typed, _, shown = command.replace("\\\n", "").partition("\n")
                 found.append(Step("command", re.sub(r" +# .*", "", typed), shown or None))
+        elif kind == "sh":
+            parts = block.splitlines() if SERVES.search(block) else [block]
+            found += [Step("command", part, None) for part in parts]
         elif kind == "python":
             after = blocks[n + 1] if n + 1 < len(blocks) else ("", "")
             name = re.match(r"# (\w+\.py)\n", block)

@@ -1,0 +1,26 @@
+"""Which test types the commands of which page, and what nobody types.
+
+A page whose commands need no more than a running `up` and a run that has ended goes BESIDE_UP: its line here is all
+that has to be added.
+"""
+
+BESIDE_UP = "tests/guide/test_pages.py"
+
+FOLLOWED = {
+    "README.md": "tests/guide/test_readme.py",
+    "ops/handbook/batches.md": "tests/guide/test_batches.py",
+    "ops/handbook/chaos.md": BESIDE_UP,
+    "ops/handbook/operations.md": "tests/guide/test_operations.py",
+    "ops/handbook/runbooks/backup-and-restore.md": "tests/guide/test_backups.py",
+    "ops/handbook/runbooks/losing-redis.md": "tests/guide/test_losing_redis.py",
+    "ops/handbook/runbooks/stuck-run.md": "tests/guide/test_stuck_run.py",
+    "ops/handbook/security.md": BESIDE_UP,
+}
+
+NOT_TYPED = {
+    "ops/test": "runs the tests, this one too",
+    "ops/chaos/run": "half an hour; tests/crash/test_chaos.py plays it for seconds",
+    "ops/chaos/run --seconds 20": "tests/crash/test_chaos.py is this",
+    "ops/chaos/run --seed 1234": "half an hour; tests/crash/test_chaos.py takes a seed too",
+    "ops/chaos/run --break fence --seconds 15 --database sqlite": "tests/crash/test_chaos.py breaks each in turn",
+}
