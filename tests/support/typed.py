@@ -10,14 +10,27 @@ FOLLOWED = {
     "README.md": "tests/guide/test_readme.py",
     "ops/handbook/batches.md": "tests/guide/test_batches.py",
     "ops/handbook/chaos.md": BESIDE_UP,
+    "ops/handbook/containers.md": BESIDE_UP,
     "ops/handbook/operations.md": "tests/guide/test_operations.py",
+    "ops/handbook/retention.md": BESIDE_UP,
     "ops/handbook/runbooks/backup-and-restore.md": "tests/guide/test_backups.py",
+    "ops/handbook/runbooks/database-away.md": BESIDE_UP,
     "ops/handbook/runbooks/losing-redis.md": "tests/guide/test_losing_redis.py",
+    "ops/handbook/runbooks/no-worker.md": BESIDE_UP,
+    "ops/handbook/runbooks/not-scraped.md": BESIDE_UP,
+    "ops/handbook/runbooks/runs-fail.md": BESIDE_UP,
     "ops/handbook/runbooks/stuck-run.md": "tests/guide/test_stuck_run.py",
     "ops/handbook/security.md": BESIDE_UP,
 }
 
+_ENGINE = "needs an engine; tests/containers starts each service as the compose file has it"
+
 NOT_TYPED = {
+    "OPENAI_API_KEY=… ops/docker/prepare": "writes into the repository; tests/containers types it",
+    "docker compose up --build --detach --wait": _ENGINE,
+    "docker compose run --rm migration keys create --name first": _ENGINE,
+    "docker build --tag my-sessions . && TEAM_SESSIONS_IMAGE=my-sessions TEAM_SESSIONS_TEAMS=my_teams docker compose up "
+    "--detach": _ENGINE,
     "ops/test": "runs the tests, this one too",
     "ops/chaos/run": "half an hour; tests/crash/test_chaos.py plays it for seconds",
     "ops/chaos/run --seconds 20": "tests/crash/test_chaos.py is this",
