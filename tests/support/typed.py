@@ -29,8 +29,8 @@ NOT_TYPED = {
     "OPENAI_API_KEY=… ops/docker/prepare": "writes into the repository; tests/containers types it",
     "docker compose up --build --detach --wait": _ENGINE,
     "docker compose run --rm migration keys create --name first": _ENGINE,
-    "docker build --tag my-sessions . && TEAM_SESSIONS_IMAGE=my-sessions TEAM_SESSIONS_TEAMS=my_teams docker compose up "
-    "--detach": _ENGINE,
+    "docker build --tag my-sessions . "
+    "&& TEAM_SESSIONS_IMAGE=my-sessions TEAM_SESSIONS_TEAMS=my_teams docker compose up --detach": _ENGINE,
     "ops/test": "runs the tests, this one too",
     "ops/chaos/run": "half an hour; tests/crash/test_chaos.py plays it for seconds",
     "ops/chaos/run --seconds 20": "tests/crash/test_chaos.py is this",

@@ -41,8 +41,10 @@ def steps(page: Path) -> list[Step]:
                 typed, _, shown = command.replace("\\\n", "").partition("\n")
                 found.append(Step("command", re.sub(r" +# .*", "", typed), shown or None))
         elif kind == "sh":
-            parts = block.splitlines() if SERVES.search(block) else [block]
-            found += [Step("command", part, None) for part in parts]
+            if SERVES.search(block):
+                found += [Step("command", line, None) for line in block.splitlines()]
+            else:
+                found.append(Step("script", block, None))
         elif kind == "python":
             after = blocks[n + 1] if n + 1 < len(blocks) else ("", "")
             name = re.match(r"# (\w+\.py)\n", block)
@@ -84,7 +86,9 @@ class Walk:
             (self.directory / step.kind).write_text(step.text)
             return
         command = self._typed(step.text)
-        if step.kind == "program":
+        if step.kind == "script":  # whichever of its commands fails, and not only the last
+            command = f"(set -eu\n{command})"
+        elif step.kind == "program":
             (self.directory / "example.py").write_text(step.text)
             command = "python example.py"
         for pattern, wait in self._before.items():
