@@ -22,7 +22,8 @@ STEP_S = 0.25  # a step ends then, so that the sweep comes to its other duties
 REST_S = 60.0  # between two rounds
 LOOK = 500  # rows of an index that are read together
 TOGETHER = 50  # sessions that go in one transaction, at most
-SIZE = 2_000  # and messages, about; a session or run that has more goes alone
+RUNS_OF = 20  # sessions of which runs go in one: each is a few statements
+SIZE = 2_000  # messages that go in one, about; a session or run that has more goes alone
 
 log = logs.get(__name__)
 Erase = Callable[[Iterable[str]], object]
@@ -73,7 +74,7 @@ class Removal:
                 found = retention.idle_sessions(tx, team, before=before, after=after, limit=LOOK)
             for together in _pieces(found):
                 remove = partial(retention.remove_sessions, pks=together)
-                yield self._removed(partial(remove, before=before, streams_s=streams_s))
+                yield self._removed(partial(remove, before=before, streams_s=streams_s))[0]
             if len(found) < LOOK:
                 return
             after = found[-1]
@@ -83,30 +84,30 @@ class Removal:
         while True:
             with self._db.read() as tx:
                 found = retention.ended_runs(tx, team, before=before, after=after, limit=LOOK)
-            for pk in dict.fromkeys(run.session_pk for run in found if run.free):
-                removed = Removed(runs=1)
-                while removed:
-                    remove = partial(retention.remove_runs, pk=pk, size=SIZE)
-                    removed = self._removed(partial(remove, before=before, streams_s=streams_s))
-                    yield removed
+            pks = list(dict.fromkeys(run.session_pk for run in found if run.free))
+            while pks:
+                remove = partial(retention.remove_runs, pks=pks[:RUNS_OF], size=SIZE)
+                removed, unfinished = self._removed(partial(remove, before=before, streams_s=streams_s))
+                pks = unfinished + pks[RUNS_OF:]
+                yield removed
             yield Removed()
             if len(found) < LOOK:
                 return
             after = found[-1]
 
-    def _removed(self, remove: Callable[[Transaction], Removed]) -> Removed:
-        """Return what was removed, once that is committed and its streams are erased."""
+    def _removed(self, remove: Callable[[Transaction], tuple[Removed, list[int]]]) -> tuple[Removed, list[int]]:
+        """Return what was removed, once that is committed and its streams are erased; and with what to go on."""
         try:
             with self._db.write() as tx:
-                removed = remove(tx)
+                removed, unfinished = remove(tx)
         except DatabaseUnavailable:
             raise
         except Exception as error:  # noqa: BLE001 - a fault in us: the others go, and the next round tries again
             log.error("what has reached the end of its lifetime could not be removed", error=error)
-            return Removed()
+            return Removed(), []
         if removed.streaming:
             self._erase(removed.streaming)
-        return removed
+        return removed, unfinished
 
 
 def kept_by_teams(db: Database, settings: Settings) -> Iterator[tuple[str, Lifetimes]]:

@@ -162,6 +162,6 @@ def test_a_session_that_is_used_between_look_and_lock_stays(db: Database) -> Non
     talk(db)
 
     with db.write() as tx:
-        removed = retention.remove_sessions(tx, [pk], before=before.updated_at, streams_s=0)
+        removed, _ = retention.remove_sessions(tx, [pk], before=before.updated_at, streams_s=0)
 
     assert (removed, left(db)) == (Removed(), ["s"])

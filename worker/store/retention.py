@@ -111,8 +111,10 @@ def count_due(tx: Transaction, team: str, kept: Lifetimes, *, now: Any) -> tuple
     return counts[0], counts[1]
 
 
-def remove_sessions(tx: Transaction, pks: Sequence[int], *, before: datetime, streams_s: float) -> Removed:
-    """Remove those of these sessions that are idle since *before*, whole and with their forks.
+def remove_sessions(
+    tx: Transaction, pks: Sequence[int], *, before: datetime, streams_s: float
+) -> tuple[Removed, list[int]]:
+    """Remove those of these sessions that are idle since *before*, whole and with their forks; none is gone on with.
 
     Not one that somebody holds, that a replay is under way beside, or that an item of an unfinished batch is about. The
     keys of requests stay: the same order again finds that its run has gone, and makes no other.
@@ -122,37 +124,29 @@ def remove_sessions(tx: Transaction, pks: Sequence[int], *, before: datetime, st
     root, needed = _with_forks(tx, list(held))
     needed |= {root[pk] for pk in _asked_for(tx, list(root))}
     gone = [pk for pk in root if root[pk] not in needed]
-    return _remove_whole(tx, gone, streams_s=streams_s) if gone else Removed()
+    return _remove_whole(tx, gone, streams_s=streams_s) if gone else Removed(), []
 
 
-def remove_runs(tx: Transaction, pk: int, *, before: datetime, size: int, streams_s: float) -> Removed:
-    """Remove the first runs of a session that ended before *before*: about *size* messages of them, at least one run.
+def remove_runs(
+    tx: Transaction, pks: Sequence[int], *, before: datetime, size: int, streams_s: float
+) -> tuple[Removed, list[int]]:
+    """Remove the first runs of these sessions that ended before *before*; say which sessions are to be gone on with.
 
-    The oldest first, so that what is left has no gap. It stops at a run that no summary covers yet, where the team has
-    summaries, that a replay repeats, or that an unfinished batch waits for. Nothing while the session is busy, its
-    summary is refreshed, or a replay is under way beside it. A fork goes whole, or not at all.
+    About *size* messages in all, at least one run. In a session the oldest first, so that what is left has no gap. It
+    stops at a run that no summary covers yet, where the team has summaries, that a replay repeats, or that an
+    unfinished batch waits for. Nothing while the session is busy, its summary is refreshed, or a replay is under way
+    beside it. A fork goes whole, or not at all.
     """
-    columns = (sessions.c.forked_from, sessions.c.run_count, sessions.c.summary_seq, sessions.c.due_messages)
-    idle = (sessions.c.pk == pk, sessions.c.head_run_id.is_(None))
-    row = tx.execute(select(*columns).where(*idle).with_for_update(skip_locked=True)).one_or_none()
-    if row is None:
-        return Removed()
-    root, needed = _with_forks(tx, [pk])
-    refreshed = exists().where(summary_jobs.c.session_pk == pk, summary_jobs.c.send_at.is_not(None))
-    if needed or _asked_for(tx, list(root)) or tx.execute(select(refreshed)).scalar_one():
-        return Removed()
-    covered = None if row.due_messages is None else int(row.summary_seq)
-    gone = _first_runs(tx, pk, before=before, size=size, covered=covered, streams_s=streams_s)
-    if not gone:
-        return Removed()
-    if row.forked_from is not None:
-        return _remove_whole(tx, [pk], streams_s=streams_s) if gone[-1].position == row.run_count else Removed()
-    of_session = (messages.c.session_pk == pk, messages.c.seq <= gone[-1].last_seq)
-    if covered is None:
-        _forget_size(tx, pk, messages.c.seq > row.summary_seq, *of_session)
-    count = tx.execute(delete(messages).where(*of_session)).rowcount
-    tx.execute(delete(runs).where(runs.c.session_pk == pk, runs.c.position <= gone[-1].position))
-    return Removed(0, len(gone), count, tuple(run.id for run in gone if run.streaming))
+    removed = Removed()
+    for n, pk in enumerate(pks):
+        left = size - removed.messages
+        if left <= 0:
+            return removed, list(pks[n:])
+        one, more = _remove_first(tx, pk, before=before, size=left, streams_s=streams_s)
+        removed += one
+        if more:
+            return removed, list(pks[n:])
+    return removed, []
 
 
 def _with_forks(tx: Transaction, pks: list[int]) -> tuple[dict[int, int], set[int]]:
@@ -180,10 +174,36 @@ def _asked_for(tx: Transaction, pks: list[int]) -> set[int]:
     return set(tx.execute(found).scalars())
 
 
+def _remove_first(tx: Transaction, pk: int, *, before: datetime, size: int, streams_s: float) -> tuple[Removed, bool]:
+    """Remove the first runs of a session that may go, and say whether there may be more behind what fits."""
+    columns = (sessions.c.forked_from, sessions.c.run_count, sessions.c.summary_seq, sessions.c.due_messages)
+    idle = (sessions.c.pk == pk, sessions.c.head_run_id.is_(None))
+    row = tx.execute(select(*columns).where(*idle).with_for_update(skip_locked=True)).one_or_none()
+    if row is None:
+        return Removed(), False
+    root, needed = _with_forks(tx, [pk])
+    refreshed = exists().where(summary_jobs.c.session_pk == pk, summary_jobs.c.send_at.is_not(None))
+    if needed or _asked_for(tx, list(root)) or tx.execute(select(refreshed)).scalar_one():
+        return Removed(), False
+    covered = None if row.due_messages is None else int(row.summary_seq)
+    gone, more = _first_runs(tx, pk, before=before, size=size, covered=covered, streams_s=streams_s)
+    if not gone:
+        return Removed(), False
+    if row.forked_from is not None:
+        whole = gone[-1].position == row.run_count
+        return _remove_whole(tx, [pk], streams_s=streams_s) if whole else Removed(), False
+    of_session = (messages.c.session_pk == pk, messages.c.seq <= gone[-1].last_seq)
+    if covered is None:
+        _forget_size(tx, pk, messages.c.seq > row.summary_seq, *of_session)
+    count = tx.execute(delete(messages).where(*of_session)).rowcount
+    tx.execute(delete(runs).where(runs.c.session_pk == pk, runs.c.position <= gone[-1].position))
+    return Removed(0, len(gone), count, tuple(run.id for run in gone if run.streaming)), more
+
+
 def _first_runs(
     tx: Transaction, pk: int, *, before: datetime, size: int, covered: int | None, streams_s: float
-) -> list[Any]:
-    """Return the first runs of a session that may go, in order."""
+) -> tuple[list[Any], bool]:
+    """Return the first runs of a session that may go, in order; and whether others were left out for their size."""
     replay = runs.alias("replay")
     repeated = exists().where(replay.c.replay_of == runs.c.id, replay.c.replay_of.is_not(None)).label("repeated")
     ended = (runs.c.finished_at < before).label("ended")
@@ -195,9 +215,9 @@ def _first_runs(
         if not run.ended or run.repeated or run.last_seq is None or (covered is not None and run.last_seq > covered):
             break
         if gone and run.last_seq - gone[0].first_seq >= size:
-            break
+            return gone, True
         gone.append(run)
-    return gone
+    return gone, len(gone) == RUNS
 
 
 def _forget_size(tx: Transaction, pk: int, *which: ColumnElement[bool]) -> None:
