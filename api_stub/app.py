@@ -37,7 +37,6 @@ _NOT_ITS_OWN: TelemetryConfig = {"tracing": False, "metrics": False, "logs": Fal
 
 def make_app(settings: Settings) -> FastAPI:
     """Return the application for *settings*; it opens its connections when it starts, and closes them when it ends."""
-
     tracing.configure(settings.otlp_endpoint)
 
     @asynccontextmanager

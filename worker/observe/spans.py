@@ -13,7 +13,7 @@ import hashlib
 import logging
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 
 from opentelemetry import trace
@@ -134,8 +134,9 @@ class Otlp:
         """Send what waits, as far as it goes within so many seconds."""
         # The SDK's own limit is not kept: https://github.com/open-telemetry/opentelemetry-python/issues/4568.
         sending = threading.Thread(target=self._processor.force_flush, name="last spans", daemon=True)
-        sending.start()
-        sending.join(within_s)
+        with suppress(RuntimeError):  # 3.12.1 starts no thread at its end: these spans are lost
+            sending.start()
+            sending.join(within_s)
 
 
 _KINDS = {

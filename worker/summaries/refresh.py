@@ -89,10 +89,12 @@ def _taken(runtime: Runtime, session_pk: int, definition: Definition | None) -> 
         except Stopped as stopped:
             return _stopped(runtime, job, stopped.reason)
         except ModelError as error:
+            span.fail(error.code)
             return _failed(runtime, job, error)
         except DatabaseUnavailable:
             raise
         except Exception as error:  # noqa: BLE001 - a fault in a model of the user's or in us
+            span.fail(TeamSessionsError.code)
             log.error("summary failed on an unexpected error", error=error)
             metrics.SUMMARY_FAILURES.labels(TeamSessionsError.code).inc()
             with runtime.db.write() as tx:
