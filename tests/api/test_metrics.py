@@ -154,6 +154,18 @@ def test_a_worker_listens_only_if_it_was_asked_to_and_a_taken_port_stops_nothing
         assert "metrics" not in running.log("worker-3")
 
 
+def test_up_gives_each_worker_the_next_port(tmp_path: Path, valkey: ValkeyServer) -> None:
+    """The first has the one that was asked for; the key of `up` opens them all."""
+    with started(tmp_path, sqlite(tmp_path), valkey) as running:
+        port = free_port()
+        running.start_up("--workers", "1", "--metrics-port", str(port))
+        key = (tmp_path / "api-key").read_text().strip()
+
+        for n in range(2):
+            with door_of(port + n, key) as http:
+                wait_until(lambda http=http: answers(http), description=f"worker {n} answers")
+
+
 @pytest.mark.processes
 def test_an_outage_of_the_database_is_told(tmp_path: Path, valkey: ValkeyServer) -> None:
     """A scraper that was known a moment ago is answered: it is down, and nothing is said of what cannot be known."""
