@@ -34,6 +34,7 @@ from ops.bench import (
     poison,
     prefix,
     recover,
+    size,
     steps,
     stream,
     summaries,
@@ -66,6 +67,7 @@ SCENARIOS = {
     "deploy": deploy.measure,
     "batches": batches.measure,
     "poison": poison.measure,
+    "size": size.measure,
 }
 EPILOG = """
 scenarios:
@@ -120,6 +122,8 @@ scenarios:
          5,000 refreshes: at most 1.1 times that without. About 8 minutes a database.
   poison A run that kills its workers, beside 100 that wait for a reply of 20 s: it fails, they are completed. On
          Postgres. About 4 minutes.
+  size   What a worker process takes, at rest and with 200 runs at once, and what a run leaves on Postgres and in Redis:
+         no target, but what ops/handbook/sizing.md reckons with. On Postgres. About 2 minutes.
   all    All of them.
 
 examples:
