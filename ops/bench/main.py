@@ -123,7 +123,7 @@ scenarios:
   poison A run that kills its workers, beside 100 that wait for a reply of 20 s: it fails, they are completed. On
          Postgres. About 4 minutes.
   size   What a worker process takes, at rest and with 200 runs at once, and what a run leaves on Postgres and in Redis:
-         no target, but what ops/handbook/sizing.md reckons with. On Postgres. About 2 minutes.
+         no target, but what ops/handbook/sizing.md reckons with. On Postgres. About 4 minutes.
   all    All of them.
 
 examples:
