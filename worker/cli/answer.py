@@ -69,7 +69,7 @@ class Answer:
     def _say(self, text: str) -> None:
         self._said += text
         # Into a pipe click would leave escape sequences out, unless it is told that they are meant.
-        click.echo(text.translate(_CONTROL) if sys.stdout.isatty() else text, nl=False, color=True)
+        click.echo(shown(text), nl=False, color=True)
 
     def _break_off(self) -> None:
         if self._said:
@@ -79,6 +79,11 @@ class Answer:
     def _note(self, text: str) -> None:
         self._break_off()
         click.secho(f"[{text.translate(_CONTROL)}]", dim=True, err=True)
+
+
+def shown(text: str) -> str:
+    """Return *text* as it may be written to stdout: to a terminal without what would steer it."""
+    return text.translate(_CONTROL) if sys.stdout.isatty() else text
 
 
 def require_completed(run: Run) -> None:

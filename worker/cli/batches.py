@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Iterator
 from itertools import chain, islice
 from typing import Any, TextIO, cast, get_args
 
@@ -9,6 +10,7 @@ import click
 
 from api_stub.client import Batch, Client, Item
 from api_stub.client.types import BatchKind, ItemStatus
+from worker.cli.bar import counted
 from worker.cli.batch_order import COUNT, named, order_of, order_options, send
 from worker.cli.connection import connect
 from worker.cli.progress import OUTCOMES, PAUSED, command, conclusion, next_steps, watch
@@ -66,7 +68,7 @@ def create(kind: BatchKind, dry_run: bool, and_watch: bool, as_json: bool, **sai
         if dry_run:
             _print_estimate(client, kind, order["select"], as_json=as_json)
             return
-        batch = client.create_batch(kind, **order) if items is None else send(client, kind, order, items)
+        batch = client.create_batch(kind, **order) if items is None else _send(client, kind, order, items)
         if not and_watch:
             click.echo(json.dumps(batch, ensure_ascii=False, indent=2) if as_json else batch["id"])
             click.echo(f"To watch it: {command('watch', batch['id'])}", err=True)
@@ -74,6 +76,11 @@ def create(kind: BatchKind, dry_run: bool, and_watch: bool, as_json: bool, **sai
         if not as_json:
             click.echo(batch["id"])
         _watch(client, batch["id"], as_json=as_json)
+
+
+def _send(client: Client, kind: BatchKind, order: dict[str, Any], items: Iterator[Any]) -> Batch:
+    with counted(items, label="Sending", to=None) as counting:
+        return send(client, kind, order, iter(counting))
 
 
 def _print_estimate(client: Client, kind: BatchKind, select: Any, *, as_json: bool) -> None:
@@ -246,10 +253,14 @@ def results(batch_id: str, user_id: str | None, output: TextIO) -> None:
     """
     counts: dict[str, int] = dict.fromkeys(OUTCOMES, 0)
     with connect() as client:
-        kind = client.batch(batch_id, user_id=user_id)["kind"]
-        for line in client.batch_results(batch_id, user_id=user_id):
-            click.echo(json.dumps(line, ensure_ascii=False), file=output)
-            counts[line["status"]] = counts.get(line["status"], 0) + 1
+        batch = client.batch(batch_id, user_id=user_id)
+        planned, kind = batch["items"]["planned"], batch["kind"]
+        with counted(
+            client.batch_results(batch_id, user_id=user_id), label="Results", to=output, length=planned
+        ) as lines:
+            for line in lines:
+                click.echo(json.dumps(line, ensure_ascii=False), file=output)
+                counts[line["status"]] = counts.get(line["status"], 0) + 1
     if kind == "replay_runs":
         always = ", ".join(f"{counts.pop(name):,} {name}" for name in ("same", "changed", "diverged", "failed"))
         others = "".join(f", {count:,} {name}" for name, count in counts.items() if count)

@@ -3,6 +3,7 @@
 import click
 
 from worker import settings as configuration
+from worker.cli.bar import pieces
 from worker.cli.table import print_table
 from worker.errors import SchemaOutdated
 from worker.events.erase import Eraser
@@ -27,7 +28,8 @@ def upgrade(removing: bool) -> None:
     their processes is left, run it again with --removing.
     """
     database = Database(configuration.load().database)
-    migrate.upgrade(database, removing=removing)
+    with pieces("Upgrading") as on_piece:
+        migrate.upgrade(database, removing=removing, on_piece=on_piece)
     with database.read() as tx:
         at = migrate.current_revision(tx)
     database.close()

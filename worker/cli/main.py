@@ -18,6 +18,8 @@ COMMANDS = {
     "run": "worker.cli.run:run",
     "chat": "worker.cli.chat:chat",
     "why": "worker.cli.why:why",
+    "runs": "worker.cli.runs:runs",
+    "sessions": "worker.cli.sessions:sessions",
     "batches": "worker.cli.batches:batches",
     "users": "worker.cli.users:users",
     "keys": "worker.cli.keys:keys",

@@ -1,9 +1,11 @@
 """`team-sessions users`: everything of one user, written out or erased."""
 
 import json
+import sys
 
 import click
 
+from worker.cli.bar import counted
 from worker.cli.connection import connect
 
 
@@ -16,8 +18,8 @@ def users() -> None:
 @click.argument("user_id", metavar="USER")
 def export(user_id: str) -> None:
     """Print everything of USER as JSON lines: each session, then its runs, messages and summaries."""
-    with connect() as client:
-        for line in client.export_user(user_id):
+    with connect() as client, counted(client.export_user(user_id), label="Lines", to=sys.stdout) as lines:
+        for line in lines:
             click.echo(json.dumps(line, ensure_ascii=False))
 
 

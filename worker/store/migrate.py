@@ -30,11 +30,14 @@ _LOCK_S, _TRIES = 1, 30  # a table's lock is waited for so long, since all other
 T = TypeVar("T")
 
 
-def upgrade(db: Database, *, to: str = "head", removing: bool = True) -> None:
+def upgrade(
+    db: Database, *, to: str = "head", removing: bool = True, on_piece: Callable[[str], None] = lambda _: None
+) -> None:
     """Make the revisions that are missing, each in one transaction; two processes at once make each of them once.
 
     Without *removing*, stop before the first that removes something. An empty database is made in one transaction. One
-    that a newer version has migrated stays as it is.
+    that a newer version has migrated stays as it is. *on_piece* is called with the revision behind each piece of a
+    backfill.
 
     Raises:
         DatabaseUnavailable: it cannot be reached, or a lock was not to be had; what is made is kept.
@@ -43,7 +46,7 @@ def upgrade(db: Database, *, to: str = "head", removing: bool = True) -> None:
     for revision in missing(at):
         if at == to or (removes(revision) and not removing):
             return
-        _fill(db, revision)
+        _fill(db, revision, on_piece)
         _locked(db, partial(_make_next, revision))
         at = revision.revision
 
@@ -107,13 +110,14 @@ def _begin(db: Database, to: str) -> str | None:
     return _locked(db, begin)
 
 
-def _fill(db: Database, revision: Script) -> None:
+def _fill(db: Database, revision: Script, on_piece: Callable[[str], None]) -> None:
     """Do a revision's backfill, piece by piece, if it has one."""
     backfill: Callable[[Transaction, Any], Any] | None = getattr(revision.module, "backfill", None)
     after = None
     while backfill is not None:
         with db.write() as tx:
             after = backfill(tx, after)
+        on_piece(revision.revision)
         if after is None:
             return
 

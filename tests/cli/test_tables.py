@@ -1,0 +1,225 @@
+"""`team-sessions runs` and `sessions`: tables for people, JSON for programs, and what can be done with one of them."""
+
+import json
+import os
+import subprocess
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from api_stub.client import Client
+from tests.support.system import PROGRAM, System
+from tests.support.terminal import Terminal
+from worker.cli.table import print_table
+
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+SAID = "My name is Ada"
+
+
+@pytest.fixture
+def client(running: System) -> Iterator[Client]:
+    with Client(running.url, running.key) as made:
+        yield made
+
+
+@pytest.fixture
+def user() -> str:
+    """A user whom no other test has."""
+    return f"u-{uuid.uuid4().hex}"
+
+
+def told(done: "subprocess.CompletedProcess[str]", *, code: int = 0) -> str:
+    """Return what a command printed, once it is seen that it ended as expected."""
+    assert done.returncode == code, (done.stdout, done.stderr)
+    assert "Traceback" not in done.stderr
+    return done.stdout
+
+
+def lines(done: "subprocess.CompletedProcess[str]") -> list[Any]:
+    """Return the objects of JSON lines."""
+    return [json.loads(line) for line in told(done).splitlines()]
+
+
+def ended(client: Client, user: str, *, session: str = "s1", input: str = SAID, team: str = "plain") -> dict[str, Any]:
+    """Return a run of *user* that has ended."""
+    return dict(client.wait(client.enqueue(team, input, session_id=session, user_id=user)["id"]))
+
+
+def test_runs_are_listed_without_what_was_said(client: Client, pipe: Command, user: str) -> None:
+    """The newest first, by session, status and team; a table within 80 columns, its ids whole, or JSON lines."""
+    first, second = ended(client, user), ended(client, user, session="another session with a long name")
+
+    table = told(pipe("runs", "list", "--user", user)).splitlines()
+    found = lines(pipe("runs", "list", "--user", user, "--json"))
+
+    assert table[0].split() == ["ID", "STATUS", "TEAM", "USER", "SESSION", "AGE"]
+    assert [line.split()[:3] for line in table[1:]] == [[r["id"], "completed", "plain"] for r in (second, first)]
+    assert max(map(len, table)) <= 80
+    assert [run["id"] for run in found] == [second["id"], first["id"]]
+    assert found[1] == {name: value for name, value in first.items() if name not in ("input", "output")}
+    assert SAID not in "\n".join(table) + json.dumps(found)
+    assert [run["id"] for run in lines(pipe("runs", "list", "--user", user, "--session", "s1", "--json"))] == [
+        first["id"]
+    ]
+    assert told(pipe("runs", "list", "--user", user, "--status", "failed", "--json")) == ""
+    assert told(pipe("runs", "list", "--user", user, "--team", "tools", "--json")) == ""
+    assert len(told(pipe("runs", "list", "--user", user, "--limit", "1")).splitlines()) == 2
+
+
+def test_all_runs_are_listed_page_by_page(client: Client, pipe: Command, user: str) -> None:
+    """More than the API gives at once; each once, and the table is one table."""
+    accepted = [client.enqueue("plain", "hello", session_id="s1", user_id=user)["id"] for _ in range(230)]
+
+    found = lines(pipe("runs", "list", "--user", user, "--all", "--json"))
+    table = told(pipe("runs", "list", "--user", user, "--all")).splitlines()
+    client.delete_session("s1", user_id=user)
+
+    assert [run["id"] for run in found] == accepted[::-1]
+    assert [line.split()[0] for line in table] == ["ID", *accepted[::-1]]
+    assert max(map(len, table)) <= 80
+
+
+def test_a_run_is_shown_watched_and_tried_again(client: Client, pipe: Command, user: str) -> None:
+    """With its texts, since it is named; its events to people and to programs."""
+    run = ended(client, user)
+
+    shown = told(pipe("runs", "show", run["id"]))
+    watched = pipe("runs", "watch", run["id"])
+    events = lines(pipe("runs", "watch", run["id"], "--json"))
+    refused = pipe("runs", "retry", run["id"])
+
+    assert f"\ninput:\n{SAID}\n" in shown
+    assert f"\noutput:\n{run['output']}\n" in shown
+    assert ["status", "completed"] in [line.split() for line in shown.splitlines()]
+    assert json.loads(told(pipe("runs", "show", run["id"], "--json"))) == run
+    assert told(watched).strip() == run["output"]
+    assert (events[0]["type"], events[-1]["type"], events[-1]["data"]["id"]) == (
+        "run.queued",
+        "run.completed",
+        run["id"],
+    )
+    assert refused.returncode == 1
+    assert "Only a" in refused.stderr
+    assert "no run 'run_none'" in pipe("runs", "show", "run_none").stderr
+
+
+def test_a_run_is_cancelled_and_tried_again(client: Client, pipe: Command, user: str) -> None:
+    """The new one stands at the end of its session; watching one that was cancelled ends with code 1."""
+    run = client.enqueue("plain", "[delay=30] hello", session_id="s1", user_id=user)
+
+    said = told(pipe("runs", "cancel", run["id"], "--user", user))
+    cancelled = client.wait(run["id"])
+    again = told(pipe("runs", "retry", run["id"])).strip()
+    told(pipe("runs", "cancel", again))
+
+    assert said.startswith(f"{run['id']} is ")
+    assert cancelled["status"] == "cancelled"
+    assert client.run(again)["retry_of"] == run["id"]
+    assert f"Run {run['id']} is cancelled" in pipe("runs", "watch", run["id"]).stderr
+    assert pipe("runs", "watch", run["id"]).returncode == 1
+
+
+def test_sessions_are_listed_without_what_was_said(client: Client, pipe: Command, user: str) -> None:
+    """The latest activity first, by team, name and tag."""
+    for session in ("s1", "s2"):
+        ended(client, user, session=session)
+    client.update_session("s1", name="A name that\tis much too long for a table", tags=["vip"], user_id=user)
+
+    table = told(pipe("sessions", "list", "--user", user)).splitlines()
+    found = lines(pipe("sessions", "list", "--user", user, "--json"))
+
+    assert table[0].split() == ["ID", "TEAM", "USER", "NAME", "RUNS", "MSGS", "SUMMARY", "ACTIVE"]
+    assert {line.split()[0] for line in table[1:]} == {"s1", "s2"} == {session["id"] for session in found}
+    assert max(map(len, table)) <= 80
+    assert SAID not in "\n".join(table) + json.dumps(found)
+    assert [s["id"] for s in lines(pipe("sessions", "list", "--user", user, "--tag", "vip", "--json"))] == ["s1"]
+    assert told(pipe("sessions", "list", "--user", user, "--team", "tools", "--json")) == ""
+
+
+def test_a_session_is_shown_read_and_deleted(client: Client, pipe: Command, user: str) -> None:
+    """Its messages to people and to programs; it is deleted once somebody has said yes."""
+    run = ended(client, user)
+
+    shown = told(pipe("sessions", "show", "s1", "--user", user))
+    read = told(pipe("sessions", "messages", "s1", "--user", user))
+    messages = lines(pipe("sessions", "messages", "s1", "--user", user, "--role", "assistant", "--json"))
+    kept = pipe("sessions", "delete", "s1", "--user", user, said="n\n")
+    deleted = told(pipe("sessions", "delete", "s1", "--user", user, "--yes"))
+
+    assert ["message", "count", "2"] in [line.split() for line in shown.splitlines()]
+    assert read == f"[1 user {user}] {SAID}\n[2 assistant plain] {run['output']}\n"
+    assert [message["content"] for message in messages] == [run["output"]]
+    assert kept.returncode == 1
+    assert deleted == "Session s1 is deleted.\n"
+    assert "There is no session 's1'" in pipe("sessions", "show", "s1", "--user", user).stderr
+
+
+def test_a_summary_is_asked_for(client: Client, pipe: Command, user: str) -> None:
+    """There is none before it is made; a request says what became of it."""
+    ended(client, user)
+
+    none = pipe("sessions", "summary", "s1", "--user", user)
+    asked = pipe("sessions", "summary", "s1", "--user", user, "--refresh")
+    unclear = pipe("sessions", "summary", "s1", "--user", user, "--refresh", "--version", "1")
+
+    assert (none.returncode, asked.returncode, unclear.returncode) == (1, 0, 2)
+    assert "has no such summary" in none.stderr
+    assert asked.stdout == "It is waiting.\n"
+
+
+def test_a_terminal_is_steered_by_no_text(running: System, client: Client, user: str) -> None:
+    """Neither by a name in a table nor by a message: what would steer it is shown as a sign."""
+    ended(client, user, input="Red: \x1b[31m and a title: \x1b]0;hello\x07")
+    client.update_session("s1", name="\x1b[2J", user_id=user)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("TEAM_SESSIONS_")}
+
+    for command in (("list",), ("messages", "s1")):
+        arguments = [*PROGRAM, "sessions", *command, "--user", user]
+        terminal = Terminal(arguments, environment=environment, directory=running.directory)
+        assert terminal.end() == 0
+        assert "\x1b[31m" not in terminal.raw
+        assert "\x1b[2J" not in terminal.raw
+        assert "\x1b]0" not in terminal.raw
+        terminal.close()
+
+
+def test_what_goes_into_a_file_is_counted_on_the_terminal(running: System, client: Client, user: str) -> None:
+    """A bar on stderr, and not where the lines themselves go to the terminal."""
+    ended(client, user)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("TEAM_SESSIONS_")}
+
+    def screen(shell: str) -> str:
+        command = ["/bin/sh", "-c", shell.format(program=" ".join(PROGRAM), user=user)]
+        terminal = Terminal(command, environment=environment, directory=running.directory)
+        assert terminal.end() == 0
+        terminal.close()
+        return terminal.screen
+
+    into_a_file = [
+        screen("{program} runs list --all --json --user {user} > out.jsonl"),
+        screen("{program} sessions messages s1 --user {user} > out.txt"),
+        screen("{program} users export {user} > out.jsonl"),
+    ]
+    onto_it = screen("{program} runs list --all --json --user {user}")
+
+    assert ["Runs  [" in into_a_file[0], "Messages  [" in into_a_file[1], "Lines  [" in into_a_file[2]] == [True] * 3
+    assert "Runs  [" not in onto_it
+    assert '"status": "completed"' in onto_it
+    kept = (running.directory / "out.jsonl").read_text().splitlines()
+    assert "session" in kept[0]
+    assert all(json.loads(line) for line in kept)
+
+
+def test_a_table_is_cut_to_its_width(capsys: pytest.CaptureFixture[str]) -> None:
+    """The widest column first, those that are to be whole last of all."""
+    print_table([("an id of some length", "a team of a long name", "x")], width=40, whole=(0,))
+    print_table([("an id of some length", "a team of a long name", "x")], width=20, whole=(0,))
+    print_table([("short", "line\nend", "")], width=40)
+
+    assert capsys.readouterr().out.splitlines() == [
+        "an id of some length  a team of a lo…  x",
+        "an id of…  a tea…  x",
+        "short  line\ufffdend",
+    ]
