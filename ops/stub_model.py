@@ -65,6 +65,8 @@ class Model:
     async def answer(self, request: Request) -> StreamingResponse | JSONResponse:
         """Answer one Chat Completions request, streamed or whole."""
         asked = await request.json()
+        if "messages" not in asked:
+            return JSONResponse({"error": {"message": "There are no messages."}}, status_code=400)
         self._calls += 1
         call = self._calls
         messages = asked["messages"]

@@ -208,15 +208,30 @@ def load() -> Settings:
     Raises:
         SettingsInvalid: naming every mistake, one line each, without the values (they may be secrets).
     """
-    directory = Path(os.environ.get(PREFIX + "SECRETS_DIR") or os.devnull)
     try:
-        return Settings(_secrets_dir=directory if directory.is_dir() else None)
+        return Settings(_secrets_dir=_secrets_dir())
     except SettingsError as error:
-        cause = error.__cause__
-        which = f"{Path(cause.filename).name!r}" if isinstance(cause, OSError) and cause.filename else "a file"
-        raise _invalid([f"{PREFIX}SECRETS_DIR: {which} cannot be read ({type(cause).__name__})"]) from None
+        raise _invalid([_unreadable(error)]) from None
     except ValidationError as error:
-        raise _invalid([f"{_name(e['loc'])}: {e['msg']}" for e in error.errors(include_input=False)]) from None
+        raise _invalid(list(_mistakes(error).values())) from None
+
+
+def load_readable() -> tuple[Settings, dict[str, str]]:
+    """Read what can be read, and return it with what cannot: the mistake of each name, which stands at its default."""
+    directory = _secrets_dir()
+    mistakes: dict[str, str] = {}
+    try:
+        return Settings(_secrets_dir=directory), {}
+    except SettingsError as error:
+        directory, mistakes = None, {PREFIX + "SECRETS_DIR": _unreadable(error)}
+    except ValidationError as error:
+        mistakes = _mistakes(error)
+    defaults: dict[str, Any] = {}
+    for name, setting in Settings.model_fields.items():
+        names = _names(name)
+        if not mistakes.keys().isdisjoint(names):
+            defaults[names[0] if setting.validation_alias else name] = setting.default
+    return Settings(_secrets_dir=directory, **defaults), mistakes
 
 
 def unknown_names(environment: Mapping[str, str]) -> list[str]:
@@ -231,11 +246,36 @@ def unknown_names(environment: Mapping[str, str]) -> list[str]:
     return [f"{n} is not a setting." + "".join(f" Did you mean {names[m]}?" for m in near[n]) for n in unknown]
 
 
+def _secrets_dir() -> Path | None:
+    directory = Path(os.environ.get(PREFIX + "SECRETS_DIR") or os.devnull)
+    return directory if directory.is_dir() else None
+
+
+def _unreadable(error: SettingsError) -> str:
+    """Return one line on a file of secrets that cannot be read, without what stands in it."""
+    cause = error.__cause__
+    which = f"{Path(cause.filename).name!r}" if isinstance(cause, OSError) and cause.filename else "a file"
+    return f"{PREFIX}SECRETS_DIR: {which} cannot be read ({type(cause).__name__})"
+
+
 def _can_trace() -> bool:
     try:
         return find_spec("opentelemetry.exporter.otlp") is not None
     except ModuleNotFoundError:  # not even what would hold it
         return False
+
+
+def _names(field: str) -> list[str]:
+    """Return the names under which a setting is looked for, the first first."""
+    alias = Settings.model_fields[field].validation_alias
+    if isinstance(alias, AliasChoices):
+        return [str(choice) for choice in alias.choices]
+    return [alias] if isinstance(alias, str) else [PREFIX + field.upper()]
+
+
+def _mistakes(error: ValidationError) -> dict[str, str]:
+    """Return one line for each name that is wrong, without its value: it may be a secret."""
+    return {_name(e["loc"]): f"{_name(e['loc'])}: {e['msg']}" for e in error.errors(include_input=False)}
 
 
 def _name(location: tuple[int | str, ...]) -> str:

@@ -18,6 +18,7 @@ COMMANDS = {
     "run": "worker.cli.run:run",
     "chat": "worker.cli.chat:chat",
     "why": "worker.cli.why:why",
+    "doctor": "worker.cli.doctor:doctor",
     "runs": "worker.cli.runs:runs",
     "sessions": "worker.cli.sessions:sessions",
     "batches": "worker.cli.batches:batches",

@@ -77,6 +77,7 @@ def up(
     database.close()
     (directory / "broker-url").unlink(missing_ok=True)
     (directory / "api-url").write_text(f"http://{host}:{port}\n", encoding="utf-8")
+    (directory / "flower-url").write_text(f"http://{host}:{flower_port}\n", encoding="utf-8")
 
     supervisor = Supervisor()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -1,0 +1,88 @@
+"""Whether a model's server answers and takes our key, by calls that cost nothing.
+
+`GET /models` is asked first. A server that has no such list is sent an order without model and messages, which none
+carries out: how it refuses tells a wrong key from a wrong address.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import openai
+
+from worker.models.openai_chat import OpenAIChat
+
+WAIT_S = 5.0
+MOST = 10_000  # names of a list that are looked through
+
+
+class Answered(StrEnum):
+    """How a model's server answered."""
+
+    LISTED = "listed"  # it takes the key, and has the model
+    NOT_LISTED = "not_listed"  # it takes the key, and its list lacks the model
+    NO_LIST = "no_list"  # it answers, and has no list of models
+    NO_KEY = "no_key"  # there is no key to ask it with
+    KEY_REFUSED = "key_refused"
+    WRONG_ADDRESS = "wrong_address"  # something answers there that is no model's server
+    NO_CREDIT = "no_credit"  # 429, and asking later does not help
+    FAILING = "failing"  # it answers with errors of its own
+    SILENT = "silent"
+    AWAY = "away"
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """How a server answered, with its HTTP status where there was one."""
+
+    answered: Answered
+    status: int | None = None
+
+
+def reach(model: OpenAIChat) -> Reached:
+    """Ask the server of *model*, and say how it answered."""
+    try:
+        client = openai.OpenAI(api_key=model.api_key, base_url=model.base_url, max_retries=0, timeout=WAIT_S)
+    except openai.OpenAIError:
+        return Reached(Answered.NO_KEY)
+    with client:
+        try:
+            page = client.models.list()
+            if not isinstance(getattr(page, "data", None), list):
+                return Reached(Answered.WRONG_ADDRESS, 200)
+            listed = [found.id for found, _ in zip(page, range(MOST), strict=False)]
+            return Reached(Answered.LISTED if model.id in listed else Answered.NOT_LISTED, 200)
+        except openai.APIStatusError as error:
+            return _without_list(client) if error.status_code in (404, 405, 501) else _explained(error)
+        except (openai.APIError, AttributeError, TypeError, ValueError) as error:
+            return _explained(error)
+
+
+def _without_list(client: openai.OpenAI) -> Reached:
+    try:
+        client.post("/chat/completions", body={}, cast_to=object)
+    except openai.APIStatusError as error:
+        # That the order itself is refused, or trips the server up, is what was expected.
+        told = error.status_code in (401, 403, 404, 405, 429)
+        return _explained(error) if told else Reached(Answered.NO_LIST, error.status_code)
+    except (openai.APIError, ValueError) as error:
+        return _explained(error)
+    return Reached(Answered.WRONG_ADDRESS, 200)
+
+
+def _explained(error: Exception) -> Reached:
+    match error:
+        case openai.AuthenticationError() | openai.PermissionDeniedError():
+            return Reached(Answered.KEY_REFUSED, error.status_code)
+        case UnicodeEncodeError():
+            return Reached(Answered.KEY_REFUSED)
+        case openai.RateLimitError() if error.code == "insufficient_quota":
+            return Reached(Answered.NO_CREDIT, 429)
+        case openai.APIStatusError() if error.status_code == 429 or error.status_code >= 500:
+            return Reached(Answered.FAILING, error.status_code)
+        case openai.APIStatusError():
+            return Reached(Answered.WRONG_ADDRESS, error.status_code)
+        case openai.APITimeoutError():
+            return Reached(Answered.SILENT)
+        case openai.APIConnectionError():
+            return Reached(Answered.AWAY)
+    return Reached(Answered.WRONG_ADDRESS)

@@ -1,0 +1,83 @@
+"""What waits longer than it should, and who is silent: for `team-sessions doctor`. Each reads a bounded piece."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import func, literal_column, or_, select
+
+from worker.domain.dispatch import queue_of
+from worker.domain.run import Priority, Status
+from worker.store.columns import db_time
+from worker.store.engine import Transaction
+from worker.store.tables import runs, sessions, summary_jobs, teams
+
+MOST = 1_000  # rows that a question looks at: the oldest tell enough
+LATE_S = 10.0  # beyond its lease, and nobody has taken the run over
+
+
+@dataclass(frozen=True, slots=True)
+class Silent:
+    """A worker that said something a while ago, and has not signed off."""
+
+    worker: str
+    silent_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A run that could be executed, were there somebody: since when nothing but that is missing."""
+
+    run_id: str
+    team: str
+    queue: str
+    waits_s: float
+
+
+def silent_workers(tx: Transaction, *, silent_s: float, within_s: float) -> list[Silent]:
+    """Return the workers whose last word is older than *silent_s* and younger than *within_s*.
+
+    One that signed off counts as silent for an hour (`teams.leave`): *within_s* is less than that.
+    """
+    last = func.max(teams.c.seen_at).label("last")
+    grouped = select(teams.c.worker, last, db_time()).group_by(teams.c.worker).order_by(teams.c.worker)
+    rows = tx.execute(grouped.having(last.between(db_time(-within_s), db_time(-silent_s))))
+    return [Silent(worker, (now - seen).total_seconds()) for worker, seen, now in rows]
+
+
+def ready_runs(tx: Transaction) -> list[Ready]:
+    """Return heads, among the oldest queued runs, that wait for a worker only; the one that waits longest first."""
+    queued: Any = literal_column("'queued'")
+    oldest = select(runs.c.id).where(runs.c.status == queued).order_by(runs.c.id).limit(MOST).cte("oldest")
+    before = runs.alias("before")
+    columns = (runs.c.id, sessions.c.team_id, runs.c.attempt, runs.c.priority)
+    times = (runs.c.created_at, runs.c.not_before, before.c.finished_at)
+    statement = (
+        select(*columns, db_time(), *times)
+        .select_from(runs.join(sessions, sessions.c.head_run_id == runs.c.id))
+        .outerjoin(before, (before.c.session_pk == runs.c.session_pk) & (before.c.position == runs.c.position - 1))
+        .where(runs.c.id.in_(select(oldest.c.id)), or_(runs.c.not_before.is_(None), runs.c.not_before <= db_time()))
+    )
+    found = [
+        Ready(row[0], row[1], queue_of(attempt=row[2], priority=Priority(row[3])), _since(row[4], row[5:]))
+        for row in tx.execute(statement)
+    ]
+    return sorted(found, key=lambda run: -run.waits_s)
+
+
+def unattended(tx: Transaction) -> int:
+    """Return how many runs have a lease that ran out, and nobody took them over."""
+    late = (runs.c.status == Status.RUNNING, runs.c.lease_until < db_time(-LATE_S))
+    return len(tx.execute(select(runs.c.id).where(*late).limit(MOST)).all())
+
+
+def failed_summaries(tx: Transaction) -> dict[str, int]:
+    """Return how many refreshes of summaries have failed and wait, by the code of their error."""
+    failed = select(summary_jobs.c.error_code).where(summary_jobs.c.error_code.is_not(None)).limit(MOST)
+    return dict(Counter(tx.execute(failed).scalars()))
+
+
+def _since(now: datetime, times: Iterable[datetime | None]) -> float:
+    return (now - max(time for time in times if time is not None)).total_seconds()
