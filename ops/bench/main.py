@@ -41,6 +41,7 @@ from ops.bench import (
     throughput,
 )
 from ops.bench.databases import KINDS
+from ops.bench.plot import plot
 from ops.bench.report import Ratio, Report, beside, machine, progress_done
 from worker.observe import logs
 
@@ -130,8 +131,8 @@ examples:
   ops/bench/run flat
   ops/bench/run idle --database postgres
   ops/bench/run parallel --workers 4 --threads 250
-  ops/bench/run all --minutes 150 --json figures.json
-                                             each single figure, with machine, versions and load
+  ops/bench/run all --minutes 150 --json figures.json --plot figures
+                                             each single figure, with machine, versions and load; the ratios drawn
 
 The first lines of ops/bench/<scenario>.py say how each is measured. Exit status: 0 if every check
 passed, 1 if one failed, 2 if the bench was stopped.
@@ -171,6 +172,9 @@ def main() -> None:
     if ratios:
         print(beside(ratios), end="\n\n")
         raw["ratios"] = [asdict(ratio) for ratio in ratios]
+    if ratios and options.plot:
+        title = f"Team Sessions beside its peers: {raw['machine']['cores']} cores, {raw['machine']['cpu']}"
+        print(*plot(ratios, options.plot, title=title), sep="\n")
     print(", ".join(f"{key} {value}" for key, value in raw["machine"].items()))
     if options.json:
         options.json.write_text(json.dumps(raw, indent=1) + "\n")
@@ -184,6 +188,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("scenario", choices=[*SCENARIOS, "all"])
     parser.add_argument("--database", choices=[*KINDS, "both"], default="both", help="default: both")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every single figure to FILE")
+    parser.add_argument("--plot", type=Path, metavar="DIR", help="draw the ratios into DIR/beside.png and .svg")
     parser.add_argument("--minutes", type=float, default=45.0, help="give up after so long (default: 45)")
     parser.add_argument("--workers", type=int, help="parallel: worker processes (default: as up starts)")
     parser.add_argument("--threads", type=int, help="parallel: threads of each (default: as up starts, or as needed)")
