@@ -69,6 +69,11 @@ class Load:
     sessions: int
     clients: int
 
+    @property
+    def look_s(self) -> float:
+        """How often to look whether its runs have ended: to one in a hundred of what it takes, and no load itself."""
+        return min(0.5, max(0.002, self.runs / 8_000))
+
     def inputs(self, name: str, sessions: range | None = None) -> list[tuple[str, str]]:
         """Return (session, input) of each run in the order in which they are sent; of some *sessions* only."""
         places = range(self.sessions) if sessions is None else sessions
@@ -185,14 +190,14 @@ def agno_rows(database: str) -> Iterator[Counts]:
         engine.dispose()
 
 
-def one_round(side: Side, name: str, load: Load, *, every_s: float = 0.02) -> Round:
-    """Send a load, wait until its runs have ended, looking *every_s* seconds, and say what was done."""
+def one_round(side: Side, name: str, load: Load) -> Round:
+    """Send a load, wait until its runs have ended, and say what was done."""
     together = Barrier(load.clients)
     with ThreadPoolExecutor(load.clients) as pool:
         shares = [load.inputs(name, range(n, load.sessions, load.clients)) for n in range(load.clients)]
         began = time.time()
         ms = [one for client in pool.map(lambda share: _client(side, share, together), shares) for one in client]
-    ended = until_ended(side.counts, name, load.runs, every_s=every_s)
+    ended = until_ended(side.counts, name, load.runs, every_s=load.look_s)
     completed = side.counts(name)["completed"]
     return Round(load, ms, ended - began, completed, *done(side.journal, load.inputs(name)))
 

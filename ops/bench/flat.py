@@ -18,7 +18,7 @@ from typing import Any
 
 from sqlalchemy import text as sql
 
-from ops.bench import databases, fill
+from ops.bench import databases, fill, flat_beside
 from ops.bench.meter import Cost, Meter
 from ops.bench.report import Check, Report, progress, spread, table
 from worker.domain.chat import ChatRequest, Reply
@@ -73,6 +73,8 @@ def measure(report: Report, kinds: tuple[str, ...]) -> None:
             "costs": {size: [asdict(cost) for cost in found] for size, found in costs.items()},
         }
         _add(report, kind, f"{kind} {version}", times, costs)
+        if kind == "postgres":
+            flat_beside.measure(report, times)
 
 
 def one_run(runtime: Runtime, session_id: str, input: str) -> str:

@@ -29,7 +29,7 @@ BURST, BURSTS = 10, 20
 SINGLE_AT_MOST_MS = 22.0
 BURST_AT_MOST_MS = 320.0
 BESIDE, AT_MOST = 60, 0.25
-ONE, LOOK_S = Load(runs=1, sessions=1, clients=1), 0.002
+ONE = Load(runs=1, sessions=1, clients=1)
 
 Times = dict[str, list[float]]  # "rows" and "client": milliseconds
 
@@ -107,7 +107,7 @@ def _beside(report: Report, kind: str) -> None:
         for n in range(WARM_UP + BESIDE):
             progress(f"idle {kind}: run {n + 1} of {WARM_UP + BESIDE} beside Agno")
             for side in both:
-                rounds[side.name] += [one_round(side, f"idle-{n}", ONE, every_s=LOOK_S)]
+                rounds[side.name] += [one_round(side, f"idle-{n}", ONE)]
     ms = {name: [one.took_s * 1000 for one in found[WARM_UP:]] for name, found in rounds.items()}
     rows = [
         [name, *(f"{ms:.1f}" for ms in (statistics.median(its), quantile(its, 0.95), max(its))), wrongs(rounds[name])]

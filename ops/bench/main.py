@@ -73,7 +73,8 @@ SCENARIOS = {
 EPILOG = """
 scenarios:
   flat   What one run costs, in time, statements, rows and bytes, in sessions of 10, 100, 1,000 and 10,000 runs. All of
-         it must be equal, and the time at 10,000 at most 1.1 times that at 10. About 2 minutes.
+         it must be equal, and the time at 10,000 at most 1.1 times that at 10. Beside it the
+         growth at Agno and at the OpenAI Agents SDK. About 4 minutes.
   idle   From accepted to completed: p50 of 200 single runs at most 22 ms, 10 runs of one session at most 0.32 s; by
          the rows' times and by a client's clock. Beside Agno's durable queue: p50 at most a quarter. About 2 minutes.
   accept How long 16 clients at once wait for "accepted", workers at work: p99 at most 0.25 times that of Agno's durable

@@ -140,7 +140,7 @@ def _one_script(sender: Sender, name: str, load: Load) -> Round:
         inputs.write_text(json.dumps([(f"warm-{name}", "Hello."), *load.inputs(name)]))
         settings = {**sender.environment, "INPUTS": str(inputs), "WARM_S": str(WARM_S)}
         sent = pool.submit(environment.run, sender.program, sender.script, environment=settings)
-        ended = until_ended(sender.counts, name, load.runs)
+        ended = until_ended(sender.counts, name, load.runs, every_s=load.look_s)
         began, _took = sent.result()
     completed = sender.counts(name)["completed"]
     return Round(load, [], ended - began, completed, *done(sender.journal, load.inputs(name)))

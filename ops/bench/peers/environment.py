@@ -100,7 +100,7 @@ def started(
             while not ready():
                 if process.poll() is not None or time.monotonic() > deadline:
                     said = log.read_text(errors="replace")[-2000:]
-                    raise RuntimeError(f"{Path(command[-1]).name} is not at work:\n{said}")
+                    raise RuntimeError(f"{' '.join(Path(part).name for part in command)} is not at work:\n{said}")
                 time.sleep(0.05)
             yield process
         finally:
