@@ -11,10 +11,12 @@ from tests.support.life import accept, end, take
 from tests.support.system import wait_until
 from tests.support.valkey import ValkeyServer
 from worker.domain.batch import BatchOrder, Kind
+from worker.domain.principal import Principal
 from worker.domain.run import Status
-from worker.errors import LeaseLost
+from worker.errors import DatabaseUnavailable, LeaseLost
 from worker.observe import metrics
 from worker.process.look import Look
+from worker.process.scrapers import Scrapers
 from worker.process.sweep import Sweep
 from worker.queue.app import make_app
 from worker.queue.dispatch import Dispatcher
@@ -22,8 +24,8 @@ from worker.queue.embedded import free_port
 from worker.runs.cancel import cancel
 from worker.runs.finish import Ending
 from worker.settings import Settings
-from worker.store import teams
-from worker.store.engine import Database
+from worker.store import api_keys, teams
+from worker.store.engine import Database, Transaction
 
 
 class Grown:
@@ -136,3 +138,41 @@ def test_a_look_at_what_never_answers_leaves_one_thread_behind(monkeypatch: pyte
     assert first == 1
     assert frozen == [None] * 5
     assert len(asked) == 2
+
+
+def test_unknown_keys_leave_a_bounded_number_of_threads_at_a_frozen_database(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many are tried; a key that was known before is let in all the same."""
+    monkeypatch.setattr("worker.process.look.WAIT_S", 0.01)
+    monkeypatch.setattr("worker.process.scrapers.KEYS_KEPT", 3)
+    monkeypatch.setattr("worker.process.scrapers.FRESH_S", 0.0)
+    with db.write() as tx:
+        key = api_keys.create(tx, name="prometheus", scopes=frozenset({"runs:read"}))
+    scrapers, goes_on = Scrapers(db), threading.Event()
+    wait_until(lambda: _is_let_in(scrapers, key), description="the key is known")
+    verify = api_keys.verify
+
+    def frozen(tx: Transaction, key: str) -> Principal | None:
+        goes_on.wait()
+        return verify(tx, key)
+
+    monkeypatch.setattr("worker.store.api_keys.verify", frozen)
+    before = threading.active_count()
+
+    let_in = [_is_let_in(scrapers, key)] + [_is_let_in(scrapers, f"ts_{n:016x}_x") for n in range(10)]
+    left_behind = threading.active_count() - before
+    again = _is_let_in(scrapers, key)
+    goes_on.set()
+    wait_until(lambda: threading.active_count() <= before, description="all of them have ended")
+
+    assert let_in == [True] + [False] * 10
+    assert left_behind == 3
+    assert again
+
+
+def _is_let_in(scrapers: Scrapers, key: str) -> bool:
+    try:
+        return scrapers.check(key) is not None
+    except DatabaseUnavailable:
+        return False

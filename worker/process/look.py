@@ -25,11 +25,15 @@ class Look(Generic[T]):
         self._asked_at = float("-inf")
         self._answer: T | None = None
 
+    @property
+    def under_way(self) -> bool:
+        """Whether it is being asked now."""
+        return self._thread is not None and self._thread.is_alive()
+
     def begin(self) -> None:
         """Begin to ask, unless that is under way, or was done a moment ago."""
         with self._lock:
-            under_way = self._thread is not None and self._thread.is_alive()
-            if under_way or clock.monotonic() - self._asked_at < self._fresh_s:
+            if self.under_way or clock.monotonic() - self._asked_at < self._fresh_s:
                 return
             self._asked_at = clock.monotonic()
             self._thread = threading.Thread(target=self._look, name="look", daemon=True)

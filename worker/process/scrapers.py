@@ -15,7 +15,7 @@ from worker.store.engine import Database
 
 REMEMBERED_S = 3600.0
 FRESH_S = 2.0  # a revoked key works for so much longer, at most
-KEYS_KEPT = 100
+KEYS_KEPT = 100  # keys that are asked about or known; beyond them nobody new is let in while the database is frozen
 
 
 class Scrapers:
@@ -35,8 +35,10 @@ class Scrapers:
             DatabaseUnavailable: it does not answer within two seconds, and the key is not remembered.
         """
         with self._lock:
-            if len(self._looks) > KEYS_KEPT:
-                self._looks.clear()
+            if key not in self._looks and len(self._looks) >= KEYS_KEPT:
+                self._looks = {k: look for k, look in self._looks.items() if look.under_way}
+                if len(self._looks) >= KEYS_KEPT:
+                    raise DatabaseUnavailable(reason="no answer")
             look = self._looks.setdefault(key, Look(lambda: self._ask(key), fresh_s=FRESH_S))
         found = look.answer()
         with self._lock:
