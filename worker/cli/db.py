@@ -66,7 +66,7 @@ def _tell_due(database: Database, settings: Settings) -> None:
         for team, kept, of_sessions, of_runs in due(database, settings)
     ]
     if not rows:
-        click.echo("Everything is kept for ever: no setting and no team says otherwise.")
+        click.echo("There is nothing to which a setting or a team gives a lifetime.")
         return
     print_table([("TEAM", "SESSIONS KEPT", "RUNS KEPT", "SESSIONS DUE", "RUNS DUE"), *rows])
 
