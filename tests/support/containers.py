@@ -70,7 +70,8 @@ def compose(environment: Mapping[str, str]) -> dict[str, Any]:
 def possible() -> bool:
     """Tell whether this machine lets us: namespaces, and mounts in them."""
     test = ["unshare", "--mount", "--net", "--pid", "--uts", "--fork", "mount", "-t", "tmpfs", "none", "/mnt"]
-    return os.getuid() == 0 and bool(shutil.which("setpriv")) and subprocess.run(test, check=False).returncode == 0
+    there = os.getuid() == 0 and all(shutil.which(program) for program in ("unshare", "nsenter", "setpriv"))
+    return there and subprocess.run(test, check=False, capture_output=True).returncode == 0
 
 
 @dataclass
@@ -160,10 +161,9 @@ class Machine:
         kind, *command = container.service["healthcheck"]["test"]
         assert kind == "CMD", command
         command = [part.replace(f"{IMAGE}/probe.py", str(ROOT / "ops/docker/probe.py")) for part in command]
+        timeout_s = _seconds(container.service["healthcheck"]["timeout"])
         try:
-            return (
-                self.inside(container, command, _seconds(container.service["healthcheck"]["timeout"])).returncode == 0
-            )
+            return self.inside(container, command, timeout_s).returncode == 0
         except subprocess.TimeoutExpired:
             return False
 
@@ -228,7 +228,6 @@ class Machine:
         path = f"{Path(sys.prefix) / 'bin'}:{self._directory / 'programs'}:/usr/local/bin:/usr/bin:/bin"
         stated = {
             "PATH": path,
-            "PYTHONPATH": str(ROOT),
             "PYTHONDONTWRITEBYTECODE": "1",
             **service.get("environment", {}),
         }
