@@ -90,9 +90,15 @@ class Container:
 
     @property
     def init(self) -> int:
-        """The pid, seen from here, of its PID 1."""
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
-        return int(children.read_text().split()[0])
+        """The pid, seen from here, of its PID 1.
+
+        Raises:
+            RuntimeError: it has ended; what it printed says why.
+        """
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        if not children:
+            raise RuntimeError(f"{self.name} has ended: {self.log}")
+        return int(children[0])
 
     def wait(self, timeout_s: float) -> int:
         """Wait for its end, and return its exit code."""
