@@ -22,6 +22,13 @@ SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = ["migration", "api", "worker-runs", "worker-background", "flower"]
 BIN = Path(sys.executable).parent
 MODEL_PORT = 9000
+ASK_METRICS = """
+import sys, urllib.request
+for port in (8000, 9101):  # of the API, and of a worker
+    asked = urllib.request.Request(f"http://127.0.0.1:{port}/metrics")
+    asked.add_header("Authorization", "Bearer " + sys.argv[1])
+    print(urllib.request.urlopen(asked, timeout=10).read().decode())
+"""
 
 
 @pytest.mark.parametrize(
@@ -73,6 +80,15 @@ def test_each_name_that_is_set_is_a_setting() -> None:
 
     assert len(stated) > 8
     assert unknown_names(stated) == []
+
+
+def test_what_is_mounted_is_there() -> None:
+    """An engine makes an empty directory of a path that is missing."""
+    volumes = [volume.split(":") for service in SERVICES.values() for volume in service.get("volumes", [])]
+    ours = [(source, rest) for source, _, *rest in volumes if source.startswith(".")]
+
+    assert [source for source, _ in ours if not (ROOT / source).exists()] == []
+    assert [source for source, rest in ours if rest != ["ro"]] == []
 
 
 @pytest.mark.parametrize("name", ["worker-runs", "worker-background"])
@@ -133,9 +149,11 @@ def test_all_services_start_answer_their_probes_execute_a_run_and_stop(machine: 
         TEAM_SESSIONS_KEY=key,
     )
     answer, _ = asked.communicate(timeout=60)
+    metrics = machine.beside([sys.executable, "-c", ASK_METRICS, key]).communicate(timeout=30)[0]
     stopped = {container.name: container.stop() for container in [*reversed(running), redis]}
 
     assert [b"Read-only file system" in said for said in written] == [True] * len(running)
+    assert b"team_sessions_" in metrics
     assert b"Hello Ada" in answer, {container.name: container.log for container in running}
     assert {name: code for name, (code, _) in stopped.items()} == dict.fromkeys(stopped, 0)
     assert all("not a setting" not in container.log for container in running)
