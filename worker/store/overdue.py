@@ -56,7 +56,7 @@ def ready_runs(tx: Transaction) -> list[Ready]:
     times = (runs.c.created_at, runs.c.not_before, before.c.finished_at)
     statement = (
         select(*columns, db_time(), *times)
-        .select_from(runs.join(sessions, sessions.c.head_run_id == runs.c.id))
+        .select_from(runs.join(sessions, (sessions.c.pk == runs.c.session_pk) & (sessions.c.head_run_id == runs.c.id)))
         .outerjoin(before, (before.c.session_pk == runs.c.session_pk) & (before.c.position == runs.c.position - 1))
         .where(runs.c.id.in_(select(oldest.c.id)), or_(runs.c.not_before.is_(None), runs.c.not_before <= db_time()))
     )

@@ -1,0 +1,22 @@
+"""What the doctor asks the database costs the same however much is in it."""
+
+import pytest
+
+from tests.support.crowd import crowd
+from tests.support.plans import plan, statements
+from worker.store import overdue
+from worker.store.engine import Database
+
+
+@pytest.mark.parametrize("question", [overdue.ready_runs, overdue.unattended])
+def test_no_question_reads_all_runs_or_sessions(db: Database, question: object) -> None:
+    """Each finds its rows through indexes, and looks at a bounded number of them."""
+    crowd(db)
+    with statements(db) as seen, db.read() as tx:
+        question(tx)
+
+    steps = [step for statement, parameters in seen.items() for step in plan(db, statement, parameters)]
+
+    scans = ("SCAN runs", "SCAN sessions", "SCAN before", "Seq Scan on runs", "Seq Scan on sessions")
+    assert steps
+    assert [step for step in steps if any(scan in step and "INDEX" not in step for scan in scans)] == []
