@@ -80,11 +80,11 @@ scenarios:
   accept How long 16 clients at once wait for "accepted", workers at work: p99 at most 0.25 times that of Agno's durable
          queue, in turns with it, same Postgres server. 5 to 10 minutes; the first time, pip installs Agno.
   hot    Time of 10 and of 100 runs of one session: at most a twentieth of that of Agno's durable queue. On Postgres.
-         About 3 minutes.
+         Beside them LangGraph's development server, in memory. About 3 minutes.
   throughput
          Runs a second of 400 and 4,000 over 200 sessions, with a model that answers at once: over HTTP at least 5 times
          those of Agno's durable queue, from a script at least those of a plain Celery task around Agno. On Postgres.
-         About 6 minutes.
+         Beside them LangGraph's development server, in memory. About 7 minutes.
   steps  A run of six model calls and five tools, model 0 ms: by a clock and in CPU at most the same loop as steps of
          DBOS. On Postgres. About 1 minute; the first time, pip installs DBOS.
   backlog
