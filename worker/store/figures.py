@@ -10,30 +10,23 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, func, literal_column, select
+from sqlalchemy import ColumnElement, and_, func, select
 
 from worker.domain.dispatch import queue_of
 from worker.domain.run import Priority
 from worker.store import teams
 from worker.store.columns import db_time
 from worker.store.engine import Transaction
-from worker.store.ready import SILENT_S, db_now
+from worker.store.ready import SILENT_S, background, claimed_before, db_now, interactive, never_claimed, queued, running
 from worker.store.tables import batches, runs, sessions, summary_jobs
 
 MOST = 100_000
 LOOK = 1_000  # heads that became ready without being sent, and due summaries: of so many the oldest is looked for
 
-# Spelled out, so that they are seen to be what an index is limited to.
-_queued: ColumnElement[bool] = runs.c.status == literal_column("'queued'")
-_running: ColumnElement[bool] = runs.c.status == literal_column("'running'")
-_background: ColumnElement[bool] = runs.c.priority == literal_column("'background'")
-_interactive: ColumnElement[bool] = runs.c.priority == literal_column("'interactive'")
-_new: ColumnElement[bool] = runs.c.attempt == literal_column("0")
-_resumed: ColumnElement[bool] = runs.c.attempt > literal_column("0")
 _QUEUES = {
-    "resumed": (_queued, _resumed, _interactive),
-    "runs": (_queued, _new, _interactive),
-    "batch": (_queued, _background),
+    "resumed": (queued, claimed_before, interactive),
+    "runs": (queued, never_claimed, interactive),
+    "batch": (queued, background),
 }
 
 
@@ -54,8 +47,8 @@ class Figures:
 def read(tx: Transaction) -> Figures:
     """Return how things stand."""
     counted = {(queue, "queued"): _count(tx, runs.c.id, *where) for queue, where in _QUEUES.items()}
-    for queue, of in (("runs", _interactive), ("batch", _background)):
-        counted[queue, "running"] = _count(tx, runs.c.id, _running, of)
+    for queue, of in (("runs", interactive), ("batch", background)):
+        counted[queue, "running"] = _count(tx, runs.c.id, running, of)
     live = teams.live(tx, silent_s=SILENT_S)
     waits, failed = summary_jobs.c.send_at.is_not(None), summary_jobs.c.send_at.is_(None)
     unfinished = select(batches.c.status, batches.c.planned, batches.c.fed, batches.c.ended)
@@ -87,7 +80,7 @@ def _oldest_heads(tx: Transaction, *, now: datetime) -> dict[str, float]:
         queue: list(tx.execute(_first(runs.c.dispatched_at, *where, runs.c.dispatched_at.is_not(None))).scalars())
         for queue, where in _QUEUES.items()
     }
-    since["resumed"] += tx.execute(_first(runs.c.lease_until, _running, runs.c.lease_until < db_time())).scalars()
+    since["resumed"] += tx.execute(_first(runs.c.lease_until, running, runs.c.lease_until < db_time())).scalars()
     for row in tx.execute(_come()):
         since[queue_of(attempt=row.attempt, priority=Priority(row.priority))].append(row.not_before)
     return {queue: max(0.0, (now - min(times, default=now)).total_seconds()) for queue, times in since.items()}
@@ -99,7 +92,7 @@ def _first(column: ColumnElement[datetime], *where: ColumnElement[bool]) -> Any:
 
 def _come() -> Any:
     """Select the queued heads whose time has come, and that nobody has sent: of a team that no worker serves."""
-    due = and_(_queued, runs.c.not_before <= db_time())
+    due = and_(queued, runs.c.not_before <= db_time())
     place = (runs.c.id, runs.c.session_pk, runs.c.attempt, runs.c.priority, runs.c.not_before, runs.c.dispatched_at)
     first = select(*place).where(due).order_by(runs.c.not_before).limit(LOOK).subquery()
     head = and_(sessions.c.pk == first.c.session_pk, sessions.c.head_run_id == first.c.id)

@@ -10,6 +10,14 @@ from worker.store.columns import db_time
 from worker.store.engine import Transaction
 from worker.store.tables import runs, sessions, teams
 
+# Spelled out, so that they are seen to be what an index is limited to: SQLite does not look at bound values for that.
+queued: ColumnElement[bool] = runs.c.status == literal_column(f"'{Status.QUEUED.value}'")
+running: ColumnElement[bool] = runs.c.status == literal_column(f"'{Status.RUNNING.value}'")
+background: ColumnElement[bool] = runs.c.priority == literal_column(f"'{Priority.BACKGROUND.value}'")
+interactive: ColumnElement[bool] = runs.c.priority == literal_column(f"'{Priority.INTERACTIVE.value}'")
+never_claimed: ColumnElement[bool] = runs.c.attempt == literal_column("0")
+claimed_before: ColumnElement[bool] = runs.c.attempt > literal_column("0")
+
 RESEND_S = 2.0  # a background run that was sent and not claimed is sent again
 SILENT_S = 15.0  # a worker that has said nothing for so long counts as gone
 
@@ -17,7 +25,7 @@ SILENT_S = 15.0  # a worker that has said nothing for so long counts as gone
 def take_expired(tx: Transaction, *, limit: int) -> list[Dispatch]:
     """Mark as dispatched, and return, heads whose lease ran out since they were last dispatched."""
     expired = and_(
-        runs.c.status == Status.RUNNING,
+        running,
         runs.c.lease_until < db_time(),
         or_(runs.c.dispatched_at.is_(None), runs.c.dispatched_at < runs.c.lease_until),
     )
@@ -26,19 +34,17 @@ def take_expired(tx: Transaction, *, limit: int) -> list[Dispatch]:
 
 def take_due(tx: Transaction, *, limit: int) -> list[Dispatch]:
     """Mark as dispatched, and return, queued heads whose time has come without anybody sending them."""
-    due = and_(runs.c.status == Status.QUEUED, runs.c.not_before <= db_time(), runs.c.dispatched_at.is_(None))
+    due = and_(queued, runs.c.not_before <= db_time(), runs.c.dispatched_at.is_(None))
     return _take(tx, due, runs.c.not_before, limit=limit)
 
 
 def take_lost(tx: Transaction, *, resumed: bool, before: datetime, limit: int) -> list[Dispatch]:
     """Mark as dispatched again, and return, heads whose dispatch before *before* to a queue was lost."""
-    never: ColumnElement[int] = literal_column("0")  # spelled out, so that it is seen to be what an index is limited to
-    started = runs.c.attempt > never if resumed else runs.c.attempt == never
-    interactive = runs.c.priority == Priority.INTERACTIVE
-    queued = and_(runs.c.status == Status.QUEUED, runs.c.dispatched_at < before, started, interactive)
-    taken = _take(tx, queued, runs.c.dispatched_at, limit=limit)
+    which = claimed_before if resumed else never_claimed
+    waiting = and_(queued, runs.c.dispatched_at < before, which, interactive)
+    taken = _take(tx, waiting, runs.c.dispatched_at, limit=limit)
     if resumed:
-        expired = and_(runs.c.status == Status.RUNNING, runs.c.lease_until < db_time(), runs.c.dispatched_at < before)
+        expired = and_(running, runs.c.lease_until < db_time(), runs.c.dispatched_at < before)
         taken += _take(tx, expired, runs.c.dispatched_at, limit=limit)
     return taken
 
@@ -51,8 +57,7 @@ def take_background(tx: Transaction, *, limit: int) -> list[Dispatch]:
     """
     ready = or_(runs.c.not_before.is_(None), runs.c.not_before <= db_time())
     unsent = or_(runs.c.dispatched_at.is_(None), runs.c.dispatched_at < db_time(-RESEND_S))
-    background: ColumnElement[str] = literal_column("'background'")  # spelled out: what the index is limited to
-    waiting = and_(runs.c.status == Status.QUEUED, runs.c.priority == background, ready, unsent)
+    waiting = and_(queued, background, ready, unsent)
     return _take(tx, waiting, runs.c.created_at, limit=limit)
 
 
