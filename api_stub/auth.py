@@ -71,7 +71,7 @@ async def scraper(
 
 Rooms = Annotated[Service, Depends(service)]
 Asking = Annotated[Principal, Security(principal)]
-Scraping = Annotated[Principal, Depends(scraper)]
+Scraping = Annotated[Principal, Security(scraper, scopes=[Scope.RUNS_READ.value])]  # it checks itself
 RunsRead = Annotated[Principal, Security(principal, scopes=[Scope.RUNS_READ.value])]
 RunsWrite = Annotated[Principal, Security(principal, scopes=[Scope.RUNS_WRITE.value])]
 SessionsRead = Annotated[Principal, Security(principal, scopes=[Scope.SESSIONS_READ.value])]

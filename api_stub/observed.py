@@ -46,10 +46,11 @@ class Observed:
                 metrics.ANSWER.labels(method, route).observe(seconds if answered_s is None else answered_s)
                 span.rename(f"{method} {route}")
                 span.tell({"http.route": route, "http.response.status_code": status})
-                if status >= 500 and not probe:
+                if status >= 500:
                     span.fail(str(status))
-                say = log.warning if status >= 500 and not probe else log.debug
-                say("request answered", method=method, route=route, status=status, ms=round(seconds * 1000, 1))
+                if not probe:
+                    say = log.warning if status >= 500 else log.debug
+                    say("request answered", method=method, route=route, status=status, ms=round(seconds * 1000, 1))
 
 
 def _traceparent(scope: Scope) -> str | None:
