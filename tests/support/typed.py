@@ -29,6 +29,8 @@ NOT_TYPED = {
     "OPENAI_API_KEY=… ops/docker/prepare": "writes into the repository; tests/containers types it",
     "docker compose up --build --detach --wait": _ENGINE,
     "docker compose run --rm migration keys create --name first": _ENGINE,
+    "docker compose run --rm migration keys create --name prometheus --scope runs:read > .secrets/metrics-key": _ENGINE,
+    "docker compose --profile watch up --detach --wait": _ENGINE,
     "docker build --tag my-sessions . "
     "&& TEAM_SESSIONS_IMAGE=my-sessions TEAM_SESSIONS_TEAMS=my_teams docker compose up --detach": _ENGINE,
     "ops/test": "runs the tests, this one too",
