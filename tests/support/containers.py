@@ -90,15 +90,17 @@ class Container:
 
     @property
     def init(self) -> int:
-        """The pid, seen from here, of its PID 1.
+        """The pid, seen from here, of its PID 1; waits for it, since `unshare` forks it a moment after its own start.
 
         Raises:
             RuntimeError: it has ended; what it printed says why.
         """
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        if not children:
-            raise RuntimeError(f"{self.name} has ended: {self.log}")
-        return int(children[0])
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        while self.process.poll() is None:
+            if found := children.read_text().split():
+                return int(found[0])
+            time.sleep(0.01)
+        raise RuntimeError(f"{self.name} has ended: {self.log}")
 
     def wait(self, timeout_s: float) -> int:
         """Wait for its end, and return its exit code."""
