@@ -10,12 +10,11 @@ import email.utils
 import json
 import weakref
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import openai
-from openai.types.chat import ChatCompletionChunk
-from openai.types.chat.chat_completion_chunk import ChoiceDeltaToolCall
 
 from worker import clock
 from worker.domain.chat import ChatMessage, ChatRequest, Reply, ToolDescription
@@ -62,29 +61,30 @@ class OpenAIChat:
         """
         answer = _Answer(on_delta)
         try:
-            async with await self._begun(request) as stream:
-                await answer.read(stream)
+            async with AsyncExitStack() as open_until_read:
+                await answer.read(await self._begun(request, open_until_read))
             return self._checked(answer)
         except ModelError:
             raise
         except Exception as error:  # noqa: BLE001 - a chunk that is none raises whatever the package trips over
             raise self._explained(error, silence_s=request.silence_s) from None
 
-    async def _begun(self, request: ChatRequest) -> Any:
+    async def _begun(self, request: ChatRequest, open_until_read: AsyncExitStack) -> AsyncIterator[Any]:
         """Begin the stream; without the schema, where the server refuses that: the prompt's own words have to do."""
         form = _form(self, request)
         try:
-            return await self._create(request, **form)
+            return await self._chunks(request, open_until_read, **form)
         except (openai.BadRequestError, openai.UnprocessableEntityError):
             if not form:
                 raise
-        stream = await self._create(request)  # refused again: it was not the schema's fault
+        chunks = await self._chunks(request, open_until_read)  # refused again: it was not the schema's fault
         _formless.add((self.base_url, self.id))
-        return stream
+        return chunks
 
-    async def _create(self, request: ChatRequest, **form: Any) -> Any:
+    async def _chunks(self, request: ChatRequest, open_until_read: AsyncExitStack, **form: Any) -> AsyncIterator[Any]:
+        """Ask, and return the chunks as plain JSON: the package's own class for them takes as long as all the rest."""
         completions: Any = self._client().chat.completions
-        return await completions.create(
+        asked = completions.with_streaming_response.create(
             **{**self.request_params, **form},
             model=self.id,
             messages=[_message(m) for m in request.messages],
@@ -93,6 +93,9 @@ class OpenAIChat:
             timeout=openai.Timeout(request.silence_s, connect=min(10.0, request.silence_s)),
             **_tools(request.tools),
         )
+        response = await open_until_read.enter_async_context(asked)
+        chunks: AsyncIterator[Any] = await response.parse(to=openai.AsyncStream[object])
+        return chunks
 
     def _client(self) -> openai.AsyncOpenAI:
         clients = _clients.setdefault(asyncio.get_running_loop(), {})
@@ -150,30 +153,31 @@ class _Answer:
         self._open: dict[int | None, dict[str, str]] = {}  # index → the call that its next fragments belong to
         self._usage = Usage(model_calls=1)
 
-    async def read(self, chunks: AsyncIterator[ChatCompletionChunk]) -> None:
+    async def read(self, chunks: AsyncIterator[Any]) -> None:
         async for chunk in chunks:
-            if chunk.usage is not None:
-                details = chunk.usage.prompt_tokens_details
-                cached = (details.cached_tokens if details else None) or 0
-                self._usage = Usage(1, chunk.usage.prompt_tokens or 0, cached, chunk.usage.completion_tokens or 0)
-            for choice in chunk.choices[:1]:
-                self.finish_reason = choice.finish_reason or self.finish_reason
-                if choice.delta.content:
-                    self._text.append(choice.delta.content)
-                    self._on_delta(choice.delta.content)
-                for part in choice.delta.tool_calls or ():
+            if usage := chunk.get("usage"):
+                cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
+                self._usage = Usage(1, usage.get("prompt_tokens") or 0, cached, usage.get("completion_tokens") or 0)
+            for choice in (chunk.get("choices") or ())[:1]:
+                self.finish_reason = choice.get("finish_reason") or self.finish_reason
+                delta = choice.get("delta") or {}
+                if content := delta.get("content"):
+                    self._text.append(content)
+                    self._on_delta(content)
+                for part in delta.get("tool_calls") or ():
                     self._add(part)
 
-    def _add(self, part: ChoiceDeltaToolCall) -> None:
-        name = (part.function.name if part.function else None) or ""
-        call = self._open.get(part.index)
+    def _add(self, part: Mapping[str, Any]) -> None:
+        function = part.get("function") or {}
+        name, call_id = function.get("name") or "", part.get("id") or ""
+        call = self._open.get(part.get("index"))
         # Gemini's endpoint sends index 0 with every parallel call: https://github.com/NousResearch/hermes-agent/issues/62937
-        if call is None or (name and call["name"] and part.id and part.id != call["id"]):
-            call = self._open[part.index] = {"id": "", "name": "", "arguments": ""}
+        if call is None or (name and call["name"] and call_id and call_id != call["id"]):
+            call = self._open[part.get("index")] = {"id": "", "name": "", "arguments": ""}
             self._calls.append(call)
-        call["id"] = part.id or call["id"]
+        call["id"] = call_id or call["id"]
         call["name"] += name
-        call["arguments"] += (part.function.arguments if part.function else None) or ""
+        call["arguments"] += function.get("arguments") or ""
 
     def reply(self) -> Reply:
         calls = tuple(ToolCall(**call) for call in self._calls)
