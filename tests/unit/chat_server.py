@@ -38,16 +38,19 @@ class Server:
     """A socket that follows a script for each request: bytes are sent, functions called, `UNTIL_LEFT` waits."""
 
     def __init__(self, *script: bytes | Callable[[], object] | None) -> None:
-        self.asked: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        self.asked: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()  # the body of each request
+        self.heads: queue.SimpleQueue[str] = queue.SimpleQueue()  # its request line and headers
         self.left = threading.Event()
         outer = self
 
         class Handler(socketserver.StreamRequestHandler):
             def handle(self) -> None:
-                length = 0
+                length, head = 0, b""
                 while (line := self.rfile.readline()) not in (b"\r\n", b""):
                     if line.lower().startswith(b"content-length:"):
                         length = int(line.split(b":")[1])
+                    head += line
+                outer.heads.put(head.decode())
                 outer.asked.put(json.loads(self.rfile.read(length)))
                 for step in script:
                     if isinstance(step, bytes):

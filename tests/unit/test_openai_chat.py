@@ -115,6 +115,22 @@ def test_the_whole_context_and_the_tools_are_sent(ask):
     assert sent["stream_options"] == {"include_usage": True}
 
 
+def test_what_a_model_asks_for_besides_goes_out_with_every_call(background):
+    """`request_params` are part of the body, those that the package names `extra_…` of headers, query and body."""
+    extra = {"extra_headers": {"x-tier": "gold"}, "extra_query": {"region": "eu"}, "extra_body": {"top_k": 3}}
+    with serving(HEAD, chunk(content="hi", finish="stop")) as server:
+        model = OpenAIChat("m", KEY, server.base_url, {"temperature": 0.2, **extra})
+        background.ask(model, HELLO, [].append, stop=Stop())
+
+        head, sent = server.heads.get(timeout=WAIT_S), server.asked.get(timeout=WAIT_S)
+
+    assert head.startswith("POST /v1/chat/completions?region=eu ")
+    assert "x-tier: gold" in head.lower()
+    assert f"authorization: bearer {KEY}" in head.lower()
+    assert (sent["temperature"], sent["top_k"], sent["stream"]) == (0.2, 3, True)
+    assert not sent.keys() & extra.keys()
+
+
 @pytest.mark.parametrize("ids", [("", ""), ("same", "same"), (None, "same", "same"), ("call_1_1", "")])
 def test_ids_of_tool_calls_are_unique_whatever_the_server_sends(ask, ids):
     """A server that sends no id, or one id twice, still gets each result matched to its call."""
