@@ -22,9 +22,19 @@ FULL_S = 1.0  # how often a consumer whose slots are all taken says that it live
 
 
 class _Channel(redis.Channel):
+    _shared: Any = None
+
+    def _create_client(self, asynchronous: bool = False) -> Any:
+        """Return one client for all commands but those of the event loop: kombu makes one for each command."""
+        if asynchronous:
+            return super()._create_client(asynchronous=True)  # type: ignore[no-untyped-call]  # kombu has no types
+        if self._shared is None or self._shared.connection_pool is not self.pool:
+            self._shared = super()._create_client()  # type: ignore[no-untyped-call]  # as above
+        return self._shared
+
     def _brpop_read(self, **options: Any) -> Any:
         try:
-            read = super()._brpop_read(**options)  # type: ignore[no-untyped-call]  # kombu has no types
+            read = super()._brpop_read(**options)  # type: ignore[no-untyped-call]  # as above
         except Empty:
             Transport.sign_at = clock.monotonic()
             raise
@@ -34,7 +44,7 @@ class _Channel(redis.Channel):
     def _connparams(self, *args: Any, **kwargs: Any) -> Any:
         if getattr(self.connection, "client", None) is None:
             raise ConnectionError("the connection of this channel is closed")
-        return super()._connparams(*args, **kwargs)  # type: ignore[no-untyped-call]  # kombu has no types
+        return super()._connparams(*args, **kwargs)  # type: ignore[no-untyped-call]  # as above
 
 
 class Transport(redis.Transport):
