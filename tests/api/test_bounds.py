@@ -22,7 +22,7 @@ def api(
             teams.announce(tx, worker="gone", versions={"plain": "1"}, queues=["runs"])
         running.start_api()
         headers = {"Authorization": f"Bearer {running.key}"}
-        with httpx2.Client(base_url=running.url, headers=headers, timeout=30) as http:
+        with httpx2.Client(base_url=running.url, headers=headers, timeout=120) as http:
             yield running, http
 
 

@@ -173,7 +173,7 @@ def test_a_run_that_is_cancelled_in_the_queue_ends_before_it_starts(door: Door) 
         watching = pool.submit(door.events, run["id"])
         assert door.run(run["id"])["status"] == "queued"
         run = door.cancel(run["id"])
-        events = watching.result(timeout=20)
+        events = watching.result(timeout=120)
     door.cancel(head["id"])
 
     assert [(event.id, event.type) for event in events] == [("0-1", "run.queued"), ("1-0", "run.cancelled")]

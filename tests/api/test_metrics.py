@@ -149,7 +149,7 @@ def test_a_worker_listens_only_if_it_was_asked_to_and_a_taken_port_stops_nothing
         client.wait(client.enqueue("plain", "hello")["id"])
 
         first.terminate()
-        assert first.wait(timeout=30) == 0
+        assert first.wait(timeout=120) == 0
 
         with door_of(port, running.key) as http:
             wait_until(lambda: answers(http), description="the second worker has the port")
@@ -243,7 +243,7 @@ def sqlite(directory: Path) -> str:
 
 def door_of(port: int, key: str, *, url: str = "") -> httpx2.Client:
     headers = {"Authorization": f"Bearer {key}"}
-    return httpx2.Client(base_url=url or f"http://127.0.0.1:{port}", headers=headers, timeout=30, verify=False)
+    return httpx2.Client(base_url=url or f"http://127.0.0.1:{port}", headers=headers, timeout=120, verify=False)
 
 
 def bound_key(running: System) -> str:

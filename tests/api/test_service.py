@@ -73,4 +73,4 @@ def test_those_who_wait_are_answered_when_the_process_ends(tmp_path: Path, valke
 
             answer = waits.result()
             assert (answer.status_code, answer.json()["status"]) == (200, "running")
-            running.api.wait(timeout=30)
+            running.api.wait(timeout=120)

@@ -160,7 +160,7 @@ def test_ctrl_c_ends_a_pipe_and_cancels_its_run(running: System) -> None:
     )
 
     chat.send_signal(signal.SIGINT)
-    _, told = chat.communicate(timeout=30)
+    _, told = chat.communicate(timeout=120)
 
     with Client(running.url, running.key) as client:
         ids = {m["run_id"] for m in client.messages("piped")}

@@ -17,7 +17,7 @@ from tests.support.clients import Connect
 
 RUN = {"id": "r", "status": "queued", "session_id": "s"}
 DONE = {**RUN, "status": "completed"}
-WAIT_S = 20.0  # far above what any of these needs; nothing is asserted about time
+WAIT_S = 120.0  # far above what any of these needs; nothing is asserted about time
 STREAM = "text/event-stream"
 NO_ANSWER: list[bytes] = []
 BROKEN = {

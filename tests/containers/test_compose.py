@@ -149,7 +149,7 @@ def test_all_services_start_answer_their_probes_execute_a_run_and_stop(machine: 
         TEAM_SESSIONS_KEY=key,
     )
     answer, _ = asked.communicate(timeout=60)
-    metrics = machine.beside([sys.executable, "-c", ASK_METRICS, key]).communicate(timeout=30)[0]
+    metrics = machine.beside([sys.executable, "-c", ASK_METRICS, key]).communicate(timeout=120)[0]
     stopped = {container.name: container.stop() for container in [*reversed(running), redis]}
 
     assert [b"Read-only file system" in said for said in written] == [True] * len(running)

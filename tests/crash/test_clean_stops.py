@@ -94,10 +94,10 @@ def test_processes_that_are_stopped_leave_nothing_behind(running: System, busy: 
     before = said(running, "api", "worker-1", "worker-2")
 
     running.api.send_signal(signal.SIGTERM)
-    codes = [running.api.wait(timeout=30)]
+    codes = [running.api.wait(timeout=120)]
     for worker in workers:
         worker.send_signal(signal.SIGTERM)
-    codes += [worker.wait(timeout=30) for worker in workers]
+    codes += [worker.wait(timeout=120) for worker in workers]
 
     assert codes == [0, 0, 0]
     check_quiet(said(running, "api", "worker-1", "worker-2"), before)

@@ -185,7 +185,7 @@ def test_runs_are_executed_at_once_while_every_summary_slot_is_taken(running: Sy
     asked_meanwhile = summaries_asked()
     running.start_worker(queues="summaries", **slots)
     maker.send_signal(signal.SIGTERM)
-    code = maker.wait(timeout=30)
+    code = maker.wait(timeout=120)
     wait_until(lambda: summaries_asked() >= 4, description="another worker takes them over, with no lease to wait for")
 
     assert all(look.row(running.db, run_id).attempt == 1 for run_id in later)

@@ -68,7 +68,7 @@ def test_a_frozen_worker_cannot_write_after_another_claimed_its_run(running: Sys
     for other in running.workers:
         if other is not first:
             os.kill(other.pid, signal.SIGTERM)
-            other.wait(timeout=30)
+            other.wait(timeout=120)
     after = client.run(client.enqueue("with-tool", "and now?", session_id="s", user_id="u")["id"], wait_s=30)
 
     assert done["status"] == "completed"
@@ -90,7 +90,7 @@ def test_a_stopped_worker_hands_its_run_over(running: System) -> None:
     first.send_signal(signal.SIGTERM)
     done = client.run(run["id"], wait_s=60)
 
-    assert first.wait(timeout=30) == 0
+    assert first.wait(timeout=120) == 0
     assert done["status"] == "completed"
     assert done["attempt"] == 2
     look.check_whole(running.db, run["id"], steps=STEPS)
@@ -106,7 +106,7 @@ def test_a_call_in_flight_is_ended_when_the_grace_is_over(running: System) -> No
     first = executing(running, run["id"])
 
     first.send_signal(signal.SIGTERM)
-    code = first.wait(timeout=30)
+    code = first.wait(timeout=120)
     done = client.run(run["id"], wait_s=60)
 
     assert code == 0

@@ -34,7 +34,7 @@ def test_a_worker_that_cannot_execute_runs_takes_none(running: System, wrong: di
     good = running.start_worker()
     client = running.start_api()
     good.terminate()
-    good.wait(timeout=30)
+    good.wait(timeout=120)
     run = client.enqueue("plain", "anybody?", session_id="s", user_id="u")
 
     settings = {name: value.format(directory=running.directory) for name, value in wrong.items()}

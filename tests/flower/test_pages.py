@@ -87,7 +87,7 @@ def shop_in(directory: Path) -> Iterator[Shop]:
     base = f"http://127.0.0.1:{port}"
     with (
         system(directory, database_url=url, redis_url=valkey.url, settings=settings) as running,
-        httpx2.Client(base_url=base, auth=LOGIN, timeout=30, headers={"Connection": "close"}) as http,
+        httpx2.Client(base_url=base, auth=LOGIN, timeout=120, headers={"Connection": "close"}) as http,
     ):
         running.start_worker()
         yield Shop(running, valkey, running.start_api(), http, port)

@@ -31,7 +31,7 @@ def test_a_handle_follows_its_run(team: Team) -> None:
     again = team.enqueue("Hello, I am Ada.", user_id="u", session_id="s", idempotency_key="k")
 
     events = [event.type for event in handle.stream()]
-    done = handle.wait(timeout=30)
+    done = handle.wait(timeout=120)
 
     assert again.run_id == handle.run_id
     assert (events[0], events[-1]) == ("run.queued", "run.completed")
@@ -46,7 +46,7 @@ def test_a_handle_cancels_its_run(team: Team) -> None:
 
     handle.cancel()
 
-    assert handle.wait(timeout=20).status == "cancelled"
+    assert handle.wait(timeout=120).status == "cancelled"
 
 
 def test_a_run_is_enqueued_in_the_callers_own_transaction(
@@ -70,7 +70,7 @@ def test_a_run_is_enqueued_in_the_callers_own_transaction(
         connection.execute(text("INSERT INTO orders VALUES (2)"))
         kept = team.enqueue("Hello", session_id="s", connection=connection)
     told = team.enqueue("Hello", session_id="t")
-    done = [kept.wait(timeout=30), told.wait(timeout=30)]
+    done = [kept.wait(timeout=120), told.wait(timeout=120)]
     engine.dispose()
     system.close()
 
@@ -93,5 +93,5 @@ def test_deleting_a_session_ends_its_running_run_and_its_stream(team: Team) -> N
     assert not {"run.completed", "run.failed"} & set(seen)
     with pytest.raises(RunNotFound):
         handle.run()
-    assert team.enqueue("Hello again", session_id="s").wait(timeout=30).position == 1
+    assert team.enqueue("Hello again", session_id="s").wait(timeout=120).position == 1
     assert team.get_messages_for_session("s")[0].content == "Hello again"

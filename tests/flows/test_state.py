@@ -13,7 +13,7 @@ from worker.domain.chat import ChatRequest
 from worker.store.tables import runs
 
 TOOLS, OTHERS = 8, 20
-together = threading.Barrier(TOOLS, timeout=30)
+together = threading.Barrier(TOOLS, timeout=120)
 
 
 @tool

@@ -30,7 +30,7 @@ class Asked:
     def __init__(self, system: System, client: Client) -> None:
         self.system = system
         self.client = client
-        self.http = httpx2.Client(base_url=system.url, headers={"Authorization": f"Bearer {system.key}"}, timeout=30)
+        self.http = httpx2.Client(base_url=system.url, headers={"Authorization": f"Bearer {system.key}"}, timeout=120)
 
     def enqueue(self, input: str, *, team: str = "plain", **fields: Any) -> str:
         answer = self.http.post("/v1/runs", json={"team": team, "input": input, **fields})
@@ -52,7 +52,7 @@ class Asked:
             return found if found["reason"] == reason else None
 
         try:
-            return wait_until(named, description=reason, timeout_s=40)
+            return wait_until(named, description=reason, timeout_s=120)
         except AssertionError:
             raise AssertionError(f"{reason} was not said, but {dict.fromkeys(seen)}") from None
 

@@ -186,4 +186,4 @@ class Door:
 
     def wait_until_asked(self) -> None:
         """Return when it is asked, once for each call."""
-        assert self.asked.acquire(timeout=20), "the model is not asked"
+        assert self.asked.acquire(timeout=120), "the model is not asked"

@@ -106,5 +106,5 @@ class Shell:
         assert self._bash.stdin is not None
         assert self._bash.stdout is not None
         self._bash.stdin.close()
-        self._bash.wait(timeout=30)
+        self._bash.wait(timeout=120)
         self._bash.stdout.close()

@@ -26,7 +26,7 @@ PROGRAM = [sys.executable, str(Path(sys.executable).with_name("team-sessions"))]
 T = TypeVar("T")
 
 
-def wait_until(condition: Callable[[], T], *, description: str, timeout_s: float = 30.0) -> T:
+def wait_until(condition: Callable[[], T], *, description: str, timeout_s: float = 120.0) -> T:
     """Return the first true value of *condition*; fail with *description* when it takes too long."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:

@@ -44,7 +44,7 @@ class Terminal:
         self._read_to = len(self.screen)
         os.write(self._ours, text.encode())
 
-    def until(self, text: str, *, timeout_s: float = 30.0) -> str:
+    def until(self, text: str, *, timeout_s: float = 120.0) -> str:
         """Wait until *text* appears behind what was typed last; return what stands there."""
         return self._until(lambda: text in self.screen[self._read_to :], f"{text!r} appears", timeout_s)
 
@@ -60,13 +60,13 @@ class Terminal:
             os.write(self._ours, CTRL_C.encode())
         return self.until(text)
 
-    def prompt(self, *, timeout_s: float = 30.0) -> str:
+    def prompt(self, *, timeout_s: float = 120.0) -> str:
         """Wait until it asks for a line; return what stands behind what was typed last."""
         return self._until(lambda: self.screen[self._read_to :].endswith("\n> "), "it asks for a line", timeout_s)
 
     def end(self) -> int:
         """Wait for the end of the program and return its code."""
-        self._until(lambda: self.process.poll() is not None, "it ends", 30.0)
+        self._until(lambda: self.process.poll() is not None, "it ends", 120.0)
         self._read(0.1)
         return int(self.process.returncode)
 

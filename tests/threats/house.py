@@ -123,7 +123,7 @@ def house_in(directory: Path, *, database_url: str, log_style: str) -> Iterator[
         key = {"Authorization": f"Bearer {(data / 'api-key').read_text().strip()}", "Connection": "close"}
         with (
             httpx2.Client(base_url=f"http://127.0.0.1:{port}", headers=key, timeout=70) as http,
-            httpx2.Client(base_url=f"http://127.0.0.1:{flower_port}", auth=(user, password), timeout=30) as flower,
+            httpx2.Client(base_url=f"http://127.0.0.1:{flower_port}", auth=(user, password), timeout=120) as flower,
             Celery("shop", broker=broker, set_as_current=False) as shop,
         ):
             wait_until(lambda: _answers(flower), description="Flower answers", timeout_s=60)

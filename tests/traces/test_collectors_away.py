@@ -106,7 +106,7 @@ def test_a_collector_that_is_away_holds_up_no_run_and_no_stop(
                 wait_until(lambda: "spans are dropped" in running.log("worker-1"), description="it is said")
             for process in (worker, running.api):
                 process.send_signal(signal.SIGTERM)
-                assert process.wait(timeout=40) == 0
+                assert process.wait(timeout=120) == 0
             said = lines(running, "worker-1")
 
     assert [line["text"] for line in said if line["level"] != "INFO"] == (

@@ -10,7 +10,7 @@ from typing import Any
 
 from worker.domain.chat import ChatMessage, ChatRequest
 
-WAIT_S = 20.0  # far above what any of these needs; nothing is asserted about time
+WAIT_S = 120.0  # far above what any of these needs; nothing is asserted about time
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
 KEY = "sk-test-0123456789"
 HELLO = ChatRequest((ChatMessage("user", "hello"),))
