@@ -22,7 +22,7 @@ from worker.inline import RunOutput
 from worker.loop.definition import Definition, Limits, Mode
 from worker.runs.enqueue import Order, check, enqueue, enqueue_in
 from worker.session import PAGE, Session
-from worker.store import sessions
+from worker.store import session_pages, sessions
 from worker.store.engine import Transaction as Connection
 
 
@@ -259,7 +259,7 @@ class Team:
         before: int | None = None
         while True:
             with runtime.db.read() as tx:
-                page = sessions.page(
+                page = session_pages.page(
                     tx, principal=self._principal, user_id=user_id, team=self.id, before=before, limit=PAGE
                 )
             found += [Session(runtime, self.definition, pk, row) for pk, row in page]

@@ -20,7 +20,7 @@ from worker.domain.principal import Principal
 from worker.domain.text import check_id
 from worker.errors import InvalidEventId, RunNotFound
 from worker.runs import cancel, enqueue, retry
-from worker.store import runs
+from worker.store import run_pages, runs
 
 router = APIRouter(prefix="/v1/runs", tags=["runs"])
 LOOK_S = 1.0  # while waiting, look at the row at least so often: its event may be lost
@@ -94,10 +94,10 @@ def list_runs(
     """Runs, newest first."""
     if team is not None:
         asking.check_team(team)
-    wanted = runs.Wanted(user_id, team, status, session_id, idempotency_key)
+    wanted = run_pages.Wanted(user_id, team, status, session_id, idempotency_key)
     before = RUNS.read(cursor)
     with rooms.db.read() as tx:
-        found = runs.page(tx, wanted, principal=asking, before=before, limit=limit + 1)
+        found = run_pages.page(tx, wanted, principal=asking, before=before, limit=limit + 1)
     more = RUNS.behind(found, lambda run: run.id, limit=limit)
     return schemas.RunPage(data=[schemas.Run.of(run) for run in found[:limit]], next_cursor=more)
 

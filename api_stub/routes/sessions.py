@@ -15,7 +15,7 @@ from api_stub.routes.runs import RUNS
 from worker.domain.message import Role
 from worker.domain.principal import Principal
 from worker.errors import AmbiguousSession, SessionNotFound
-from worker.store import messages, runs, sessions
+from worker.store import messages, run_pages, session_pages, sessions
 from worker.store.engine import Transaction
 
 router = APIRouter(prefix="/v1/sessions", tags=["sessions"])
@@ -51,9 +51,9 @@ def list_sessions(
     """Sessions, latest activity first. One that becomes active meanwhile moves in front of the first page."""
     if team is not None:
         asking.check_team(team)
-    wanted, before = sessions.Wanted(user_id, team, name, tag), SESSIONS.read(cursor)
+    wanted, before = session_pages.Wanted(user_id, team, name, tag), SESSIONS.read(cursor)
     with rooms.db.read() as tx:
-        found = sessions.active(tx, wanted, principal=asking, before=before, limit=limit + 1)
+        found = session_pages.active(tx, wanted, principal=asking, before=before, limit=limit + 1)
     more = SESSIONS.behind(found, lambda one: (one[1].updated_at, one[0]), limit=limit)
     return schemas.SessionPage(data=[schemas.Session.of(row) for _pk, row in found[:limit]], next_cursor=more)
 
@@ -129,8 +129,8 @@ def list_runs_of_session(
     """A session's runs, newest first."""
     before = RUNS.read(cursor)
     with rooms.db.read() as tx:
-        wanted = runs.Wanted(found_session(tx, session_id, asking, user_id).user_id, session_id=session_id)
-        found = runs.page(tx, wanted, principal=asking, before=before, limit=limit + 1)
+        wanted = run_pages.Wanted(found_session(tx, session_id, asking, user_id).user_id, session_id=session_id)
+        found = run_pages.page(tx, wanted, principal=asking, before=before, limit=limit + 1)
     more = RUNS.behind(found, lambda run: run.id, limit=limit)
     return schemas.RunPage(data=[schemas.Run.of(run) for run in found[:limit]], next_cursor=more)
 

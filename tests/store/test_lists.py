@@ -10,9 +10,9 @@ from tests.support.plans import plan, statements
 from worker.domain.principal import Principal
 from worker.domain.run import Run, Status
 from worker.domain.session import SessionRow
-from worker.store import runs, sessions, tables
+from worker.store import run_pages, session_pages, sessions, tables
 from worker.store.engine import Database
-from worker.store.runs import Wanted
+from worker.store.run_pages import Wanted
 
 SERVICE = Principal("k")
 USER = Principal("k", user_id="u3")
@@ -67,7 +67,7 @@ def pages(db: Database, principal: Principal, wanted: Wanted, *, limit: int) -> 
     while not found or len(found[-1]) == limit:
         before = found[-1][-1].id if found else None
         with db.read() as tx:
-            found.append(runs.page(tx, wanted, principal=principal, before=before, limit=limit))
+            found.append(run_pages.page(tx, wanted, principal=principal, before=before, limit=limit))
     return found
 
 
@@ -95,7 +95,7 @@ def test_each_filter_of_runs_is_served_by_an_index(db: Database, case: str, plac
     before = None if place == "the first page" else rows.runs[1000]["id"]
 
     with statements(db) as seen, db.read() as tx:
-        runs.page(tx, wanted, principal=principal, before=before, limit=51)
+        run_pages.page(tx, wanted, principal=principal, before=before, limit=51)
 
     in_order = wanted.idempotency_key is None
     text = "\n".join(line for s, p in seen.items() for line in plan(db, s, p, in_order=in_order))
@@ -110,30 +110,30 @@ def test_replays_cost_a_list_of_runs_nothing(db: Database, wanted: Wanted) -> No
     crowd(db, users=100, each=4, runs_each=5)
 
     with statements(db) as seen, db.read() as tx:
-        runs.page(tx, wanted, principal=SERVICE, before=None, limit=51)
+        run_pages.page(tx, wanted, principal=SERVICE, before=None, limit=51)
 
     text = "\n".join(line for s, p in seen.items() for line in plan(db, s, p, in_order=True))
     assert re.search(r"id>\?" if db.is_sqlite else r"Index Cond: .*\(id\)::text >= 'run'", text)
 
 
 SESSIONS = {
-    "all": (SERVICE, sessions.Wanted()),
-    "of a user": (SERVICE, sessions.Wanted(user_id="u3")),
-    "of a user's key": (USER, sessions.Wanted()),
-    "of a team": (SERVICE, sessions.Wanted(team="t1")),
-    "of a team's key": (TEAM, sessions.Wanted()),
-    "of a user in a team": (BOTH, sessions.Wanted(team="t1")),
-    "of a name": (SERVICE, sessions.Wanted(name="n1")),
-    "with a tag": (SERVICE, sessions.Wanted(tag="tag 2")),
-    "with a tag that all have": (USER, sessions.Wanted(tag="ä\"'%")),
-    "of everything": (BOTH, sessions.Wanted("u3", "t1", "n0", "tag 0")),
+    "all": (SERVICE, session_pages.Wanted()),
+    "of a user": (SERVICE, session_pages.Wanted(user_id="u3")),
+    "of a user's key": (USER, session_pages.Wanted()),
+    "of a team": (SERVICE, session_pages.Wanted(team="t1")),
+    "of a team's key": (TEAM, session_pages.Wanted()),
+    "of a user in a team": (BOTH, session_pages.Wanted(team="t1")),
+    "of a name": (SERVICE, session_pages.Wanted(name="n1")),
+    "with a tag": (SERVICE, session_pages.Wanted(tag="tag 2")),
+    "with a tag that all have": (USER, session_pages.Wanted(tag="ä\"'%")),
+    "of everything": (BOTH, session_pages.Wanted("u3", "t1", "n0", "tag 0")),
 }
 NO_SESSIONS = {
-    "of nobody": (SERVICE, sessions.Wanted(user_id="nobody")),
-    "with half a tag": (SERVICE, sessions.Wanted(tag="tag")),
-    "with a pattern": (SERVICE, sessions.Wanted(tag="tag %")),
-    "of another team": (TEAM, sessions.Wanted(team="t0")),
-    "with a tag, of another user": (Principal("k", user_id="u99"), sessions.Wanted(tag="tag 2")),
+    "of nobody": (SERVICE, session_pages.Wanted(user_id="nobody")),
+    "with half a tag": (SERVICE, session_pages.Wanted(tag="tag")),
+    "with a pattern": (SERVICE, session_pages.Wanted(tag="tag %")),
+    "of another team": (TEAM, session_pages.Wanted(team="t0")),
+    "with a tag, of another user": (Principal("k", user_id="u99"), session_pages.Wanted(tag="tag 2")),
 }
 
 
@@ -147,7 +147,7 @@ def test_a_list_of_sessions_is_complete_in_order_and_without_doubles(db: Databas
     while not found or len(found[-1]) == 3:
         before = (found[-1][-1][1].updated_at, found[-1][-1][0]) if found else None
         with db.read() as tx:
-            found.append(sessions.active(tx, wanted, principal=principal, before=before, limit=3))
+            found.append(session_pages.active(tx, wanted, principal=principal, before=before, limit=3))
 
     acting = principal.user_id or wanted.user_id
     expected = [
@@ -173,7 +173,7 @@ def test_a_page_of_sessions_is_read_from_an_index(db: Database, case: str, place
     before = None if place == "the first page" else (rows.sessions[500]["updated_at"], 500)
 
     with statements(db) as seen, db.read() as tx:
-        sessions.active(tx, wanted, principal=principal, before=before, limit=51)
+        session_pages.active(tx, wanted, principal=principal, before=before, limit=51)
 
     text = "\n".join(line for s, p in seen.items() for line in plan(db, s, p, in_order=True))
     assert ("ix_sessions_active_of_user" if "user" in case or principal is USER else "ix_sessions_active") in text

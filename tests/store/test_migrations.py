@@ -5,10 +5,10 @@ from typing import Any
 from sqlalchemy import insert, text
 
 from worker.domain.principal import Principal
-from worker.store import api_keys, migrate, runs, tables
+from worker.store import api_keys, migrate, run_pages, tables
 from worker.store.columns import db_time
 from worker.store.engine import Database
-from worker.store.runs import Wanted
+from worker.store.run_pages import Wanted
 
 
 def test_runs_and_keys_of_before_are_found_after(db: Database) -> None:
@@ -30,7 +30,7 @@ def test_runs_and_keys_of_before_are_found_after(db: Database) -> None:
 
     with db.read() as tx:
         asked = [Wanted(), Wanted(user_id="ada"), Wanted(user_id=""), Wanted(team="t"), Wanted(user_id="ada", team="u")]
-        pages = [runs.page(tx, wanted, principal=Principal("k"), before=None, limit=9) for wanted in asked]
+        pages = [run_pages.page(tx, wanted, principal=Principal("k"), before=None, limit=9) for wanted in asked]
         scopes = [key.scopes for key in api_keys.every(tx)]
     found = [[run.id.removeprefix("run_") for run in page] for page in pages]
     assert found == [["3", "2", "1"], ["2", "1"], ["3"], ["3", "1"], ["2"]]

@@ -12,7 +12,7 @@ from worker.domain.run import RunError, Status
 from worker.domain.usage import Usage
 from worker.errors import LeaseLost
 from worker.observe import metrics
-from worker.store import leases, messages, runs, sessions
+from worker.store import messages, runs, sessions
 from worker.store.engine import Transaction
 from worker.summaries import due
 
@@ -53,7 +53,7 @@ def end_head(tx: Transaction, head: Head, ending: Ending) -> tuple[list[Message]
     ended = last_seq is not None and runs.end(
         tx,
         run_id=head.run_id,
-        held=leases.still_held(head.fence, head.status),
+        held=(head.fence, head.status),
         status=ending.status,
         first_written=last_seq - len(ending.drafts) + 1,
         last_seq=last_seq,

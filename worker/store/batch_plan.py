@@ -10,7 +10,8 @@ from worker.domain.batch import BatchOrder, Kind, Selection
 from worker.domain.principal import Principal
 from worker.domain.run import Status
 from worker.store.engine import Transaction
-from worker.store.sessions import Wanted, meeting, visible
+from worker.store.session_pages import Wanted, meeting
+from worker.store.sessions import visible
 from worker.store.tables import batch_items, runs, sessions, summaries
 
 

@@ -72,7 +72,7 @@ def add(
     reach = {"user_id": order.select.user_id, "teams": _teams(principal)}
     asked = {"wanted": order_to_json(order), "request_key": request_key, "request_hash": request_hash}
     empty = {"outcomes": {}, "minute": NOTHING, "created_at": db_time()}
-    new = upsert(tx, batches).values(**row, **reach, **asked, **empty)
+    new = upsert(tx.dialect.name, batches).values(**row, **reach, **asked, **empty)
     made = new.on_conflict_do_nothing(index_elements=[batches.c.request_key]).returning(batches.c.id)
     return tx.execute(made).one_or_none() is not None
 

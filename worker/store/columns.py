@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import (
     JSON,
     BigInteger,
+    BindParameter,
     Column,
     ColumnElement,
     Connection,
@@ -61,8 +62,8 @@ class db_time(FunctionElement[datetime]):  # noqa: N801 - reads as an SQL functi
     type = UtcTime()
     inherit_cache = True
 
-    def __init__(self, offset_s: float = 0.0) -> None:
-        super().__init__(literal(float(offset_s), Float()))
+    def __init__(self, offset_s: float | BindParameter[float] = 0.0) -> None:
+        super().__init__(offset_s if isinstance(offset_s, BindParameter) else literal(float(offset_s), Float()))
 
 
 @compiles(db_time, "postgresql")
@@ -80,12 +81,12 @@ def utc_now(offset_s: float) -> str:
     return (clock.now() + timedelta(seconds=offset_s)).strftime("%Y-%m-%d %H:%M:%S.%f")
 
 
-def upsert(tx: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
+def upsert(dialect: str, table: Table) -> sqlite.Insert | postgresql.Insert:
     """Return an INSERT into *table* that can say ON CONFLICT. Both dialects spell it alike, in classes of their own.
 
     Ask RETURNING whether a row went in, not `rowcount`: psycopg does not count rows that a conflict left out.
     """
-    return sqlite.insert(table) if tx.dialect.name == "sqlite" else postgresql.insert(table)
+    return sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
 
 
 def holds(tx: Connection, column: Column[JSON], text: str) -> ColumnElement[bool]:

@@ -24,7 +24,7 @@ def take(tx: Transaction, *, user_id: str, key: str, run_id: str, request_hash: 
     is locked: while it is looked at, nobody erases its run.
     """
     row = tx.execute(
-        upsert(tx, idempotency)
+        upsert(tx.dialect.name, idempotency)
         .values(user_id=user_id, key=key, run_id=run_id, request_hash=request_hash, created_at=db_time())
         .on_conflict_do_update(
             index_elements=[idempotency.c.user_id, idempotency.c.key], set_={"run_id": idempotency.c.run_id}

@@ -7,9 +7,25 @@ nobody holds.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, case, func, insert, or_, select, update
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Float,
+    Integer,
+    Update,
+    and_,
+    bindparam,
+    case,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    update,
+)
 
 from worker.domain.held import Watched
 from worker.domain.run import Claim, Priority, Replay, Status
@@ -20,6 +36,7 @@ from worker.store.sessions import Locked
 from worker.store.tables import runs, tool_starts
 
 SUSPECT = 2  # losses in a row after which a run is executed in a process of its own, and behind which it is failed
+TTL = bindparam("ttl_s", type_=Float())
 USAGE = (runs.c.model_calls, runs.c.input_tokens, runs.c.cached_input_tokens, runs.c.output_tokens)
 
 
@@ -40,42 +57,8 @@ def claim(
     its processes is free only for a process that executes nothing else, *apart*, or that fails it. Its input gets the
     session's next seq if it has none yet; the caller writes it.
     """
-    lost = _lost()
-    trusted = [] if apart else [lost != SUSPECT]
-    next_seq = session.last_seq + 1
-    row = tx.execute(
-        update(runs)
-        .where(runs.c.id == run_id, _free(owner), *trusted)
-        .values(
-            status=Status.RUNNING,
-            attempt=runs.c.attempt + 1,
-            fence=runs.c.fence + 1,
-            lease_owner=owner,
-            lease_until=db_time(ttl_s),
-            losses=lost,
-            not_before=None,
-            waits_for=None,
-            team_version=version,
-            first_seq=func.coalesce(runs.c.first_seq, next_seq),
-            last_seq=func.coalesce(runs.c.last_seq, next_seq),
-            claimed_seq=func.coalesce(runs.c.last_seq, next_seq),
-            started_at=func.coalesce(runs.c.started_at, db_time()),
-        )
-        .returning(
-            *(runs.c[name] for name in ("position", "priority", "input", "fence", "attempt", "retries", "losses")),
-            runs.c.first_seq,
-            runs.c.last_seq,
-            *USAGE,
-            runs.c.created_at,
-            runs.c.started_at,
-            runs.c.timeout_s,
-            runs.c.replay_of,
-            runs.c.execute_tools,
-            runs.c.traceparent,
-            db_time().label("now"),
-            runs.c.cancel_requested_at,  # SQLite 3.40 answers `IS NOT NULL` wrongly in RETURNING: ask for the value
-        )
-    ).one_or_none()
+    place = {"run": run_id, "owner": owner, "ttl_s": ttl_s, "next_seq": session.last_seq + 1}
+    row = tx.execute(_claim(apart=apart), {**place, "version": version}).one_or_none()
     if row is None:
         return None
     return Claim(
@@ -105,13 +88,53 @@ def claim(
     )
 
 
+@cache
+def _claim(*, apart: bool) -> Update:
+    lost = _lost()
+    trusted = [] if apart else [lost != SUSPECT]
+    next_seq, owner = bindparam("next_seq", type_=Integer), bindparam("owner", type_=runs.c.lease_owner.type)
+    return (
+        update(runs)
+        .where(runs.c.id == bindparam("run"), _free(owner), *trusted)
+        .values(
+            status=Status.RUNNING,
+            attempt=runs.c.attempt + 1,
+            fence=runs.c.fence + 1,
+            lease_owner=owner,
+            lease_until=db_time(TTL),
+            losses=lost,
+            not_before=None,
+            waits_for=None,
+            team_version=bindparam("version"),
+            first_seq=func.coalesce(runs.c.first_seq, next_seq),
+            last_seq=func.coalesce(runs.c.last_seq, next_seq),
+            claimed_seq=func.coalesce(runs.c.last_seq, next_seq),
+            started_at=func.coalesce(runs.c.started_at, db_time()),
+        )
+        .returning(
+            *(runs.c[name] for name in ("position", "priority", "input", "fence", "attempt", "retries", "losses")),
+            runs.c.first_seq,
+            runs.c.last_seq,
+            *USAGE,
+            runs.c.created_at,
+            runs.c.started_at,
+            runs.c.timeout_s,
+            runs.c.replay_of,
+            runs.c.execute_tools,
+            runs.c.traceparent,
+            db_time().label("now"),
+            runs.c.cancel_requested_at,  # SQLite 3.40 answers `IS NOT NULL` wrongly in RETURNING: ask for the value
+        )
+    )
+
+
 def is_suspect(tx: Transaction, run_id: str, *, owner: str) -> bool:
     """Tell whether a run waits for a process that executes nothing else."""
-    found = select(runs.c.id).where(runs.c.id == run_id, _free(owner), _lost() == SUSPECT)
+    found = select(runs.c.id).where(runs.c.id == run_id, _free(literal(owner)), _lost() == SUSPECT)
     return tx.execute(found).one_or_none() is not None
 
 
-def _free(owner: str) -> ColumnElement[bool]:
+def _free(owner: BindParameter[str]) -> ColumnElement[bool]:
     come = or_(runs.c.not_before.is_(None), runs.c.not_before <= db_time(), runs.c.lease_owner == owner)
     expired = and_(runs.c.status == Status.RUNNING, runs.c.lease_until < db_time())
     return or_(and_(runs.c.status == Status.QUEUED, come), expired)
@@ -123,20 +146,27 @@ def _lost() -> ColumnElement[int]:
     return case((runs.c.status != Status.RUNNING, runs.c.losses), (progressed, 0), else_=runs.c.losses + 1)
 
 
-def still_held(fence: int, status: Status = Status.RUNNING) -> ColumnElement[bool]:
+def still_held(
+    fence: int | BindParameter[int], status: str | BindParameter[str] = Status.RUNNING
+) -> ColumnElement[bool]:
     """The fence check: true while nobody else has claimed the run and it has not ended."""
     return and_(runs.c.fence == fence, runs.c.status == status)
 
 
 def hold(tx: Transaction, claim: Claim, *, last_seq: int, usage: Usage, ttl_s: float) -> bool:
     """Check the fence, renew the lease, and book what the write adds; False: the run is not held any more."""
-    row = tx.execute(
+    values = {"seq": last_seq, "ttl_s": ttl_s, **more(usage)}
+    return tx.execute(_hold(), {"run": claim.run_id, "held": claim.fence, **values}).one_or_none() is not None
+
+
+@cache
+def _hold() -> Update:
+    return (
         update(runs)
-        .where(runs.c.id == claim.run_id, still_held(claim.fence))
-        .values(last_seq=last_seq, retries=0, lease_until=db_time(ttl_s), **added(usage))
+        .where(runs.c.id == bindparam("run"), still_held(bindparam("held")))
+        .values(last_seq=bindparam("seq"), retries=0, lease_until=db_time(TTL), **added())
         .returning(runs.c.id)
     )
-    return row.one_or_none() is not None
 
 
 def record_start(tx: Transaction, *, run_id: str, idempotency_key: str) -> bool:
@@ -212,10 +242,15 @@ def watch(tx: Transaction, run_ids: Sequence[str]) -> list[Watched[str]]:
     ]
 
 
-def added(usage: Usage) -> dict[str, Any]:
-    """Return the values of an UPDATE that books *usage*."""
+def added() -> dict[str, Any]:
+    """Return the values of an UPDATE that books a usage; `more` returns its parameters."""
+    return {column.name: column + bindparam(f"more_{column.name}", type_=Integer) for column in USAGE}
+
+
+def more(usage: Usage) -> dict[str, int]:
+    """Return the parameters of `added`."""
     amounts = (usage.model_calls, usage.input_tokens, usage.cached_input_tokens, usage.output_tokens)
-    return {column.name: column + n for column, n in zip(USAGE, amounts, strict=True) if n}
+    return {f"more_{column.name}": n for column, n in zip(USAGE, amounts, strict=True)}
 
 
 def replay_of(row: Any) -> Replay | None:

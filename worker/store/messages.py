@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Any
 
 from sqlalchemy import (
@@ -19,6 +20,7 @@ from sqlalchemy import (
     select,
     update,
 )
+from sqlalchemy.sql.dml import ReturningInsert
 
 from worker.domain.message import Draft, Message, Role, ToolCall, size_of
 from worker.domain.text import mend
@@ -60,8 +62,12 @@ def append(tx: Transaction, drafts: Sequence[Draft], *, session_pk: int, run_id:
         return []
     first = last_seq - len(drafts) + 1
     rows = [_row(draft, session_pk=session_pk, run_id=run_id, seq=first + n) for n, draft in enumerate(drafts)]
-    statement = insert(messages).values(created_at=db_time()).returning(*_COLUMNS, sort_by_parameter_order=True)
-    return [_message(row) for row in tx.execute(statement, rows)]
+    return [_message(row) for row in tx.execute(_append(), rows)]
+
+
+@cache
+def _append() -> ReturningInsert[Any]:
+    return insert(messages).values(created_at=db_time()).returning(*_COLUMNS, sort_by_parameter_order=True)
 
 
 def append_inputs(tx: Transaction, *, session_pk: int, after: int, before: int, last_seq: int) -> int:

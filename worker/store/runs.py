@@ -2,20 +2,35 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, case, func, insert, literal, select, update
+from sqlalchemy import (
+    Boolean,
+    Insert,
+    Integer,
+    Update,
+    and_,
+    bindparam,
+    case,
+    func,
+    insert,
+    literal,
+    not_,
+    or_,
+    select,
+    update,
+)
 
 from worker.domain.principal import Principal
 from worker.domain.run import PlaceInTrace, Priority, Replay, Run, RunError, Status, Viewpoint
 from worker.domain.usage import Usage
+from worker.store import leases
 from worker.store.columns import UtcTime, db_time
 from worker.store.engine import Transaction
-from worker.store.leases import Lease, added, replay_of, usage_of
-from worker.store.sessions import Place, find, visible
-from worker.store.tables import idempotency, runs, sessions
-
-LISTED = "run"  # where the ids of the runs begin that lists show: those of replays, 'replay_…', sort before them
+from worker.store.leases import TTL, Lease, added, more, replay_of, usage_of
+from worker.store.sessions import Place, visible
+from worker.store.tables import runs, sessions
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,17 +45,6 @@ class Unfinished:
     input: str
     first_seq: int | None
     last_seq: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """Which runs a list is limited to; None: no limit."""
-
-    user_id: str | None = None
-    team: str | None = None
-    status: Status | None = None
-    session_id: str | None = None
-    idempotency_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,45 +87,55 @@ def add(
     dispatched: the process that holds the lease executes it, or leaves it to others by letting the lease run out. Nor
     is one that waits for its time.
     """
-    zeros = ("attempt", "fence", "losses", "retries", "model_calls")
-    tokens = ("input_tokens", "cached_input_tokens", "output_tokens")
-    sent: Any = db_time() if lease is None and place.head_run_id == run_id else None
-    if sent is not None and not_before is not None:
-        sent = case((literal(not_before, UtcTime()) > db_time(), None), else_=db_time())
     row = tx.execute(
-        insert(runs)
-        .values(
-            id=run_id,
-            session_pk=place.session_pk,
-            position=place.position,
-            user_id=user_id,
-            team_id=place.team,
-            status=Status.QUEUED,
-            input=input,
-            metadata=metadata,
-            excluded=False,
-            dispatched_at=sent,
-            lease_owner=lease and lease.owner,
-            not_before=db_time(lease.ttl_s) if lease else not_before,
-            priority=priority,
-            timeout_s=timeout_s,
-            retry_of=retry_of,
-            replay_of=replay and replay.of,
-            execute_tools=replay is not None and replay.execute_tools,
-            traceparent=traceparent,
-            created_at=db_time(),
-            **dict.fromkeys(zeros + tokens, 0),
-        )
-        .returning(runs.c.created_at, runs.c.dispatched_at)
+        _add(leased=lease is not None),
+        {
+            "id": run_id,
+            "session_pk": place.session_pk,
+            "position": place.position,
+            "user_id": user_id,
+            "team_id": place.team,
+            "input": input,
+            "metadata": metadata,
+            "is_head": place.head_run_id == run_id,
+            "earliest": not_before,
+            "lease_owner": lease and lease.owner,
+            "ttl_s": lease and lease.ttl_s,
+            "priority": priority,
+            "timeout_s": timeout_s,
+            "retry_of": retry_of,
+            "replay_of": replay and replay.of,
+            "execute_tools": replay is not None and replay.execute_tools,
+            "traceparent": traceparent,
+        },
     ).one()
     return Added(row.created_at, row.dispatched_at)
+
+
+@cache
+def _add(*, leased: bool) -> Insert:
+    zeros = ("attempt", "fence", "losses", "retries", "model_calls")
+    tokens = ("input_tokens", "cached_input_tokens", "output_tokens")
+    fixed = {"status": Status.QUEUED, "excluded": False, **dict.fromkeys(zeros + tokens, 0)}
+    earliest = bindparam("earliest", type_=UtcTime())
+    waits = or_(not_(bindparam("is_head", type_=Boolean())), earliest > db_time())
+    return (
+        insert(runs)
+        .values(
+            dispatched_at=None if leased else case((waits, None), else_=db_time()),
+            not_before=db_time(TTL) if leased else earliest,
+            created_at=db_time(),
+            **fixed,
+        )
+        .returning(runs.c.created_at, runs.c.dispatched_at)
+    )
 
 
 def end(
     tx: Transaction,
     *,
     run_id: str,
-    held: ColumnElement[bool],
+    held: tuple[int, Status],
     status: Status,
     first_written: int,
     last_seq: int,
@@ -129,30 +143,45 @@ def end(
     error: RunError | None,
     usage: Usage,
 ) -> bool:
-    """Write a terminal status, give the lease back and raise the fence; False: *held* is not true of the run.
+    """Write a terminal status, give the lease back and raise the fence; False: its fence and status are not *held*.
 
     `last_seq` is the seq of the session's newest message: while the run is head, it is the run's own.
     """
     row = tx.execute(
+        _end(),
+        {
+            "run": run_id,
+            "held_fence": held[0],
+            "held_status": held[1],
+            "status": status,
+            "first_written": first_written,
+            "last_seq": last_seq,
+            "output": output,
+            "error_code": error and error.code,
+            "error_message": error and error.message,
+            **more(usage),
+        },
+    )
+    return row.one_or_none() is not None
+
+
+@cache
+def _end() -> Update:
+    held = leases.still_held(bindparam("held_fence"), bindparam("held_status", type_=runs.c.status.type))
+    return (
         update(runs)
-        .where(runs.c.id == run_id, held)
+        .where(runs.c.id == bindparam("run"), held)
         .values(
-            status=status,
             fence=runs.c.fence + 1,
-            first_seq=func.coalesce(runs.c.first_seq, first_written),
-            last_seq=last_seq,
-            output=output,
-            error_code=error and error.code,
-            error_message=error and error.message,
+            first_seq=func.coalesce(runs.c.first_seq, bindparam("first_written", type_=Integer)),
             lease_owner=None,
             lease_until=None,
             not_before=None,
             finished_at=db_time(),
-            **added(usage),
+            **added(),
         )
         .returning(runs.c.id)
     )
-    return row.one_or_none() is not None
 
 
 def lock(tx: Transaction, run_id: str) -> Unfinished | None:
@@ -219,22 +248,27 @@ def join_input(tx: Transaction, *, session_pk: int, text: str, limit: int) -> st
 
 def mark_dispatched(tx: Transaction, run_id: str) -> Following:
     """Note that a new head goes to its queue now, or that it waits for its time."""
+    row = tx.execute(_mark_dispatched(), {"run": run_id}).one()
+    return Following(row.position, row.attempt, Priority(row.priority), row.dispatched_at)
+
+
+@cache
+def _mark_dispatched() -> Update:
     waits = runs.c.not_before > db_time()
-    row = tx.execute(
+    return (
         update(runs)
-        .where(runs.c.id == run_id)
+        .where(runs.c.id == bindparam("run"))
         .values(dispatched_at=case((waits, None), else_=db_time()))
         .returning(runs.c.position, runs.c.attempt, runs.c.priority, runs.c.dispatched_at)
-    ).one()
-    return Following(row.position, row.attempt, Priority(row.priority), row.dispatched_at)
+    )
 
 
 def get(tx: Transaction, run_id: str, *, principal: Principal, user_id: str | None = None) -> Run | None:
     """Return a run that *principal* may see."""
-    own = select(*_RUN).join(sessions, sessions.c.pk == runs.c.session_pk)
+    own = select(*COLUMNS).join(sessions, sessions.c.pk == runs.c.session_pk)
     statement = own.where(runs.c.id == run_id, visible(principal, user_id))
     row = tx.execute(statement).one_or_none()
-    return None if row is None else _run(row)
+    return None if row is None else from_row(row)
 
 
 def viewpoint(tx: Transaction, run_id: str) -> Viewpoint | None:
@@ -252,51 +286,7 @@ def viewpoint(tx: Transaction, run_id: str) -> Viewpoint | None:
     return None if row is None or row.first_seq is None else Viewpoint(*row[:4])
 
 
-def page(tx: Transaction, wanted: Wanted, *, principal: Principal, before: str | None, limit: int) -> list[Run]:
-    """Return up to *limit* runs that *principal* may see, newest first, behind the run *before*.
-
-    Each filter is the beginning of an index that holds the list in its order; further ones are applied to what comes.
-    In one session the order is that of acceptance, else that of the ids, which sort by time. Replays are shown where
-    their session is named.
-
-    Raises:
-        UserForbidden: a user's key named another user.
-    """
-    place: ColumnElement[Any] = runs.c.id
-    shown: Any = before
-    conditions = [visible(principal, wanted.user_id, of=runs)]
-    if wanted.session_id is not None:
-        found = find(tx, session_id=wanted.session_id, principal=principal, user_id=wanted.user_id)
-        if len(found) == 1:
-            last = runs.alias("last")
-            shown = select(last.c.position).where(last.c.id == before).scalar_subquery()
-            place, conditions = runs.c.position, [runs.c.session_pk == found[0].pk]
-        else:
-            conditions.append(sessions.c.session_id == wanted.session_id)
-    else:
-        conditions.append(place >= LISTED)
-    if wanted.team is not None:
-        conditions.append(runs.c.team_id == wanted.team)
-    if wanted.status is not None:
-        conditions.append(runs.c.status == wanted.status)
-    if wanted.idempotency_key is not None:
-        acting = principal.acting_for(wanted.user_id)
-        conditions.append(runs.c.id.in_(_under_key(tx, wanted.idempotency_key, acting)))
-    if before is not None:
-        conditions.append(place < shown)
-    own = select(*_RUN).join(sessions, sessions.c.pk == runs.c.session_pk)
-    return [_run(row) for row in tx.execute(own.where(*conditions).order_by(place.desc()).limit(limit))]
-
-
-def _under_key(tx: Transaction, key: str, acting: str | None) -> Select[tuple[str]] | list[str]:
-    taken = select(idempotency.c.run_id).where(idempotency.c.key == key)
-    if acting is None:
-        return taken
-    # One at most, and asked for first: SQLite would rather go through all runs of the user than through this.
-    return list(tx.execute(taken.where(idempotency.c.user_id == acting)).scalars())
-
-
-_RUN = (
+COLUMNS = (
     *(c for c in runs.c if c.name not in ("session_pk", "user_id", "team_id")),
     sessions.c.session_id,
     sessions.c.user_id,
@@ -304,7 +294,8 @@ _RUN = (
 )
 
 
-def _run(row: Any) -> Run:
+def from_row(row: Any) -> Run:
+    """Return the run of a row of COLUMNS."""
     return Run(
         id=row.id,
         team=row.team_id,

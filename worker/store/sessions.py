@@ -1,16 +1,34 @@
 """Rows of sessions. The row is the lock of all that happens in its session: take it before any of its runs."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Table, and_, delete, func, insert, literal, or_, select, true, tuple_, update
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Integer,
+    Select,
+    Table,
+    Update,
+    and_,
+    bindparam,
+    delete,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    true,
+    update,
+)
+from sqlalchemy.sql.dml import ReturningInsert
 
 from worker.domain.principal import Principal
 from worker.domain.session import SessionRow
 from worker.domain.state import StateChange
 from worker.domain.summary import Due
-from worker.store.columns import db_time, holds, upsert
+from worker.store.columns import db_time, upsert
 from worker.store.engine import Transaction
 from worker.store.tables import idempotency, runs, sessions
 from worker.store.teams import stream_s
@@ -71,22 +89,22 @@ def append_run(tx: Transaction, *, user_id: str, session_id: str, team: str, run
 
     The run becomes the head where there is none. The caller checks the team: a session belongs to one.
     """
-    new = {"user_id": user_id, "session_id": session_id, "team_id": team, "head_run_id": run_id, "run_count": 1}
-    fresh = {"last_seq": 0, "tags": [], "metadata": {}, "state": {}, "created_at": db_time(), "updated_at": db_time()}
-    statement = (
-        upsert(tx, sessions)
-        .values(**new, **fresh)
-        .on_conflict_do_update(
-            index_elements=[sessions.c.user_id, sessions.c.session_id],
-            set_={
-                "run_count": sessions.c.run_count + 1,
-                "head_run_id": func.coalesce(sessions.c.head_run_id, run_id),
-                "updated_at": db_time(),
-            },
-        )
-        .returning(sessions.c.pk, sessions.c.team_id, sessions.c.run_count, sessions.c.head_run_id)
-    )
-    return Place(*tx.execute(statement).one())
+    new = {"user_id": user_id, "session_id": session_id, "team_id": team, "head_run_id": run_id}
+    return Place(*tx.execute(_append_run(tx.dialect.name), new).one())
+
+
+@cache
+def _append_run(dialect: str) -> ReturningInsert[Any]:
+    now = {"created_at": db_time(), "updated_at": db_time()}
+    new = upsert(dialect, sessions).values(run_count=1, last_seq=0, tags=[], metadata={}, state={}, **now)
+    return new.on_conflict_do_update(
+        index_elements=[sessions.c.user_id, sessions.c.session_id],
+        set_={
+            "run_count": sessions.c.run_count + 1,
+            "head_run_id": func.coalesce(sessions.c.head_run_id, new.excluded.head_run_id),
+            "updated_at": db_time(),
+        },
+    ).returning(sessions.c.pk, sessions.c.team_id, sessions.c.run_count, sessions.c.head_run_id)
 
 
 def lock_by_id(tx: Transaction, *, user_id: str, session_id: str) -> Locked | None:
@@ -98,9 +116,14 @@ def lock_by_id(tx: Transaction, *, user_id: str, session_id: str) -> Locked | No
 
 def lock_of_run(tx: Transaction, run_id: str) -> Locked | None:
     """Take the lock of the session that *run_id* belongs to; None: there is no such run any more."""
-    of_run = select(runs.c.session_pk).where(runs.c.id == run_id).scalar_subquery()
-    row = tx.execute(select(*_LOCKED).where(sessions.c.pk == of_run).with_for_update()).one_or_none()
+    row = tx.execute(_lock_of_run(), {"run": run_id}).one_or_none()
     return None if row is None else Locked(*row)
+
+
+@cache
+def _lock_of_run() -> Select[Any]:
+    of_run = select(runs.c.session_pk).where(runs.c.id == bindparam("run")).scalar_subquery()
+    return select(*_LOCKED).where(sessions.c.pk == of_run).with_for_update()
 
 
 def fork(tx: Transaction, pk: int, *, session_id: str) -> None:
@@ -120,13 +143,21 @@ def advance(tx: Transaction, pk: int, *, messages: int, size: int = 0) -> int | 
 
     *size* is what they add to the history, in characters.
     """
-    values = {"last_seq": sessions.c.last_seq + messages, "unsummarised": sessions.c.unsummarised + size}
-    return tx.execute(
+    return tx.execute(_advance(), {"session": pk, "messages": messages, "size": size}).scalar_one_or_none()
+
+
+@cache
+def _advance() -> Update:
+    return (
         update(sessions)
-        .where(sessions.c.pk == pk)
-        .values(**values, updated_at=db_time())
+        .where(sessions.c.pk == bindparam("session"))
+        .values(
+            last_seq=sessions.c.last_seq + bindparam("messages", type_=Integer),
+            unsummarised=sessions.c.unsummarised + bindparam("size", type_=Integer),
+            updated_at=db_time(),
+        )
         .returning(sessions.c.last_seq)
-    ).scalar_one_or_none()
+    )
 
 
 def begin_run(tx: Transaction, pk: int, *, size: int, due: Due | None) -> None:
@@ -134,17 +165,8 @@ def begin_run(tx: Transaction, pk: int, *, size: int, due: Due | None) -> None:
 
     Noted in the row, so that whoever ends the run can tell whether one is due, the API too, which knows no team.
     """
-    tx.execute(
-        update(sessions)
-        .where(sessions.c.pk == pk)
-        .values(
-            last_seq=sessions.c.last_seq + 1,
-            unsummarised=sessions.c.unsummarised + size,
-            due_messages=due and due.messages,
-            due_size=due and due.size,
-            updated_at=db_time(),
-        )
-    )
+    wanted = {"due_messages": due and due.messages, "due_size": due and due.size}
+    tx.execute(_advance(), {"session": pk, "messages": 1, "size": size, **wanted}).scalar_one()
 
 
 def change_state(tx: Transaction, pk: int, change: StateChange) -> dict[str, Any]:
@@ -161,14 +183,22 @@ def move_head(tx: Transaction, pk: int, *, behind: int) -> Moved:
     Only for the holder of the lock: under it no run can be accepted, so none is overlooked. A statement of its own,
     since Postgres reads a subquery as of the statement's start, before the wait for the lock.
     """
+    row = tx.execute(_move_head(), {"session": pk, "behind": behind}).one()
+    due = None if row.due_messages is None else Due(row.due_messages, row.due_size)
+    return Moved(row[0], row[1], row[2], row[3], row[4], row[5], due)
+
+
+@cache
+def _move_head() -> Update:
+    pk: BindParameter[int] = bindparam("session")
     following = (
         select(runs.c.id)
-        .where(runs.c.session_pk == pk, runs.c.position > behind, runs.c.status == "queued")
+        .where(runs.c.session_pk == pk, runs.c.position > bindparam("behind"), runs.c.status == "queued")
         .order_by(runs.c.position)
         .limit(1)
         .scalar_subquery()
     )
-    row = tx.execute(
+    return (
         update(sessions)
         .where(sessions.c.pk == pk)
         .values(head_run_id=following)
@@ -182,9 +212,7 @@ def move_head(tx: Transaction, pk: int, *, behind: int) -> Moved:
             sessions.c.due_messages,
             sessions.c.due_size,
         )
-    ).one()
-    due = None if row.due_messages is None else Due(row.due_messages, row.due_size)
-    return Moved(row[0], row[1], row[2], row[3], row[4], row[5], due)
+    )
 
 
 def find(tx: Transaction, *, session_id: str, principal: Principal, user_id: str | None) -> list[Any]:
@@ -207,68 +235,8 @@ def pk_of_run(tx: Transaction, run_id: str) -> int | None:
 
 def get(tx: Transaction, pk: int) -> SessionRow | None:
     """Return one session."""
-    row: Any = tx.execute(select(*_SESSION).where(sessions.c.pk == pk)).one_or_none()
+    row: Any = tx.execute(select(*COLUMNS).where(sessions.c.pk == pk)).one_or_none()
     return None if row is None else SessionRow(*row)
-
-
-def page(
-    tx: Transaction, *, principal: Principal, user_id: str | None, team: str | None, before: int | None, limit: int
-) -> list[tuple[int, SessionRow]]:
-    """Return up to *limit* sessions with their pk, the newest first, those made before *before*; no forks."""
-    conditions = [visible(principal, user_id), sessions.c.forked_from.is_(None)]
-    if team is not None:
-        conditions.append(sessions.c.team_id == team)
-    if before is not None:
-        conditions.append(sessions.c.pk < before)
-    statement = select(sessions.c.pk, *_SESSION).where(*conditions).order_by(sessions.c.pk.desc()).limit(limit)
-    found: Any = tx.execute(statement)
-    return [(row[0], SessionRow(*row[1:])) for row in found]
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """Which sessions a list is limited to; None: no limit."""
-
-    user_id: str | None = None
-    team: str | None = None
-    name: str | None = None
-    tag: str | None = None
-
-
-def meeting(tx: Transaction, wanted: Wanted, *, principal: Principal) -> list[ColumnElement[bool]]:
-    """Return the conditions of sessions that are wanted and that *principal* may see; no forks.
-
-    Raises:
-        UserForbidden: a user's key named another user.
-    """
-    conditions = [visible(principal, wanted.user_id), sessions.c.forked_from.is_(None)]
-    if wanted.team is not None:
-        conditions.append(sessions.c.team_id == wanted.team)
-    if wanted.name is not None:
-        conditions.append(sessions.c.name == wanted.name)
-    if wanted.tag is not None:
-        conditions.append(holds(tx, sessions.c.tags, wanted.tag))
-    return conditions
-
-
-def active(
-    tx: Transaction, wanted: Wanted, *, principal: Principal, before: tuple[datetime, int] | None, limit: int
-) -> list[tuple[int, SessionRow]]:
-    """Return up to *limit* sessions with their pk, latest activity first, behind the one of this time and pk.
-
-    A range of an index, of one user's sessions or of all, which holds no forks; team, name and tag are applied to what
-    comes.
-
-    Raises:
-        UserForbidden: a user's key named another user.
-    """
-    conditions = meeting(tx, wanted, principal=principal)
-    place = (sessions.c.updated_at, sessions.c.pk)
-    if before is not None:
-        conditions.append(tuple_(*place) < before)
-    newest = (column.desc() for column in place)
-    found: Any = tx.execute(select(sessions.c.pk, *_SESSION).where(*conditions).order_by(*newest).limit(limit))
-    return [(row[0], SessionRow(*row[1:])) for row in found]
 
 
 def change(tx: Transaction, pk: int, values: dict[str, Any]) -> None:
@@ -310,7 +278,7 @@ def forks(tx: Transaction, pk: int) -> list[int]:
     return list(tx.execute(select(sessions.c.pk).where(sessions.c.forked_from == pk)).scalars())
 
 
-_SESSION = (
+COLUMNS = (
     sessions.c.session_id,
     sessions.c.user_id,
     sessions.c.team_id,

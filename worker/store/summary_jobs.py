@@ -203,7 +203,7 @@ def standing(tx: Transaction, session_pk: int) -> Refresh | None:
 
 def _new(tx: Transaction, session_pk: int, *, through_seq: int, rebuild: bool = False):  # type: ignore[no-untyped-def]
     row = {"session_pk": session_pk, "through_seq": through_seq, "fence": 0, "failures": 0, "rebuild": rebuild}
-    return upsert(tx, summary_jobs).values(**row, send_at=db_time(RESEND_S), requested_at=db_time())
+    return upsert(tx.dialect.name, summary_jobs).values(**row, send_at=db_time(RESEND_S), requested_at=db_time())
 
 
 def _mine(job: Job) -> ColumnElement[bool]:

@@ -38,7 +38,7 @@ def announce(
         | {"retention": to_json(retention.get(team, Retention()))}
         for team, version in sorted(versions.items())
     ]
-    statement = upsert(tx, teams).values(seen_at=db_time())
+    statement = upsert(tx.dialect.name, teams).values(seen_at=db_time())
     said = ("version", "queues", "retention")
     new = {**{name: statement.excluded[name] for name in said}, "seen_at": db_time()}
     tx.execute(statement.on_conflict_do_update(index_elements=[teams.c.team_id, teams.c.worker], set_=new), rows)
