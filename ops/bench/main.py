@@ -20,6 +20,7 @@ from ops.bench import (
     backlog,
     batches,
     condense,
+    cost,
     delegations,
     deploy,
     flat,
@@ -69,6 +70,7 @@ SCENARIOS = {
     "batches": batches.measure,
     "poison": poison.measure,
     "size": size.measure,
+    "cost": cost.measure,
 }
 EPILOG = """
 scenarios:
@@ -126,6 +128,8 @@ scenarios:
          Postgres. About 4 minutes.
   size   What a worker process takes, at rest and with 200 runs at once, and what a run leaves on Postgres and in Redis:
          no target, but what ops/handbook/sizing.md reckons with. On Postgres. About 4 minutes.
+  cost   What a plain run costs each process in processor time, and Redis in round trips: no target, but what
+         ops/handbook/profiles.md reckons with. On Postgres. About 1 minute.
   all    All of them.
 
 examples:

@@ -9,6 +9,7 @@ from sqlalchemy import (
     Boolean,
     Insert,
     Integer,
+    Select,
     Update,
     and_,
     bindparam,
@@ -219,7 +220,12 @@ def count_queued(tx: Transaction, *, user_id: str | None, limit: int) -> int:
 
 def position(tx: Transaction, run_id: str) -> int:
     """Return the position of a run that is there."""
-    return int(tx.execute(select(runs.c.position).where(runs.c.id == run_id)).scalar_one())
+    return int(tx.execute(_position(), {"run": run_id}).scalar_one())
+
+
+@cache
+def _position() -> Select[int]:
+    return select(runs.c.position).where(runs.c.id == bindparam("run"))
 
 
 def place_in_trace(tx: Transaction, session_pk: int, *, position: int) -> PlaceInTrace | None:
