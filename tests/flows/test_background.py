@@ -53,7 +53,7 @@ def test_background_runs_take_their_slots_and_no_more(system: System, valkey: Va
     background = system.start_worker(queues=QUEUES, concurrency=10)
     client = system.start_api()
 
-    ids = [enqueue(system, f"b{n} [delay=0.7]", priority="background", session_id=f"s{n}") for n in range(9)]
+    ids = [enqueue(system, f"b{n} [delay=2]", priority="background", session_id=f"s{n}") for n in range(9)]
     valkey.flush()
     interactive = enqueue(system, "hello")
     most = 0
