@@ -1,6 +1,5 @@
 """Cancel: at once, whatever the run is doing; its text is kept, and its session goes on."""
 
-import time
 
 from tests.api.door import Door
 from tests.support.system import wait_until
@@ -11,22 +10,19 @@ def contents(door: Door, run: dict[str, object]) -> list[str]:
 
 
 def test_a_model_call_that_has_sent_nothing_is_ended(door: Door) -> None:
-    """Within two seconds, not after the eight that the model would take; the next run of the session is executed."""
-    run = door.enqueue("[delay=8] first")
+    """At once, not after the ten minutes that the model would take; the next run of the session is executed."""
+    asked = "[delay=600] first"
+    run = door.enqueue(asked)
     following = door.enqueue("second", session_id=run["session_id"])
-    asked = "[delay=8] first"
     wait_until(lambda: any(line["user"] == asked for line in door.system.journal()), description="the model is asked")
 
-    started = time.monotonic()
     assert door.cancel(run["id"])["status"] in ("running", "cancelled")
     ended = door.ended(run["id"])
-    took = time.monotonic() - started
     following = door.ended(following["id"])
 
-    assert took < 4
     assert (ended["status"], ended["output"], ended["error"]) == ("cancelled", None, None)
     assert following["status"] == "completed"
-    assert contents(door, run) == ["[delay=8] first", "second", following["output"]]
+    assert contents(door, run) == [asked, "second", following["output"]]
     assert [event.type for event in door.events(run["id"])] == [
         *("run.queued", "run.started", "message.completed", "run.cancelled")
     ]
@@ -72,11 +68,9 @@ def test_no_tool_call_is_left_without_a_result(door: Door) -> None:
     run = door.enqueue("[steps=1] [calls=3] go", team="slow-tool")
     wait_until(lambda: len(door.messages(run)) == 2, description="the tools are called")
 
-    started = time.monotonic()
     door.cancel(run["id"])
     ended = door.ended(run["id"])
 
-    assert time.monotonic() - started < 4
     assert ended["status"] == "cancelled"
     _, reply, *results = door.messages(run)
     assert [m["tool_call_id"] for m in results] == [call["id"] for call in reply["tool_calls"]]
