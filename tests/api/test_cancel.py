@@ -1,6 +1,5 @@
 """Cancel: at once, whatever the run is doing; its text is kept, and its session goes on."""
 
-
 from tests.api.door import Door
 from tests.support.system import wait_until
 
