@@ -5,6 +5,7 @@ from functools import cache
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     BindParameter,
     ColumnElement,
     Integer,
@@ -153,7 +154,7 @@ def _advance() -> Update:
         .where(sessions.c.pk == bindparam("session"))
         .values(
             last_seq=sessions.c.last_seq + bindparam("messages", type_=Integer),
-            unsummarised=sessions.c.unsummarised + bindparam("size", type_=Integer),
+            unsummarised=sessions.c.unsummarised + bindparam("size", type_=BigInteger),
             updated_at=db_time(),
         )
         .returning(sessions.c.last_seq)
