@@ -1,7 +1,7 @@
 """cost: what a plain run costs each process of the service in processor time, and the broker in round trips.
 
-Postgres, one API, one worker of 20 threads. 1,200 runs over 200 sessions, in six sessions' worth of history, by 16
-clients that do not wait for answers; a model that answers at once in 15 chunks. From the first POST to the last end,
+Postgres, one API, one worker of 20 threads. 1,200 runs over 200 sessions by 16 clients that do not wait for answers,
+behind 400 that warm up; a model that answers at once in about 15 chunks. From the first POST to the last end,
 heartbeats included. What ops/handbook/profiles.md reckons with; tests/flows/test_statements.py counts statements.
 """
 

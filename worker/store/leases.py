@@ -36,7 +36,7 @@ from worker.store.sessions import Locked
 from worker.store.tables import runs, tool_starts
 
 SUSPECT = 2  # losses in a row after which a run is executed in a process of its own, and behind which it is failed
-TTL = bindparam("ttl_s", type_=Float())
+TTL = bindparam("ttl_s", type_=Float())  # seconds of a lease, as statements name them that are built once
 USAGE = (runs.c.model_calls, runs.c.input_tokens, runs.c.cached_input_tokens, runs.c.output_tokens)
 
 
