@@ -119,7 +119,7 @@ def test_a_process_of_one_run_sends_its_spans_and_names_the_run_in_its_lines(
 ) -> None:
     """One that is started for a run that may end its processes has no worker around it."""
     run = accepted(running)
-    code = f"from worker.cli.apart import execute_alone; execute_alone({run.id!r}, 'fails')"
+    code = f"from worker.cli.isolated_run import execute_alone; execute_alone({run.id!r}, 'fails')"
     environment = {**running.environment, "TEAM_SESSIONS_TEAMS": "tests.traces.plain"}
 
     running.start("alone", [sys.executable, "-c", code], environment=environment).wait(timeout=60)

@@ -23,9 +23,9 @@ from worker.errors import (
 )
 from worker.models.scripted import Calls, ScriptedModel
 from worker.observe import logs
-from worker.served import served
 from worker.settings import Settings, load
 from worker.team import Team
+from worker.team_module import load_teams
 
 NUL, SURROGATE = "a\x00b", "a\ud800b"
 ASKED = ChatRequest((ChatMessage("user", "hello"),))
@@ -122,9 +122,9 @@ def settings_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[s
 
 def test_every_team_in_the_modules_namespace_is_served(settings_for):
     """A second name of a team is no second team; without a module one plain team is served."""
-    assert list(served(load())) == ["team"]
+    assert list(load_teams(load())) == ["team"]
 
-    assert set(served(settings_for("a = Team(id='a')\nagain = a\nb = Team(name='B')\nother = 1"))) == {"a", "b"}
+    assert set(load_teams(settings_for("a = Team(id='a')\nagain = a\nb = Team(name='B')\nother = 1"))) == {"a", "b"}
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_a_module_that_cannot_be_served_says_why(settings_for, source, problem):
     settings = settings_for(source)
 
     with pytest.raises(TeamsInvalid) as raised:
-        served(settings)
+        load_teams(settings)
 
     assert repr(settings.teams) in raised.value.message
     assert problem in raised.value.message
@@ -154,7 +154,7 @@ def test_a_file_instead_of_a_module_is_told_how_it_is_spelled(monkeypatch, spell
     monkeypatch.setenv("TEAM_SESSIONS_TEAMS", spelled)
 
     with pytest.raises(TeamsInvalid, match=r"name the module as an import does, 'my_app\.teams'"):
-        served(load())
+        load_teams(load())
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import click
 
 from worker import settings as configuration
-from worker.cli.bar import pieces
+from worker.cli.progress_bar import pieces
 from worker.cli.table import print_table
 from worker.errors import SchemaOutdated
 from worker.events.erase import Eraser

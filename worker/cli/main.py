@@ -12,7 +12,7 @@ from worker.settings import unknown_names
 # Where each command stands. It is imported when it is asked for: `run` needs no Celery, and starts at once.
 COMMANDS = {
     "up": "worker.cli.up:up",
-    "worker": "worker.cli.work:worker",
+    "worker": "worker.cli.worker:worker",
     "api": "worker.cli.api:api",
     "flower": "worker.cli.flower:flower",
     "run": "worker.cli.run:run",

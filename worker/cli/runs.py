@@ -14,8 +14,8 @@ from api_stub.client import Run
 from api_stub.client.types import Status
 from worker import clock
 from worker.cli.answer import Answer, require_completed, shown
-from worker.cli.bar import counted
 from worker.cli.connection import connect
+from worker.cli.progress_bar import counted
 from worker.cli.table import age, print_pages, print_table
 
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

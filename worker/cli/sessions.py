@@ -11,8 +11,8 @@ import click
 from api_stub.client import Message, Session
 from worker import clock
 from worker.cli.answer import shown
-from worker.cli.bar import counted
 from worker.cli.connection import connect
+from worker.cli.progress_bar import counted
 from worker.cli.runs import ALL, AS_JSON, AS_LINES, FOR_USER, LIMIT
 from worker.cli.table import age, print_pages, print_table
 

@@ -20,10 +20,10 @@ from worker.domain.principal import Scope
 from worker.errors import PortTaken
 from worker.queue import embedded
 from worker.queue.app import BACKGROUND, RUNS
-from worker.served import served
 from worker.settings import PREFIX, Settings
 from worker.store import api_keys, migrate
 from worker.store.engine import Database
+from worker.team_module import load_teams
 
 START_S = 60.0
 PORT_S = 5.0  # what an `up` that was killed may take to be gone
@@ -62,7 +62,7 @@ def up(
     directory = settings.data_dir.absolute()
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     os.environ[PREFIX + "DATA_DIR"] = str(directory)
-    teams = served(settings)
+    teams = load_teams(settings)
     for number, option in ((port, "--port"), (flower_port, "--flower-port")):
         _wait_for_port(host, number, option=option)
     if sys.stderr.isatty():

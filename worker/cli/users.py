@@ -5,8 +5,8 @@ import sys
 
 import click
 
-from worker.cli.bar import counted
 from worker.cli.connection import connect
+from worker.cli.progress_bar import counted
 
 
 @click.group()

@@ -1,13 +1,13 @@
-"""What `team-sessions doctor` looks at: one file for each part of an installation, one small function for each check.
+"""The checks of `team-sessions doctor`: one file for each part of an installation, one function for each check.
 
-A check yields findings: a sentence about what it found and, where that is not well, what to do. The rooms below say how
-their parts stand (`store/condition.py`, `store/overdue.py`, `events/broker.py`, `models/reach.py`); here it is told.
+A check yields findings: a sentence, a stable code and, unless all is well, what to do. What drivers and servers answer
+is recognised where their libraries are allowed: `store/database_probe.py`, `events/broker_probe.py`, `models/probe.py`.
 """
 
-from worker.cli.checks import broker, configured, database, directory, doors, model, waiting, workers
+from worker.cli.checks import broker, configured, database, directory, endpoints, model, waiting, workers
 from worker.cli.checks.examine import Check
 
-# In the order in which they are told. What needs the database is not asked where that does not answer.
+# In the order of the report. A check that needs the database is skipped if the database does not answer.
 CHECKS = (
     Check("settings", configured.settings),
     Check("teams", configured.teams),
@@ -19,6 +19,6 @@ CHECKS = (
     Check("runs", waiting.runs, needs="database"),
     Check("summaries", waiting.summaries, needs="database"),
     Check("model", model.look),
-    Check("api", doors.api),
-    Check("flower", doors.flower),
+    Check("api", endpoints.api),
+    Check("flower", endpoints.flower),
 )

@@ -4,9 +4,9 @@ import ipaddress
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-from worker.cli.checks import doors
+from worker.cli.checks import endpoints
 from worker.cli.checks.finding import Case, Finding, failed, ok, skipped, warning
-from worker.events.broker import OLDEST, Broker, Trouble, examine
+from worker.events.broker_probe import OLDEST, Broker, Trouble, examine
 
 NAMES = ("TEAM_SESSIONS_REDIS_URL", "REDIS_URL")
 FILLED = 0.9
@@ -72,7 +72,7 @@ def look(case: Case) -> Iterator[Finding]:
 
 def _embedded(case: Case) -> Finding:
     """The broker that `up` started: nobody but its children knows where it is, so the API is asked."""
-    readiness = doors.readiness(case)
+    readiness = endpoints.readiness(case)
     if readiness is None:
         detail = "No broker is set, and no 'team-sessions up' that brings one answers here."
         return failed("broker_missing", detail, "Start 'team-sessions up', or set TEAM_SESSIONS_REDIS_URL.")

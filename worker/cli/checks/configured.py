@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from worker.cli.checks.finding import Case, Finding, failed, ok, warning
 from worker.errors import TeamSessionsError, TeamsInvalid
 from worker.loop.definition import Definition
-from worker.served import served
 from worker.settings import PREFIX, Settings, unknown_names
+from worker.team_module import load_teams
 
 
 def settings(case: Case) -> Iterator[Finding]:
@@ -23,13 +23,13 @@ def settings(case: Case) -> Iterator[Finding]:
 
 
 def importable(settings: Settings) -> dict[str, Definition]:
-    """Return the teams that are served with *settings*, as `served` does; a module that ends the program ends nothing.
+    """Return what `load_teams` returns; a module that calls `sys.exit` is a mistake of the module.
 
     Raises:
         TeamSessionsError
     """
     try:
-        return served(settings)
+        return load_teams(settings)
     except SystemExit as error:
         raise TeamsInvalid(module=settings.teams, problem=f"it ends the program (SystemExit {error.code}).") from None
 

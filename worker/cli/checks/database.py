@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from worker.cli.checks.finding import Case, Finding, failed, ok, warning
-from worker.store import condition, migrate
-from worker.store.condition import Server, Trouble
+from worker.store import database_probe, migrate
+from worker.store.database_probe import Server, Trouble
 from worker.store.engine import Database
 
 NAMES = ("TEAM_SESSIONS_DATABASE_URL", "DATABASE_URL")
@@ -78,10 +78,10 @@ def answers(case: Case) -> Iterator[Finding]:
             yield missing
             return
         with _opened(case) as db:
-            server = condition.server(db)
+            server = database_probe.server(db)
             troubles = [*_version(server), *_schema(db), *_connections(server), *_clock(server)]
             yield from troubles or [ok(_described(server))]
-    except condition.FAILURES as error:
+    except database_probe.FAILURES as error:
         yield _told(error)
 
 
@@ -89,9 +89,9 @@ def writes(case: Case) -> Iterator[Finding]:
     """Whether a row can be written, and is kept."""
     try:
         with _opened(case) as db:
-            condition.write_something(db)
+            database_probe.write_something(db)
             yield ok("A row was written, and removed again.")
-    except condition.FAILURES as error:
+    except database_probe.FAILURES as error:
         yield _told(error)
 
 
@@ -107,7 +107,7 @@ def _opened(case: Case) -> Iterator[Database]:
 def _missing_file(case: Case) -> Finding | None:
     """Return what to do where there is no SQLite file: to open it would make it."""
     url = case.settings.database
-    file = condition.file_of(url)
+    file = database_probe.file_of(url)
     if file is not None and not file.exists():
         where = "in the data directory" if case.settings.database_url is None else "where its address says"
         advice = "Start 'team-sessions up', or run 'team-sessions db upgrade'; or correct TEAM_SESSIONS_DATABASE_URL."
@@ -119,7 +119,7 @@ def _missing_file(case: Case) -> Finding | None:
 
 
 def _told(error: BaseException) -> Finding:
-    trouble = condition.trouble(error)
+    trouble = database_probe.trouble(error)
     return failed(f"database_{trouble}", *TROUBLES[trouble])
 
 

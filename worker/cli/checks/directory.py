@@ -9,7 +9,7 @@ from pathlib import Path
 from worker.batches import prices
 from worker.cli.checks.finding import Case, Finding, failed, ok, skipped, warning
 from worker.errors import BatchInvalid
-from worker.store import condition
+from worker.store import database_probe
 
 SECRETS = ("api-key", "flower-login")
 DATABASE = ("team-sessions.db", "team-sessions.db-wal", "team-sessions.db-shm")
@@ -33,7 +33,7 @@ def look(case: Case) -> Iterator[Finding]:
 
 def _troubles(case: Case) -> Iterator[Finding]:
     yield from _prices(case)
-    directory, database = case.settings.data_dir, condition.file_of(case.settings.database)
+    directory, database = case.settings.data_dir, database_probe.file_of(case.settings.database)
     if directory.exists():
         yield from _access(directory)
         yield from _modes(directory)

@@ -8,7 +8,7 @@ from worker.errors import TeamSessionsError
 from worker.loop.definition import Definition
 from worker.models.default import default_model
 from worker.models.openai_chat import OpenAIChat
-from worker.models.reach import Answered, Reached, reach
+from worker.models.probe import Answered, ProbeResult, probe
 
 MOST = 5  # servers that are asked
 
@@ -42,7 +42,7 @@ def look(case: Case) -> Iterator[Finding]:
             return
     models = _models(case)
     for model in models[:MOST]:
-        yield _told(model, reach(model))
+        yield _told(model, probe(model))
     if not models:
         yield ok("The teams bring models of their own, which are not asked.")
 
@@ -66,7 +66,7 @@ def _of(team: Definition, default: OpenAIChat) -> Iterator[OpenAIChat]:
         yield from _of(member, default)
 
 
-def _told(model: OpenAIChat, reached: Reached) -> Finding:
+def _told(model: OpenAIChat, reached: ProbeResult) -> Finding:
     how = reached.answered
     if how is Answered.LISTED:
         return ok(f"{model.id!r}: its server takes the key, and lists the model.")

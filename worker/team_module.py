@@ -9,7 +9,7 @@ from worker.settings import Settings
 from worker.team import Team
 
 
-def served(settings: Settings) -> dict[str, Definition]:
+def load_teams(settings: Settings) -> dict[str, Definition]:
     """Return the teams of the module by id; without one, a plain team 'team' that remembers.
 
     Raises:

@@ -10,13 +10,13 @@ import click
 from worker import settings as configuration
 from worker import tasks
 from worker.batches.feed import feed as batches
-from worker.cli import apart
+from worker.cli.isolated_run import execute_alone
 from worker.errors import DatabaseUnavailable, SchemaOutdated
 from worker.observe import logs, metrics
-from worker.process import runtime
 from worker.process.apart import Apart
 from worker.process.metrics_server import MetricsServer
 from worker.process.runtime import Runtime
+from worker.process.runtime import start as start_runtime
 from worker.process.watchdog import Watchdog
 from worker.queue.app import QUEUES, RUNS, make_app
 from worker.queue.consume import consume, in_flight, sign_at
@@ -24,9 +24,9 @@ from worker.queue.dispatch import Dispatcher
 from worker.queue.progress import Progress
 from worker.retention import Removal
 from worker.runs import background
-from worker.served import served
 from worker.store import migrate
 from worker.summaries import refresh
+from worker.team_module import load_teams
 
 PORT = click.IntRange(1, 65535)
 DEAD = os.EX_UNAVAILABLE  # the exit code of a worker that could take no task
@@ -54,45 +54,45 @@ def worker(queues: str, concurrency: int, metrics_port: int | None) -> None:
     names = [name.strip() for name in queues.split(",")]
     if unknown := set(names) - set(QUEUES):
         raise click.BadParameter(f"no such queue: {', '.join(sorted(unknown))}. There are: {', '.join(QUEUES)}.")
-    teams = served(settings)
+    teams = load_teams(settings)
     app = make_app(settings, queues=names)
     metrics.start(teams)
-    rooms = runtime.start(settings, Dispatcher(app, settings), teams, names, apart=Apart(apart.execute_alone))
-    if misfit := migrate.misfit(rooms.db):
-        rooms.close()
+    runtime = start_runtime(settings, Dispatcher(app, settings), teams, names, apart=Apart(execute_alone))
+    if misfit := migrate.misfit(runtime.db):
+        runtime.close()
         raise SchemaOutdated(misfit=misfit)
-    host, pid, _ = rooms.owner.rsplit(":", 2)
+    host, pid, _ = runtime.owner.rsplit(":", 2)
     shown_as = f"worker-{pid}@{host}"
     progress = Progress(app, worker=shown_as)
-    tasks.register(app, rooms, progress)
+    tasks.register(app, runtime, progress)
 
     feeds = {"summaries": refresh.feed, "batch": background.feed}
-    rooms.sweep.also += [partial(feed, rooms) for queue, feed in feeds.items() if queue in names]
+    runtime.sweep.also += [partial(feed, runtime) for queue, feed in feeds.items() if queue in names]
     if not feeds.keys().isdisjoint(names):  # whoever executes no items would feed them at the cost of its runs
-        rooms.sweep.also.append(partial(batches, rooms))
-        rooms.sweep.also.append(Removal(rooms.db, settings, erase=rooms.publisher.erase).step)
+        runtime.sweep.also.append(partial(batches, runtime))
+        runtime.sweep.also.append(Removal(runtime.db, settings, erase=runtime.publisher.erase).step)
 
     port = metrics_port or settings.metrics_port
-    server = MetricsServer(rooms.db, host=settings.metrics_host, port=port) if port else None
+    server = MetricsServer(runtime.db, host=settings.metrics_host, port=port) if port else None
     if server is not None:
         server.start()
 
     def on_ready() -> None:
-        rooms.sweep.start()
+        runtime.sweep.start()
         try:
-            rooms.presence.announce()  # before the line: whoever hears that it is ready may enqueue for its teams
+            runtime.presence.announce()  # before the line: whoever hears that it is ready may enqueue for its teams
         except DatabaseUnavailable as error:
             log.warning("worker could not announce itself; the sweep will", error=error)
         log.info("worker ready", queues=",".join(names), teams=",".join(sorted(teams)), concurrency=concurrency)
 
     def on_stopping() -> None:
         watchdog.close()
-        rooms.keeper.hand_over(grace_s=settings.handover_seconds)
+        runtime.keeper.hand_over(grace_s=settings.handover_seconds)
 
     watchdog = Watchdog(
         sign_at=sign_at,
-        broker_answers=lambda: rooms.dispatcher.depths() is not None,
-        give_up=lambda: _give_up(rooms),
+        broker_answers=lambda: runtime.dispatcher.depths() is not None,
+        give_up=lambda: _give_up(runtime),
     )
     watchdog.start()
     code = consume(
@@ -106,23 +106,23 @@ def worker(queues: str, concurrency: int, metrics_port: int | None) -> None:
     )
     watchdog.close()
     progress.close()
-    rooms.close()
+    runtime.close()
     if server is not None:
         server.close()
     log.info("worker stopped")
     raise SystemExit(code)
 
 
-def _give_up(rooms: Runtime) -> None:
+def _give_up(runtime: Runtime) -> None:
     """Hand the runs over, sign off, and end the process from beside the main thread, which may stand still for ever."""
-    grace_s = rooms.settings.handover_seconds
+    grace_s = runtime.settings.handover_seconds
     last = threading.Timer(grace_s + LEAVE_S, os._exit, [DEAD])  # whatever else stands still too
     last.daemon = True
     last.start()
-    rooms.keeper.hand_over(grace_s=grace_s)
-    rooms.sweep.close()
-    rooms.presence.leave()  # at once: nobody shall count on it while its runs end
+    runtime.keeper.hand_over(grace_s=grace_s)
+    runtime.sweep.close()
+    runtime.presence.leave()  # at once: nobody shall count on it while its runs end
     while in_flight():
         time.sleep(0.1)
-    rooms.close()
+    runtime.close()
     os._exit(DEAD)

@@ -31,58 +31,58 @@ class Answered(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Reached:
+class ProbeResult:
     """How a server answered, with its HTTP status where there was one."""
 
     answered: Answered
     status: int | None = None
 
 
-def reach(model: OpenAIChat) -> Reached:
+def probe(model: OpenAIChat) -> ProbeResult:
     """Ask the server of *model*, and say how it answered."""
     try:
         client = openai.OpenAI(api_key=model.api_key, base_url=model.base_url, max_retries=0, timeout=WAIT_S)
     except openai.OpenAIError:
-        return Reached(Answered.NO_KEY)
+        return ProbeResult(Answered.NO_KEY)
     with client:
         try:
             page = client.models.list()
             if not isinstance(getattr(page, "data", None), list):
-                return Reached(Answered.WRONG_ADDRESS, 200)
+                return ProbeResult(Answered.WRONG_ADDRESS, 200)
             listed = [found.id for found, _ in zip(page, range(MOST), strict=False)]
-            return Reached(Answered.LISTED if model.id in listed else Answered.NOT_LISTED, 200)
+            return ProbeResult(Answered.LISTED if model.id in listed else Answered.NOT_LISTED, 200)
         except openai.APIStatusError as error:
             return _without_list(client) if error.status_code in (404, 405, 501) else _explained(error)
         except (openai.APIError, AttributeError, TypeError, ValueError) as error:
             return _explained(error)
 
 
-def _without_list(client: openai.OpenAI) -> Reached:
+def _without_list(client: openai.OpenAI) -> ProbeResult:
     try:
         client.post("/chat/completions", body={}, cast_to=object)
     except openai.APIStatusError as error:
         # That the order itself is refused, or trips the server up, is what was expected.
         told = error.status_code in (401, 403, 404, 405, 429)
-        return _explained(error) if told else Reached(Answered.NO_LIST, error.status_code)
+        return _explained(error) if told else ProbeResult(Answered.NO_LIST, error.status_code)
     except (openai.APIError, ValueError) as error:
         return _explained(error)
-    return Reached(Answered.WRONG_ADDRESS, 200)
+    return ProbeResult(Answered.WRONG_ADDRESS, 200)
 
 
-def _explained(error: Exception) -> Reached:
+def _explained(error: Exception) -> ProbeResult:
     match error:
         case openai.AuthenticationError() | openai.PermissionDeniedError():
-            return Reached(Answered.KEY_REFUSED, error.status_code)
+            return ProbeResult(Answered.KEY_REFUSED, error.status_code)
         case UnicodeEncodeError():
-            return Reached(Answered.KEY_REFUSED)
+            return ProbeResult(Answered.KEY_REFUSED)
         case openai.RateLimitError() if error.code == "insufficient_quota":
-            return Reached(Answered.NO_CREDIT, 429)
+            return ProbeResult(Answered.NO_CREDIT, 429)
         case openai.APIStatusError() if error.status_code == 429 or error.status_code >= 500:
-            return Reached(Answered.FAILING, error.status_code)
+            return ProbeResult(Answered.FAILING, error.status_code)
         case openai.APIStatusError():
-            return Reached(Answered.WRONG_ADDRESS, error.status_code)
+            return ProbeResult(Answered.WRONG_ADDRESS, error.status_code)
         case openai.APITimeoutError():
-            return Reached(Answered.SILENT)
+            return ProbeResult(Answered.SILENT)
         case openai.APIConnectionError():
-            return Reached(Answered.AWAY)
-    return Reached(Answered.WRONG_ADDRESS)
+            return ProbeResult(Answered.AWAY)
+    return ProbeResult(Answered.WRONG_ADDRESS)

@@ -5,23 +5,23 @@ import threading
 
 from worker import settings as configuration
 from worker.observe import logs
-from worker.process import runtime
+from worker.process.runtime import start as start_runtime
 from worker.queue.app import make_app
 from worker.queue.dispatch import Dispatcher
 from worker.runs.execute import execute
-from worker.served import served
+from worker.team_module import load_teams
 
 
 def execute_alone(run_id: str, team: str) -> None:
     """Execute one run; on SIGTERM hand it over."""
     settings = configuration.load()
     logs.configure(settings.log_level, style=settings.log_style)
-    rooms = runtime.start(settings, Dispatcher(make_app(settings), settings), served(settings), (), apart=None)
+    runtime = start_runtime(settings, Dispatcher(make_app(settings), settings), load_teams(settings), (), apart=None)
 
     def hand_over(*_: object) -> None:
-        threading.Thread(target=rooms.keeper.hand_over, kwargs={"grace_s": settings.handover_seconds}).start()
+        threading.Thread(target=runtime.keeper.hand_over, kwargs={"grace_s": settings.handover_seconds}).start()
 
     signal.signal(signal.SIGTERM, hand_over)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of Ctrl-C, which reaches it too, its parent tells it
-    execute(rooms, run_id, team)
-    rooms.close()
+    execute(runtime, run_id, team)
+    runtime.close()
