@@ -24,8 +24,8 @@ from worker.observe import tracing
 from worker.process.scrapers import Scrapers
 from worker.queue.app import make_app as make_celery
 from worker.queue.dispatch import Dispatcher
-from worker.runs.backlog import Backlog
 from worker.runs.enqueue import KnownTeams
+from worker.runs.queue_limits import QueueLimits
 from worker.settings import Settings
 from worker.store.engine import Database
 
@@ -53,7 +53,7 @@ def make_app(settings: Settings) -> FastAPI:
             eraser,
             KeyRing(db),
             KnownTeams(db),
-            Backlog(db, settings),
+            QueueLimits(db, settings),
             Rates(settings.requests_per_minute),
             Scrapers(db),
             Installation(db, dispatcher),

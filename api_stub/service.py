@@ -11,8 +11,8 @@ from worker.events.erase import Eraser
 from worker.events.follow import Follower
 from worker.process.scrapers import Scrapers
 from worker.queue.dispatch import Dispatcher
-from worker.runs.backlog import Backlog
 from worker.runs.enqueue import KnownTeams
+from worker.runs.queue_limits import QueueLimits
 from worker.settings import Settings
 from worker.store import api_keys
 from worker.store.engine import Database
@@ -31,7 +31,7 @@ class Service:
     eraser: Eraser
     keys: "KeyRing"
     teams: KnownTeams
-    backlog: Backlog
+    queue_limits: QueueLimits
     rates: Rates
     scrapers: Scrapers
     installation: Installation

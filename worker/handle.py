@@ -29,11 +29,11 @@ class RunHandle:
     db: Db
     run_id: str
     session_id: str
-    ready: tuple[Dispatch, ...] = ()
+    dispatches: tuple[Dispatch, ...] = ()
 
     def dispatch(self) -> None:
         """Ring the bell, after the commit of a transaction of one's own. Without, the sweep does within seconds."""
-        self.db.runtime.dispatcher.send(self.ready)
+        self.db.runtime.dispatcher.send(self.dispatches)
 
     @property
     def status(self) -> str:
@@ -61,8 +61,8 @@ class RunHandle:
 
     def cancel(self) -> Run:
         """Ask for the end of the run, and return it as it is now."""
-        run, ready = cancel(self.db.runtime.db, self.run_id)
-        replace(self, ready=ready).dispatch()
+        run, dispatches = cancel(self.db.runtime.db, self.run_id)
+        replace(self, dispatches=dispatches).dispatch()
         return run
 
     def stream(self) -> Iterator[Event]:

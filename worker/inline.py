@@ -14,7 +14,7 @@ from worker.events.publish import Listeners
 from worker.loop.definition import Definition
 from worker.runs import enqueue
 from worker.runs.enqueue import Order
-from worker.runs.here import accept_here, execute_here
+from worker.runs.in_process import accept_in_process, execute_when_head
 from worker.store import messages, sessions
 from worker.summaries.here import refresh_soon
 
@@ -39,9 +39,9 @@ def run(db: Db, definition: Definition, order: Order) -> RunOutput:
     """
     runtime = db.runtime
     enqueue.check(order, max_input_bytes=runtime.settings.max_input_bytes)
-    accepted = accept_here(runtime, order)
+    accepted = accept_in_process(runtime, order)
     try:
-        ended = execute_here(runtime, definition, accepted.id)
+        ended = execute_when_head(runtime, definition, accepted.id)
         refresh_soon(runtime, definition, accepted.id)
         return _output(db, ended)
     finally:
@@ -56,11 +56,11 @@ def watch(db: Db, definition: Definition, order: Order) -> Iterator[Event]:
     listeners = runtime.publisher
     assert isinstance(listeners, Listeners)
     enqueue.check(order, max_input_bytes=runtime.settings.max_input_bytes)
-    accepted = accept_here(runtime, order)
+    accepted = accept_in_process(runtime, order)
     events = listeners.listen(accepted.id)
 
     def work() -> None:
-        ended = execute_here(runtime, definition, accepted.id)
+        ended = execute_when_head(runtime, definition, accepted.id)
         refresh_soon(runtime, definition, accepted.id)
         # Another process may have ended it; where this one did, the event stands in the queue before this one.
         events.put(Event(f"run.{ended.status}", {"run_id": ended.id, "status": ended.status}))

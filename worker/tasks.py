@@ -13,7 +13,7 @@ from worker.queue.dispatch import SENT_AT
 from worker.queue.progress import Progress
 from worker.runs.background import execute_in_slot
 from worker.runs.execute import execute
-from worker.runs.order import take_order
+from worker.runs.intake import accept_order
 from worker.summaries.refresh import refresh
 
 
@@ -44,7 +44,7 @@ def register(app: Celery, runtime: Runtime, progress: Progress) -> None:
         sent = order | {"positional arguments": len(args)} if args else order  # a field that is not known
         try:
             with tracing.order(traceparent=_traceparent(self.request.headers)):
-                return take_order(runtime, sent, key=self.request.id)
+                return accept_order(runtime, sent, key=self.request.id)
         except DatabaseUnavailable:
             raise Reject(requeue=True) from None  # back to the broker, which keeps it
 

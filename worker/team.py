@@ -233,7 +233,7 @@ class Team:
             accepted = enqueue_in(connection, order, settings=settings, idempotency_key=idempotency_key)
         else:
             accepted = enqueue(db.runtime.db, order, settings=settings, idempotency_key=idempotency_key)
-        handle = RunHandle(db, accepted.run.id, accepted.run.session_id, accepted.ready)
+        handle = RunHandle(db, accepted.run.id, accepted.run.session_id, accepted.dispatches)
         if connection is None:
             handle.dispatch()
         return handle

@@ -60,9 +60,9 @@ def enqueue_run(
     if idempotency_key is not None:
         check_id(idempotency_key, field="Idempotency-Key")
     rooms.teams.check(order.team)
-    rooms.backlog.check(order.user_id, idempotency_key=idempotency_key)
+    rooms.queue_limits.check(order.user_id, idempotency_key=idempotency_key)
     accepted = enqueue.enqueue(rooms.db, order, settings=rooms.settings, idempotency_key=idempotency_key)
-    rooms.dispatcher.send(accepted.ready)
+    rooms.dispatcher.send(accepted.dispatches)
     response.headers["Location"] = f"/v1/runs/{accepted.run.id}"
     return schemas.Run.of(accepted.run)
 
@@ -125,8 +125,8 @@ async def get_run(
 @router.post("/{run_id}/cancel", status_code=202, responses=responses(404, 422))
 def cancel_run(run_id: RunId, rooms: Rooms, asking: RunsWrite, user_id: ForUser = None) -> schemas.Run:
     """End a run: at once if it is queued or its worker is silent, else within a second. What it wrote is kept."""
-    run, ready = cancel.cancel(rooms.db, run_id, principal=asking, user_id=user_id)
-    rooms.dispatcher.send(ready)
+    run, dispatches = cancel.cancel(rooms.db, run_id, principal=asking, user_id=user_id)
+    rooms.dispatcher.send(dispatches)
     return schemas.Run.of(run)
 
 
@@ -146,12 +146,12 @@ def retry_run(
         rooms.db,
         run_id,
         settings=rooms.settings,
-        backlog=rooms.backlog,
+        queue_limits=rooms.queue_limits,
         principal=asking,
         user_id=user_id,
         idempotency_key=idempotency_key,
     )
-    rooms.dispatcher.send(accepted.ready)
+    rooms.dispatcher.send(accepted.dispatches)
     response.headers["Location"] = f"/v1/runs/{accepted.run.id}"
     return schemas.Run.of(accepted.run)
 

@@ -34,10 +34,10 @@ from worker.process import runtime as runtimes
 from worker.process.runtime import Runtime
 from worker.queue.app import make_app
 from worker.queue.dispatch import Dispatcher
-from worker.runs.backlog import Backlog
 from worker.runs.claim import claim_head
 from worker.runs.enqueue import Order, enqueue
 from worker.runs.finish import Ending, Head, end_head
+from worker.runs.queue_limits import QueueLimits
 from worker.settings import Settings
 from worker.store import runs
 from worker.team import Team
@@ -56,7 +56,7 @@ class Backlogged:
     size: int
     behind: bool  # all in one session, behind one head
     runtime: Runtime
-    room: Backlog
+    room: QueueLimits
     waiting: deque[tuple[str, datetime]]  # oldest first; of those behind a head only their ids count
     ms: dict[str, list[float]] = field(default_factory=lambda: {"accept": [], "claim": [], "end": [], "sweep": []})
 
@@ -102,7 +102,7 @@ def _backlogged(kind: str, url: str, broker: str, size: int, behind: bool) -> It
     try:
         order = Order(TEAM, "Hello.", session_id=HOT if behind else None)
         accepted = enqueue(runtime.db, order, settings=settings)
-        dispatcher.send(accepted.ready)
+        dispatcher.send(accepted.dispatches)
         first = accepted.run.id, accepted.run.created_at
         if behind:
             behind_it = fill.fill_behind(runtime.db, like=first[0], count=size)
@@ -112,7 +112,7 @@ def _backlogged(kind: str, url: str, broker: str, size: int, behind: bool) -> It
             _copy_message(broker, settings.queue("runs"), size)
         with runtime.db.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.execute(sql("ANALYZE" if runtime.db.is_sqlite else "VACUUM ANALYZE"))
-        yield Backlogged(size, behind, runtime, Backlog(runtime.db, settings), deque(waiting))
+        yield Backlogged(size, behind, runtime, QueueLimits(runtime.db, settings), deque(waiting))
     finally:
         runtime.close()
 
@@ -132,7 +132,7 @@ def _round(one: Backlogged) -> None:
         one.room.check("")
         order = Order(TEAM, "Hello.", session_id=HOT if one.behind else None)
         accepted = enqueue(db, order, settings=runtime.settings)
-        runtime.dispatcher.send(accepted.ready)
+        runtime.dispatcher.send(accepted.dispatches)
         one.waiting.append((accepted.run.id, accepted.run.created_at))
 
     def claim() -> Claim:

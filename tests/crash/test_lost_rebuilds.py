@@ -43,7 +43,7 @@ def summarised(running: System, dispatcher: Dispatcher) -> int:
         accepted = enqueue(
             running.db, Order(PLACE["team"], f"I am S{n}. {'x' * 300}", PLACE["session_id"], "u"), settings=Settings()
         )
-        dispatcher.send(accepted.ready)
+        dispatcher.send(accepted.dispatches)
     with running.db.read() as tx:
         pk = sessions.pk_of_run(tx, accepted.run.id)
     assert pk is not None

@@ -59,7 +59,7 @@ def trigger(db: Database, dispatcher: Dispatcher, number: int) -> tuple[int, int
         if runs < RUNS or session_row(db, pk).summary_seq == 2 * runs:
             order = Order(place["team"], f"I am S{number}r{runs}.", place["session_id"], "u")
             accepted = enqueue(db, order, settings=Settings())
-            ready, runs = accepted.ready, runs + 1
+            ready, runs = accepted.dispatches, runs + 1
             with db.read() as tx:
                 pk = sessions.pk_of_run(tx, accepted.run.id) or 0
         else:
@@ -169,7 +169,7 @@ def test_runs_are_executed_at_once_while_every_summary_slot_is_taken(running: Sy
 
     def run(session: str, text: str) -> str:
         accepted = enqueue(running.db, Order("condensed-never", text, session, "u"), settings=Settings())
-        dispatcher.send(accepted.ready)
+        dispatcher.send(accepted.dispatches)
         return accepted.run.id
 
     def summaries_asked() -> int:

@@ -21,7 +21,7 @@ from worker.loop.definition import Limits
 from worker.runs.claim import claim_head
 from worker.runs.enqueue import Order, enqueue
 from worker.runs.finish import Ending
-from worker.runs.past import SessionPast
+from worker.runs.session_history import SessionHistory
 from worker.settings import Settings
 from worker.store import leases, messages
 from worker.store import sessions as sessions_of
@@ -80,7 +80,7 @@ class World:
             if not isinstance(claim, Claim):
                 time.sleep(PAUSE_S)
                 continue
-            seen = SessionPast(self.db, claim).history(REMEMBERS, Limits(context_tokens=10_000)).messages
+            seen = SessionHistory(self.db, claim).history(REMEMBERS, Limits(context_tokens=10_000)).messages
             self.contexts.append((run_id, [message.run_id for message in seen]))
             time.sleep(rng.random() * 0.02)
             if (fate := rng.random()) < 0.15:

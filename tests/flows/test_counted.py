@@ -79,7 +79,7 @@ def test_what_the_sweep_repairs_is_counted_by_kind(db: Database, valkey: ValkeyS
 
 def test_dispatches_to_a_broker_that_is_away_are_counted(db: Database) -> None:
     """One has failed, and those behind it were not tried."""
-    ready = [dispatch for session in "abc" for dispatch in accept(db, session=session).ready]
+    ready = [dispatch for session in "abc" for dispatch in accept(db, session=session).dispatches]
     grown = Grown()
 
     dispatcher(f"redis://127.0.0.1:{free_port()}/0").send(ready)

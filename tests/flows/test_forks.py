@@ -15,8 +15,8 @@ from worker.domain.principal import SERVICE, Principal
 from worker.domain.run import Run, Status
 from worker.events.erase import Eraser
 from worker.process.runtime import Runtime
-from worker.runs.backlog import Backlog
 from worker.runs.execute import execute
+from worker.runs.queue_limits import QueueLimits
 from worker.runs.retry import retry
 from worker.store import run_pages, runs, session_pages, sessions, tables
 from worker.store.engine import Database
@@ -161,8 +161,8 @@ def test_a_failed_replay_that_is_retried_repeats_the_same_run(process: Process) 
     failed = replay(runtime, run(runtime, "look"))
     assert comparison(runtime.db, failed).status == "diverged"
 
-    backlog = Backlog(runtime.db, runtime.settings)
-    again = retry(runtime.db, failed, settings=runtime.settings, backlog=backlog, principal=SERVICE).run
+    queue_limits = QueueLimits(runtime.db, runtime.settings)
+    again = retry(runtime.db, failed, settings=runtime.settings, queue_limits=queue_limits, principal=SERVICE).run
     execute(runtime, again.id, "t")
 
     assert comparison(runtime.db, again.id).status == "same"

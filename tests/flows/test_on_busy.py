@@ -14,7 +14,7 @@ from worker.errors import IdempotencyConflict, LeaseLost, QueueFull, SessionBusy
 from worker.loop.definition import Definition, Limits
 from worker.runs.enqueue import Accepted, Order, enqueue
 from worker.runs.finish import Ending
-from worker.runs.past import SessionPast
+from worker.runs.session_history import SessionHistory
 from worker.settings import Settings
 from worker.store import leases
 from worker.store.engine import Database
@@ -45,7 +45,7 @@ def head(db: Database) -> str | None:
 
 def shown(db: Database, claim: Claim) -> list[str]:
     """Return what a run sees of its session's past."""
-    found = SessionPast(db, claim).history(REMEMBERS, Limits(context_tokens=10_000))
+    found = SessionHistory(db, claim).history(REMEMBERS, Limits(context_tokens=10_000))
     return [message.content for message in found.messages]
 
 
@@ -57,7 +57,7 @@ def test_a_session_that_is_not_busy_takes_any_run(db: Database, on_busy: OnBusy)
 
     second = send(db, "two", on_busy)
 
-    assert [d.ids["run_id"] for d in second.ready] == [second.run.id]
+    assert [d.ids["run_id"] for d in second.dispatches] == [second.run.id]
     assert head(db) == second.run.id
     assert second.run.position == 2
 
@@ -85,7 +85,7 @@ def test_interrupt_keeps_what_the_head_wrote(db: Database) -> None:
     second = send(db, "two", "interrupt")
 
     assert look.row(db, first.run.id).status == "cancelled"
-    assert [d.ids["run_id"] for d in second.ready] == [second.run.id]
+    assert [d.ids["run_id"] for d in second.dispatches] == [second.run.id]
     assert shown(db, take(db, second.run.id)) == ["one"]
 
 
@@ -96,7 +96,7 @@ def test_rollback_leaves_the_head_out_of_later_contexts(db: Database) -> None:
 
     second = send(db, "two", "rollback")
 
-    assert second.ready == ()
+    assert second.dispatches == ()
     row = look.row(db, first.run.id)
     assert (row.status, row.excluded, row.cancel_requested_at is not None) == ("running", True, True)
     end(db, claim, Ending(Status.CANCELLED, [ANSWER]))
@@ -114,7 +114,7 @@ def test_the_head_of_a_lost_process_is_ended_at_once(db: Database, on_busy: str)
     third = send(db, "three", on_busy)
 
     assert look.row(db, first.run.id).status == "cancelled"
-    assert [d.ids["run_id"] for d in third.ready] == [second.run.id]
+    assert [d.ids["run_id"] for d in third.dispatches] == [second.run.id]
     with pytest.raises(LeaseLost):
         end(db, claim, Ending(Status.COMPLETED, [ANSWER]))
 
@@ -128,7 +128,7 @@ def test_coalesce_joins_the_newest_queued_run_once(db: Database) -> None:
     again = send(db, "three", "coalesce", key="k")
 
     assert {joined.run.id, again.run.id} == {newest.run.id}
-    assert (again.repeated, joined.ready, again.ready) == (True, (), ())
+    assert (again.repeated, joined.dispatches, again.dispatches) == (True, (), ())
     assert look.row(db, newest.run.id).input == "two\n\nthree"
     with pytest.raises(IdempotencyConflict, match=newest.run.id):
         send(db, "four", "coalesce", key="k")

@@ -23,7 +23,7 @@ from worker.privacy import export
 from worker.process.runtime import Runtime
 from worker.retention import Removal
 from worker.runs.execute import execute
-from worker.runs.order import take_order
+from worker.runs.intake import accept_order
 from worker.settings import Settings
 from worker.store import sessions
 from worker.store.engine import Database
@@ -143,14 +143,14 @@ def test_an_order_from_the_broker_whose_run_has_gone_is_refused_and_not_recorded
     announce(db, Retention())
     sent = {"team": "t", "input": "hello", "session_id": "s", "user_id": "u"}
     refused = {"team": "unknown", "input": "hello", "user_id": "u"}
-    run_id = take_order(rooms, sent, key="k").removeprefix("accepted: ")
+    run_id = accept_order(rooms, sent, key="k").removeprefix("accepted: ")
     execute(rooms, run_id, "t")
-    assert take_order(rooms, refused, key="refused") == "refused: unknown_team"
+    assert accept_order(rooms, refused, key="refused") == "refused: unknown_team"
     for session in all_sessions(db):
         age(db, session=session, days=40)
     assert remove(db, keep_sessions_days=30).sessions == 2
 
-    answers = [take_order(rooms, sent, key="k"), take_order(rooms, refused, key="refused")]
+    answers = [accept_order(rooms, sent, key="k"), accept_order(rooms, refused, key="refused")]
 
     assert answers == ["refused: run_gone"] * 2
     assert all_sessions(db) == []

@@ -7,10 +7,10 @@ from tests.support.life import end, take
 from worker.domain.principal import SERVICE
 from worker.domain.run import Priority, RunError, Status
 from worker.errors import IdempotencyConflict, RunNotFound, RunNotRetryable
-from worker.runs.backlog import Backlog
 from worker.runs.cancel import cancel
 from worker.runs.enqueue import Accepted, Order, enqueue
 from worker.runs.finish import Ending
+from worker.runs.queue_limits import QueueLimits
 from worker.runs.retry import retry
 from worker.settings import Settings
 from worker.store.engine import Database
@@ -18,7 +18,7 @@ from worker.store.sessions import erase_of_run
 
 
 def again(db: Database, run_id: str, *, key: str | None = None) -> Accepted:
-    place = {"backlog": Backlog(db, Settings()), "principal": SERVICE, "idempotency_key": key}
+    place = {"queue_limits": QueueLimits(db, Settings()), "principal": SERVICE, "idempotency_key": key}
     return retry(db, run_id, settings=Settings(), **place)
 
 
@@ -34,7 +34,7 @@ def test_a_retry_is_a_new_run_at_the_sessions_end(db: Database) -> None:
     row = look.row(db, second.run.id)
     assert (row.position, row.retry_of, row.input, row.metadata) == (3, first.id, "hello", {"a": 1})
     assert (row.priority, row.timeout_s, row.status) == ("background", 9.5, "queued")
-    assert second.ready == (), "it waits behind the run that was queued before"
+    assert second.dispatches == (), "it waits behind the run that was queued before"
     assert again(db, first.id, key="k").run.id == second.run.id
     assert look.row(db, first.id).status == "failed"
     assert look.row(db, waiting.id).status == "queued"
@@ -56,7 +56,7 @@ def test_only_a_failed_or_cancelled_run_can_be_retried(db: Database) -> None:
 
     second = again(db, cancelled.id)
 
-    assert [dispatch.ids["run_id"] for dispatch in second.ready] == [second.run.id]
+    assert [dispatch.ids["run_id"] for dispatch in second.dispatches] == [second.run.id]
 
 
 def test_a_retry_does_not_bring_an_erased_session_back(db: Database) -> None:

@@ -13,7 +13,7 @@ from worker.domain.run import Claim, Status
 from worker.domain.summary import CHARS_PER_TOKEN
 from worker.loop.conversation import History
 from worker.loop.definition import Limits
-from worker.runs.past import SessionPast
+from worker.runs.session_history import SessionHistory
 from worker.store.engine import Database
 from worker.store.tables import runs
 
@@ -23,7 +23,7 @@ PLENTY = 1_000_000
 def past(db: Database, claim: Claim, *, tokens: int = PLENTY, **options: Any) -> History:
     """Return what a run of a team with these options sees."""
     definition = Team(id="t", **{"enable_session_summaries": True, **options}).definition
-    return SessionPast(db, claim).history(definition, Limits(context_tokens=tokens))
+    return SessionHistory(db, claim).history(definition, Limits(context_tokens=tokens))
 
 
 def seqs(history: History) -> list[int]:

@@ -14,7 +14,7 @@ from worker.domain.run import Claim, Status
 from worker.domain.summary import Due
 from worker.loop.conversation import History
 from worker.loop.definition import Definition, Limits
-from worker.runs.past import SessionPast
+from worker.runs.session_history import SessionHistory
 from worker.store import messages
 from worker.store.engine import Database
 from worker.store.tables import runs, sessions, summaries, summary_jobs
@@ -204,7 +204,7 @@ def _of_context(db: Database, rows: Rows, story: Story, definition: Definition) 
     """The next run sees the summary and all behind it, once."""
     after = {"first_seq": rows.session.last_seq + 1, "position": rows.session.run_count + 1}
     claim = story.claim if story.unfinished else replace(story.claim, **after)
-    covers, past = rows.session.summary_seq, SessionPast(db, claim)
+    covers, past = rows.session.summary_seq, SessionHistory(db, claim)
     whole, some = past.history(definition, PLENTY), past.history(definition, LITTLE)
     shown, part = ([m.seq for m in history.messages] for history in (whole, some))
     if [seq for seq in shown if seq > covers] != [m.seq for m in rows.heard if m.seq > covers] or whole.missing:

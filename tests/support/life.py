@@ -6,11 +6,11 @@ from worker.domain.run import Claim, RunError, Status
 from worker.domain.summary import SummaryDraft
 from worker.domain.usage import Usage
 from worker.queue.dispatch import NoDispatcher
-from worker.runs.backlog import Backlog
 from worker.runs.cancel import cancel
 from worker.runs.claim import claim_head
 from worker.runs.enqueue import Accepted, KnownTeams, Order, enqueue
 from worker.runs.finish import Ending, Head, end_head
+from worker.runs.queue_limits import QueueLimits
 from worker.runs.replay import replay_in
 from worker.runs.why import why
 from worker.settings import Settings
@@ -85,7 +85,7 @@ def live_through(db: Database) -> None:
         assert seen_from is not None
         summaries.as_of(tx, seen_from)
     KnownTeams(db).check("t")
-    Backlog(db, Settings()).check("u")
+    QueueLimits(db, Settings()).check("u")
     why(db, NoDispatcher(), Settings(), fourth)
     condense(db, again.session_pk)
     with db.read() as tx:

@@ -141,7 +141,7 @@ def _begin(tx: Transaction, batch: Batch, item: Waiting, settings: Settings) -> 
         with translated(), tx.begin_nested():
             begun = BEGIN[batch.order.kind](tx, item, batch.order, settings)
             batch_items.begin(tx, batch.id, item.number, run_id=begun.run_id, base_version=begun.base_version)
-        return begun.ready, [Ended(item.number, outcome)] if begun.done else []
+        return begun.dispatches, [Ended(item.number, outcome)] if begun.done else []
     except (QueueFull, DatabaseUnavailable):
         raise
     except (RunNotFound, SessionNotFound):

@@ -29,7 +29,7 @@ class Begun:
     `done`: there was nothing to do.
     """
 
-    ready: tuple[Dispatch, ...] = ()
+    dispatches: tuple[Dispatch, ...] = ()
     run_id: str | None = None
     base_version: int | None = None
     done: bool = False
@@ -54,7 +54,7 @@ def replay_run(tx: Transaction, item: Waiting, order: BatchOrder, settings: Sett
     """Give the input of an earlier run to the team as it is now, in a fork of its session."""
     assert item.source_run_id is not None
     accepted = replay.replay_in(tx, item.source_run_id, execute_tools=order.execute_tools, settings=settings)
-    return Begun(accepted.ready, accepted.run.id)
+    return Begun(accepted.dispatches, accepted.run.id)
 
 
 def retry_run(tx: Transaction, item: Waiting, order: BatchOrder, settings: Settings) -> Begun:
@@ -64,7 +64,7 @@ def retry_run(tx: Transaction, item: Waiting, order: BatchOrder, settings: Setti
     if run is None:
         raise RunNotFound(run_id=run_id)
     accepted = retry.again(tx, run, settings=settings, priority=Priority.BACKGROUND)
-    return Begun(accepted.ready, accepted.run.id)
+    return Begun(accepted.dispatches, accepted.run.id)
 
 
 def enqueue_run(tx: Transaction, item: Waiting, order: BatchOrder, settings: Settings) -> Begun:
@@ -74,7 +74,7 @@ def enqueue_run(tx: Transaction, item: Waiting, order: BatchOrder, settings: Set
     if item.request is None:
         raise RunNotFound(run_id="")  # its user was erased
     accepted = enqueue_in(tx, order_of(item.request), settings=settings)
-    return Begun(accepted.ready, accepted.run.id)
+    return Begun(accepted.dispatches, accepted.run.id)
 
 
 def order_of(request: dict[str, object]) -> Order:

@@ -77,7 +77,7 @@ class Viewpoint:
 
 
 @dataclass(frozen=True, slots=True)
-class PlaceInTrace:
+class RunTrace:
     """Where a run stands in a trace: behind its acceptance. `traceparent` None: nobody traced that."""
 
     run_id: str

@@ -21,7 +21,7 @@ from contextlib import AbstractContextManager
 from typing import Literal, Protocol
 
 from worker.domain.chat import ChatModel, Reply
-from worker.domain.run import Claim, PlaceInTrace
+from worker.domain.run import Claim, RunTrace
 from worker.domain.text import ID_LIMIT
 
 Facts = Mapping[str, str | int | Sequence[str]]
@@ -183,7 +183,7 @@ def ended(span: Span, outcome: str) -> str:
     return outcome
 
 
-def covers(span: Span, newest: PlaceInTrace) -> None:
+def covers(span: Span, newest: RunTrace) -> None:
     """Say which run is the newest that a summary covers."""
     span.tell(_ids(newest.run_id, newest.session_id))
     if newest.traceparent is not None:

@@ -2,8 +2,8 @@
 
 from worker.errors import DatabaseUnavailable
 from worker.process.runtime import Runtime
-from worker.runs.at_work import Say
 from worker.runs.execute import execute
+from worker.runs.progress import Say
 from worker.store import ready
 
 

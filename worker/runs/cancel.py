@@ -32,13 +32,13 @@ def cancel(
         before = runs.get(tx, run_id, principal=principal, user_id=user_id)
         if before is None:
             raise RunNotFound(run_id=run_id)
-        ready = end_or_ask(tx, run_id)
+        dispatches = end_or_ask(tx, run_id)
         after = runs.get(tx, run_id, principal=principal, user_id=user_id)
     if after is None:
         raise RunNotFound(run_id=run_id)
     if after.status is not before.status:
         metrics.RUNS_ENDED.labels("", after.status).inc()
-    return after, ready
+    return after, dispatches
 
 
 def end_or_ask(tx: Transaction, run_id: str, *, rolled_back: bool = False) -> tuple[Dispatch, ...]:
@@ -68,5 +68,5 @@ def _end_now(tx: Transaction, session: sessions.Locked, run: runs.Unfinished) ->
         log = messages.of_run(tx, session_pk=session.pk, first_seq=run.first_seq, last_seq=run.last_seq)
         drafts = unanswered(log, because=BECAUSE)
     head = Head(run.id, session.pk, session.session_id, session.team, run.position, run.fence, run.status)
-    _, ready = end_head(tx, head, Ending(Status.CANCELLED, drafts))
-    return ready
+    _, dispatches = end_head(tx, head, Ending(Status.CANCELLED, drafts))
+    return dispatches

@@ -63,10 +63,10 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A run that is committed. `ready` is what is to be sent; `repeated`: its key had been used before."""
+    """A run that is committed. `dispatches` are sent after the commit; `repeated`: its key had been used before."""
 
     run: Run
-    ready: tuple[Dispatch, ...]
+    dispatches: tuple[Dispatch, ...]
     repeated: bool = False
 
 
@@ -105,10 +105,10 @@ def enqueue(
     idempotency_key: str | None = None,
     lease: Lease | None = None,
 ) -> Accepted:
-    """Commit the session, the run and the user's input; send what is `ready` afterwards.
+    """Commit the session, the run and the user's input; send its `dispatches` afterwards.
 
     The same key with the same order returns the run that it made the first time, whatever became of it; one that has
-    gone at the end of its lifetime is not made again. With a *lease* nothing is ready: the process that holds it
+    gone at the end of its lifetime is not made again. With a *lease* there are no dispatches: the process that holds it
     executes the run.
 
     Raises:

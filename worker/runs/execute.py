@@ -35,11 +35,11 @@ from worker.models.default import default_model
 from worker.observe import logs, metrics, tracing
 from worker.process.runtime import Runtime
 from worker.runs import cancel
-from worker.runs.at_work import AtWork, Say
 from worker.runs.claim import Gone, NotFree, NotHead, Suspect, claim_head
 from worker.runs.finish import Ending
 from worker.runs.journal import RunJournal
-from worker.runs.past import SessionPast
+from worker.runs.progress import RunProgress, Say
+from worker.runs.session_history import SessionHistory
 from worker.store import leases, messages
 from worker.summaries.due import threshold
 
@@ -77,7 +77,7 @@ def execute(
 
 def _executed(runtime: Runtime, definition: Definition, claim: Claim, *, ttl_s: float, say: Say | None) -> str:
     run_id = claim.run_id
-    also = AtWork(claim, definition, say).hear if say else None
+    also = RunProgress(claim, definition, say).hear if say else None
     stream = runtime.publisher.open(
         run_id=run_id, fence=claim.fence, ttl_s=definition.retention.stream_seconds, also=also
     )
@@ -99,7 +99,7 @@ def _executed(runtime: Runtime, definition: Definition, claim: Claim, *, ttl_s: 
             return "database unavailable"
     if outcome == LOST:
         metrics.LEASE_LOSSES.labels("run").inc()
-    runtime.dispatcher.send(journal.ready)
+    runtime.dispatcher.send(journal.dispatches)
     return outcome
 
 
@@ -118,9 +118,9 @@ def _attempt(
     if claim.losses > leases.SUSPECT:
         return _fail(journal, WorkersLost(losses=claim.losses), because="its process ended")
     if claim.attempt > 1:
-        journal.tell_restart()
+        journal.publish_restart()
     else:
-        journal.tell_input()
+        journal.publish_input()
     try:
         answer = converse(_conversation(runtime, definition, limits, claim, journal, stop))
         journal.end(Ending(Status.COMPLETED, [answer], output=answer.content, usage=answer.usage))
@@ -144,7 +144,7 @@ def _conversation(
     runtime: Runtime, definition: Definition, limits: Limits, claim: Claim, journal: RunJournal, stop: Stop
 ) -> Conversation:
     default = default_model(runtime.settings)
-    past = SessionPast(runtime.db, claim)
+    past = SessionHistory(runtime.db, claim)
     return Conversation(
         definition=definition,
         model=definition.model or default,

@@ -86,9 +86,9 @@ def _pass_on(tx: Transaction, head: Head, *, last_seq: int) -> tuple[Dispatch, .
         )
         sessions.advance(tx, head.session_pk, messages=passed, size=size)
         moved = replace(moved, unsummarised=moved.unsummarised + size)
-    ready = due.decide(tx, head.session_pk, moved, **place, through_seq=last_seq + passed)
+    dispatches = due.decide(tx, head.session_pk, moved, **place, through_seq=last_seq + passed)
     if moved.head_run_id is None or following is None or following.sent_at is None:
-        return ready
+        return dispatches
     head_next = of_run(
         moved.head_run_id,
         **place,
@@ -96,4 +96,4 @@ def _pass_on(tx: Transaction, head: Head, *, last_seq: int) -> tuple[Dispatch, .
         sent_at=following.sent_at,
         priority=following.priority,
     )
-    return (head_next, *ready)
+    return (head_next, *dispatches)

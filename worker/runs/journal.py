@@ -37,7 +37,7 @@ class RunJournal:
         self.log = list(claim.log)
         self.usage = claim.usage
         self.state = claim.state
-        self.ready: tuple[Dispatch, ...] = ()
+        self.dispatches: tuple[Dispatch, ...] = ()
 
     def write(self, drafts: Sequence[Draft], *, change: StateChange = NO_CHANGE) -> None:
         """Write messages, and what they change in the session's state, all or none; renew the lease with it.
@@ -73,7 +73,7 @@ class RunJournal:
             return leases.record_start(tx, run_id=self._claim.run_id, idempotency_key=idempotency_key)
 
     def end(self, ending: Ending, *, because: str | None = None) -> None:
-        """End the run; what became ready by that stands in `ready`.
+        """End the run; what became ready by that stands in `dispatches`.
 
         *because* says why without an answer: calls that have no result get one that says so. Which those are is read
         from the rows, under the lock: a member that has not noticed the end may have written a moment ago.
@@ -90,7 +90,7 @@ class RunJournal:
                 if because is not None and sessions.lock_of_run(tx, claim.run_id) is not None:
                     self.log = messages.of_run_by_id(tx, claim.run_id)
                     ending = replace(ending, drafts=unanswered(self.log, because=because))
-                written, self.ready = end_head(tx, head, ending)
+                written, self.dispatches = end_head(tx, head, ending)
             self._keep(written)
         metrics.RUNS_ENDED.labels(claim.team, ending.status).inc()
         if ending.error is not None:
@@ -112,7 +112,7 @@ class RunJournal:
             if at is None:
                 raise refused(claim.run_id, fence=claim.fence)
         if wait_s is None:
-            self.ready = (
+            self.dispatches = (
                 of_run(
                     claim.run_id,
                     session_id=claim.session_id,
@@ -124,11 +124,11 @@ class RunJournal:
             )
         return at
 
-    def tell_input(self) -> None:
+    def publish_input(self) -> None:
         """Tell those who watch that the run's input is in the history."""
-        self._tell_completed(self.log[0], place=0)
+        self._publish_completed(self.log[0], place=0)
 
-    def tell_restart(self) -> None:
+    def publish_restart(self) -> None:
         """Tell those who watch to forget the unfinished messages of the attempt before: the leader's, and members'."""
         for delegation in dict.fromkeys(m.delegation for m in self.log):
             place = sum(m.delegation == delegation for m in self.log)
@@ -151,9 +151,9 @@ class RunJournal:
         for message in written:
             place = sum(m.delegation == message.delegation for m in self.log)
             self.log.append(message)
-            self._tell_completed(message, place=place)
+            self._publish_completed(message, place=place)
 
-    def _tell_completed(self, message: Message, *, place: int) -> None:
+    def _publish_completed(self, message: Message, *, place: int) -> None:
         self._stream.tell("message.completed", completed(message, place=place))
 
 

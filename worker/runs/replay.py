@@ -2,8 +2,8 @@
 
 The new run is in a fork: a session of its own, which no list shows and which goes with the session of the earlier run.
 History is append-only, so nothing is copied: the replay sees the past from the place of the earlier run
-(`runs.past`), and what it writes stands in the fork. Unless its tools are to be executed, they are served the results
-that they returned then (`loop.recorded`); a call that has none fails the replay with `replay_diverged`.
+(`runs.session_history`), and what it writes is in the fork. Unless its tools are to be executed, they are served the
+results that they returned then (`loop.recorded`); a call that has none fails the replay with `replay_diverged`.
 """
 
 from worker.domain.identity import new_id

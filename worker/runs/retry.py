@@ -3,8 +3,8 @@
 from worker.domain.principal import Principal
 from worker.domain.run import Priority, Run, Status
 from worker.errors import RunNotFound, RunNotRetryable
-from worker.runs.backlog import Backlog
 from worker.runs.enqueue import Accepted, Order, count, enqueue_in
+from worker.runs.queue_limits import QueueLimits
 from worker.settings import Settings
 from worker.store import runs, sessions
 from worker.store.engine import Database, Transaction
@@ -15,12 +15,12 @@ def retry(
     run_id: str,
     *,
     settings: Settings,
-    backlog: Backlog,
+    queue_limits: QueueLimits,
     principal: Principal,
     user_id: str | None = None,
     idempotency_key: str | None = None,
 ) -> Accepted:
-    """Accept a run with the input of an earlier one; send what is `ready` afterwards.
+    """Accept a run with the input of an earlier one; send its `dispatches` afterwards.
 
     It has the priority and the timeout of the earlier one, too, and repeats what that one repeats.
 
@@ -29,7 +29,7 @@ def retry(
     """
     with db.read() as tx:
         run = _ended(tx, run_id, principal=principal, user_id=user_id)
-    backlog.check(run.user_id, idempotency_key=idempotency_key)
+    queue_limits.check(run.user_id, idempotency_key=idempotency_key)
     with db.write() as tx:
         accepted = again(tx, run, settings=settings, priority=run.priority, idempotency_key=idempotency_key)
     count(accepted)

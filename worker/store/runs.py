@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 
 from worker.domain.principal import Principal
-from worker.domain.run import PlaceInTrace, Priority, Replay, Run, RunError, Status, Viewpoint
+from worker.domain.run import Priority, Replay, Run, RunError, RunTrace, Status, Viewpoint
 from worker.domain.usage import Usage
 from worker.store import leases
 from worker.store.columns import UtcTime, db_time
@@ -228,12 +228,12 @@ def _position() -> Select[int]:
     return select(runs.c.position).where(runs.c.id == bindparam("run"))
 
 
-def place_in_trace(tx: Transaction, session_pk: int, *, position: int) -> PlaceInTrace | None:
+def run_trace(tx: Transaction, session_pk: int, *, position: int) -> RunTrace | None:
     """Return where the run at a position of a session stands in a trace; None: it is gone."""
     columns = (runs.c.id, sessions.c.session_id, runs.c.traceparent)
     own = select(*columns).join(sessions, sessions.c.pk == runs.c.session_pk)
     row = tx.execute(own.where(runs.c.session_pk == session_pk, runs.c.position == position)).one_or_none()
-    return None if row is None else PlaceInTrace(*row)
+    return None if row is None else RunTrace(*row)
 
 
 def join_input(tx: Transaction, *, session_pk: int, text: str, limit: int) -> str | None:

@@ -83,7 +83,7 @@ def _taken(runtime: Runtime, session_pk: int, definition: Definition | None) -> 
         runtime.keeper.keep(summary_jobs, session_pk, fence=job.fence, left_s=left_s) as stop,
     ):
         try:
-            _place_in_trace(runtime, session_pk, span)
+            _link_to_run(runtime, session_pk, span)
             with metrics.timed(metrics.SUMMARY_REFRESH):
                 return _refreshed(runtime, job, definition, stop)
         except Stopped as stopped:
@@ -102,13 +102,13 @@ def _taken(runtime: Runtime, session_pk: int, definition: Definition | None) -> 
             return "failed: internal"
 
 
-def _place_in_trace(runtime: Runtime, session_pk: int, span: tracing.Span) -> None:
+def _link_to_run(runtime: Runtime, session_pk: int, span: tracing.Span) -> None:
     """Link the refresh to the newest run that its summary will cover."""
     if not tracing.is_on():
         return
     with runtime.db.read() as tx:
         base = summaries.base(tx, session_pk)
-        newest = None if base is None else runs.place_in_trace(tx, session_pk, position=base.finished_position)
+        newest = None if base is None else runs.run_trace(tx, session_pk, position=base.finished_position)
     if newest is not None:
         tracing.covers(span, newest)
 

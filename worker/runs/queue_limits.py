@@ -16,7 +16,7 @@ COUNT_S = 1.0
 USERS_KEPT = 10_000
 
 
-class Backlog:
+class QueueLimits:
     """The queued runs, as one process last counted them."""
 
     def __init__(self, db: Database, settings: Settings) -> None:

@@ -28,7 +28,7 @@ DATABASE_AWAY_S = 60  # an order keeps its slot for so long; then it goes back t
 FIELDS = {"team", "input", "session_id", "user_id", "on_busy", "priority", "not_before", "timeout", "metadata"}
 
 
-def take_order(runtime: Runtime, sent: dict[str, Any], *, key: str) -> str:
+def accept_order(runtime: Runtime, sent: dict[str, Any], *, key: str) -> str:
     """Accept what was sent under *key*, and say in a few words, without message text, what became of it.
 
     Raises:
@@ -64,7 +64,7 @@ def _taken(runtime: Runtime, sent: dict[str, Any], *, key: str) -> str:
     except Exception as error:  # noqa: BLE001 - a fault in us: who has sent the order finds that, too
         log.error("order met an unexpected error", task_id=key, error=error)
         return _recorded(runtime, sent, TeamSessionsError(), key)
-    runtime.dispatcher.send(accepted.ready)
+    runtime.dispatcher.send(accepted.dispatches)
     return f"accepted: {accepted.run.id}"
 
 

@@ -19,7 +19,7 @@ Say = Callable[[int, str], None]
 """Is told the attempt, and the words. Called on the run's threads: it must not wait."""
 
 
-class AtWork:
+class RunProgress:
     """Follows one claim of a run, and says what it is at as soon as that changes.
 
     A turn is that of the reply which is being waited for, or whose tools are at work. Those of members count too, as

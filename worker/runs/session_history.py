@@ -10,7 +10,7 @@ from worker.store import messages, runs, summaries
 from worker.store.engine import Database
 
 
-class SessionPast:
+class SessionHistory:
     """The messages before one claimed run. What it reads does not grow with the session."""
 
     def __init__(self, db: Database, claim: Claim) -> None:

@@ -22,13 +22,13 @@ from worker.store.ready import SILENT_S
 LOOK_S = 0.05  # between two looks at a run that waits for its turn
 
 
-def accept_here(runtime: Runtime, order: Order) -> Run:
+def accept_in_process(runtime: Runtime, order: Order) -> Run:
     """Accept a run that this process will execute."""
     lease = Lease(runtime.owner, runtime.settings.lease_seconds)
     return enqueue(runtime.db, order, settings=runtime.settings, lease=lease).run
 
 
-def execute_here(runtime: Runtime, definition: Definition, run_id: str) -> Run:
+def execute_when_head(runtime: Runtime, definition: Definition, run_id: str) -> Run:
     """Execute an accepted run when its turn comes, and return it once it is terminal.
 
     A queued run before it that no live worker serves is executed first.
