@@ -13,7 +13,7 @@ from api_stub.client import batches as batch_calls
 from api_stub.client import calls
 from api_stub.client.address import find
 from api_stub.client.core import Answer, Exchange, Listing, Lost, Request, Retries, Waiting, lost
-from api_stub.client.dress import as_method
+from api_stub.client.methods import as_method
 from api_stub.client.streams import Reading
 from api_stub.client.types import Run
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from api_stub.client.core import Listing, Request
-from api_stub.client.spelling import PAGE, given, path_of, query_of, with_key
+from api_stub.client.encoding import PAGE, given, path_of, query_of, with_key
 from api_stub.client.streams import Lines
 from api_stub.client.types import Batch, BatchKind, BatchRun, Budget, Estimate, Item, ItemStatus, Limits, Selection
 

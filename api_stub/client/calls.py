@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from api_stub.client.core import Listing, Request, Waiting
-from api_stub.client.spelling import PAGE, given, path_of, query_of, time_of, with_key
+from api_stub.client.encoding import PAGE, given, path_of, query_of, time_of, with_key
 from api_stub.client.streams import Lines, Watch
 from api_stub.client.types import Erased, Keep, Message, Requested, Run, Session, Status, Summary, Team, Why
 

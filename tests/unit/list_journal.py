@@ -27,7 +27,7 @@ class ListJournal:
         self.log = list(log) or [INPUT]
         self.usage = usage
         self.started = set(started)
-        self.told: list[tuple[str, dict[str, Any]]] = []
+        self.published: list[tuple[str, dict[str, Any]]] = []
         self.state: dict[str, Any] = {}
 
     def write(self, drafts: Sequence[Draft], *, change: StateChange = NO_CHANGE) -> None:
@@ -42,8 +42,8 @@ class ListJournal:
         self.started.add(idempotency_key)
         return new
 
-    def tell(self, event: str, data: dict[str, Any]) -> None:
-        self.told.append((event, data))
+    def publish(self, event: str, data: dict[str, Any]) -> None:
+        self.published.append((event, data))
 
     @property
     def results(self) -> dict[str | None, str]:

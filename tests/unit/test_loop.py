@@ -76,7 +76,7 @@ def test_an_answer_is_returned_and_not_yet_written(run):
         ("user", "hello"),
     ]
     about = {"message_id": "1", "author": "team", "delegation": None}
-    assert journal.told == [("message.delta", {**about, "delta": delta}) for delta in ("Good", " day")]
+    assert journal.published == [("message.delta", {**about, "delta": delta}) for delta in ("Good", " day")]
 
 
 def test_tools_of_one_reply_run_in_parallel(run):
@@ -99,8 +99,8 @@ def test_tools_of_one_reply_run_in_parallel(run):
     assert second[: len(first)] == first
     assert second[len(first)].content == "One moment."
     assert sorted(m.content for m in second[len(first) + 1 :]) == ["met 0", "met 1", "met 2"]
-    told = [event for event, _ in journal.told if event.startswith("tool_call")]
-    assert sorted(told) == ["tool_call.completed"] * 3 + ["tool_call.started"] * 3
+    published = [event for event, _ in journal.published if event.startswith("tool_call")]
+    assert sorted(published) == ["tool_call.completed"] * 3 + ["tool_call.started"] * 3
 
 
 def test_calls_that_cannot_be_made_become_results_that_the_model_sees(run):

@@ -181,7 +181,7 @@ class RunStream:
         self._n = 0
         self._lock = threading.Lock()
 
-    def tell(self, type: str, data: dict[str, Any]) -> None:
+    def publish(self, type: str, data: dict[str, Any]) -> None:
         """Put an event in line."""
         with self._lock:
             self._n += 1

@@ -85,7 +85,7 @@ def _begin(
 ) -> None:
     """Begin one call on a thread of its own; its outcome, or what stands in its way, is put into *outcomes*."""
     journal = conversation.journal
-    journal.tell("tool_call.started", _about(conversation, call))
+    journal.publish("tool_call.started", _about(conversation, call))
     tools = {t.name: t for t in callable_tools(conversation.definition)}
     tool = tools.get(call.name)
     key = f"{conversation.run_id}:{reply.seq}:{place}"
@@ -106,7 +106,7 @@ def _begin(
             if tool is delegation.DELEGATE:
                 return (call, delegation.carry_out(conversation, call, f"{reply.seq}.{place}", converse), NO_CHANGE)
             if tool in history_tools.ALL:
-                return (call, history_tools.answer(conversation.past, call), NO_CHANGE)
+                return (call, history_tools.answer(conversation.history_reader, call), NO_CHANGE)
             return (call, *_called(conversation, tool, call, key, cancelled))
 
     def work() -> None:
@@ -148,7 +148,7 @@ def _called(
 def _write(conversation: Conversation, call: ToolCall, text: str, change: StateChange) -> None:
     result = Draft(Role.TOOL, call.name, text, tool_call_id=call.id, delegation=conversation.delegation)
     conversation.journal.write([result], change=change)
-    conversation.journal.tell("tool_call.completed", _about(conversation, call))
+    conversation.journal.publish("tool_call.completed", _about(conversation, call))
 
 
 def _about(conversation: Conversation, call: ToolCall) -> dict[str, str | None]:

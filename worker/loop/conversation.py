@@ -6,7 +6,7 @@ from worker.domain.chat import AskModel, ChatModel
 from worker.domain.message import Message
 from worker.domain.stop import Stop
 from worker.loop.definition import Definition, Limits
-from worker.loop.journal import Journal, Past
+from worker.loop.journal import HistoryReader, Journal
 from worker.loop.recorded import Recorded
 
 
@@ -34,7 +34,7 @@ class Conversation:
     limits: Limits
     history: History
     journal: Journal
-    past: Past
+    history_reader: HistoryReader
     ask: AskModel
     stop: Stop
     run_id: str

@@ -68,7 +68,7 @@ def carry_out(leader: Conversation, call: ToolCall, delegation: str, converse: C
     conversation = replace(leader, definition=member, model=model, history=History(), delegation=delegation)
     journal = leader.journal
     about = {"delegation": delegation, "member": member.id, "author": leader.definition.id}
-    journal.tell("delegation.started", about)
+    journal.publish("delegation.started", about)
     if not conversation.log:
         journal.write([Draft(Role.USER, leader.definition.id, asked["task"], delegation=delegation)])
     answer = _answered(conversation.log)
@@ -77,7 +77,7 @@ def carry_out(leader: Conversation, call: ToolCall, delegation: str, converse: C
             draft = converse(conversation)
             journal.write([draft])
         answer = draft.content
-    journal.tell("delegation.completed", about)
+    journal.publish("delegation.completed", about)
     return answer
 
 

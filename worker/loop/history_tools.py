@@ -2,7 +2,7 @@
 
 from worker.domain.message import Message, ToolCall
 from worker.loop.definition import Definition
-from worker.loop.journal import Past
+from worker.loop.journal import HistoryReader
 from worker.loop.tools import Tool, tool
 
 SIZE = 20_000  # characters of one answer
@@ -38,7 +38,7 @@ def tools(definition: Definition) -> tuple[Tool, ...]:
     return tuple(t for t, is_wanted in zip(ALL, wanted, strict=True) if is_wanted)
 
 
-def answer(past: Past, call: ToolCall) -> str:
+def answer(history_reader: HistoryReader, call: ToolCall) -> str:
     """Return the result of a call of one of these tools."""
     tool = _chat if call.name == _chat.name else _tool_calls
     asked = tool.parse(call.arguments)
@@ -48,10 +48,10 @@ def answer(past: Past, call: ToolCall) -> str:
     if number is not None and number < 1:
         return f"Error: {next(iter(asked))} is {number}. Expected 1 or more, or nothing for all."
     if tool is _chat:
-        said = past.chat(limit=READ, num_runs=number)
+        said = history_reader.chat(limit=READ, num_runs=number)
         return _fitting([(m.seq, f"[{m.seq}] {m.role}: {m.content}") for m in said], more=len(said) == READ)
     wanted = min(number or READ, READ)
-    done = past.tool_results(limit=wanted)
+    done = history_reader.tool_results(limit=wanted)
     return _fitting([_spelled(reply, result) for reply, result in done], more=len(done) == READ != number)
 
 

@@ -32,11 +32,11 @@ class Journal(Protocol):
     def record_start(self, idempotency_key: str) -> bool:
         """Record that a call that is unsafe to repeat starts; False: its start was recorded before."""
 
-    def tell(self, event: str, data: dict[str, Any]) -> None:
+    def publish(self, event: str, data: dict[str, Any]) -> None:
         """Tell those who watch. Nothing waits for it, and nothing depends on it."""
 
 
-class Past(Protocol):
+class HistoryReader(Protocol):
     """The session's messages before this run, for the tools that read them. Newest first; rolled-back runs left out."""
 
     def chat(self, *, limit: int, num_runs: int | None) -> list[Message]:

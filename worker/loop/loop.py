@@ -65,7 +65,7 @@ def _ask(conversation: Conversation) -> Reply:
     }
 
     def on_delta(text: str) -> None:
-        journal.tell("message.delta", {**about, "delta": mend(text)})
+        journal.publish("message.delta", {**about, "delta": mend(text)})
 
     request = ChatRequest(
         messages=context.build(definition, conversation.history, log, journal.state),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from worker.domain.chat import ChatModel, ChatRequest, Reply
 from worker.domain.stop import Stop
-from worker.events.in_flight import InFlight
+from worker.events.model_slots import ModelSlots
 from worker.events.publish import Listeners, Publisher
 from worker.loop.definition import Definition
 from worker.models.background import Background
@@ -36,7 +36,7 @@ class Runtime:
     publisher: Publisher | Listeners
     dispatcher: Dispatcher | NoDispatcher
     background: Background
-    in_flight: InFlight
+    model_slots: ModelSlots
     apart: Apart | None  # None: this process is one
     keeper: Keeper
     sweep: Sweep
@@ -49,7 +49,7 @@ class Runtime:
         """Return the model's reply, once it has room for one call more; see `Background.ask`."""
         with (
             ModelCall(model.id) as call,
-            self.in_flight.place(model.id, stop=stop),
+            self.model_slots.slot(model.id, stop=stop),
             tracing.chat(model) as span,
         ):
             reply = self.background.ask(model, request, call.begin(on_delta), stop=stop)
@@ -76,7 +76,7 @@ class Runtime:
         self.sweep.close()
         self.presence.leave()
         self.background.close()
-        self.in_flight.close()
+        self.model_slots.close()
         self.keeper.close()
         self.publisher.close()
         self.db.close()
@@ -132,7 +132,7 @@ def _assemble(
         publisher=publisher,
         dispatcher=dispatcher,
         background=Background(),
-        in_flight=InFlight(broker, prefix=settings.queue_prefix, limit=settings.model_calls_in_flight),
+        model_slots=ModelSlots(broker, prefix=settings.queue_prefix, limit=settings.model_calls_in_flight),
         apart=apart,
         keeper=Keeper(db, owner=owner, ttl_s=settings.lease_seconds),
         sweep=Sweep(db, dispatcher, also=[presence.announce]),

@@ -81,7 +81,7 @@ def _executed(runtime: Runtime, definition: Definition, claim: Claim, *, ttl_s: 
     stream = runtime.publisher.open(
         run_id=run_id, fence=claim.fence, ttl_s=definition.retention.stream_seconds, also=also
     )
-    stream.tell("run.started", {"run_id": run_id, "attempt": claim.attempt})
+    stream.publish("run.started", {"run_id": run_id, "attempt": claim.attempt})
     limits = _limits(definition, runtime, timeout_s=claim.timeout_s)
     assert limits.seconds is not None
     left_s = limits.seconds - claim.elapsed_s
@@ -152,7 +152,7 @@ def _conversation(
         limits=limits,
         history=past.history(definition, limits),
         journal=journal,
-        past=past,
+        history_reader=past,
         ask=runtime.ask,
         stop=stop,
         run_id=claim.run_id,
@@ -202,7 +202,7 @@ def _model_failed(error: ModelError, runtime: Runtime, limits: Limits, claim: Cl
         backoff if error.retry_after_s is None else error.retry_after_s, max(0.0, limits.seconds - claim.elapsed_s)
     )
     at = journal.requeue(wait_s=wait_s, waits_for=error.code, retried=error.counted)
-    journal.tell(
+    journal.publish(
         "run.requeued",
         {"run_id": claim.run_id, "reason": error.code, "not_before": rfc3339(at)},
     )

@@ -132,11 +132,11 @@ class RunJournal:
         """Tell those who watch to forget the unfinished messages of the attempt before: the leader's, and members'."""
         for delegation in dict.fromkeys(m.delegation for m in self.log):
             place = sum(m.delegation == delegation for m in self.log)
-            self._stream.tell("message.restarted", {"message_id": message_id(delegation, place)})
+            self._stream.publish("message.restarted", {"message_id": message_id(delegation, place)})
 
-    def tell(self, event: str, data: dict[str, Any]) -> None:
+    def publish(self, event: str, data: dict[str, Any]) -> None:
         """Tell those who watch."""
-        self._stream.tell(event, data)
+        self._stream.publish(event, data)
 
     def _hold(self, tx: Transaction, drafts: Sequence[Draft], *, usage: Usage) -> int:
         """Lock, then check the fence; return the seq that the last of the new messages gets."""
@@ -154,7 +154,7 @@ class RunJournal:
             self._publish_completed(message, place=place)
 
     def _publish_completed(self, message: Message, *, place: int) -> None:
-        self._stream.tell("message.completed", completed(message, place=place))
+        self._stream.publish("message.completed", completed(message, place=place))
 
 
 def completed(message: Message, *, place: int) -> dict[str, Any]:

@@ -73,7 +73,7 @@ class SessionHistory:
         return History(shown, summary.text, covers, missing)
 
     def chat(self, *, limit: int, num_runs: int | None) -> list[Message]:
-        """Return what was said, newest first; see `loop.journal.Past`."""
+        """Return what was said, newest first; see `loop.journal.HistoryReader`."""
         since = 1 if num_runs is None else max(1, self._from.position - num_runs)
         with self._db.read() as tx:
             return messages.chat(
@@ -85,7 +85,7 @@ class SessionHistory:
             )
 
     def tool_results(self, *, limit: int) -> list[tuple[Message, Message]]:
-        """Return results of tools with the replies that asked, newest first; see `loop.journal.Past`."""
+        """Return results of tools with the replies that asked, newest first; see `loop.journal.HistoryReader`."""
         with self._db.read() as tx:
             place = {"session_pk": self._from.session_pk, "before_seq": self._from.first_seq}
             return messages.tool_results(tx, **place, limit=limit)

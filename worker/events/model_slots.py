@@ -55,7 +55,7 @@ class _Line:
     waiting: deque[str] = field(default_factory=deque)
 
 
-class InFlight:
+class ModelSlots:
     """The places of this process. *limit* 0: there are as many as anybody wants, and Redis is not asked."""
 
     def __init__(self, url: str | None, *, prefix: str, limit: int) -> None:
@@ -71,7 +71,7 @@ class InFlight:
             self._thread.start()
 
     @contextmanager
-    def place(self, model: str, *, stop: Stop) -> Iterator[None]:
+    def slot(self, model: str, *, stop: Stop) -> Iterator[None]:
         """Hold a place at *model* inside the block; wait for one first.
 
         Raises:
