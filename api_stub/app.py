@@ -10,10 +10,10 @@ from fastapi.telemetry import TelemetryConfig
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api_stub import errors
-from api_stub.auth import Asking
+from api_stub.auth import AnyScope
 from api_stub.installation import Installation
-from api_stub.observed import Observed
-from api_stub.rates import Rates
+from api_stub.middleware import ObservabilityMiddleware
+from api_stub.rate_limit import RateLimiter
 from api_stub.routes import batches, health, metrics, runs, sessions, summaries, teams, users, why
 from api_stub.schemas import Problem
 from api_stub.service import KeyRing, Service
@@ -54,7 +54,7 @@ def make_app(settings: Settings) -> FastAPI:
             KeyRing(db),
             KnownTeams(db),
             QueueLimits(db, settings),
-            Rates(settings.requests_per_minute),
+            RateLimiter(settings.requests_per_minute),
             Scrapers(db),
             Installation(db, dispatcher),
         )
@@ -84,12 +84,12 @@ def make_app(settings: Settings) -> FastAPI:
     app.include_router(metrics.router)
 
     @app.get("/openapi.json", include_in_schema=False)
-    def openapi(_asking: Asking) -> dict[str, Any]:
+    def openapi(_principal: AnyScope) -> dict[str, Any]:
         return app.openapi()
 
     errors.install(app)
     app.add_middleware(BodyLimit, limit=settings.max_input_bytes * BODY_FACTOR + BODY_REST)
-    app.add_middleware(Observed)
+    app.add_middleware(ObservabilityMiddleware)
     app.add_middleware(WholeSegments)
     return app
 

@@ -1,8 +1,8 @@
-"""Every request but the two of a probe carries a key; a route gets who asks, and never the key.
+"""Checks the API key of a request and gives routes the principal that it stands for, never the key itself.
 
-A route says which scope it needs by the type of its `asking`: `RunsRead`, or `Asking` for none in particular. Here, and
-nowhere else, the scope is checked. Whose things a key may touch is checked where they are read, by
-`store.sessions.visible`.
+Every request needs a key, except the two probes. A route declares the scope that it needs by the type of its
+`principal`: `RunsRead`, or `AnyScope` if any key will do. The scope is checked here and nowhere else. Which rows a key
+may see is checked where they are read, by `store.sessions.visible`.
 """
 
 from typing import Annotated
@@ -19,16 +19,16 @@ from worker.store import api_keys
 _bearer = HTTPBearer(scheme_name="key", description="A key of 'team-sessions keys create'.", auto_error=False)
 
 
-async def service(request: Request) -> Service:
+async def get_service(request: Request) -> Service:
     """Return the rooms of this process."""
     found = request.app.state.service
     assert isinstance(found, Service)
     return found
 
 
-async def principal(
+async def get_principal(
     request: Request,
-    rooms: Annotated[Service, Depends(service)],
+    service: Annotated[Service, Depends(get_service)],
     needed: SecurityScopes,
     sent: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
 ) -> Principal:
@@ -41,18 +41,18 @@ async def principal(
         raise KeyMissing()
     key = sent.credentials.strip()
     request.state.key_id = api_keys.public_id(key)
-    found = rooms.keys.known(key)
+    found = service.keys.known(key)
     if found is None:  # on a thread only then: four of them a request were a fifth of what accepting a run cost
-        found = await run_in_threadpool(rooms.keys.principal, key)
-    rooms.rates.take(found.key_id)
+        found = await run_in_threadpool(service.keys.principal, key)
+    service.rate_limiter.take(found.key_id)
     for scope in needed.scopes:
         found.check_scope(Scope(scope))
     return found
 
 
-async def scraper(
+async def get_metrics_reader(
     request: Request,
-    rooms: Annotated[Service, Depends(service)],
+    service: Annotated[Service, Depends(get_service)],
     sent: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
 ) -> Principal:
     """Return who reads metrics: also while the database is away, if it was known a moment ago.
@@ -64,16 +64,16 @@ async def scraper(
         raise KeyMissing()
     key = sent.credentials.strip()
     request.state.key_id = api_keys.public_id(key)
-    found = await run_in_threadpool(rooms.scrapers.check, key)
-    rooms.rates.take(found.key_id)
+    found = await run_in_threadpool(service.scrapers.check, key)
+    service.rate_limiter.take(found.key_id)
     return found
 
 
-Rooms = Annotated[Service, Depends(service)]
-Asking = Annotated[Principal, Security(principal)]
-Scraping = Annotated[Principal, Security(scraper, scopes=[Scope.RUNS_READ.value])]  # it checks itself
-RunsRead = Annotated[Principal, Security(principal, scopes=[Scope.RUNS_READ.value])]
-RunsWrite = Annotated[Principal, Security(principal, scopes=[Scope.RUNS_WRITE.value])]
-SessionsRead = Annotated[Principal, Security(principal, scopes=[Scope.SESSIONS_READ.value])]
-SessionsWrite = Annotated[Principal, Security(principal, scopes=[Scope.SESSIONS_WRITE.value])]
-Batches = Annotated[Principal, Security(principal, scopes=[Scope.BATCHES.value])]
+ServiceDep = Annotated[Service, Depends(get_service)]
+AnyScope = Annotated[Principal, Security(get_principal)]
+MetricsRead = Annotated[Principal, Security(get_metrics_reader, scopes=[Scope.RUNS_READ.value])]  # it checks itself
+RunsRead = Annotated[Principal, Security(get_principal, scopes=[Scope.RUNS_READ.value])]
+RunsWrite = Annotated[Principal, Security(get_principal, scopes=[Scope.RUNS_WRITE.value])]
+SessionsRead = Annotated[Principal, Security(get_principal, scopes=[Scope.SESSIONS_READ.value])]
+SessionsWrite = Annotated[Principal, Security(get_principal, scopes=[Scope.SESSIONS_WRITE.value])]
+Batches = Annotated[Principal, Security(get_principal, scopes=[Scope.BATCHES.value])]

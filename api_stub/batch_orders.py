@@ -58,8 +58,8 @@ def check_no_filter(order: BatchOrder) -> None:
         raise BatchInvalid(field="select", problem="has filters, and its items are given: send the one or the others")
 
 
-def given_of(body: Given, *, kind: Kind, asking: Principal, known: KnownTeams) -> orders.Given | None:
-    """Return the items that a body names, of users that *asking* may act for; None: it names none.
+def given_of(body: Given, *, kind: Kind, principal: Principal, known: KnownTeams) -> orders.Given | None:
+    """Return the items that a body names, of users that *principal* may act for; None: it names none.
 
     Raises:
         BatchInvalid, InvalidText, InvalidIdentifier, UserForbidden, TeamForbidden, UnknownTeam
@@ -74,7 +74,7 @@ def given_of(body: Given, *, kind: Kind, asking: Principal, known: KnownTeams) -
         found = " and ".join(map(repr, named))
         raise BatchInvalid(field="The items", problem=f"are given as {found}; this kind takes {TAKES[kind]!r}")
     if body.requests is not None:
-        return orders.Given(requests=_requests(body.requests, asking, known), more=body.more)
+        return orders.Given(requests=_requests(body.requests, principal, known), more=body.more)
     ids: Sequence[str] = body.session_ids or body.run_ids or []
     if not ids:
         raise BatchInvalid(field=TAKES[kind], problem="is empty: name one at least, or leave it out")
@@ -83,17 +83,17 @@ def given_of(body: Given, *, kind: Kind, asking: Principal, known: KnownTeams) -
     return orders.Given(ids=ids, more=body.more)
 
 
-def _requests(said: Sequence[BatchRun], asking: Principal, known: KnownTeams) -> list[orders.Request]:
+def _requests(said: Sequence[BatchRun], principal: Principal, known: KnownTeams) -> list[orders.Request]:
     found = []
     for one in said:
         if one.custom_id is not None:
             check_id(one.custom_id, field="custom_id")
-        asking.check_team(one.team)
+        principal.check_team(one.team)
         order = Order(
             team=one.team,
             input=one.input,
             session_id=one.session_id,
-            user_id=asking.acting_for(one.user_id) or "",
+            user_id=principal.acting_for(one.user_id) or "",
             metadata=one.metadata,
             on_busy=OnBusy(one.on_busy),
             not_before=one.not_before,

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
 from api_stub import schemas
-from api_stub.schemas import ID, TEXT, NextCursor, Time, spelled, told
+from api_stub.schemas import ID, TEXT, NextCursor, Time, check_rfc3339, field
 from worker.batches.orders import CANARY, WINDOW
 from worker.clock import rfc3339
 from worker.domain import batch as batches
@@ -21,7 +21,7 @@ ItemStatus = Literal[
 ]
 Ids = list[Annotated[str, WithJsonSchema({"type": "string"} | TEXT)]]
 _TIME = {"type": "string", "format": "date-time"}
-Instant = Annotated[AwareDatetime, BeforeValidator(spelled), PlainSerializer(rfc3339, str), WithJsonSchema(_TIME)]
+Instant = Annotated[AwareDatetime, BeforeValidator(check_rfc3339), PlainSerializer(rfc3339, str), WithJsonSchema(_TIME)]
 Whole = Annotated[int | None, Field(ge=1, le=MOST)]
 
 
@@ -216,50 +216,50 @@ class Resume(BaseModel):
 class Estimate(BaseModel):
     """What a batch would be."""
 
-    count: int = told("Items.", 1_200)
-    sample: list[str] = told("Ids of the first of them: sessions or runs.", ["s-42", "s-43"])
-    input_tokens: int = told("About so many: what the runs used before, or what summaries read.", 2_400_000)
-    output_tokens: int = told("Those of the runs before; of summaries 0, since nobody knows.", 0)
-    cost: float | None = told("Of these tokens; null: no prices are known.", 3.75, None)
+    count: int = field("Items.", 1_200)
+    sample: list[str] = field("Ids of the first of them: sessions or runs.", ["s-42", "s-43"])
+    input_tokens: int = field("About so many: what the runs used before, or what summaries read.", 2_400_000)
+    output_tokens: int = field("Those of the runs before; of summaries 0, since nobody knows.", 0)
+    cost: float | None = field("Of these tokens; null: no prices are known.", 3.75, None)
 
 
 class Counts(BaseModel):
     """The items of a batch, counted."""
 
-    planned: int = told("Found so far; all of them, once the batch runs.", 1_200)
-    waiting: int = told("Not begun.", 700)
-    in_flight: int = told("Begun, not ended.", 100)
-    ended: int = told("Ended, however: the sum of those below.", 400)
-    completed: int = told("Done. Of replays it is said what they found:", 398)
-    same: int = told("the same output as before,", 0)
-    changed: int = told("another output,", 0)
-    diverged: int = told("a tool call that was not recorded.", 0)
-    failed: int = told("Their error says why.", 2)
-    cancelled: int = told("Their run was cancelled.", 0)
-    gone: int = told("Their session was erased.", 0)
+    planned: int = field("Found so far; all of them, once the batch runs.", 1_200)
+    waiting: int = field("Not begun.", 700)
+    in_flight: int = field("Begun, not ended.", 100)
+    ended: int = field("Ended, however: the sum of those below.", 400)
+    completed: int = field("Done. Of replays it is said what they found:", 398)
+    same: int = field("the same output as before,", 0)
+    changed: int = field("another output,", 0)
+    diverged: int = field("a tool call that was not recorded.", 0)
+    failed: int = field("Their error says why.", 2)
+    cancelled: int = field("Their run was cancelled.", 0)
+    gone: int = field("Their session was erased.", 0)
 
 
 class Batch(BaseModel):
     """One order over many sessions or runs."""
 
-    id: str = told("Id of the batch; ids sort by time.", "batch_019ab3c4d5e6f708192a3b4c5d6e7f80")
-    kind: batches.Kind = told("What is done to each item.", "refresh_summaries")
-    name: str | None = told("For people.", "prompt v2", None)
-    status: batches.BatchStatus = told("'created' until all items are known; the last three are terminal.", "running")
-    paused_by: batches.PausedBy | None = told("Why it is paused.", "canary", None)
+    id: str = field("Id of the batch; ids sort by time.", "batch_019ab3c4d5e6f708192a3b4c5d6e7f80")
+    kind: batches.Kind = field("What is done to each item.", "refresh_summaries")
+    name: str | None = field("For people.", "prompt v2", None)
+    status: batches.BatchStatus = field("'created' until all items are known; the last three are terminal.", "running")
+    paused_by: batches.PausedBy | None = field("Why it is paused.", "canary", None)
     select: Selection = Field(description="How its items were found.")
-    canary: str | None = told("Items that come first.", "1%", None)
-    window: int = told("Items at the same time, at most.", 100)
+    canary: str | None = field("Items that come first.", "1%", None)
+    window: int = field("Items at the same time, at most.", 100)
     limits: Limits = Field(description="How much a minute, at most.")
     budget: Budget = Field(description="How much in all, at most.")
-    rebuild: bool = told("Whether summaries are made anew from the first message on.", False)
-    execute_tools: bool = told("Whether replays execute tools.", False)
+    rebuild: bool = field("Whether summaries are made anew from the first message on.", False)
+    execute_tools: bool = field("Whether replays execute tools.", False)
     items: Counts = Field(description="Its items, counted.")
     usage: schemas.Usage = Field(description="What the items that have ended have used.")
-    cost: float = told("Of that; 0 where no prices are known.", 1.25)
-    items_per_second: float = told("How fast they end, lately.", 12.5)
-    remaining_seconds: float | None = told("To its end, at this pace; null: nobody can tell.", 64.0, None)
-    error_code: str | None = told("Why it failed, once failed.", "internal", None)
+    cost: float = field("Of that; 0 where no prices are known.", 1.25)
+    items_per_second: float = field("How fast they end, lately.", 12.5)
+    remaining_seconds: float | None = field("To its end, at this pace; null: nobody can tell.", 64.0, None)
+    error_code: str | None = field("Why it failed, once failed.", "internal", None)
     created_at: Time = Field(description="When it was accepted.")
     started_at: Time | None = Field(description="When its first item was begun.")
     finished_at: Time | None = Field(description="When it had ended, and nothing of it was in flight any more.")
@@ -300,19 +300,19 @@ class BatchPage(BaseModel):
 class Item(BaseModel):
     """One unit of a batch. Its status is that of its run, or of its session's refresh, as it is now."""
 
-    number: int = told("Place in its batch, from 1.", 17)
-    custom_id: str | None = told("Your name for it.", "row-17", None)
-    session_id: str | None = told("Its session.", "s-42", None)
-    user_id: str | None = told("Its user.", "u-7", None)
-    source_run_id: str | None = told("The run that it repeats.", "run_019ab3c4d5e6f708192a3b4c5d6e7f80", None)
-    run_id: str | None = told("The run that was made for it.", "run_019ab3c4d5e6f708192a3b4c5d6e7f81", None)
-    status: ItemStatus = told("'waiting' until it is begun.", "completed")
-    tries: int = told("How often it was begun.", 1)
-    attempts: int | None = told("How often its run was claimed.", 1, None)
-    error: schemas.RunError | None = told(
+    number: int = field("Place in its batch, from 1.", 17)
+    custom_id: str | None = field("Your name for it.", "row-17", None)
+    session_id: str | None = field("Its session.", "s-42", None)
+    user_id: str | None = field("Its user.", "u-7", None)
+    source_run_id: str | None = field("The run that it repeats.", "run_019ab3c4d5e6f708192a3b4c5d6e7f80", None)
+    run_id: str | None = field("The run that was made for it.", "run_019ab3c4d5e6f708192a3b4c5d6e7f81", None)
+    status: ItemStatus = field("'waiting' until it is begun.", "completed")
+    tries: int = field("How often it was begun.", 1)
+    attempts: int | None = field("How often its run was claimed.", 1, None)
+    error: schemas.RunError | None = field(
         "Why it failed, once failed.", {"code": "model_refused", "message": "…"}, None
     )
-    version: int | None = told("Of the summary that it made.", 3, None)
+    version: int | None = field("Of the summary that it made.", 3, None)
     usage: schemas.Usage = Field(description="What its run used.")
 
     @classmethod
@@ -325,8 +325,8 @@ class Item(BaseModel):
 class Result(Item):
     """An item with what came of it."""
 
-    old_output: str | None = told("The answer of the run that it repeats.", "It is on its way.", None)
-    new_output: str | None = told("The answer of the run that was made for it.", "It comes on Friday.", None)
+    old_output: str | None = field("The answer of the run that it repeats.", "It is on its way.", None)
+    new_output: str | None = field("The answer of the run that was made for it.", "It comes on Friday.", None)
 
 
 def _error(item: batches.Item) -> schemas.RunError | None:

@@ -32,7 +32,7 @@ def storable(field: str) -> AfterValidator:
     return AfterValidator(partial(check_text, field=field))
 
 
-def told(description: str, *examples: Any) -> Any:
+def field(description: str, *examples: Any) -> Any:
     """Return the description of a field, with examples of it."""
     return Field(description=description, examples=list(examples))
 
@@ -43,7 +43,7 @@ INPUT: dict[str, Any] = {"minLength": 1, "pattern": r"^[^\x00]*[^\x00\s][^\x00]*
 ID: dict[str, Any] = {"minLength": 1, "maxLength": ID_LIMIT, "pattern": r"^[^\x00-\x1f\x7f]*$"}
 
 
-def spelled(time: object) -> object:
+def check_rfc3339(time: object) -> object:
     """Refuse what a parser would take for a time beside RFC 3339: numbers, and text that holds one."""
     if time is not None and not (isinstance(time, str) and _RFC3339.fullmatch(time)):
         raise ValueError("expected a time as RFC 3339 spells it, such as 2030-01-31T12:00:00Z")
@@ -53,16 +53,16 @@ def spelled(time: object) -> object:
 _RFC3339 = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9:]{8}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})")
 _TIME = {"type": "string", "format": "date-time", "examples": ["2026-03-01T09:30:00.123456Z"]}
 Time = Annotated[datetime, PlainSerializer(rfc3339, str), WithJsonSchema(_TIME)]
-RunId = Annotated[str, told("Id of the run; ids sort by time.", "run_019ab3c4d5e6f708192a3b4c5d6e7f80")]
-TeamId = Annotated[str, told("Id of the team.", "support")]
-UserId = Annotated[str, told("Its user; '' is nobody in particular.", "u-7", "")]
-SessionId = Annotated[str, told("Id of the session, unique for its user.", "s-42")]
+RunId = Annotated[str, field("Id of the run; ids sort by time.", "run_019ab3c4d5e6f708192a3b4c5d6e7f80")]
+TeamId = Annotated[str, field("Id of the team.", "support")]
+UserId = Annotated[str, field("Its user; '' is nobody in particular.", "u-7", "")]
+SessionId = Annotated[str, field("Id of the session, unique for its user.", "s-42")]
 Metadata = Annotated[
     dict[str, Any],
-    told(f"Yours; stored and returned as it is. At most {JSON_DEPTH} levels deep.", {"ticket": 17}),
+    field(f"Yours; stored and returned as it is. At most {JSON_DEPTH} levels deep.", {"ticket": 17}),
 ]
 NextCursor = Annotated[
-    str | None, told("Pass it as `cursor` for the next page; null: this was the last.", "cnVuczoi…", None)
+    str | None, field("Pass it as `cursor` for the next page; null: this was the last.", "cnVuczoi…", None)
 ]
 
 
@@ -100,7 +100,7 @@ class RunRequest(BaseModel):
         examples=["background"],
         description="'background': executed when workers for it have time; nobody waits for it.",
     )
-    not_before: Annotated[AwareDatetime | None, BeforeValidator(spelled)] = Field(
+    not_before: Annotated[AwareDatetime | None, BeforeValidator(check_rfc3339)] = Field(
         None, description="It does not start before this time.", examples=["2030-01-31T12:00:00Z"]
     )
     timeout: float | None = Field(
@@ -117,17 +117,17 @@ class RunRequest(BaseModel):
 class RunError(BaseModel):
     """Why a run failed."""
 
-    code: str = told("Stable; the handbook has them all.", "model_refused")
-    message: str = told("A sentence for people, without message text.", "Model 'm' refused the request: 400.")
+    code: str = field("Stable; the handbook has them all.", "model_refused")
+    message: str = field("A sentence for people, without message text.", "Model 'm' refused the request: 400.")
 
 
 class Usage(BaseModel):
     """What a run used of its models."""
 
-    model_calls: int = told("Calls whose reply was written.", 2)
-    input_tokens: int = told("Tokens sent.", 1250)
-    cached_input_tokens: int = told("Those of input_tokens that the provider had cached.", 1024)
-    output_tokens: int = told("Tokens received.", 310)
+    model_calls: int = field("Calls whose reply was written.", 2)
+    input_tokens: int = field("Tokens sent.", 1250)
+    cached_input_tokens: int = field("Those of input_tokens that the provider had cached.", 1024)
+    output_tokens: int = field("Tokens received.", 310)
 
 
 class Run(BaseModel):
@@ -137,14 +137,14 @@ class Run(BaseModel):
     team: TeamId
     session_id: SessionId
     user_id: UserId
-    status: runs.Status = told("A terminal status (the last three) never changes.", "completed")
-    position: int = told("Place in its session, from 1.", 3)
-    attempt: int = told("Claims so far: more than one after a crash, a hand-over or a retry.", 1)
-    input: str = told("What the user said.", "My parcel has not come. What now?")
-    output: str | None = told("The final answer, once completed.", "I have opened a ticket.", None)
-    error: RunError | None = told("Why it failed, once failed.", {"code": "model_refused", "message": "…"}, None)
+    status: runs.Status = field("A terminal status (the last three) never changes.", "completed")
+    position: int = field("Place in its session, from 1.", 3)
+    attempt: int = field("Claims so far: more than one after a crash, a hand-over or a retry.", 1)
+    input: str = field("What the user said.", "My parcel has not come. What now?")
+    output: str | None = field("The final answer, once completed.", "I have opened a ticket.", None)
+    error: RunError | None = field("Why it failed, once failed.", {"code": "model_refused", "message": "…"}, None)
     usage: Usage = Field(description="What it used so far.")
-    retry_of: str | None = told("The run whose input it repeats.", "run_019ab3c4d5e6f708192a3b4c5d6e7f80", None)
+    retry_of: str | None = field("The run whose input it repeats.", "run_019ab3c4d5e6f708192a3b4c5d6e7f80", None)
     metadata: Metadata
     created_at: Time = Field(description="When it was accepted.")
     started_at: Time | None = Field(description="When it was first claimed.")
@@ -165,22 +165,22 @@ class RunPage(BaseModel):
 class ToolCall(BaseModel):
     """A model's wish to call a tool."""
 
-    id: str = told("Unique in its message.", "call_1")
-    name: str = told("The tool.", "open_ticket")
-    arguments: str = told("The model's text, meant to be a JSON object.", '{"subject": "parcel"}')
+    id: str = field("Unique in its message.", "call_1")
+    name: str = field("The tool.", "open_ticket")
+    arguments: str = field("The model's text, meant to be a JSON object.", '{"subject": "parcel"}')
 
 
 class Message(BaseModel):
     """One entry of the history."""
 
-    seq: int = told("Place in its session, from 1, without gaps.", 7)
+    seq: int = field("Place in its session, from 1, without gaps.", 7)
     run_id: RunId
-    role: Literal["user", "assistant", "tool"] = told("Who speaks.", "assistant")
-    author: str = told("The user, the team, a member or the tool.", "support")
-    delegation: str | None = told("The delegation that a member's message belongs to.", "2.0", None)
-    content: str = told("What is said.", "I have opened a ticket.")
+    role: Literal["user", "assistant", "tool"] = field("Who speaks.", "assistant")
+    author: str = field("The user, the team, a member or the tool.", "support")
+    delegation: str | None = field("The delegation that a member's message belongs to.", "2.0", None)
+    content: str = field("What is said.", "I have opened a ticket.")
     tool_calls: list[ToolCall] = Field(description="The tools that a reply asks for.")
-    tool_call_id: str | None = told("The call that a tool's result answers.", "call_1", None)
+    tool_call_id: str | None = field("The call that a tool's result answers.", "call_1", None)
     created_at: Time = Field(description="When it was written.")
 
     @classmethod
@@ -198,8 +198,8 @@ class MessagePage(BaseModel):
 class SessionSummary(BaseModel):
     """How far the past of a session is condensed."""
 
-    version: int = told("Counts from 1.", 2)
-    covers_through_seq: int = told("The seq of the last message that it covers.", 40)
+    version: int = field("Counts from 1.", 2)
+    covers_through_seq: int = field("The seq of the last message that it covers.", 40)
 
     @classmethod
     def of(cls, session: sessions.SessionRow) -> "SessionSummary | None":
@@ -215,14 +215,14 @@ class Session(BaseModel):
     id: SessionId
     team: TeamId
     user_id: UserId
-    name: str | None = told("For people.", "Where is my parcel?", None)
-    description: str | None = told("For people.", "Sent on Monday, not there on Friday.", None)
-    tags: list[str] = told("For finding it again.", ["parcel", "urgent"])
+    name: str | None = field("For people.", "Where is my parcel?", None)
+    description: str | None = field("For people.", "Sent on Monday, not there on Friday.", None)
+    tags: list[str] = field("For finding it again.", ["parcel", "urgent"])
     metadata: Metadata
-    state: dict[str, Any] = told("What tools keep in it, `session_state`.", {"ticket": 17})
-    run_count: int = told("Runs so far.", 3)
-    message_count: int = told("Messages so far: the seq of the newest.", 8)
-    summary: SessionSummary | None = told(
+    state: dict[str, Any] = field("What tools keep in it, `session_state`.", {"ticket": 17})
+    run_count: int = field("Runs so far.", 3)
+    message_count: int = field("Messages so far: the seq of the newest.", 8)
+    summary: SessionSummary | None = field(
         "How far its past is condensed; null: not at all.", {"version": 2, "covers_through_seq": 40}, None
     )
     created_at: Time = Field(description="When its first run was accepted.")
@@ -273,9 +273,9 @@ class Team(BaseModel):
     """A team, as live workers serve it."""
 
     team: TeamId
-    versions: list[str] = told("Of its definition; several while a deploy is under way.", ["3f2a9c"])
-    workers: int = told("Live workers that serve it.", 4)
-    queues: list[str] = told("Queues that these consume.", ["resumed", "runs"])
+    versions: list[str] = field("Of its definition; several while a deploy is under way.", ["3f2a9c"])
+    workers: int = field("Live workers that serve it.", 4)
+    queues: list[str] = field("Queues that these consume.", ["resumed", "runs"])
 
     @classmethod
     def of(cls, served: teams.Served) -> "Team":
@@ -286,15 +286,15 @@ class TeamPage(BaseModel):
     """All teams, by id."""
 
     data: list[Team] = Field(description="The teams.")
-    next_cursor: None = told("Always null: this is all.", None)
+    next_cursor: None = field("Always null: this is all.", None)
 
 
 class Problem(BaseModel):
     """An error, as RFC 9457 has it."""
 
-    type: str = told("A URN that ends with the code.", "urn:team-sessions:error:run_not_found")
-    title: str = told("The code in words.", "run not found")
-    status: int = told("The HTTP status.", 404)
-    code: str = told("Stable; the handbook has them all.", "run_not_found")
-    detail: str = told("What was found, what was expected, what to do.", "There is no run 'r' that this key may see.")
-    retry: bool = told("Whether the same request can succeed later.", False)
+    type: str = field("A URN that ends with the code.", "urn:team-sessions:error:run_not_found")
+    title: str = field("The code in words.", "run not found")
+    status: int = field("The HTTP status.", 404)
+    code: str = field("Stable; the handbook has them all.", "run_not_found")
+    detail: str = field("What was found, what was expected, what to do.", "There is no run 'r' that this key may see.")
+    retry: bool = field("Whether the same request can succeed later.", False)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from api_stub.installation import Installation
-from api_stub.rates import Rates
+from api_stub.rate_limit import RateLimiter
 from worker import clock
 from worker.domain.principal import Principal
 from worker.errors import KeyInvalid
@@ -32,7 +32,7 @@ class Service:
     keys: "KeyRing"
     teams: KnownTeams
     queue_limits: QueueLimits
-    rates: Rates
+    rate_limiter: RateLimiter
     scrapers: Scrapers
     installation: Installation
 

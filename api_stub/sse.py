@@ -37,14 +37,14 @@ ANSWER: dict[int | str, dict[str, Any]] = {
 _LINE_ENDS = {ord(end): f"\\u{ord(end):04x}" for end in "\x85\u2028\u2029"}
 
 
-async def follow(rooms: Service, run: Run, *, after: EventId | None) -> AsyncIterator[str]:
+async def follow(service: Service, run: Run, *, after: EventId | None) -> AsyncIterator[str]:
     """Yield the events of *run* behind *after*, up to its one terminal event; comments while nothing happens.
 
     It ends early where the database goes away: whoever reads comes back behind the last event.
     """
     metrics.WATCHERS.inc()
     try:
-        async for happened in watch(rooms.db, rooms.follower, run, after=after):
+        async for happened in watch(service.db, service.follower, run, after=after):
             if happened is None:
                 yield ": still here\n\n"
                 continue

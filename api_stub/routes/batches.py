@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import Field, TypeAdapter
 
 from api_stub import batch_schemas as schemas
-from api_stub.auth import Batches, Rooms
+from api_stub.auth import Batches, ServiceDep
 from api_stub.batch_orders import check_no_filter, given_of, order_of
 from api_stub.cursors import Cursors
 from api_stub.errors import responses
@@ -45,124 +45,130 @@ LINES: dict[int | str, dict[str, Any]] = {
 @router.post("", status_code=202, response_model=schemas.Batch, responses=ACCEPTED | responses(400, 404, 409, 413, 422))
 def create_batch(
     body: schemas.BatchRequest,
-    rooms: Rooms,
-    asking: Batches,
+    service: ServiceDep,
+    principal: Batches,
     response: Response,
     idempotency_key: IdempotencyKey = None,
 ) -> schemas.Batch | JSONResponse:
     """Accept a batch: one order over many sessions or runs, found by filters or given by name."""
-    order = order_of(body, prices_file=rooms.settings.prices)
-    asking = _acting_for(asking, body.select.user_id)
-    given = given_of(body, kind=order.kind, asking=asking, known=rooms.teams)
+    order = order_of(body, prices_file=service.settings.prices)
+    principal = _acting_for(principal, body.select.user_id)
+    given = given_of(body, kind=order.kind, principal=principal, known=service.teams)
     if given is not None:
         check_no_filter(order)
     if body.dry_run:
         if given is not None:
             raise BatchInvalid(field="dry_run", problem="is for filters: what is given by name is known")
-        found = orders.estimate(rooms.db, order, principal=asking)
+        found = orders.estimate(service.db, order, principal=principal)
         return JSONResponse(schemas.Estimate.model_validate(found, from_attributes=True).model_dump(mode="json"))
-    rules: dict[str, Any] = {"principal": asking, "settings": rooms.settings, "idempotency_key": idempotency_key}
-    batch = orders.create(rooms.db, order, given=given, **rules)
+    rules: dict[str, Any] = {"principal": principal, "settings": service.settings, "idempotency_key": idempotency_key}
+    batch = orders.create(service.db, order, given=given, **rules)
     response.headers["Location"] = f"/v1/batches/{batch.id}"
     return schemas.Batch.of(batch)
 
 
 @router.get("", responses=responses(422))
 def list_batches(
-    rooms: Rooms, asking: Batches, user_id: ForUser = None, cursor: Cursor = None, limit: Limit = 50
+    service: ServiceDep, principal: Batches, user_id: ForUser = None, cursor: Cursor = None, limit: Limit = 50
 ) -> schemas.BatchPage:
     """Batches, newest first. A key bound to teams sees those that were ordered by keys bound to the same ones."""
     before = BATCHES.read(cursor)
-    with rooms.db.read() as tx:
-        found = batches.page(tx, principal=_acting_for(asking, user_id), before=before, limit=limit + 1)
+    with service.db.read() as tx:
+        found = batches.page(tx, principal=_acting_for(principal, user_id), before=before, limit=limit + 1)
     more = BATCHES.behind(found, lambda batch: batch.id, limit=limit)
     return schemas.BatchPage(data=[schemas.Batch.of(batch) for batch in found[:limit]], next_cursor=more)
 
 
 @router.get("/{batch_id}", responses=responses(404, 422))
-def get_batch(batch_id: BatchId, rooms: Rooms, asking: Batches, user_id: ForUser = None) -> schemas.Batch:
+def get_batch(batch_id: BatchId, service: ServiceDep, principal: Batches, user_id: ForUser = None) -> schemas.Batch:
     """One batch: how far it is, what it has used and cost, when it will be done."""
-    return schemas.Batch.of(life.get(rooms.db, batch_id, principal=_acting_for(asking, user_id)))
+    return schemas.Batch.of(life.get(service.db, batch_id, principal=_acting_for(principal, user_id)))
 
 
 @router.get("/{batch_id}/items", responses=responses(404, 422))
 def list_items(
     batch_id: BatchId,
-    rooms: Rooms,
-    asking: Batches,
+    service: ServiceDep,
+    principal: Batches,
     user_id: ForUser = None,
     status: Annotated[schemas.ItemStatus | None, Query(description="Only those of this status.")] = None,
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> schemas.ItemPage:
     """The items of a batch, in their order, each with the status that its run or its session's refresh has now."""
-    after, principal = ITEMS.read(cursor) or 0, _acting_for(asking, user_id)
-    found = life.items(rooms.db, batch_id, principal=principal, after=after, limit=limit + 1, status=status)
+    after, principal = ITEMS.read(cursor) or 0, _acting_for(principal, user_id)
+    found = life.items(service.db, batch_id, principal=principal, after=after, limit=limit + 1, status=status)
     more = ITEMS.behind(found, lambda item: item.number, limit=limit)
     return schemas.ItemPage(data=[schemas.Item.of(item) for item in found[:limit]], next_cursor=more)
 
 
 @router.post("/{batch_id}/items", status_code=202, responses=responses(400, 404, 409, 413, 422))
 def add_items(
-    batch_id: BatchId, body: schemas.MoreItems, rooms: Rooms, asking: Batches, user_id: ForUser = None
+    batch_id: BatchId, body: schemas.MoreItems, service: ServiceDep, principal: Batches, user_id: ForUser = None
 ) -> schemas.Batch:
     """Give more items to a batch whose order said that there are `more`. Without `more` here, they were the last."""
-    principal = _acting_for(asking, user_id)
-    batch = life.get(rooms.db, batch_id, principal=principal)
+    principal = _acting_for(principal, user_id)
+    batch = life.get(service.db, batch_id, principal=principal)
     principal = _acting_for(principal, batch.order.select.user_id)
-    given = given_of(body, kind=batch.order.kind, asking=principal, known=rooms.teams)
+    given = given_of(body, kind=batch.order.kind, principal=principal, known=service.teams)
     if given is None:
         raise BatchInvalid(field="The items", problem="are missing: name them as its order did")
-    place: dict[str, Any] = {"first": body.first, "principal": principal, "settings": rooms.settings}
-    return schemas.Batch.of(orders.add(rooms.db, batch_id, given, **place))
+    place: dict[str, Any] = {"first": body.first, "principal": principal, "settings": service.settings}
+    return schemas.Batch.of(orders.add(service.db, batch_id, given, **place))
 
 
 @router.get("/{batch_id}/results", response_class=StreamingResponse, responses=LINES | responses(404, 422))
-def read_results(batch_id: BatchId, rooms: Rooms, asking: Batches, user_id: ForUser = None) -> StreamingResponse:
+def read_results(
+    batch_id: BatchId, service: ServiceDep, principal: Batches, user_id: ForUser = None
+) -> StreamingResponse:
     """All items as JSON lines, in their order, with the answers of their runs; of replays with the old ones too."""
-    principal = _acting_for(asking, user_id)
-    life.get(rooms.db, batch_id, principal=principal)  # what is refused is refused before the answer begins
-    return StreamingResponse(_results(rooms, batch_id, principal), media_type="application/x-ndjson")
+    principal = _acting_for(principal, user_id)
+    life.get(service.db, batch_id, principal=principal)  # what is refused is refused before the answer begins
+    return StreamingResponse(_results(service, batch_id, principal), media_type="application/x-ndjson")
 
 
 @router.post("/{batch_id}/pause", status_code=202, responses=responses(404, 409, 422))
-def pause_batch(batch_id: BatchId, rooms: Rooms, asking: Batches, user_id: ForUser = None) -> schemas.Batch:
+def pause_batch(batch_id: BatchId, service: ServiceDep, principal: Batches, user_id: ForUser = None) -> schemas.Batch:
     """Begin no more items; those in flight go on."""
-    return schemas.Batch.of(life.pause(rooms.db, batch_id, principal=_acting_for(asking, user_id)))
+    return schemas.Batch.of(life.pause(service.db, batch_id, principal=_acting_for(principal, user_id)))
 
 
 @router.post("/{batch_id}/resume", status_code=202, responses=responses(400, 404, 409, 413, 422))
 def resume_batch(
-    batch_id: BatchId, rooms: Rooms, asking: Batches, body: schemas.Resume | None = None, user_id: ForUser = None
+    batch_id: BatchId,
+    service: ServiceDep,
+    principal: Batches,
+    body: schemas.Resume | None = None,
+    user_id: ForUser = None,
 ) -> schemas.Batch:
     """Go on. After a canary this is the yes to all the others; a budget that is used up has to be raised with it."""
     budget = body.budget if body is not None else schemas.Budget()
     raised: dict[str, Any] = {"budget_tokens": budget.tokens, "budget_cost": budget.cost}
-    return schemas.Batch.of(life.resume(rooms.db, batch_id, principal=_acting_for(asking, user_id), **raised))
+    return schemas.Batch.of(life.resume(service.db, batch_id, principal=_acting_for(principal, user_id), **raised))
 
 
 @router.post("/{batch_id}/cancel", status_code=202, responses=responses(404, 422))
-def cancel_batch(batch_id: BatchId, rooms: Rooms, asking: Batches, user_id: ForUser = None) -> schemas.Batch:
+def cancel_batch(batch_id: BatchId, service: ServiceDep, principal: Batches, user_id: ForUser = None) -> schemas.Batch:
     """End a batch: begin no more items, and cancel the runs of those in flight. One that has ended stays as it is."""
-    send, principal = rooms.dispatcher.send, _acting_for(asking, user_id)
-    return schemas.Batch.of(life.cancel(rooms.db, batch_id, principal=principal, send=send))
+    send, principal = service.dispatcher.send, _acting_for(principal, user_id)
+    return schemas.Batch.of(life.cancel(service.db, batch_id, principal=principal, send=send))
 
 
 @router.post("/{batch_id}/retry", status_code=202, responses=responses(404, 409, 422))
-def retry_batch(batch_id: BatchId, rooms: Rooms, asking: Batches, user_id: ForUser = None) -> schemas.Batch:
+def retry_batch(batch_id: BatchId, service: ServiceDep, principal: Batches, user_id: ForUser = None) -> schemas.Batch:
     """Begin the items again that failed, diverged or were cancelled."""
-    return schemas.Batch.of(life.retry(rooms.db, batch_id, principal=_acting_for(asking, user_id)))
+    return schemas.Batch.of(life.retry(service.db, batch_id, principal=_acting_for(principal, user_id)))
 
 
-def _acting_for(asking: Principal, user_id: str | None) -> Principal:
+def _acting_for(principal: Principal, user_id: str | None) -> Principal:
     """Return who asks, bound to the user that they name. Raises UserForbidden."""
-    return replace(asking, user_id=asking.acting_for(user_id))
+    return replace(principal, user_id=principal.acting_for(user_id))
 
 
-def _results(rooms: Service, batch_id: str, principal: Principal) -> Iterator[str]:
+def _results(service: Service, batch_id: str, principal: Principal) -> Iterator[str]:
     number = 0
     place: dict[str, Any] = {"principal": principal, "limit": AT_ONCE, "texts": True}
-    while found := life.items(rooms.db, batch_id, after=number, **place):
+    while found := life.items(service.db, batch_id, after=number, **place):
         for item in found:
             yield json.dumps(schemas.Result.of(item).model_dump(mode="json"), ensure_ascii=False) + "\n"
         number = found[-1].number

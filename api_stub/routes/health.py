@@ -5,7 +5,7 @@ from typing import Literal
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 
-from api_stub.auth import Rooms
+from api_stub.auth import ServiceDep
 from api_stub.service import Service
 from worker.errors import DatabaseUnavailable
 from worker.queue.app import QUEUES
@@ -38,22 +38,22 @@ async def healthz() -> Health:
 
 
 @router.get("/readyz", responses={503: {"model": Readiness, "description": "A run would have to wait."}})
-def readyz(rooms: Rooms, response: Response) -> Readiness:
+def readyz(service: ServiceDep, response: Response) -> Readiness:
     """A run could be executed: database and broker answer, and a live worker consumes the queue `runs`."""
-    status = _missing(rooms)
+    status = _missing(service)
     response.status_code = 200 if status.startswith("ready") else 503
     return Readiness(status=status)
 
 
-def _missing(rooms: Service) -> str:
+def _missing(service: Service) -> str:
     try:
-        if migrate.misfit(rooms.db):
+        if migrate.misfit(service.db):
             return "no schema"
-        with rooms.db.read() as tx:
+        with service.db.read() as tx:
             consumed = teams.live_queues(tx, silent_s=SILENT_S)
     except DatabaseUnavailable:
         return "no database"
-    if rooms.dispatcher.depths() is None:
+    if service.dispatcher.depths() is None:
         return "no broker"
     if "runs" not in consumed:
         return "no worker"

@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter, Response
 
-from api_stub.auth import Rooms, Scraping
+from api_stub.auth import MetricsRead, ServiceDep
 from api_stub.errors import responses
 from worker.observe.metrics import CONTENT_TYPE
 
@@ -14,6 +14,6 @@ TEXT: dict[str, object] = {
 
 
 @router.get("/metrics", response_class=Response, responses={200: TEXT, **responses()})
-def metrics(rooms: Rooms, _asking: Scraping) -> Response:
+def metrics(service: ServiceDep, _principal: MetricsRead) -> Response:
     """What this process counted, and how the installation stands. The key needs `runs:read`, and is bound to nobody."""
-    return Response(rooms.installation.text(), media_type=CONTENT_TYPE)
+    return Response(service.installation.text(), media_type=CONTENT_TYPE)

@@ -8,7 +8,7 @@ from pydantic import Field, TypeAdapter
 from starlette.concurrency import run_in_threadpool
 
 from api_stub import schemas, sse
-from api_stub.auth import Rooms, RunsRead, RunsWrite
+from api_stub.auth import RunsRead, RunsWrite, ServiceDep
 from api_stub.cursors import Cursors
 from api_stub.errors import responses
 from api_stub.parameters import Cursor, ForUser, IdempotencyKey, Limit, OfTeam, RunId
@@ -38,39 +38,39 @@ ACCEPTED: dict[int | str, dict[str, Any]] = {
 @router.post("", status_code=202, responses=ACCEPTED | responses(400, 404, 409, 413, 422))
 def enqueue_run(
     body: schemas.RunRequest,
-    rooms: Rooms,
-    asking: RunsWrite,
+    service: ServiceDep,
+    principal: RunsWrite,
     response: Response,
     idempotency_key: IdempotencyKey = None,
 ) -> schemas.Run:
     """Accept a run: it is committed before this answers, waits its turn in its session, and is executed by a worker."""
-    asking.check_team(body.team)
+    principal.check_team(body.team)
     order = enqueue.Order(
         team=body.team,
         input=body.input,
         session_id=body.session_id,
-        user_id=asking.acting_for(body.user_id) or "",
+        user_id=principal.acting_for(body.user_id) or "",
         metadata=body.metadata,
         on_busy=domain.OnBusy(body.on_busy),
         priority=domain.Priority(body.priority),
         not_before=body.not_before,
         timeout_s=body.timeout,
     )
-    enqueue.check(order, max_input_bytes=rooms.settings.max_input_bytes)
+    enqueue.check(order, max_input_bytes=service.settings.max_input_bytes)
     if idempotency_key is not None:
         check_id(idempotency_key, field="Idempotency-Key")
-    rooms.teams.check(order.team)
-    rooms.queue_limits.check(order.user_id, idempotency_key=idempotency_key)
-    accepted = enqueue.enqueue(rooms.db, order, settings=rooms.settings, idempotency_key=idempotency_key)
-    rooms.dispatcher.send(accepted.dispatches)
+    service.teams.check(order.team)
+    service.queue_limits.check(order.user_id, idempotency_key=idempotency_key)
+    accepted = enqueue.enqueue(service.db, order, settings=service.settings, idempotency_key=idempotency_key)
+    service.dispatcher.send(accepted.dispatches)
     response.headers["Location"] = f"/v1/runs/{accepted.run.id}"
     return schemas.Run.of(accepted.run)
 
 
 @router.get("", responses=responses(422))
 def list_runs(
-    rooms: Rooms,
-    asking: RunsRead,
+    service: ServiceDep,
+    principal: RunsRead,
     status: Annotated[domain.Status | None, Query(description="Only those of this status.")] = None,
     team: OfTeam = None,
     user_id: ForUser = None,
@@ -93,11 +93,11 @@ def list_runs(
 ) -> schemas.RunPage:
     """Runs, newest first."""
     if team is not None:
-        asking.check_team(team)
+        principal.check_team(team)
     wanted = run_pages.Wanted(user_id, team, status, session_id, idempotency_key)
     before = RUNS.read(cursor)
-    with rooms.db.read() as tx:
-        found = run_pages.page(tx, wanted, principal=asking, before=before, limit=limit + 1)
+    with service.db.read() as tx:
+        found = run_pages.page(tx, wanted, principal=principal, before=before, limit=limit + 1)
     more = RUNS.behind(found, lambda run: run.id, limit=limit)
     return schemas.RunPage(data=[schemas.Run.of(run) for run in found[:limit]], next_cursor=more)
 
@@ -105,36 +105,36 @@ def list_runs(
 @router.get("/{run_id}", responses=responses(404, 422))
 async def get_run(
     run_id: RunId,
-    rooms: Rooms,
-    asking: RunsRead,
+    service: ServiceDep,
+    principal: RunsRead,
     user_id: ForUser = None,
     wait: Annotated[float, Query(ge=0, le=60, description="Seconds to wait for its end.", examples=[30])] = 0,
 ) -> schemas.Run:
     """The run as it is: at once, or as soon as it is terminal, at the latest after `wait` seconds."""
     deadline = clock.monotonic() + wait
-    place = await rooms.follower.newest(run_id) if wait else EventId(0, 0)
-    run = await _find(rooms, asking, run_id, user_id)
-    while not (run.status.terminal or rooms.follower.leaving) and (left := deadline - clock.monotonic()) > 0:
-        events = await rooms.follower.read(run_id, after=place, wait_s=min(left, LOOK_S))
+    place = await service.follower.newest(run_id) if wait else EventId(0, 0)
+    run = await _find(service, principal, run_id, user_id)
+    while not (run.status.terminal or service.follower.leaving) and (left := deadline - clock.monotonic()) > 0:
+        events = await service.follower.read(run_id, after=place, wait_s=min(left, LOOK_S))
         place = events[-1][0] if events else place
         if not events or any(event.type in TERMINAL for _id, event in events):
-            run = await _find(rooms, asking, run_id, user_id)
+            run = await _find(service, principal, run_id, user_id)
     return schemas.Run.of(run)
 
 
 @router.post("/{run_id}/cancel", status_code=202, responses=responses(404, 422))
-def cancel_run(run_id: RunId, rooms: Rooms, asking: RunsWrite, user_id: ForUser = None) -> schemas.Run:
+def cancel_run(run_id: RunId, service: ServiceDep, principal: RunsWrite, user_id: ForUser = None) -> schemas.Run:
     """End a run: at once if it is queued or its worker is silent, else within a second. What it wrote is kept."""
-    run, dispatches = cancel.cancel(rooms.db, run_id, principal=asking, user_id=user_id)
-    rooms.dispatcher.send(dispatches)
+    run, dispatches = cancel.cancel(service.db, run_id, principal=principal, user_id=user_id)
+    service.dispatcher.send(dispatches)
     return schemas.Run.of(run)
 
 
 @router.post("/{run_id}/retry", status_code=202, responses=ACCEPTED | responses(404, 409, 422))
 def retry_run(
     run_id: RunId,
-    rooms: Rooms,
-    asking: RunsWrite,
+    service: ServiceDep,
+    principal: RunsWrite,
     response: Response,
     user_id: ForUser = None,
     idempotency_key: IdempotencyKey = None,
@@ -143,15 +143,15 @@ def retry_run(
     if idempotency_key is not None:
         check_id(idempotency_key, field="Idempotency-Key")
     accepted = retry.retry(
-        rooms.db,
+        service.db,
         run_id,
-        settings=rooms.settings,
-        queue_limits=rooms.queue_limits,
-        principal=asking,
+        settings=service.settings,
+        queue_limits=service.queue_limits,
+        principal=principal,
         user_id=user_id,
         idempotency_key=idempotency_key,
     )
-    rooms.dispatcher.send(accepted.dispatches)
+    service.dispatcher.send(accepted.dispatches)
     response.headers["Location"] = f"/v1/runs/{accepted.run.id}"
     return schemas.Run.of(accepted.run)
 
@@ -159,8 +159,8 @@ def retry_run(
 @router.get("/{run_id}/events", response_class=StreamingResponse, responses=sse.ANSWER | responses(404, 422))
 async def watch_run(
     run_id: RunId,
-    rooms: Rooms,
-    asking: RunsRead,
+    service: ServiceDep,
+    principal: RunsRead,
     user_id: ForUser = None,
     last_event_id: Annotated[
         str | None,
@@ -174,17 +174,17 @@ async def watch_run(
 ) -> StreamingResponse:
     """The run's events as they happen, as text/event-stream, up to the one terminal event."""
     after = EventId.parse(last_event_id) if last_event_id else None
-    run = await _find(rooms, asking, run_id, user_id)
+    run = await _find(service, principal, run_id, user_id)
     if last_event_id and (after is None or after.fence > run.fence or after.n >= 2**64):
         raise InvalidEventId(found=last_event_id[:40])
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamingResponse(sse.follow(rooms, run, after=after), media_type="text/event-stream", headers=headers)
+    return StreamingResponse(sse.follow(service, run, after=after), media_type="text/event-stream", headers=headers)
 
 
-async def _find(rooms: Service, asking: Principal, run_id: str, user_id: str | None) -> domain.Run:
+async def _find(service: Service, principal: Principal, run_id: str, user_id: str | None) -> domain.Run:
     def read() -> domain.Run | None:
-        with rooms.db.read() as tx:
-            return runs.get(tx, run_id, principal=asking, user_id=user_id)
+        with service.db.read() as tx:
+            return runs.get(tx, run_id, principal=principal, user_id=user_id)
 
     run = await run_in_threadpool(read)
     if run is None:

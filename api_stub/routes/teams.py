@@ -3,7 +3,7 @@
 from fastapi import APIRouter
 
 from api_stub import schemas
-from api_stub.auth import Asking, Rooms
+from api_stub.auth import AnyScope, ServiceDep
 from api_stub.errors import responses
 from worker.store import teams
 from worker.store.ready import SILENT_S
@@ -12,8 +12,10 @@ router = APIRouter(prefix="/v1/teams", tags=["teams"])
 
 
 @router.get("", responses=responses())
-def list_teams(rooms: Rooms, asking: Asking) -> schemas.TeamPage:
+def list_teams(service: ServiceDep, principal: AnyScope) -> schemas.TeamPage:
     """The teams that live workers serve, of those that the key may use. Any key may ask."""
-    with rooms.db.read() as tx:
+    with service.db.read() as tx:
         live = teams.live(tx, silent_s=SILENT_S)
-    return schemas.TeamPage(data=[schemas.Team.of(team) for team in live if asking.may_use(team.id)], next_cursor=None)
+    return schemas.TeamPage(
+        data=[schemas.Team.of(team) for team in live if principal.may_use(team.id)], next_cursor=None
+    )

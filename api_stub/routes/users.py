@@ -9,10 +9,10 @@ from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
-from api_stub.auth import Rooms, SessionsRead, SessionsWrite
+from api_stub.auth import ServiceDep, SessionsRead, SessionsWrite
 from api_stub.errors import responses
 from api_stub.parameters import UserId
-from api_stub.schemas import told
+from api_stub.schemas import field
 from worker import privacy
 
 router = APIRouter(prefix="/v1/users", tags=["users"])
@@ -28,27 +28,27 @@ LINES: dict[int | str, dict[str, Any]] = {
 class Erased(BaseModel):
     """What was erased."""
 
-    sessions: int = told("Sessions.", 3)
-    runs: int = told("Runs.", 12)
-    messages: int = told("Messages.", 40)
-    summaries: int = told("Versions of summaries.", 2)
-    streams: int = told("Streams of runs, at most so many.", 1)
-    api_keys: int = told("API keys that were bound to the user.", 1)
+    sessions: int = field("Sessions.", 3)
+    runs: int = field("Runs.", 12)
+    messages: int = field("Messages.", 40)
+    summaries: int = field("Versions of summaries.", 2)
+    streams: int = field("Streams of runs, at most so many.", 1)
+    api_keys: int = field("API keys that were bound to the user.", 1)
 
 
 @router.get("/{user_id}/export", response_class=StreamingResponse, responses=LINES | responses(422))
-def export_user(user_id: UserId, rooms: Rooms, asking: SessionsRead) -> StreamingResponse:
+def export_user(user_id: UserId, service: ServiceDep, principal: SessionsRead) -> StreamingResponse:
     """Everything of a user as JSON lines: each session, then its runs, messages and summaries."""
-    lines = privacy.export(rooms.db, user_id, principal=asking)
+    lines = privacy.export(service.db, user_id, principal=principal)
     first = next(lines, None)  # what is refused is refused before the answer begins
     found = chain([first], lines) if first is not None else iter(())
     return StreamingResponse(_spelled(found), media_type="application/jsonl")
 
 
 @router.delete("/{user_id}", responses=responses(422))
-def erase_user(user_id: UserId, rooms: Rooms, asking: SessionsWrite) -> Erased:
+def erase_user(user_id: UserId, service: ServiceDep, principal: SessionsWrite) -> Erased:
     """Erase everything of a user, with the API keys that are bound to them, and say what was erased."""
-    return Erased(**privacy.erase(rooms.db, rooms.eraser, rooms.settings, user_id, principal=asking))
+    return Erased(**privacy.erase(service.db, service.eraser, service.settings, user_id, principal=principal))
 
 
 def _spelled(lines: Iterator[dict[str, Any]]) -> Iterator[str]:

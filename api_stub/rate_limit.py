@@ -8,7 +8,7 @@ from worker.errors import RateLimited
 KEYS_KEPT = 10_000
 
 
-class Rates:
+class RateLimiter:
     """The buckets of one process. *per_minute* None: nobody is limited."""
 
     def __init__(self, per_minute: int | None) -> None:

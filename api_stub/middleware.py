@@ -15,7 +15,7 @@ OTHER = "_OTHER"  # a route that there is not, a method that nobody knows
 PROBES = {"/healthz", "/readyz", "/metrics"}
 
 
-class Observed:
+class ObservabilityMiddleware:
     """Tells of each request; of those that ask how the process is, only their counts."""
 
     def __init__(self, app: ASGIApp) -> None:
