@@ -5,7 +5,7 @@ from datetime import datetime
 from pathlib import Path
 
 from api_stub.batch_schemas import BatchRequest, BatchRun, Given
-from worker.batches import orders, prices
+from worker.batches import accept, prices
 from worker.domain.batch import BatchOrder, Kind, Limits, Selection
 from worker.domain.principal import Principal
 from worker.domain.run import OnBusy
@@ -58,7 +58,7 @@ def check_no_filter(order: BatchOrder) -> None:
         raise BatchInvalid(field="select", problem="has filters, and its items are given: send the one or the others")
 
 
-def given_of(body: Given, *, kind: Kind, principal: Principal, known: KnownTeams) -> orders.Given | None:
+def given_of(body: Given, *, kind: Kind, principal: Principal, known: KnownTeams) -> accept.ExplicitItems | None:
     """Return the items that a body names, of users that *principal* may act for; None: it names none.
 
     Raises:
@@ -74,16 +74,16 @@ def given_of(body: Given, *, kind: Kind, principal: Principal, known: KnownTeams
         found = " and ".join(map(repr, named))
         raise BatchInvalid(field="The items", problem=f"are given as {found}; this kind takes {TAKES[kind]!r}")
     if body.requests is not None:
-        return orders.Given(requests=_requests(body.requests, principal, known), more=body.more)
+        return accept.ExplicitItems(requests=_requests(body.requests, principal, known), more=body.more)
     ids: Sequence[str] = body.session_ids or body.run_ids or []
     if not ids:
         raise BatchInvalid(field=TAKES[kind], problem="is empty: name one at least, or leave it out")
     for one in ids:
         check_text(one, field=TAKES[kind])
-    return orders.Given(ids=ids, more=body.more)
+    return accept.ExplicitItems(ids=ids, more=body.more)
 
 
-def _requests(said: Sequence[BatchRun], principal: Principal, known: KnownTeams) -> list[orders.Request]:
+def _requests(said: Sequence[BatchRun], principal: Principal, known: KnownTeams) -> list[accept.Request]:
     found = []
     for one in said:
         if one.custom_id is not None:
@@ -99,7 +99,7 @@ def _requests(said: Sequence[BatchRun], principal: Principal, known: KnownTeams)
             not_before=one.not_before,
             timeout_s=one.timeout,
         )
-        found.append(orders.Request(one.custom_id, order))
+        found.append(accept.Request(one.custom_id, order))
     for team in {one.team for one in said}:
         check_id(team, field="team")
         known.check(team)

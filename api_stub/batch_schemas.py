@@ -7,7 +7,7 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Fiel
 
 from api_stub import schemas
 from api_stub.schemas import ID, TEXT, NextCursor, Time, check_rfc3339, field
-from worker.batches.orders import CANARY, WINDOW
+from worker.batches.accept import CANARY, MAX_WINDOW
 from worker.clock import rfc3339
 from worker.domain import batch as batches
 from worker.domain import run as runs
@@ -185,7 +185,7 @@ class BatchRequest(Given):
         examples=["10", "1%"],
         json_schema_extra={"pattern": f"^({CANARY.pattern})$"},
     )
-    window: int = Field(100, ge=1, le=WINDOW, description="Items at the same time, at most.", examples=[100])
+    window: int = Field(100, ge=1, le=MAX_WINDOW, description="Items at the same time, at most.", examples=[100])
     limits: Limits = Field(
         default_factory=Limits, description="How much a minute.", examples=[{"items_per_minute": 60}]
     )

@@ -16,7 +16,7 @@ from worker.runs import enqueue
 from worker.runs.enqueue import Order
 from worker.runs.in_process import accept_in_process, execute_when_head
 from worker.store import messages, sessions
-from worker.summaries.here import refresh_soon
+from worker.summaries.in_process import refresh_in_background
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ def run(db: Db, definition: Definition, order: Order) -> RunOutput:
     accepted = accept_in_process(runtime, order)
     try:
         ended = execute_when_head(runtime, definition, accepted.id)
-        refresh_soon(runtime, definition, accepted.id)
+        refresh_in_background(runtime, definition, accepted.id)
         return _output(db, ended)
     finally:
         if order.session_id is None and db is IN_MEMORY:  # it stood alone: nobody can ask for it any more
@@ -61,7 +61,7 @@ def watch(db: Db, definition: Definition, order: Order) -> Iterator[Event]:
 
     def work() -> None:
         ended = execute_when_head(runtime, definition, accepted.id)
-        refresh_soon(runtime, definition, accepted.id)
+        refresh_in_background(runtime, definition, accepted.id)
         # Another process may have ended it; where this one did, the event stands in the queue before this one.
         events.put(Event(f"run.{ended.status}", {"run_id": ended.id, "status": ended.status}))
 

@@ -11,7 +11,7 @@ from worker.loop.definition import Definition
 from worker.process.runtime import Runtime
 from worker.store import messages, sessions, summaries
 from worker.summaries import due
-from worker.summaries.here import refresh_here
+from worker.summaries.in_process import refresh_now
 
 PAGE = 500
 
@@ -95,5 +95,5 @@ class Session:
         with self._runtime.db.write() as tx:
             place = {"session_id": self._row.session_id, "team": self._row.team}
             due.request(tx, self.pk, **place, rebuild=rebuild)
-        refresh_here(self._runtime, self._definition, self.pk)
+        refresh_now(self._runtime, self._definition, self.pk)
         return self.get_session_summary()

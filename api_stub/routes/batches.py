@@ -16,7 +16,7 @@ from api_stub.cursors import Cursors
 from api_stub.errors import responses
 from api_stub.parameters import BatchId, Cursor, ForUser, IdempotencyKey, Limit
 from api_stub.service import Service
-from worker.batches import life, orders
+from worker.batches import accept, lifecycle
 from worker.domain.principal import Principal
 from worker.errors import BatchInvalid
 from worker.store import batches
@@ -53,16 +53,16 @@ def create_batch(
     """Accept a batch: one order over many sessions or runs, found by filters or given by name."""
     order = order_of(body, prices_file=service.settings.prices)
     principal = _acting_for(principal, body.select.user_id)
-    given = given_of(body, kind=order.kind, principal=principal, known=service.teams)
-    if given is not None:
+    items = given_of(body, kind=order.kind, principal=principal, known=service.teams)
+    if items is not None:
         check_no_filter(order)
     if body.dry_run:
-        if given is not None:
+        if items is not None:
             raise BatchInvalid(field="dry_run", problem="is for filters: what is given by name is known")
-        found = orders.estimate(service.db, order, principal=principal)
+        found = accept.estimate(service.db, order, principal=principal)
         return JSONResponse(schemas.Estimate.model_validate(found, from_attributes=True).model_dump(mode="json"))
     rules: dict[str, Any] = {"principal": principal, "settings": service.settings, "idempotency_key": idempotency_key}
-    batch = orders.create(service.db, order, given=given, **rules)
+    batch = accept.create(service.db, order, items=items, **rules)
     response.headers["Location"] = f"/v1/batches/{batch.id}"
     return schemas.Batch.of(batch)
 
@@ -82,7 +82,7 @@ def list_batches(
 @router.get("/{batch_id}", responses=responses(404, 422))
 def get_batch(batch_id: BatchId, service: ServiceDep, principal: Batches, user_id: ForUser = None) -> schemas.Batch:
     """One batch: how far it is, what it has used and cost, when it will be done."""
-    return schemas.Batch.of(life.get(service.db, batch_id, principal=_acting_for(principal, user_id)))
+    return schemas.Batch.of(lifecycle.get(service.db, batch_id, principal=_acting_for(principal, user_id)))
 
 
 @router.get("/{batch_id}/items", responses=responses(404, 422))
@@ -97,7 +97,7 @@ def list_items(
 ) -> schemas.ItemPage:
     """The items of a batch, in their order, each with the status that its run or its session's refresh has now."""
     after, principal = ITEMS.read(cursor) or 0, _acting_for(principal, user_id)
-    found = life.items(service.db, batch_id, principal=principal, after=after, limit=limit + 1, status=status)
+    found = lifecycle.items(service.db, batch_id, principal=principal, after=after, limit=limit + 1, status=status)
     more = ITEMS.behind(found, lambda item: item.number, limit=limit)
     return schemas.ItemPage(data=[schemas.Item.of(item) for item in found[:limit]], next_cursor=more)
 
@@ -108,13 +108,13 @@ def add_items(
 ) -> schemas.Batch:
     """Give more items to a batch whose order said that there are `more`. Without `more` here, they were the last."""
     principal = _acting_for(principal, user_id)
-    batch = life.get(service.db, batch_id, principal=principal)
+    batch = lifecycle.get(service.db, batch_id, principal=principal)
     principal = _acting_for(principal, batch.order.select.user_id)
-    given = given_of(body, kind=batch.order.kind, principal=principal, known=service.teams)
-    if given is None:
+    items = given_of(body, kind=batch.order.kind, principal=principal, known=service.teams)
+    if items is None:
         raise BatchInvalid(field="The items", problem="are missing: name them as its order did")
     place: dict[str, Any] = {"first": body.first, "principal": principal, "settings": service.settings}
-    return schemas.Batch.of(orders.add(service.db, batch_id, given, **place))
+    return schemas.Batch.of(accept.add(service.db, batch_id, items, **place))
 
 
 @router.get("/{batch_id}/results", response_class=StreamingResponse, responses=LINES | responses(404, 422))
@@ -123,14 +123,14 @@ def read_results(
 ) -> StreamingResponse:
     """All items as JSON lines, in their order, with the answers of their runs; of replays with the old ones too."""
     principal = _acting_for(principal, user_id)
-    life.get(service.db, batch_id, principal=principal)  # what is refused is refused before the answer begins
+    lifecycle.get(service.db, batch_id, principal=principal)  # what is refused is refused before the answer begins
     return StreamingResponse(_results(service, batch_id, principal), media_type="application/x-ndjson")
 
 
 @router.post("/{batch_id}/pause", status_code=202, responses=responses(404, 409, 422))
 def pause_batch(batch_id: BatchId, service: ServiceDep, principal: Batches, user_id: ForUser = None) -> schemas.Batch:
     """Begin no more items; those in flight go on."""
-    return schemas.Batch.of(life.pause(service.db, batch_id, principal=_acting_for(principal, user_id)))
+    return schemas.Batch.of(lifecycle.pause(service.db, batch_id, principal=_acting_for(principal, user_id)))
 
 
 @router.post("/{batch_id}/resume", status_code=202, responses=responses(400, 404, 409, 413, 422))
@@ -144,20 +144,20 @@ def resume_batch(
     """Go on. After a canary this is the yes to all the others; a budget that is used up has to be raised with it."""
     budget = body.budget if body is not None else schemas.Budget()
     raised: dict[str, Any] = {"budget_tokens": budget.tokens, "budget_cost": budget.cost}
-    return schemas.Batch.of(life.resume(service.db, batch_id, principal=_acting_for(principal, user_id), **raised))
+    return schemas.Batch.of(lifecycle.resume(service.db, batch_id, principal=_acting_for(principal, user_id), **raised))
 
 
 @router.post("/{batch_id}/cancel", status_code=202, responses=responses(404, 422))
 def cancel_batch(batch_id: BatchId, service: ServiceDep, principal: Batches, user_id: ForUser = None) -> schemas.Batch:
     """End a batch: begin no more items, and cancel the runs of those in flight. One that has ended stays as it is."""
     send, principal = service.dispatcher.send, _acting_for(principal, user_id)
-    return schemas.Batch.of(life.cancel(service.db, batch_id, principal=principal, send=send))
+    return schemas.Batch.of(lifecycle.cancel(service.db, batch_id, principal=principal, send=send))
 
 
 @router.post("/{batch_id}/retry", status_code=202, responses=responses(404, 409, 422))
 def retry_batch(batch_id: BatchId, service: ServiceDep, principal: Batches, user_id: ForUser = None) -> schemas.Batch:
     """Begin the items again that failed, diverged or were cancelled."""
-    return schemas.Batch.of(life.retry(service.db, batch_id, principal=_acting_for(principal, user_id)))
+    return schemas.Batch.of(lifecycle.retry(service.db, batch_id, principal=_acting_for(principal, user_id)))
 
 
 def _acting_for(principal: Principal, user_id: str | None) -> Principal:
@@ -168,7 +168,7 @@ def _acting_for(principal: Principal, user_id: str | None) -> Principal:
 def _results(service: Service, batch_id: str, principal: Principal) -> Iterator[str]:
     number = 0
     place: dict[str, Any] = {"principal": principal, "limit": AT_ONCE, "texts": True}
-    while found := life.items(service.db, batch_id, after=number, **place):
+    while found := lifecycle.items(service.db, batch_id, after=number, **place):
         for item in found:
             yield json.dumps(schemas.Result.of(item).model_dump(mode="json"), ensure_ascii=False) + "\n"
         number = found[-1].number

@@ -23,7 +23,7 @@ from ops.bench import databases, fill
 from ops.bench.report import Check, Report, progress, quantile, spread, table
 from ops.bench.service import Timed, one_run, service, start_front, start_summaries, summary_calls
 from tests.support.system import System, wait_until
-from worker.batches import feed, life, orders
+from worker.batches import accept, feed, lifecycle
 from worker.batches import plan as planning
 from worker.domain.batch import Batch, BatchOrder, BatchStatus, Kind, Selection
 from worker.domain.principal import SERVICE
@@ -55,7 +55,7 @@ def _plan_and_feed(report: Report, kind: str) -> None:
         before, began = _resident_mb(), time.perf_counter()
         at_start, highest = _planned(db, "first")
         took, grown = time.perf_counter() - began, highest - before
-        planned, (at_end, _) = life.get(db, at_start, principal=SERVICE).planned, _planned(db, "last")
+        planned, (at_end, _) = lifecycle.get(db, at_start, principal=SERVICE).planned, _planned(db, "last")
         _skip(db, at_end, ended=SELECTED - MEASURED)
         progress(f"batches {kind}: feeding")
         turns = [(_begun_ms(db, at_start), _begun_ms(db, at_end)) for _ in range(MEASURED // feed.TOGETHER)]
@@ -91,8 +91,8 @@ def _fill(db: Database, team: str) -> None:
 
 def _planned(db: Database, team: str) -> tuple[str, float]:
     """Order a batch of all sessions of a team, and write all its items down; return it, and the most memory used."""
-    order = BatchOrder(Kind.REFRESH_SUMMARIES, Selection(team=team), window=orders.WINDOW)
-    batch_id = orders.create(db, order, principal=SERVICE, settings=Settings()).id
+    order = BatchOrder(Kind.REFRESH_SUMMARIES, Selection(team=team), window=accept.MAX_WINDOW)
+    batch_id = accept.create(db, order, principal=SERVICE, settings=Settings()).id
     highest = 0.0
     while planning.plan(db, batch_id):
         highest = max(highest, _resident_mb())
@@ -128,7 +128,7 @@ def _beside(report: Report, kind: str) -> None:
         fill.fill_sessions(running.db, like=one_run(client, "on").run_id, prefix="old", count=REFRESHED)
         start_summaries(running)
         order = BatchOrder(Kind.REFRESH_SUMMARIES, Selection(team="on"))
-        batch_id = orders.create(running.db, order, principal=SERVICE, settings=Settings()).id
+        batch_id = accept.create(running.db, order, principal=SERVICE, settings=Settings()).id
         wait_until(lambda: _now(running, batch_id).planned >= REFRESHED, description="it is planned", timeout_s=60)
         began = time.time()
         while (batch := _now(running, batch_id)).status is not BatchStatus.COMPLETED:
@@ -162,17 +162,17 @@ def _runs(running: System, client: Client, batch_id: str, *, paused: bool) -> li
     if _now(running, batch_id).status.terminal:
         return []
     if paused:
-        life.pause(running.db, batch_id, principal=SERVICE)
+        lifecycle.pause(running.db, batch_id, principal=SERVICE)
         wait_until(lambda: _now(running, batch_id).in_flight == 0, description="nothing is in flight", timeout_s=60)
         if _now(running, batch_id).status.terminal:
             return []
     found = [one_run(client, "same") for _ in range(RUNS)]
     if paused:
-        life.resume(running.db, batch_id, principal=SERVICE)
+        lifecycle.resume(running.db, batch_id, principal=SERVICE)
         wait_until(lambda: _now(running, batch_id).in_flight > 0, description="it goes on", timeout_s=60)
         time.sleep(FILLED_S)
     return found
 
 
 def _now(running: System, batch_id: str) -> Batch:
-    return life.get(running.db, batch_id, principal=SERVICE)
+    return lifecycle.get(running.db, batch_id, principal=SERVICE)

@@ -25,7 +25,7 @@ def finished(client: Any, batch_id: str) -> Any:
     return wait_until(ended, description="the batch has ended", timeout_s=120)
 
 
-def test_a_batch_is_ordered_in_portions_whose_answers_are_lost(batch_door: Door, connect: Connect) -> None:
+def test_a_batch_is_ordered_in_chunks_whose_answers_are_lost(batch_door: Door, connect: Connect) -> None:
     """Each has arrived, and is sent again: one batch, each item once. It is found, told and retried by the client."""
     user = name("u")
     requests: list[types.BatchRun] = [{"team": "plain", "input": f"I am A{n}", "custom_id": f"r{n}"} for n in range(4)]

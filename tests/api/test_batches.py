@@ -238,8 +238,8 @@ def test_a_batch_is_paused_and_cancelled(door: Door) -> None:
         check_problem(refused, status=409, code="batch_conflict")
 
 
-def test_items_are_given_in_portions_that_can_be_sent_again(door: Door) -> None:
-    """Nothing begins before the last portion; one that was sent twice is there once; one too far ahead is refused."""
+def test_items_are_given_in_chunks_that_can_be_sent_again(door: Door) -> None:
+    """Nothing begins before the last chunk; one that was sent twice is there once; one too far ahead is refused."""
     requests = hello(6)
     batch = order(door, "enqueue_runs", requests=requests[:2], more=True)
     path = f"/v1/batches/{batch['id']}/items"

@@ -9,8 +9,8 @@ from sqlalchemy import func, select
 from tests.support import look
 from tests.support.system import System, wait_until
 from tests.support.valkey import ValkeyServer
-from worker.batches import life, orders
-from worker.batches.orders import Given, Request
+from worker.batches import accept, lifecycle
+from worker.batches.accept import ExplicitItems, Request
 from worker.domain.batch import Batch, BatchOrder, BatchStatus, Kind
 from worker.domain.principal import SERVICE
 from worker.runs.enqueue import Order, enqueue
@@ -48,10 +48,10 @@ def test_every_item_ends_once_although_everything_is_killed_twice(running: Syste
         enqueue(running.db, Order("condensed-slowly", f"I am S{n}r0.", f"s{n}", "u"), settings=Settings())
     wait_until(lambda: look.count(running.db, "completed") == ITEMS, description="there are sessions", timeout_s=90)
     order = Order("plain", "again [delay=0.4]")
-    given = Given(requests=[Request(f"r{n}", order) for n in range(ITEMS)])
-    kinds = ((Kind.REFRESH_SUMMARIES, None), (Kind.ENQUEUE_RUNS, given))
+    items = ExplicitItems(requests=[Request(f"r{n}", order) for n in range(ITEMS)])
+    kinds = ((Kind.REFRESH_SUMMARIES, None), (Kind.ENQUEUE_RUNS, items))
     made = [
-        orders.create(running.db, BatchOrder(kind, window=20), principal=SERVICE, settings=Settings(), given=items).id
+        accept.create(running.db, BatchOrder(kind, window=20), principal=SERVICE, settings=Settings(), items=items).id
         for kind, items in kinds
     ]
 
@@ -59,7 +59,7 @@ def test_every_item_ends_once_although_everything_is_killed_twice(running: Syste
         return min(batch.ended for batch in now())
 
     def now() -> list[Batch]:
-        return [life.get(running.db, id, principal=SERVICE) for id in made]
+        return [lifecycle.get(running.db, id, principal=SERVICE) for id in made]
 
     for kill in range(1, KILLS + 1):
         wait_until(lambda kill=kill: ended() >= kill * ITEMS // 4, description="some have ended", timeout_s=90)

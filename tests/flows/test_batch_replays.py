@@ -8,7 +8,7 @@ import pytest
 from tests.support.replaying import every_row
 from tests.support.system import System, wait_until
 from tests.support.valkey import ValkeyServer
-from worker.batches import life, orders
+from worker.batches import accept, lifecycle
 from worker.domain.batch import BatchOrder, BatchStatus, Kind, Selection
 from worker.domain.principal import SERVICE
 from worker.runs.enqueue import Order, enqueue
@@ -44,9 +44,11 @@ def test_a_changed_instruction_is_tried_on_what_took_place(running: System) -> N
 
     running.start_worker(queues="resumed,runs,batch", TEAM_SESSIONS_TEAMS="tests.support.teams_changed")
     order = BatchOrder(Kind.REPLAY_RUNS, Selection(team="notes"), window=20)
-    batch_id = orders.create(running.db, order, principal=SERVICE, settings=Settings()).id
+    batch_id = accept.create(running.db, order, principal=SERVICE, settings=Settings()).id
     done = wait_until(
-        lambda: (batch := life.get(running.db, batch_id, principal=SERVICE)).status is BatchStatus.COMPLETED and batch,
+        lambda: (
+            (batch := lifecycle.get(running.db, batch_id, principal=SERVICE)).status is BatchStatus.COMPLETED and batch
+        ),
         description="every run was replayed",
         timeout_s=90,
     )
@@ -55,7 +57,7 @@ def test_a_changed_instruction_is_tried_on_what_took_place(running: System) -> N
     assert len(effects.splitlines()) == len(made)
     assert (running.directory / "effects").read_text() == effects
     assert [every_row(running.db, f"s{n}") for n in range(SESSIONS)] == histories
-    items = life.items(running.db, batch_id, principal=SERVICE, limit=len(made), texts=True)
+    items = lifecycle.items(running.db, batch_id, principal=SERVICE, limit=len(made), texts=True)
     assert {item.source_run_id: item.status == "same" for item in items} == {id: bool(odd) for id, odd in made.items()}
     for item in items:
         assert ("Zed" in (item.new_output or "")) == (item.status == "changed")

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 from tests.support.batches import Played, end_as, ended_runs, requests
-from worker.batches import feed, life, orders
+from worker.batches import accept, feed, lifecycle
 from worker.batches import plan as planning
-from worker.batches.orders import Given
+from worker.batches.accept import ExplicitItems
 from worker.domain.batch import BatchOrder, BatchStatus, Kind, Selection
 from worker.domain.principal import SERVICE, Principal
 from worker.domain.run import Status
@@ -31,7 +31,10 @@ def test_a_run_that_was_tried_again_is_not_selected(db: Database) -> None:
 
     second.step()
 
-    assert (second.now.planned, life.items(db, second.id, principal=SERVICE)[0].source_run_id in first) == (1, False)
+    assert (second.now.planned, lifecycle.items(db, second.id, principal=SERVICE)[0].source_run_id in first) == (
+        1,
+        False,
+    )
 
 
 @pytest.mark.parametrize(
@@ -51,7 +54,7 @@ def test_a_run_that_was_tried_again_is_not_selected(db: Database) -> None:
 def test_sessions_are_selected_by_filters(db: Database, wanted: Selection, found: list[int]) -> None:
     """Those that meet all of them, and the dry run tells the same."""
     for n in range(4):
-        orders.enqueue.enqueue(db, orders.enqueue.Order("t", "x", f"s{n}", "uv"[n % 2]), settings=Settings())
+        accept.enqueue.enqueue(db, accept.enqueue.Order("t", "x", f"s{n}", "uv"[n % 2]), settings=Settings())
     with db.write() as tx:
         for n in range(4):
             values = {"name": f"n{n}", "tags": [("even", "odd")[n % 2]], "summary_version": n % 3 * (n != 2) * 2}
@@ -62,9 +65,9 @@ def test_sessions_are_selected_by_filters(db: Database, wanted: Selection, found
     while planning.plan(db, batch.id):
         pass
 
-    shown = [item.session_id for item in life.items(db, batch.id, principal=SERVICE)]
+    shown = [item.session_id for item in lifecycle.items(db, batch.id, principal=SERVICE)]
     assert shown == [f"s{n}" for n in found]
-    told = orders.estimate(db, order, principal=SERVICE)
+    told = accept.estimate(db, order, principal=SERVICE)
     assert (told.count, told.sample) == (len(found), shown[:5])
 
 
@@ -79,7 +82,7 @@ def test_planning_goes_on_where_it_was_broken_off(db: Database, monkeypatch: pyt
     while planning.plan(db, batch.id):
         pass
 
-    shown = life.items(db, batch.id, principal=SERVICE)
+    shown = lifecycle.items(db, batch.id, principal=SERVICE)
     assert [item.source_run_id for item in shown] == failed
     assert [item.number for item in shown] == list(range(1, 9))
 
@@ -87,32 +90,32 @@ def test_planning_goes_on_where_it_was_broken_off(db: Database, monkeypatch: pyt
 def test_items_can_be_given_in_portions(db: Database) -> None:
     """It begins with the last; ids that are unknown, doubled or of the wrong kind are refused whole."""
     failed = ended_runs(db, 3)
-    batch = Played(db, RETRY, Given(ids=failed[:2], more=True))
+    batch = Played(db, RETRY, ExplicitItems(ids=failed[:2], more=True))
 
     assert batch.step().status is BatchStatus.CREATED
     for ids, problem in ((["run_x"], "1 items; 0 are there"), ([failed[2], failed[2]], "twice")):
         with pytest.raises(BatchInvalid, match=problem):
-            orders.add(db, batch.id, Given(ids=ids), principal=SERVICE, settings=Settings())
+            accept.add(db, batch.id, ExplicitItems(ids=ids), principal=SERVICE, settings=Settings())
     with pytest.raises(BatchInvalid, match="not given before"):
-        orders.add(db, batch.id, Given(ids=failed[1:]), principal=SERVICE, settings=Settings())
+        accept.add(db, batch.id, ExplicitItems(ids=failed[1:]), principal=SERVICE, settings=Settings())
     with pytest.raises(BatchInvalid, match="do not fit"):
-        orders.add(db, batch.id, requests(1), principal=SERVICE, settings=Settings())
-    orders.add(db, batch.id, Given(ids=failed[2:], more=True), principal=SERVICE, settings=Settings())
-    orders.add(db, batch.id, Given(), principal=SERVICE, settings=Settings())
+        accept.add(db, batch.id, requests(1), principal=SERVICE, settings=Settings())
+    accept.add(db, batch.id, ExplicitItems(ids=failed[2:], more=True), principal=SERVICE, settings=Settings())
+    accept.add(db, batch.id, ExplicitItems(), principal=SERVICE, settings=Settings())
     assert (batch.now.planned, batch.step().in_flight) == (3, 3)
     with pytest.raises(BatchConflict):
-        orders.add(db, batch.id, Given(ids=failed[2:]), principal=SERVICE, settings=Settings())
+        accept.add(db, batch.id, ExplicitItems(ids=failed[2:]), principal=SERVICE, settings=Settings())
 
 
 def test_the_same_key_finds_the_same_batch(db: Database) -> None:
     """And with another order it is refused."""
     made = {"principal": SERVICE, "settings": Settings(), "idempotency_key": "k"}
-    batch = orders.create(db, RETRY, **made)  # type: ignore[arg-type]
+    batch = accept.create(db, RETRY, **made)  # type: ignore[arg-type]
 
-    assert orders.create(db, RETRY, **made).id == batch.id  # type: ignore[arg-type]
+    assert accept.create(db, RETRY, **made).id == batch.id  # type: ignore[arg-type]
     with pytest.raises(IdempotencyConflict):
-        orders.create(db, replace(RETRY, window=7), **made)  # type: ignore[arg-type]
-    other = orders.create(db, RETRY, **(made | {"principal": Principal("k", user_id="u")}))  # type: ignore[arg-type]
+        accept.create(db, replace(RETRY, window=7), **made)  # type: ignore[arg-type]
+    other = accept.create(db, RETRY, **(made | {"principal": Principal("k", user_id="u")}))  # type: ignore[arg-type]
     assert other.id != batch.id
 
 
@@ -121,18 +124,18 @@ def test_a_key_sees_and_selects_what_is_its_own(db: Database) -> None:
     ended_runs(db, 2)
     users_key, teams_key = Principal("k", user_id="v"), Principal("k", teams=frozenset({"other"}))
     for principal in (users_key, teams_key):
-        batch = orders.create(db, RETRY, principal=principal, settings=Settings())
+        batch = accept.create(db, RETRY, principal=principal, settings=Settings())
         feed.step(db, batch.id, settings=Settings(), send=list)
-        seen = life.get(db, batch.id, principal=principal)
+        seen = lifecycle.get(db, batch.id, principal=principal)
         assert (seen.planned, seen.status) == (0, BatchStatus.COMPLETED)
-        assert life.get(db, batch.id, principal=SERVICE) == seen
+        assert lifecycle.get(db, batch.id, principal=SERVICE) == seen
         others = {users_key, teams_key} - {principal}
         with pytest.raises(BatchNotFound):
-            life.get(db, batch.id, principal=others.pop())
+            lifecycle.get(db, batch.id, principal=others.pop())
     with pytest.raises(UserForbidden):
-        orders.create(db, replace(RETRY, select=Selection(user_id="u")), principal=users_key, settings=Settings())
-    mine = orders.create(db, ENQUEUE, principal=teams_key, settings=Settings(), given=Given(more=True))
+        accept.create(db, replace(RETRY, select=Selection(user_id="u")), principal=users_key, settings=Settings())
+    mine = accept.create(db, ENQUEUE, principal=teams_key, settings=Settings(), items=ExplicitItems(more=True))
     with pytest.raises(TeamForbidden):
-        orders.add(db, mine.id, requests(1), principal=SERVICE, settings=Settings())
+        accept.add(db, mine.id, requests(1), principal=SERVICE, settings=Settings())
     with pytest.raises(TeamForbidden):
-        orders.create(db, replace(RETRY, select=Selection(team="t")), principal=teams_key, settings=Settings())
+        accept.create(db, replace(RETRY, select=Selection(team="t")), principal=teams_key, settings=Settings())

@@ -9,9 +9,10 @@ from tests.support.batches import Played, end_as, ended_runs, requests
 from tests.support.life import accept
 from tests.support.plans import plan, statements
 from worker import privacy
-from worker.batches import feed, life, orders
+from worker.batches import accept as accept_batch
+from worker.batches import feed, lifecycle
 from worker.batches import plan as planning
-from worker.batches.orders import Given
+from worker.batches.accept import ExplicitItems
 from worker.domain.batch import BatchOrder, BatchStatus, Kind, Limits, PausedBy, Price
 from worker.domain.principal import SERVICE, Principal
 from worker.domain.run import Status
@@ -103,7 +104,7 @@ def test_a_canary_goes_first_and_waits_for_a_yes(db: Database) -> None:
     paused = batch.step()
     assert (paused.status, paused.paused_by, paused.ended) == (BatchStatus.PAUSED, PausedBy.CANARY, 3)
     assert batch.step() == paused
-    life.resume(db, batch.id, principal=SERVICE)
+    lifecycle.resume(db, batch.id, principal=SERVICE)
     assert (batch.step().status, batch.now.in_flight) == (BatchStatus.RUNNING, 7)
 
 
@@ -119,8 +120,8 @@ def test_a_budget_pauses_the_batch_before_it_is_passed(db: Database) -> None:
         assert (paused.paused_by, paused.ended, paused.spent.usage.input_tokens) == (PausedBy.BUDGET, 3, 30)
         assert paused.spent.cost == pytest.approx(0.003)
         with pytest.raises(BatchInvalid, match="name a higher one"):
-            life.resume(db, batch.id, principal=SERVICE)
-        life.resume(db, batch.id, principal=SERVICE, budget_tokens=1000, budget_cost=1.0)
+            lifecycle.resume(db, batch.id, principal=SERVICE)
+        lifecycle.resume(db, batch.id, principal=SERVICE, budget_tokens=1000, budget_cost=1.0)
         while batch.step().status is BatchStatus.RUNNING:
             batch.end()
         assert (batch.now.status, batch.now.ended) == (BatchStatus.COMPLETED, 20)
@@ -151,17 +152,17 @@ def test_pause_resume_and_cancel_are_at_once(db: Database) -> None:
     batch = Played(db, replace(ENQUEUE, window=2), requests(6))
     batch.step()
 
-    assert life.pause(db, batch.id, principal=SERVICE).paused_by is PausedBy.REQUEST
+    assert lifecycle.pause(db, batch.id, principal=SERVICE).paused_by is PausedBy.REQUEST
     batch.end()
     assert (batch.step().status, batch.now.ended, batch.now.in_flight) == (BatchStatus.PAUSED, 2, 0)
-    assert life.resume(db, batch.id, principal=SERVICE).status is BatchStatus.RUNNING
+    assert lifecycle.resume(db, batch.id, principal=SERVICE).status is BatchStatus.RUNNING
     assert batch.step().in_flight == 2
-    assert life.cancel(db, batch.id, principal=SERVICE, send=batch.sent.extend).status is BatchStatus.CANCELLED
+    assert lifecycle.cancel(db, batch.id, principal=SERVICE, send=batch.sent.extend).status is BatchStatus.CANCELLED
     assert batch.in_flight() == []
     done = batch.step()
     assert (done.outcomes, done.finished_at is not None) == ({"completed": 2, "cancelled": 2}, True)
     assert batch.statuses() == ["completed"] * 2 + ["cancelled"] * 2 + ["waiting"] * 2
-    for act in (life.pause, life.resume, life.retry):
+    for act in (lifecycle.pause, lifecycle.resume, lifecycle.retry):
         with pytest.raises(BatchConflict):
             act(db, batch.id, principal=SERVICE)
 
@@ -175,7 +176,7 @@ def test_what_failed_is_tried_again(db: Database) -> None:
         end_as(db, run_id, status)
     assert (batch.step().status, batch.now.outcomes) == (BatchStatus.COMPLETED, {"completed": 2, "failed": 2})
 
-    assert life.retry(db, batch.id, principal=SERVICE).status is BatchStatus.RUNNING
+    assert lifecycle.retry(db, batch.id, principal=SERVICE).status is BatchStatus.RUNNING
     assert (batch.now.ended, batch.now.outcomes) == (2, {"completed": 2})
     batch.step()
     second = batch.in_flight()
@@ -185,15 +186,15 @@ def test_what_failed_is_tried_again(db: Database) -> None:
     with db.read() as tx:
         again = tx.execute(select(runs.c.retry_of).where(runs.c.id.in_(second)).order_by(runs.c.id)).scalars()
         assert list(again) == [first[1], first[3]]
-    assert [item.tries for item in life.items(db, batch.id, principal=SERVICE)] == [1, 2, 1, 2]
+    assert [item.tries for item in lifecycle.items(db, batch.id, principal=SERVICE)] == [1, 2, 1, 2]
 
 
 def test_an_item_that_cannot_be_begun_has_failed_with_that(db: Database) -> None:
     """Its error is told, the others go on; what is gone is gone."""
     accept(db, session="taken")
-    order = orders.enqueue.Order("other", "hello", "taken", "u")
-    given = Given(requests=[orders.Request("a", order), *requests(1).requests])
-    refused = Played(db, ENQUEUE, given)
+    order = accept_batch.enqueue.Order("other", "hello", "taken", "u")
+    items = ExplicitItems(requests=[accept_batch.Request("a", order), *requests(1).requests])
+    refused = Played(db, ENQUEUE, items)
     failed = ended_runs(db, 2)
     again = Played(db, RETRY)
     planning.plan(db, again.id)
@@ -201,7 +202,7 @@ def test_an_item_that_cannot_be_begun_has_failed_with_that(db: Database) -> None
         sessions.erase_of_run(tx, failed[0])
 
     assert (refused.step().outcomes, refused.now.in_flight) == ({"failed": 1}, 1)
-    item = life.items(db, refused.id, principal=SERVICE)[0]
+    item = lifecycle.items(db, refused.id, principal=SERVICE)[0]
     assert (item.status, item.error_code, item.custom_id) == ("failed", "session_of_other_team", "a")
     assert (again.step().outcomes, again.statuses()) == ({"gone": 1}, ["gone", "queued"])
 
@@ -215,11 +216,13 @@ def test_an_item_that_meets_a_fault_of_ours_has_failed(db: Database) -> None:
         else:
             tx.exec_driver_sql("ALTER TABLE team_sessions.runs ADD CHECK (input <> 'cursed')")
     texts = ("hello", "cursed", "hello")
-    given = Given(requests=[orders.Request(None, orders.enqueue.Order("t", text)) for text in texts])
-    batch = Played(db, ENQUEUE, given)
+    items = ExplicitItems(
+        requests=[accept_batch.Request(None, accept_batch.enqueue.Order("t", text)) for text in texts]
+    )
+    batch = Played(db, ENQUEUE, items)
 
     assert (batch.step().outcomes, batch.statuses()) == ({"failed": 1}, ["queued", "failed", "queued"])
-    assert life.items(db, batch.id, principal=SERVICE)[1].error_code == "internal"
+    assert lifecycle.items(db, batch.id, principal=SERVICE)[1].error_code == "internal"
 
 
 def test_a_cancelled_batch_waits_for_no_summary(db: Database) -> None:
@@ -228,7 +231,7 @@ def test_a_cancelled_batch_waits_for_no_summary(db: Database) -> None:
     batch = Played(db, BatchOrder(Kind.REFRESH_SUMMARIES))
     assert (batch.step().in_flight, batch.statuses()) == (3, ["queued"] * 3)
 
-    life.cancel(db, batch.id, principal=SERVICE, send=list)
+    lifecycle.cancel(db, batch.id, principal=SERVICE, send=list)
 
     done = batch.step()
     assert (done.outcomes, done.finished_at is not None) == ({"cancelled": 3}, True)
@@ -237,9 +240,11 @@ def test_a_cancelled_batch_waits_for_no_summary(db: Database) -> None:
 
 def test_what_a_user_has_asked_for_is_erased_with_the_user(db: Database) -> None:
     """Texts that wait in items go; an item that comes up then is gone."""
-    given = Given(requests=[orders.Request(None, orders.enqueue.Order("t", "secret", user_id=user)) for user in "uv"])
-    batch = Played(db, ENQUEUE, given)
-    own = orders.create(db, RETRY, principal=Principal("k", user_id="u"), settings=Settings())
+    items = ExplicitItems(
+        requests=[accept_batch.Request(None, accept_batch.enqueue.Order("t", "secret", user_id=user)) for user in "uv"]
+    )
+    batch = Played(db, ENQUEUE, items)
+    own = accept_batch.create(db, RETRY, principal=Principal("k", user_id="u"), settings=Settings())
     written_out = list(privacy.export(db, "u", principal=SERVICE))
     assert [(line["type"], line["number"], line["request"]["input"]) for line in written_out] == [
         ("batch_item", 1, "secret")
@@ -254,7 +259,7 @@ def test_what_a_user_has_asked_for_is_erased_with_the_user(db: Database) -> None
             False,
         ]
     with pytest.raises(BatchNotFound):
-        life.get(db, own.id, principal=SERVICE)
+        lifecycle.get(db, own.id, principal=SERVICE)
     assert batch.step().outcomes == {"gone": 1}
     assert batch.statuses() == ["gone", "queued"]
 

@@ -17,7 +17,7 @@ from tests.support.ageing import (
 from tests.support.batches import Played, end_as, ended_runs
 from tests.support.condensing import converse, cover, session_row
 from tests.support.life import accept
-from worker.batches import life
+from worker.batches import lifecycle
 from worker.domain.batch import BatchOrder, Kind
 from worker.domain.principal import SERVICE
 from worker.domain.run import Status
@@ -114,7 +114,7 @@ def test_what_an_unfinished_batch_is_about_stays(db: Database, case: str, kept: 
     remove(db, **kept)
     assert "s1" in left(db)
     assert len(ids(db)) >= 1
-    life.cancel(db, batch.id, principal=SERVICE, send=list)
+    lifecycle.cancel(db, batch.id, principal=SERVICE, send=list)
     batch.step()
     batch.end()
     batch.step()

@@ -6,8 +6,9 @@ from typing import Any
 from sqlalchemy import select
 
 from tests.support.life import accept, end, take
-from worker.batches import feed, life, orders
-from worker.batches.orders import Given
+from worker.batches import accept as accept_batch
+from worker.batches import feed, lifecycle
+from worker.batches.accept import ExplicitItems
 from worker.domain.batch import Batch, BatchOrder
 from worker.domain.dispatch import Dispatch
 from worker.domain.message import Draft, Role
@@ -23,15 +24,15 @@ from worker.store.tables import batch_items, runs
 class Played:
     """One batch, and what was sent for it."""
 
-    def __init__(self, db: Database, order: BatchOrder, given: Given | None = None) -> None:
+    def __init__(self, db: Database, order: BatchOrder, items: ExplicitItems | None = None) -> None:
         self.db = db
         self.sent: list[Dispatch] = []
-        self.id = orders.create(db, order, principal=SERVICE, settings=Settings(), given=given).id
+        self.id = accept_batch.create(db, order, principal=SERVICE, settings=Settings(), items=items).id
 
     @property
     def now(self) -> Batch:
         """The batch as it stands."""
-        return life.get(self.db, self.id, principal=SERVICE)
+        return lifecycle.get(self.db, self.id, principal=SERVICE)
 
     def step(self) -> Batch:
         """Bring it on once, as a sweep does."""
@@ -40,7 +41,7 @@ class Played:
 
     def statuses(self) -> list[str]:
         """How its items stand, by number."""
-        return [item.status for item in life.items(self.db, self.id, principal=SERVICE, limit=1000)]
+        return [item.status for item in lifecycle.items(self.db, self.id, principal=SERVICE, limit=1000)]
 
     def in_flight(self) -> list[str]:
         """The runs that were made for items that have not ended."""
@@ -80,7 +81,7 @@ def ended_runs(db: Database, count: int, status: Status = Status.FAILED) -> list
     return made
 
 
-def requests(count: int, **fields: Any) -> Given:
+def requests(count: int, **fields: Any) -> ExplicitItems:
     """Order runs of team 't', each in a new session."""
-    order = orders.enqueue.Order("t", "hello", **fields)
-    return Given(requests=[orders.Request(f"r{n}", order) for n in range(1, count + 1)])
+    order = accept_batch.enqueue.Order("t", "hello", **fields)
+    return ExplicitItems(requests=[accept_batch.Request(f"r{n}", order) for n in range(1, count + 1)])

@@ -7,9 +7,9 @@ is broken off at any point is gone on with by the next step, since each writes a
 from collections.abc import Callable, Iterable
 
 from worker import clock
+from worker.batches.capacity import capacity, pause_reason
 from worker.batches.kinds import BEGIN
 from worker.batches.plan import plan
-from worker.batches.room import pauses, room
 from worker.domain.batch import Batch, BatchStatus, Outcome
 from worker.domain.dispatch import Dispatch
 from worker.errors import DatabaseUnavailable, QueueFull, RunNotFound, SessionNotFound, TeamSessionsError
@@ -93,7 +93,7 @@ def _conclude(tx: Transaction, batch_id: str) -> None:
     elif not held.open and batch.ended >= batch.planned and not batch.status.terminal:
         batches.set_status(tx, batch_id, BatchStatus.COMPLETED)
         batches.change(tx, batch_id, finished_at=held.now)
-    elif (why := pauses(held)) is not None:
+    elif (why := pause_reason(held)) is not None:
         batches.set_status(tx, batch_id, BatchStatus.PAUSED, paused_by=why)
 
 
@@ -103,7 +103,7 @@ def _begin_some(db: Database, batch_id: str, *, settings: Settings) -> list[Disp
         held = batches.lock(tx, batch_id, wait=False)
         if held is None:
             return None
-        waiting = batch_items.waiting(tx, batch_id, limit=min(TOGETHER, room(held)))
+        waiting = batch_items.waiting(tx, batch_id, limit=min(TOGETHER, capacity(held)))
         ready: list[Dispatch] = []
         ended: list[Ended] = []
         begun = 0

@@ -10,9 +10,9 @@ import click
 
 from api_stub.client import Batch, Client, Item
 from api_stub.client.types import BatchKind, ItemStatus
-from worker.cli.batch_order import COUNT, named, order_of, order_options, send
+from worker.cli.batch_options import COUNT, named, order_of, order_options, send
+from worker.cli.batch_progress import OUTCOMES, PAUSED, command, conclusion, next_steps, watch
 from worker.cli.connection import connect
-from worker.cli.progress import OUTCOMES, PAUSED, command, conclusion, next_steps, watch
 from worker.cli.progress_bar import counted
 from worker.cli.table import print_table
 

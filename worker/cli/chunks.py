@@ -1,4 +1,4 @@
-"""Files of items, read line by line and cut into portions that the API takes at once."""
+"""Files of items, read line by line and cut into chunks that the API takes at once."""
 
 import json
 from collections.abc import Iterator
@@ -7,12 +7,14 @@ from typing import Any, TextIO
 
 import click
 
-MOST = 1_000
-SIZE = 200_000  # characters of JSON; the API takes a body of 262,144 bytes, and more with what it allows for one input
+MAX_ITEMS = 1_000
+MAX_CHARS = (
+    200_000  # characters of JSON; the API takes a body of 262,144 bytes, and more with what it allows for one input
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Portion:
+class Chunk:
     """Some items, the number of the first of them, and whether there are more behind them."""
 
     items: list[Any]
@@ -24,14 +26,14 @@ class Portion:
         return self.first + len(self.items) - 1
 
 
-def ids(file: TextIO) -> Iterator[str]:
+def read_ids(file: TextIO) -> Iterator[str]:
     """Yield the ids of a file, one a line."""
     for line in file:
         if found := line.strip():
             yield found
 
 
-def requests(file: TextIO) -> Iterator[dict[str, Any]]:
+def read_requests(file: TextIO) -> Iterator[dict[str, Any]]:
     """Yield the objects of a file of JSON lines.
 
     Raises:
@@ -50,16 +52,16 @@ def requests(file: TextIO) -> Iterator[dict[str, Any]]:
         yield found
 
 
-def portions(items: Iterator[Any]) -> Iterator[Portion]:
-    """Cut items into portions; an item that is too large for one is a portion of its own."""
+def split(items: Iterator[Any]) -> Iterator[Chunk]:
+    """Cut items into chunks; an item that is too large for one is a chunk of its own."""
     first, size = 1, 0
     held: list[Any] = []
     for item in items:
         length = len(json.dumps(item)) + 2
-        if held and (len(held) == MOST or size + length > SIZE):
-            yield Portion(held, first, more=True)
+        if held and (len(held) == MAX_ITEMS or size + length > MAX_CHARS):
+            yield Chunk(held, first, more=True)
             first, size, held = first + len(held), 0, []
         held.append(item)
         size += length
     if held:
-        yield Portion(held, first, more=False)
+        yield Chunk(held, first, more=False)

@@ -21,8 +21,8 @@ from worker.store import batch_plan, batches
 from worker.store.batches import Held
 from worker.store.engine import Database, Transaction
 
-WINDOW = 1_000
-SAMPLE = 5
+MAX_WINDOW = 1_000
+SAMPLE_SIZE = 5
 CANARY = re.compile(r"[1-9][0-9]{0,8}|(100|[1-9]?[0-9](\.[0-9]{1,4})?)%")
 
 
@@ -35,7 +35,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class ExplicitItems:
     """Items that a caller names: ids of sessions or runs, or runs to be enqueued. `more` will be given later."""
 
     ids: Sequence[str] = ()
@@ -64,19 +64,19 @@ def create(
     *,
     principal: Principal,
     settings: Settings,
-    given: Given | None = None,
+    items: ExplicitItems | None = None,
     idempotency_key: str | None = None,
 ) -> Batch:
-    """Accept a batch. Its items are found by its filter from now on, or are those that are *given*.
+    """Accept a batch. Its items are found by its filter from now on, or are those that are *items*.
 
     The same key with the same order returns the batch that it made the first time.
 
     Raises:
         BatchInvalid, UserForbidden, TeamForbidden, IdempotencyConflict, and what an order of a run can raise
     """
-    order = replace(_checked(order, principal), given=given is not None)
+    order = replace(_checked(order, principal), given=items is not None)
     _check_sense(order)
-    request_key, said = None, hashlib.sha256(_canonical([order_to_json(order), _said(given)])).hexdigest()
+    request_key, said = None, hashlib.sha256(_canonical([order_to_json(order), _said(items)])).hexdigest()
     if idempotency_key is not None:
         check_id(idempotency_key, field="Idempotency-Key")
         request_key = hashlib.sha256(_canonical([principal.user_id, idempotency_key])).hexdigest()
@@ -89,13 +89,19 @@ def create(
                 raise IdempotencyConflict(key=idempotency_key, run_id=earlier)
             return _found(tx, earlier, principal)
         held = batches.lock(tx, batch_id)
-        if given is not None and held is not None:
-            _write(tx, held, given, settings=settings)
+        if items is not None and held is not None:
+            _write(tx, held, items, settings=settings)
         return _found(tx, batch_id, principal)
 
 
 def add(
-    db: Database, batch_id: str, given: Given, *, principal: Principal, settings: Settings, first: int | None = None
+    db: Database,
+    batch_id: str,
+    items: ExplicitItems,
+    *,
+    principal: Principal,
+    settings: Settings,
+    first: int | None = None,
 ) -> Batch:
     """Add items to a batch whose caller has said that there are more.
 
@@ -107,7 +113,7 @@ def add(
     with db.write() as tx:
         batch = _found(tx, batch_id, principal)
         held = batches.lock(tx, batch_id)
-        last = None if first is None else first + len(given.ids) + len(given.requests) - 1
+        last = None if first is None else first + len(items.ids) + len(items.requests) - 1
         if held is not None and batch.order.given and first and last and first <= last <= held.batch.planned:
             return held.batch
         if held is None or not held.open or not batch.order.given or batch.status.terminal:
@@ -115,7 +121,7 @@ def add(
         if first is not None and first != held.batch.planned + 1:
             done = f"given item {first} now: it has {held.batch.planned}"
             raise BatchConflict(batch_id=batch_id, status=batch.status, done=done)
-        _write(tx, held, given, settings=settings)
+        _write(tx, held, items, settings=settings)
         return _found(tx, batch_id, principal)
 
 
@@ -128,7 +134,7 @@ def estimate(db: Database, order: BatchOrder, *, principal: Principal) -> Estima
     order = _checked(order, principal)
     _check_sense(order)
     with db.read() as tx:
-        found = batch_plan.look(tx, order, principal=principal, sample=SAMPLE)
+        found = batch_plan.look(tx, order, principal=principal, sample=SAMPLE_SIZE)
     read = found.input_tokens
     if batch_plan.of_sessions(order.kind):
         read //= CHARS_PER_TOKEN
@@ -148,7 +154,7 @@ def _check_sense(order: BatchOrder) -> None:
     """Raise BatchInvalid for an order that cannot be meant so."""
     limits, retries = order.limits, order.kind is Kind.RETRY_FAILED
     problems = {
-        "window": not 1 <= order.window <= WINDOW and f"is {order.window}; expected 1 to {WINDOW}",
+        "window": not 1 <= order.window <= MAX_WINDOW and f"is {order.window}; expected 1 to {MAX_WINDOW}",
         "canary": order.canary is not None
         and not CANARY.fullmatch(order.canary)
         and f"is {order.canary!r}; expected a number of items, or a share such as '1%'",
@@ -166,25 +172,25 @@ def _check_sense(order: BatchOrder) -> None:
             raise BatchInvalid(field=field, problem=problem)
 
 
-def _write(tx: Transaction, held: Held, given: Given, *, settings: Settings) -> None:
+def _write(tx: Transaction, held: Held, items: ExplicitItems, *, settings: Settings) -> None:
     """Write given items down, behind those that are there: of what the batch was ordered for, whoever gives them."""
     batch, principal = held.batch, held.principal
     first, order = batch.planned + 1, batch.order
-    if (given.requests and order.kind is not Kind.ENQUEUE_RUNS) or (given.ids and order.kind is Kind.ENQUEUE_RUNS):
+    if (items.requests and order.kind is not Kind.ENQUEUE_RUNS) or (items.ids and order.kind is Kind.ENQUEUE_RUNS):
         raise BatchInvalid(field="items", problem=f"do not fit the kind {order.kind.value!r}")
-    if given.ids:
-        _check_once(given.ids, "ids")
-        count = batch_plan.write_ids(tx, batch.id, order, given.ids, principal=principal, first=first)
-        if count != len(given.ids):
-            problem = f"name {len(given.ids)} items; {count} are there, of a kind that fits, and not given before"
+    if items.ids:
+        _check_once(items.ids, "ids")
+        count = batch_plan.write_ids(tx, batch.id, order, items.ids, principal=principal, first=first)
+        if count != len(items.ids):
+            problem = f"name {len(items.ids)} items; {count} are there, of a kind that fits, and not given before"
             raise BatchInvalid(field="ids", problem=problem)
     else:
-        custom_ids = [one.custom_id for one in given.requests if one.custom_id is not None]
+        custom_ids = [one.custom_id for one in items.requests if one.custom_id is not None]
         _check_once(custom_ids, "custom_ids")
         if known := batch_plan.known_custom_ids(tx, batch.id, custom_ids):
             raise BatchInvalid(field="custom_ids", problem=f"were given before, as {known[0]!r}")
         rows = []
-        for one in given.requests:
+        for one in items.requests:
             enqueue.check(one.order, max_input_bytes=settings.max_input_bytes)
             principal.check_team(one.order.team)
             if principal.user_id not in (None, one.order.user_id):
@@ -192,7 +198,7 @@ def _write(tx: Transaction, held: Held, given: Given, *, settings: Settings) -> 
             rows.append((one.custom_id, one.order.user_id, _request(one.order)))
         batch_plan.write_requests(tx, batch.id, rows, first=first)
         count = len(rows)
-    if given.more:
+    if items.more:
         batches.change(tx, batch.id, planned=batch.planned + count)
     else:
         close(tx, batch, planned=batch.planned + count)
@@ -212,11 +218,11 @@ def _request(order: enqueue.Order) -> dict[str, object]:
     return {**said, "on_busy": order.on_busy.value, "not_before": at}
 
 
-def _said(given: Given | None) -> Mapping[str, object] | None:
-    if given is None:
+def _said(items: ExplicitItems | None) -> Mapping[str, object] | None:
+    if items is None:
         return None
-    requests = [[one.custom_id, _request(one.order)] for one in given.requests]
-    return {"ids": list(given.ids), "requests": requests, "more": given.more}
+    requests = [[one.custom_id, _request(one.order)] for one in items.requests]
+    return {"ids": list(items.ids), "requests": requests, "more": items.more}
 
 
 def _canonical(said: object) -> bytes:

@@ -8,7 +8,7 @@ import click
 
 from api_stub.client import Batch, Client, ClientError
 from api_stub.client.types import BatchKind
-from worker.cli import portions
+from worker.cli import chunks
 from worker.clock import rfc3339
 
 F = TypeVar("F", bound=Callable[..., object])
@@ -70,8 +70,8 @@ def named(kind: str, ids_file: TextIO | None, requests: TextIO | None) -> Iterat
     if requests is not None and ids_file is not None:
         raise click.UsageError("enqueue_runs takes no --ids-file.")
     if requests is not None:
-        return portions.requests(requests)
-    return None if ids_file is None else portions.ids(ids_file)
+        return chunks.read_requests(requests)
+    return None if ids_file is None else chunks.read_ids(ids_file)
 
 
 def order_of(said: dict[str, Any]) -> dict[str, Any]:
@@ -84,26 +84,26 @@ def order_of(said: dict[str, Any]) -> dict[str, Any]:
 
 
 def send(client: Client, kind: BatchKind, order: dict[str, Any], items: Iterator[Any]) -> Batch:
-    """Order a batch with items that are named, portion by portion; it begins behind the last.
+    """Order a batch with items that are named, chunk by chunk; it begins behind the last.
 
     Raises:
-        click.ClickException: a portion was refused, or the file is wrong; the batch is cancelled.
+        click.ClickException: a chunk was refused, or the file is wrong; the batch is cancelled.
     """
     field = GIVEN_AS.get(kind, "requests")
     batch: Batch | None = None
-    portion: portions.Portion | None = None
+    chunk: chunks.Chunk | None = None
     try:
-        for portion in portions.portions(items):
-            given: dict[str, Any] = {field: portion.items, "more": portion.more}
+        for chunk in chunks.split(items):
+            given: dict[str, Any] = {field: chunk.items, "more": chunk.more}
             if batch is None:
                 batch = client.create_batch(kind, **order, **given)
             else:
-                batch = client.add_to_batch(batch["id"], first=portion.first, **given)
+                batch = client.add_to_batch(batch["id"], first=chunk.first, **given)
     except (ClientError, click.ClickException) as error:
         if batch is None:
             raise
         client.cancel_batch(batch["id"])
-        where = f"items {portion.first} to {portion.last}" if portion is not None and portion.more else "the last items"
+        where = f"items {chunk.first} to {chunk.last}" if chunk is not None and chunk.more else "the last items"
         told = error.message if isinstance(error, click.ClickException) else f"{error} (at {where})"
         raise click.ClickException(f"{told} Batch {batch['id']} is cancelled: nothing of it was begun.") from error
     if batch is None:

@@ -14,7 +14,7 @@ LOOK_S = 0.05  # between two looks at a refresh that another process is at
 FAILED = "failed: "
 
 
-def refresh_here(runtime: Runtime, definition: Definition, session_pk: int) -> None:
+def refresh_now(runtime: Runtime, definition: Definition, session_pk: int) -> None:
     """Refresh a session's summary, if one is wanted, and return when it is done, here or elsewhere.
 
     Raises:
@@ -32,7 +32,7 @@ def refresh_here(runtime: Runtime, definition: Definition, session_pk: int) -> N
         time.sleep(LOOK_S)
 
 
-def refresh_soon(runtime: Runtime, definition: Definition, run_id: str) -> None:
+def refresh_in_background(runtime: Runtime, definition: Definition, run_id: str) -> None:
     """Refresh the summary of a run's session on a thread, if it is due and no live worker makes summaries of its team.
 
     The process waits for it when it ends, for as long as a worker would at SIGTERM.

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
+from worker.batches.capacity import pause_reason
 from worker.batches.feed import Send, stop_runs
-from worker.batches.room import pauses
 from worker.domain.batch import Batch, BatchStatus, Item, PausedBy, order_to_json
 from worker.domain.principal import Principal
 from worker.errors import BatchConflict, BatchInvalid, BatchNotFound
@@ -78,7 +78,7 @@ def resume(
         order = replace(batch.order, limits=replace(limits, budget_tokens=tokens, budget_cost=cost))
         if batch.paused_by is PausedBy.BUDGET:
             would_be = replace(held, batch=replace(batch, order=order, status=BatchStatus.RUNNING))
-            if pauses(would_be) is PausedBy.BUDGET:
+            if pause_reason(would_be) is PausedBy.BUDGET:
                 raise BatchInvalid(field="budget", problem="is used up: name a higher one to resume it")
         canary = None if batch.paused_by is PausedBy.CANARY else batch.canary
         batches.change(tx, batch_id, wanted=order_to_json(order), canary=canary)

@@ -10,7 +10,7 @@ from worker.domain.batch import Batch, BatchStatus, PausedBy
 from worker.store.batches import Held
 
 
-def room(held: Held) -> int:
+def capacity(held: Held) -> int:
     """Return how many items may be begun now."""
     batch, limits = held.batch, held.batch.order.limits
     if batch.status is not BatchStatus.RUNNING:
@@ -34,7 +34,7 @@ def room(held: Held) -> int:
     return max(0, math.floor(min(bounds)))
 
 
-def pauses(held: Held) -> PausedBy | None:
+def pause_reason(held: Held) -> PausedBy | None:
     """Return why a batch with nothing in flight, and items left, shall wait for somebody; None: it shall not."""
     batch, limits = held.batch, held.batch.order.limits
     if batch.status is not BatchStatus.RUNNING or batch.in_flight or batch.fed >= batch.planned:
