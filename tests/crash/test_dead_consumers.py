@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 from redis import Redis
-from worker.cli.work import DEAD
 
 from tests.support import broken_worker, look
 from tests.support.broken_worker import BREAKS, FILE, SILENT_S
 from tests.support.system import System, system, wait_until
 from tests.support.valkey import ValkeyServer
+from worker.cli.worker import DEAD
 from worker.store import teams
 from worker.store.ready import SILENT_S as COUNTS_S
 
