@@ -1,6 +1,7 @@
 """Real parts for every test: SQLite and Postgres, Valkey."""
 
 import os
+import re
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +23,29 @@ hypothesis.settings.load_profile("shared machine")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell that starts us behind its back: our programs inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# Tests of these directories, and those marked `processes`, start processes: without --all they run on Postgres alone.
+# What differs between the databases is tested on both in store/, flows/ and properties/.
+PROCESS_TESTS = ("api", "doctor", "threats")
+# Fixtures that start a whole system for their package: the tests of one system go to one process of xdist.
+SYSTEMS = ("door", "batch_door", "installed", "house", "running_up", "shop")
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest deselects what `-m` excludes
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what `ops/test` leaves to `ops/test --all`, and group the tests that share a running system."""
+    for item in items:
+        database = next((kind for kind in ("sqlite", "postgres") if kind in re.split(r"[-\[\]]", item.name)), "")
+        starts_processes = item.path.parent.name in PROCESS_TESTS or item.get_closest_marker("processes")
+        default = item.get_closest_marker("default_on") or (
+            pytest.mark.default_on("postgres") if starts_processes else None
+        )
+        if default is not None and database and database != default.args[0]:
+            item.add_marker(pytest.mark.extended)
+        for system in SYSTEMS:
+            if system in getattr(item, "fixturenames", ()):
+                item.add_marker(pytest.mark.xdist_group(f"{item.path.parent.name}-{system}-{database}"))
 
 
 @pytest.fixture(autouse=True)

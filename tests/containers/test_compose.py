@@ -126,6 +126,7 @@ def machine(tmp_path: Path, postgres: PostgresServer) -> Iterator[Machine]:
     postgres.drop(address)
 
 
+@pytest.mark.extended
 @pytest.mark.processes
 def test_all_services_start_answer_their_probes_execute_a_run_and_stop(machine: Machine) -> None:
     """As PID 1, as users without privileges, with nothing to write to but a /tmp, and with the secrets of `prepare`."""

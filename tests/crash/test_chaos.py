@@ -39,6 +39,7 @@ def test_no_promise_breaks_when_everything_else_does(kind: str) -> None:
 
 
 # SQLite has one writer at a time: there is no lock that could be taken off.
+@pytest.mark.extended
 @pytest.mark.parametrize(
     ("broken", "kind"), [(name, "postgres" if name == "lock" else "sqlite") for name in BREAKS], ids=list(BREAKS)
 )

@@ -21,6 +21,10 @@ pytestmark = pytest.mark.processes
 ALARMS = re.compile(r"WARNING|ERROR|CRITICAL|Traceback|Warning|Exception|never awaited|leaked|killing it")
 SHOWN = {"PYTHONWARNINGS": "default::ResourceWarning"}  # Python hides these
 
+BUSY = pytest.mark.parametrize(
+    "busy", [pytest.param(False, id="idle", marks=pytest.mark.extended), pytest.param(True, id="busy")]
+)
+
 
 def keep_busy(running: System, client: Client) -> None:
     """Have runs in flight in both kinds of workers, a summary in the making, and somebody who watches and waits."""
@@ -83,7 +87,7 @@ def check_quiet(lines: list[str], before: list[str]) -> None:
     assert [line for line in new if ALARMS.search(line)] == []
 
 
-@pytest.mark.parametrize("busy", [False, True], ids=["idle", "busy"])
+@BUSY
 def test_processes_that_are_stopped_leave_nothing_behind(running: System, busy: bool) -> None:
     """SIGTERM to the API, then to both kinds of workers: each ends with 0, says nothing alarming, gives all back."""
     running.environment |= SHOWN
@@ -104,7 +108,7 @@ def test_processes_that_are_stopped_leave_nothing_behind(running: System, busy: 
     check_nothing_is_left(running)
 
 
-@pytest.mark.parametrize("busy", [False, True], ids=["idle", "busy"])
+@BUSY
 def test_up_that_is_stopped_leaves_nothing_behind(running: System, busy: bool) -> None:
     """The same of `team-sessions up` with a broker of its own: API, Flower, workers and broker end in their order."""
     running.environment |= SHOWN

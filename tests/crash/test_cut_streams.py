@@ -85,7 +85,7 @@ async def watch_all(
     return shown
 
 
-@pytest.mark.parametrize("lost", ["worker", "worker and streams"])
+@pytest.mark.parametrize("lost", [pytest.param("worker", marks=pytest.mark.extended), "worker and streams"])
 def test_streams_that_are_cut_anywhere_are_whole(running: System, valkey: ValkeyServer, lost: str) -> None:
     """200 streams are cut and left at random places while a worker is killed, and Redis loses all it held.
 
@@ -119,6 +119,7 @@ def test_streams_that_are_cut_anywhere_are_whole(running: System, valkey: Valkey
         check_whole(running, ended[n // WATCHERS], one)
 
 
+@pytest.mark.extended
 def test_a_watcher_before_the_dispatch_and_one_behind_the_stream_are_told_all(
     tmp_path: Path, database_url: str
 ) -> None:

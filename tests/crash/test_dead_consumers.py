@@ -52,7 +52,13 @@ def counted(running: System) -> int:
         return max((served.workers for served in teams.live(tx, silent_s=COUNTS_S)), default=0)
 
 
-@pytest.mark.parametrize("how", list(BREAKS))
+@pytest.mark.parametrize(
+    "how",
+    [
+        "block_the_loop",
+        *(pytest.param(how, marks=pytest.mark.extended) for how in sorted({*BREAKS} - {"block_the_loop"})),
+    ],
+)
 def test_a_worker_with_a_dead_consumer_ends_and_its_runs_go_on(running: System, valkey: ValkeyServer, how: str) -> None:
     """It hands its run over, signs off, says so, and ends with a code; the next worker takes its run and the others."""
     worker = start_breakable(running)
@@ -77,6 +83,7 @@ def test_a_worker_with_a_dead_consumer_ends_and_its_runs_go_on(running: System, 
     look.check_whole(running.db, run["id"], steps=8)
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("how", ["killed", "frozen"])
 def test_a_broker_that_is_away_for_long_ends_no_worker(tmp_path: Path, new_sqlite: Callable[[], str], how: str) -> None:
     """It is away for longer than a dead consumer is tolerated: the runs in flight go on, and so does the worker."""
@@ -105,6 +112,7 @@ def test_a_broker_that_is_away_for_long_ends_no_worker(tmp_path: Path, new_sqlit
         assert worker.poll() is None
 
 
+@pytest.mark.extended
 def test_a_worker_with_every_slot_in_use_and_a_frozen_one_are_not_dead(
     tmp_path: Path, new_sqlite: Callable[[], str], valkey: ValkeyServer
 ) -> None:
@@ -124,6 +132,7 @@ def test_a_worker_with_every_slot_in_use_and_a_frozen_one_are_not_dead(
         assert worker.poll() is None
 
 
+@pytest.mark.extended
 def test_up_starts_a_worker_again_whose_consumer_died(running: System) -> None:
     """Nobody's hand is needed: the worker ends, `up` starts it again, and a new run is executed."""
     up, client = running.start_up("--workers", "1", program=PROGRAM)

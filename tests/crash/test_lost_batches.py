@@ -17,7 +17,7 @@ from worker.runs.enqueue import Order, enqueue
 from worker.settings import Settings
 from worker.store.tables import batch_items, runs, summaries
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.extended]
 ITEMS, SLOTS, KILLS = 40, 8, 2
 SETTINGS = {
     "TEAM_SESSIONS_SUMMARY_SLOTS": str(SLOTS),

@@ -19,7 +19,7 @@ from worker.settings import Settings
 from worker.store import sessions
 from worker.summaries import due
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.extended]
 RUNS = 8
 PLACE = {"session_id": "s", "team": "condensed-soon"}
 SETTINGS = {

@@ -9,7 +9,7 @@ from tests.support.system import System, wait_until
 from tests.support.valkey import ValkeyServer
 from worker.store.tables import messages, runs, sessions
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.extended]
 SESSIONS, RUNS, KILLS = 600, 4, 2
 ZEROS = ("attempt", "fence", "losses", "retries", "model_calls", "input_tokens", "cached_input_tokens", "output_tokens")
 

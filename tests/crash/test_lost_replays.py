@@ -15,7 +15,7 @@ from tests.support.valkey import ValkeyServer
 from worker.runs.replay import replay_in
 from worker.settings import Settings
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.extended]
 STEPS = 3
 
 

@@ -34,6 +34,7 @@ def up(tmp_path: Path, database_url: str, valkey: ValkeyServer) -> Iterator[tupl
     system.close()
 
 
+@pytest.mark.extended
 def test_a_killed_broker_loses_no_run(up: tuple[System, Client, int]) -> None:
     """With 16 runs running and 26 queued the broker dies with everything in it: all complete, in order."""
     system, client, broker = up
@@ -68,6 +69,7 @@ def test_a_flushed_broker_loses_no_run(tmp_path: Path, database_url: str, valkey
     system.close()
 
 
+@pytest.mark.extended
 def test_a_restarted_broker_ends_no_worker(tmp_path: Path, database_url: str) -> None:
     """It is away under running runs, twice; without anybody who would start a worker again, all go on and complete."""
     with (
@@ -90,6 +92,7 @@ def test_a_restarted_broker_ends_no_worker(tmp_path: Path, database_url: str) ->
         assert all(run["attempt"] == 1 for run in done)
 
 
+@pytest.mark.extended
 def test_a_restarted_postgres_loses_no_run(tmp_path: Path, valkey: ValkeyServer) -> None:
     """The server crashes under running runs and comes back: they go on behind what was committed."""
     postgres = PostgresServer(durable=True)
@@ -112,6 +115,7 @@ def test_a_restarted_postgres_loses_no_run(tmp_path: Path, valkey: ValkeyServer)
     postgres.close()
 
 
+@pytest.mark.extended
 def test_a_watcher_whose_database_restarts_is_told_the_rest(tmp_path: Path, valkey: ValkeyServer) -> None:
     """The stream ends when the API looks for the run and the server is away; no log calls that a fault of ours."""
     with (
@@ -134,6 +138,7 @@ def test_a_watcher_whose_database_restarts_is_told_the_rest(tmp_path: Path, valk
         assert "unexpected error" not in running.log("api")
 
 
+@pytest.mark.extended
 def test_up_starts_what_dies_and_leaves_nothing_behind(up: tuple[System, Client, int]) -> None:
     """A worker of `up` is killed: it is started again, and the product goes on."""
     system, client, _broker = up

@@ -27,7 +27,7 @@ from worker.store.tables import summaries
 from worker.summaries import due
 from worker.summaries.condense import FORM, PROMPT
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.extended]
 SESSIONS, TRIGGERS = 20, 50  # of each session: a thousand
 RUNS = 15  # of them at least; with this team each run that ends makes a summary due
 SLOTS = 8

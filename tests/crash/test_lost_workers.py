@@ -28,6 +28,7 @@ def executing(running: System, run_id: str) -> subprocess.Popen[bytes]:
     return next(worker for worker in running.workers if worker.pid == pid)
 
 
+@pytest.mark.default_on("sqlite")
 def test_a_killed_worker_loses_nothing_that_was_paid(running: System) -> None:
     """kill -9 between two model calls: another worker goes on behind the last written message."""
     text = f"kill [steps={STEPS}] [delay=0.4]"
@@ -52,6 +53,7 @@ def test_a_killed_worker_loses_nothing_that_was_paid(running: System) -> None:
     assert done["usage"]["model_calls"] == STEPS + 1
 
 
+@pytest.mark.extended
 def test_a_frozen_worker_cannot_write_after_another_claimed_its_run(running: System) -> None:
     """SIGSTOP past the lease, then SIGCONT: the history shows one answer, and the woken worker works on."""
     text = f"freeze [steps={STEPS}] [delay=0.4]"
@@ -97,6 +99,7 @@ def test_a_stopped_worker_hands_its_run_over(running: System) -> None:
     assert max(look.asked(running, text).values()) == 1, "the reply in flight had time to arrive"
 
 
+@pytest.mark.extended
 def test_a_call_in_flight_is_ended_when_the_grace_is_over(running: System) -> None:
     """SIGTERM during a model call that is longer than the grace: the worker ends, the call is made elsewhere."""
     text = "slow [delay=6]"
@@ -114,6 +117,7 @@ def test_a_call_in_flight_is_ended_when_the_grace_is_over(running: System) -> No
     assert look.asked(running, text)[0] == 2
 
 
+@pytest.mark.extended
 def test_a_crash_in_the_second_of_three_delegations_resumes_inside_it(running: System) -> None:
     """kill -9 there: what the first member and the interrupted one had answered is not asked again."""
     client = start(running)
@@ -140,6 +144,7 @@ def test_a_crash_in_the_second_of_three_delegations_resumes_inside_it(running: S
     assert done["usage"]["model_calls"] == 4 + 3 * 4
 
 
+@pytest.mark.extended
 def test_a_script_that_is_killed_in_its_run_leaves_it_to_a_worker(running: System) -> None:
     """kill -9 in the middle of `team.run()`: a worker that serves the team finishes the run."""
     client = start(running)
@@ -160,6 +165,7 @@ def test_a_script_that_is_killed_in_its_run_leaves_it_to_a_worker(running: Syste
     assert max(look.asked(running, "script [steps=3] [delay=0.5]").values()) <= 2
 
 
+@pytest.mark.extended
 def test_an_unsafe_tool_is_not_repeated_after_its_worker_was_killed(running: System) -> None:
     """kill -9 inside a tool that must not happen twice: its effect stands once, and the model is told so."""
     client = start(running)

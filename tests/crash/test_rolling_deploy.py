@@ -19,6 +19,7 @@ WORKERS, PEOPLE = 3, 8
 SETTINGS = {"TEAM_SESSIONS_LEASE_SECONDS": "600", "TEAM_SESSIONS_HANDOVER_SECONDS": "1"}  # no lease helps out
 
 
+@pytest.mark.extended
 def test_a_deploy_fails_no_run_and_pays_for_none_twice(empty_url: str, tmp_path: Path, valkey: ValkeyServer) -> None:
     """Old and new work side by side: a column is added, filled, and dropped when the last old process has gone."""
     old, new = base_version(tmp_path), next_version(tmp_path)
@@ -54,6 +55,7 @@ def test_a_deploy_fails_no_run_and_pays_for_none_twice(empty_url: str, tmp_path:
         running.close()
 
 
+@pytest.mark.default_on("sqlite")
 def test_an_old_process_starts_and_is_ready_between_the_halves(
     empty_url: str, tmp_path: Path, valkey: ValkeyServer
 ) -> None:

@@ -17,7 +17,7 @@ from worker.queue.embedded import free_port
 from worker.store import teams
 from worker.store.ready import SILENT_S
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.extended]
 WORKER = [*PROGRAM, "worker"]
 
 

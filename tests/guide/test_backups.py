@@ -18,7 +18,7 @@ from tests.support.valkey import ValkeyServer
 from worker.store.engine import Database
 from worker.store.tables import runs
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.extended]
 PAGE = "backup-and-restore.md"
 BACK_UP, RESTORE = "back up while everything runs", "restore"
 EMPTY_REDIS, UPGRADE = "Both: go on (1)", "Both: go on (2)"

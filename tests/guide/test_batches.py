@@ -17,6 +17,7 @@ ROWS, FAILING = 200, 40  # each 40th is refused by the model
 PRICES = {"*": {"input": 0.25, "output": 2}}
 
 
+@pytest.mark.extended
 @pytest.mark.processes
 def test_the_evening_of_the_page_comes_out_as_it_says(tmp_path: Path, new_sqlite: Callable[[], str]) -> None:
     """Each command prints what stands below it, but for numbers and times."""

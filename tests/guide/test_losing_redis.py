@@ -9,7 +9,7 @@ from tests.support.pages import RUNBOOKS, commands, follow
 from tests.support.system import system, wait_until
 from tests.support.valkey import ValkeyServer
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.extended]
 PAGE = "losing-redis.md"
 LOOK = "See that it is Redis"
 

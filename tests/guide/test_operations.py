@@ -18,6 +18,7 @@ PAGE = ROOT / "ops/handbook/operations.md"
 EXAMPLE = ROOT / "ops/examples/production.env"
 
 
+@pytest.mark.extended
 @pytest.mark.processes
 def test_a_deployment_is_set_up_as_the_page_says(
     tmp_path: Path, postgres: PostgresServer, valkey: ValkeyServer, model_server: str

@@ -13,7 +13,7 @@ from tests.support.walk import reader
 from worker.store import migrate
 from worker.store.engine import Database
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.extended]
 BIN = Path(sys.executable).parent
 
 

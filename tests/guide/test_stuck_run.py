@@ -9,7 +9,7 @@ from tests.support.pages import RUNBOOKS, commands, follow
 from tests.support.system import system, wait_until
 from tests.support.valkey import ValkeyServer
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.extended]
 PAGE = "stuck-run.md"
 ASK, WHICH, CANCEL, RETRY = "Ask", "Which runs wait", "Cancel one", "Try a failed or cancelled one again"
 

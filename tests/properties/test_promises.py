@@ -119,6 +119,7 @@ MUTANTS: list[Callable[[pytest.MonkeyPatch], None]] = [head_check_off, fence_che
 BROKEN = [(db, mutant) for db in ("sqlite", "postgres") for mutant in MUTANTS if (db, mutant) != ("sqlite", lock_off)]
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(
     ("database_url", "mutant"), BROKEN, indirect=["database_url"], ids=[f"{db}-{m.__name__}" for db, m in BROKEN]
 )

@@ -155,6 +155,7 @@ MUTANTS: dict[Mutant, tuple[str, int]] = {  # which promise falls, and in schedu
 }
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("mutant", MUTANTS, ids=[mutant.__name__ for mutant in MUTANTS])
 def test_the_machine_finds_a_broken_promise(
     mutant: Mutant, db: Database, processes: list[Runtime], monkeypatch: pytest.MonkeyPatch

@@ -23,12 +23,12 @@ from worker.runs import enqueue
 from worker.runs.enqueue import Order
 from worker.settings import Settings
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.extended]
 LOADED = """
 import sys, threading
 from tests.traces.plain import team
 team.run("hello", session_id="s")
-import worker.cli.work, api_stub.server
+import worker.cli.worker, api_stub.server
 tracing = ("worker.observe.spans", "opentelemetry.sdk.trace", "opentelemetry.exporter", "requests")
 print([name for name in sys.modules if name.startswith(tracing)])
 print([thread.name for thread in threading.enumerate() if "Otel" in thread.name])
