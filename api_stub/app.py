@@ -21,7 +21,7 @@ from worker.events.erase import Eraser
 from worker.events.follow import Follower
 from worker.observe import metrics as observed
 from worker.observe import tracing
-from worker.process.scrapers import Scrapers
+from worker.process.metrics_access import MetricsAccess
 from worker.queue.app import make_app as make_celery
 from worker.queue.dispatch import Dispatcher
 from worker.runs.enqueue import KnownTeams
@@ -55,10 +55,10 @@ def make_app(settings: Settings) -> FastAPI:
             KnownTeams(db),
             QueueLimits(db, settings),
             RateLimiter(settings.requests_per_minute),
-            Scrapers(db),
+            MetricsAccess(db),
             Installation(db, dispatcher),
         )
-        observed.start()
+        observed.preset()
         yield
         await follower.close()
         eraser.close()

@@ -64,7 +64,7 @@ async def get_metrics_reader(
         raise KeyMissing()
     key = sent.credentials.strip()
     request.state.key_id = api_keys.public_id(key)
-    found = await run_in_threadpool(service.scrapers.check, key)
+    found = await run_in_threadpool(service.metrics_access.check, key)
     service.rate_limiter.take(found.key_id)
     return found
 

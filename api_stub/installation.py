@@ -4,7 +4,7 @@ import threading
 
 from worker.domain.batch import BatchStatus
 from worker.observe import metrics
-from worker.process.look import Look
+from worker.process.bounded_poll import BoundedPoll
 from worker.queue.app import QUEUES
 from worker.queue.dispatch import Dispatcher
 from worker.store import figures
@@ -19,14 +19,14 @@ class Installation:
 
     def __init__(self, db: Database, dispatcher: Dispatcher) -> None:
         self._db = db
-        self._database = Look(self._read, fresh_s=FRESH_S)
-        self._broker = Look(dispatcher.depths, fresh_s=FRESH_S)
+        self._database = BoundedPoll(self._read, fresh_s=FRESH_S)
+        self._broker = BoundedPoll(dispatcher.depths, fresh_s=FRESH_S)
         self._lock = threading.Lock()
 
     def text(self) -> bytes:
         """Return all metrics of this process; those of the database only if it answers within two seconds."""
-        self._broker.begin()
-        found, depths = self._database.answer(), self._broker.answer()
+        self._broker.start()
+        found, depths = self._database.result(), self._broker.result()
         with self._lock:
             metrics.DATABASE_UP.set(found is not None)
             metrics.BROKER_UP.set(depths is not None)
@@ -34,9 +34,9 @@ class Installation:
             for queue, depth in (depths or {}).items():
                 metrics.QUEUE_MESSAGES.labels(queue).set(depth)
             if found is None:
-                return metrics.text(metrics.COUNTED, metrics.REACHED)
+                return metrics.text(metrics.PROCESS, metrics.REACHABILITY)
             _show(found)
-            return metrics.text(metrics.COUNTED, metrics.REACHED, metrics.STANDING)
+            return metrics.text(metrics.PROCESS, metrics.REACHABILITY, metrics.INSTALLATION)
 
     def _read(self) -> Figures:
         with self._db.read() as tx:

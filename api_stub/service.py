@@ -9,7 +9,7 @@ from worker.domain.principal import Principal
 from worker.errors import KeyInvalid
 from worker.events.erase import Eraser
 from worker.events.follow import Follower
-from worker.process.scrapers import Scrapers
+from worker.process.metrics_access import MetricsAccess
 from worker.queue.dispatch import Dispatcher
 from worker.runs.enqueue import KnownTeams
 from worker.runs.queue_limits import QueueLimits
@@ -33,7 +33,7 @@ class Service:
     teams: KnownTeams
     queue_limits: QueueLimits
     rate_limiter: RateLimiter
-    scrapers: Scrapers
+    metrics_access: MetricsAccess
     installation: Installation
 
 

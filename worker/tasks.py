@@ -10,20 +10,20 @@ from worker.errors import DatabaseUnavailable
 from worker.observe import logs, tracing
 from worker.process.runtime import Runtime
 from worker.queue.dispatch import SENT_AT
-from worker.queue.progress import Progress
+from worker.queue.progress_events import ProgressEvents
 from worker.runs.background import execute_in_slot
 from worker.runs.execute import execute
 from worker.runs.intake import accept_order
 from worker.summaries.refresh import refresh
 
 
-def register(app: Celery, runtime: Runtime, progress: Progress) -> None:
+def register(app: Celery, runtime: Runtime, progress: ProgressEvents) -> None:
     """Give *app* the tasks of a worker; *progress* is told what its runs are at."""
 
     @app.task(name="runs.execute", bind=True)  # type: ignore[untyped-decorator]  # celery has no types
     def execute_run(self: Any, run_id: str, session_id: str, team: str) -> str:
         """Execute a run as far as it goes."""
-        with progress.of(self) as say:
+        with progress.track(self) as say:
             if (self.request.delivery_info or {}).get("routing_key") == runtime.settings.queue("batch"):
                 return execute_in_slot(runtime, run_id, team, say=say)
             sent = (self.request.headers or {}).get(SENT_AT)
@@ -37,7 +37,7 @@ def register(app: Celery, runtime: Runtime, progress: Progress) -> None:
 
     # Its arguments hold text: it sends no events, and says nothing of them when it is asked.
     @app.task(  # type: ignore[untyped-decorator]  # as above
-        name="runs.enqueue", bind=True, send_events=False, Request="worker.queue.private:PrivateRequest"
+        name="runs.enqueue", bind=True, send_events=False, Request="worker.queue.consumer:PrivateRequest"
     )
     def enqueue_run(self: Any, *args: Any, **order: Any) -> str:
         """Accept a run that another service sent through the broker, under the task's id as its idempotency key."""

@@ -98,7 +98,7 @@ def _backlogged(kind: str, url: str, broker: str, size: int, behind: bool) -> It
     own = {"queue_prefix": f"{size}-{'behind' if behind else 'heads'}-", "max_queued_per_session": 1_000_000}
     settings = Settings.model_validate({**addresses, **own})
     dispatcher, team = Dispatcher(make_app(settings), settings), Team(id=TEAM, model=InstantModel())
-    runtime = runtimes.start(settings, dispatcher, {TEAM: team.definition}, ["runs"], apart=None)
+    runtime = runtimes.start(settings, dispatcher, {TEAM: team.definition}, ["runs"], isolated=None)
     try:
         order = Order(TEAM, "Hello.", session_id=HOT if behind else None)
         accepted = enqueue(runtime.db, order, settings=settings)
@@ -152,7 +152,7 @@ def _round(one: Backlogged) -> None:
     _timed(one, "accept", accept)
     claimed = _timed(one, "claim", claim)
     _, sent_at = one.waiting.popleft()
-    runtime.sweep.saw(claimed, sent_at=sent_at)
+    runtime.sweep.note_claim(claimed, sent_at=sent_at)
     _timed(one, "end", lambda: end(claimed))
     found = _timed(one, "sweep", runtime.sweep.once)
     assert found == 0, f"{one.name}: the sweep took {found} waiting runs for lost"

@@ -61,7 +61,7 @@ def measure(report: Report, kinds: tuple[str, ...]) -> None:
             model = InstantModel()
             team = Team(id=TEAM, model=model, add_history_to_context=True, num_history_runs=HISTORY_RUNS)
             dispatcher = Dispatcher(make_app(settings), settings)
-            runtime = runtimes.start(settings, dispatcher, {TEAM: team.definition}, ["runs"], apart=None)
+            runtime = runtimes.start(settings, dispatcher, {TEAM: team.definition}, ["runs"], isolated=None)
             stack.callback(runtime.close)
             runtime.sweep.start()
             times, costs = _rounds(runtime, kind, _sessions(runtime, kind))

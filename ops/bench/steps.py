@@ -74,7 +74,7 @@ def _runtime(url: str, model: str) -> Iterator[Runtime]:
         answering = OpenAIChat(id="rules", base_url=model, api_key="none")
         team = Team(id=TEAM, model=answering, tools=[look_up])
         dispatcher = Dispatcher(make_app(settings), settings)
-        runtime = runtimes.start(settings, dispatcher, {TEAM: team.definition}, ["runs"], apart=None)
+        runtime = runtimes.start(settings, dispatcher, {TEAM: team.definition}, ["runs"], isolated=None)
         stack.callback(runtime.close)
         runtime.sweep.start()
         yield runtime

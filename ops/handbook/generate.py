@@ -62,9 +62,12 @@ def metrics_page() -> str:
         "[Why so](decisions/0017-what-is-counted-and-what-is-read.md).\n"
     ]
     kinds = {
-        "What a process counts": ("since its start; sum over all", metrics.COUNTED),
-        "How the installation stands": ("from the database, at the API, absent while that is away", metrics.STANDING),
-        "Whether its parts answer": ("at the API", metrics.REACHED),
+        "What a process counts": ("since its start; sum over all", metrics.PROCESS),
+        "How the installation stands": (
+            "from the database, at the API, absent while that is away",
+            metrics.INSTALLATION,
+        ),
+        "Whether its parts answer": ("at the API", metrics.REACHABILITY),
     }
     for title, (where, registry) in kinds.items():
         rows = [_metric(family) for family in registry.collect() if family.name.startswith("team_sessions_")]

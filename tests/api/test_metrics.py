@@ -22,7 +22,7 @@ from worker.store.engine import Database
 Samples = dict[str, dict[tuple[tuple[str, str], ...], float]]
 NAMES = {
     sample_of.name + ("_total" if sample_of.type == "counter" else "")
-    for registry in (metrics.COUNTED, metrics.STANDING, metrics.REACHED)
+    for registry in (metrics.PROCESS, metrics.INSTALLATION, metrics.REACHABILITY)
     for sample_of in registry.collect()
 }
 

@@ -19,7 +19,7 @@ SUFFIXES = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_s
 def series() -> dict[str, set[str]]:
     """Return the labels of each series that a scraper can meet, by its name."""
     found: dict[str, set[str]] = {}
-    for registry in (metrics.COUNTED, metrics.STANDING, metrics.REACHED):
+    for registry in (metrics.PROCESS, metrics.INSTALLATION, metrics.REACHABILITY):
         for family in registry.collect():
             if family.name in metrics.LABELS:
                 labels = {*metrics.LABELS[family.name], "job", "instance"}

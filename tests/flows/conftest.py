@@ -7,7 +7,7 @@ import pytest
 
 from worker import Team
 from worker import settings as configuration
-from worker.process.runtime import Runtime, start_here
+from worker.process.runtime import Runtime, start_in_process
 from worker.store.engine import Database
 
 
@@ -22,7 +22,7 @@ def process(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call
     def start(*teams: Team, **settings: object) -> Runtime:
         for name, value in settings.items():
             monkeypatch.setenv(f"TEAM_SESSIONS_{name.upper()}", str(value))
-        rooms = start_here(configuration.load(), Database(database_url), None)
+        rooms = start_in_process(configuration.load(), Database(database_url), None)
         rooms.keeper.close()
         started.append(rooms)
         return replace(rooms, teams={team.id: team.definition for team in teams})

@@ -73,7 +73,7 @@ class World:
                 heads = list(tx.execute(select(sessions.c.head_run_id)).scalars())
             run_id = rng.choice([h for h in heads if h] or [""])
             claim = (
-                claim_head(self.db, run_id, owner=f"p{number}", ttl_s=0.05, definition=REMEMBERS, apart=True)
+                claim_head(self.db, run_id, owner=f"p{number}", ttl_s=0.05, definition=REMEMBERS, isolated=True)
                 if run_id
                 else None
             )

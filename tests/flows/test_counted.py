@@ -15,8 +15,8 @@ from worker.domain.principal import Principal
 from worker.domain.run import Status
 from worker.errors import DatabaseUnavailable, LeaseLost
 from worker.observe import metrics
-from worker.process.look import Look
-from worker.process.scrapers import Scrapers
+from worker.process.bounded_poll import BoundedPoll
+from worker.process.metrics_access import MetricsAccess
 from worker.process.sweep import Sweep
 from worker.queue.app import make_app
 from worker.queue.dispatch import Dispatcher
@@ -39,7 +39,7 @@ class Grown:
         return dict(self._now()).get((name, labels), 0) - self._before.get((name, labels), 0)
 
     def _now(self) -> Iterator[tuple[tuple[str, tuple[str, ...]], float]]:
-        for family in metrics.COUNTED.collect():
+        for family in metrics.PROCESS.collect():
             for sample in family.samples:
                 yield (sample.name, tuple(sample.labels.values())), sample.value
 
@@ -67,7 +67,7 @@ def test_what_the_sweep_repairs_is_counted_by_kind(db: Database, valkey: ValkeyS
     with db.write() as tx:
         teams.announce(tx, worker="me", versions={"t": "1"}, queues=["runs", "resumed"])
     take(db, accept(db, session="a").run.id, ttl_s=0.01)
-    sweep = Sweep(db, dispatcher(valkey.url), also=[])
+    sweep = Sweep(db, dispatcher(valkey.url), extra_steps=[])
     grown = Grown()
 
     wait_until(sweep.once, description="a run is sent again")
@@ -118,7 +118,7 @@ def test_items_of_batches_are_counted(db: Database) -> None:
 
 def test_a_look_at_what_never_answers_leaves_one_thread_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     """However often it is asked; and the answer of before is not told as one of now."""
-    monkeypatch.setattr("worker.process.look.WAIT_S", 0.01)
+    monkeypatch.setattr("worker.process.bounded_poll.WAIT_S", 0.01)
     asked: list[int] = []
     goes_on = threading.Event()
 
@@ -128,11 +128,11 @@ def test_a_look_at_what_never_answers_leaves_one_thread_behind(monkeypatch: pyte
             goes_on.wait()
         return len(asked)
 
-    look = Look(ask, fresh_s=0)
-    first = look.answer()
+    poll = BoundedPoll(ask, fresh_s=0)
+    first = poll.result()
     while first is None:  # on a busy machine a thread may take longer to begin
-        first = look.answer()
-    frozen = [look.answer() for _ in range(5)]
+        first = poll.result()
+    frozen = [poll.result() for _ in range(5)]
     goes_on.set()
 
     assert first == 1
@@ -144,13 +144,13 @@ def test_unknown_keys_leave_a_bounded_number_of_threads_at_a_frozen_database(
     db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many are tried; a key that was known before is let in all the same."""
-    monkeypatch.setattr("worker.process.look.WAIT_S", 0.01)
-    monkeypatch.setattr("worker.process.scrapers.KEYS_KEPT", 3)
-    monkeypatch.setattr("worker.process.scrapers.FRESH_S", 0.0)
+    monkeypatch.setattr("worker.process.bounded_poll.WAIT_S", 0.01)
+    monkeypatch.setattr("worker.process.metrics_access.KEYS_KEPT", 3)
+    monkeypatch.setattr("worker.process.metrics_access.FRESH_S", 0.0)
     with db.write() as tx:
         key = api_keys.create(tx, name="prometheus", scopes=frozenset({"runs:read"}))
-    scrapers, goes_on = Scrapers(db), threading.Event()
-    wait_until(lambda: _is_let_in(scrapers, key), description="the key is known")
+    access, goes_on = MetricsAccess(db), threading.Event()
+    wait_until(lambda: _is_let_in(access, key), description="the key is known")
     verify = api_keys.verify
 
     def frozen(tx: Transaction, key: str) -> Principal | None:
@@ -160,9 +160,9 @@ def test_unknown_keys_leave_a_bounded_number_of_threads_at_a_frozen_database(
     monkeypatch.setattr("worker.store.api_keys.verify", frozen)
     before = threading.active_count()
 
-    let_in = [_is_let_in(scrapers, key)] + [_is_let_in(scrapers, f"ts_{n:016x}_x") for n in range(10)]
+    let_in = [_is_let_in(access, key)] + [_is_let_in(access, f"ts_{n:016x}_x") for n in range(10)]
     left_behind = threading.active_count() - before
-    again = _is_let_in(scrapers, key)
+    again = _is_let_in(access, key)
     goes_on.set()
     wait_until(lambda: threading.active_count() <= before, description="all of them have ended")
 
@@ -171,8 +171,8 @@ def test_unknown_keys_leave_a_bounded_number_of_threads_at_a_frozen_database(
     assert again
 
 
-def _is_let_in(scrapers: Scrapers, key: str) -> bool:
+def _is_let_in(access: MetricsAccess, key: str) -> bool:
     try:
-        return scrapers.check(key) is not None
+        return access.check(key) is not None
     except DatabaseUnavailable:
         return False

@@ -140,11 +140,11 @@ def test_a_free_slot_rings_for_what_has_waited_longest(db: Database, process: St
     for _ in range(4):
         ring()
     time_passes(db)
-    one.summary_slots.take()
+    one.summary_slots.acquire()
     ring()
-    one.summary_slots.take()
+    one.summary_slots.acquire()
     ring()
-    one.summary_slots.give_back()
+    one.summary_slots.release()
     one.keeper.hand_over(grace_s=600)
     ring()
 

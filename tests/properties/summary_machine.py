@@ -26,7 +26,7 @@ from worker.domain.summary import SessionSummaryManager
 from worker.domain.usage import Usage
 from worker.errors import ModelRefused, ModelUnavailable
 from worker.process.runtime import Runtime
-from worker.process.slots import Slots
+from worker.process.semaphore import Semaphore
 from worker.store import summary_jobs
 from worker.store.columns import db_time
 from worker.store.tables import messages as messages_table
@@ -213,7 +213,7 @@ class Summaries(Runs):
         refreshing = Refreshing(self.count, "", runtime, session_pk=session_pk, process=process, prompt=self.prompt)
         manager = SessionSummaryManager(GatedModel(refreshing, self._note), self.prompt)
         team = Team(id="t", session_summary_manager=manager, enable_session_summaries=True).definition
-        refreshing.runtime = replace(runtime, teams={"t": team}, summary_slots=Slots(8))
+        refreshing.runtime = replace(runtime, teams={"t": team}, summary_slots=Semaphore(8))
         self.live.append(refreshing)
         refreshing.start()
         refreshing.settle()

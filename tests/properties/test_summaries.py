@@ -14,7 +14,7 @@ from tests.properties.found import found_by
 from tests.properties.summary_checks import KEPT
 from tests.properties.summary_machine import Summaries
 from worker import settings as configuration
-from worker.process.runtime import Runtime, start_here
+from worker.process.runtime import Runtime, start_in_process
 from worker.store import messages, summaries, summary_jobs
 from worker.store.engine import Database
 from worker.store.summaries import Current
@@ -30,7 +30,7 @@ def processes(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[li
     """Three processes' worth of rooms, with small pieces. Leases never end by themselves, and bells are lost."""
     for name, value in {"LEASE_SECONDS": 3600, "SUMMARY_PIECE_TOKENS": 100, "SUMMARY_VERSIONS": KEPT}.items():
         monkeypatch.setenv(f"TEAM_SESSIONS_{name}", str(value))
-    started = [start_here(configuration.load(), Database(database_url), None) for _ in range(3)]
+    started = [start_in_process(configuration.load(), Database(database_url), None) for _ in range(3)]
     for process in started:
         process.keeper.close()
         control(process.db.engine)

@@ -18,7 +18,7 @@ from kombu.transport import redis
 from worker.cli import up
 from worker.cli.main import main
 from worker.process import watchdog
-from worker.queue.private import CarefulConsumer
+from worker.queue.consumer import CarefulConsumer
 
 SILENT_S = 5.0  # in place of half a minute
 FILE = "break-the-consumer"

@@ -19,7 +19,7 @@ from worker.domain.chat import ChatRequest, Reply
 from worker.domain.usage import Usage
 from worker.errors import ModelRateLimited
 from worker.observe import tracing
-from worker.process.runtime import Runtime, start_here
+from worker.process.runtime import Runtime, start_in_process
 from worker.runs import enqueue
 from worker.runs.enqueue import Order
 from worker.runs.execute import execute
@@ -42,7 +42,7 @@ def process(database_url: str, traced: Collector, monkeypatch: pytest.MonkeyPatc
     started: list[Runtime] = []
 
     def start(model: Any) -> Runtime:
-        rooms = start_here(configuration.load(), Database(database_url), None)
+        rooms = start_in_process(configuration.load(), Database(database_url), None)
         started.append(rooms)
         return replace(rooms, teams={"t": Team(id="t", model=model, tools=[measure]).definition})
 

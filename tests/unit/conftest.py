@@ -4,12 +4,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from worker.models.background import Background
+from worker.models.event_loop import EventLoop
 
 
 @pytest.fixture(scope="module")
-def background() -> Iterator[Background]:
+def event_loop() -> Iterator[EventLoop]:
     """The event loop that model calls run on."""
-    running = Background()
+    running = EventLoop()
     yield running
     running.close()

@@ -32,13 +32,13 @@ def provider(llmock_server: LLMockServer) -> LLMock:
 
 
 @pytest.fixture
-def ask(background, provider) -> Callable[..., Reply]:
+def ask(event_loop, provider) -> Callable[..., Reply]:
     """Ask a model that nobody has asked before, or another one by its name."""
     own = f"m{next(_names)}"
 
     def call(request: ChatRequest = FORMED, name: str = own) -> Reply:
         model = OpenAIChat(id=name, api_key=KEY, base_url=provider.base_url())
-        return background.ask(model, request, lambda _: None, stop=Stop())
+        return event_loop.ask(model, request, lambda _: None, stop=Stop())
 
     return call
 
@@ -91,13 +91,13 @@ def test_a_refusal_without_a_schema_is_not_asked_again(provider, ask):
     assert forms(provider) == [False]
 
 
-def test_a_schema_goes_before_what_a_model_is_always_asked_for(provider, background):
+def test_a_schema_goes_before_what_a_model_is_always_asked_for(provider, event_loop):
     """A team's model may answer in JSON always; its summaries have a schema of their own."""
     always = {"response_format": {"type": "json_object"}, "temperature": 0}
     model = OpenAIChat(id="always", api_key=KEY, base_url=provider.base_url(), request_params=always)
 
     for request in (FORMED, HELLO):
-        background.ask(model, request, lambda _: None, stop=Stop())
+        event_loop.ask(model, request, lambda _: None, stop=Stop())
 
     assert [r.body["response_format"]["type"] for r in provider.requests] == ["json_schema", "json_object"]
     assert [r.body["temperature"] for r in provider.requests] == [0, 0]

@@ -18,13 +18,13 @@ from worker.loop.conversation import Conversation, History
 from worker.loop.definition import Limits
 from worker.loop.loop import converse, unanswered
 from worker.loop.tools import OUTCOME_UNKNOWN, RunContext, tool
-from worker.models.background import Background
+from worker.models.event_loop import EventLoop
 from worker.models.scripted import Calls, ScriptedModel
 from worker.team import Team
 
 
 @pytest.fixture
-def run(background: Background) -> Callable[..., Draft]:
+def run(event_loop: EventLoop) -> Callable[..., Draft]:
     """Converse with a scripted model, which must use its whole script."""
 
     def converse_with(
@@ -38,7 +38,7 @@ def run(background: Background) -> Callable[..., Draft]:
         team = Team(id="team", instructions=["Be kind.", "Be brief."], tools=tools)
         ids = {"run_id": "run", "session_id": "session", "user_id": "user"}
         past = History(tuple(history))
-        parts = (team.definition, model, model, limits, past, journal, journal, background.ask, stop or Stop())
+        parts = (team.definition, model, model, limits, past, journal, journal, event_loop.ask, stop or Stop())
         try:
             return converse(Conversation(*parts, **ids, silence_s=5.0))
         finally:

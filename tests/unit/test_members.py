@@ -18,7 +18,7 @@ from worker.loop.conversation import Conversation, History
 from worker.loop.definition import Limits
 from worker.loop.loop import converse
 from worker.loop.tools import RunContext, tool
-from worker.models.background import Background
+from worker.models.event_loop import EventLoop
 from worker.models.scripted import Calls, ScriptedModel
 from worker.team import Team
 
@@ -26,14 +26,14 @@ IDS: dict[str, Any] = {"run_id": "run", "session_id": "s", "user_id": "u", "sile
 
 
 @pytest.fixture
-def run(background: Background) -> Callable[..., Draft]:
+def run(event_loop: EventLoop) -> Callable[..., Draft]:
     """Converse as a team's leader."""
 
     def converse_with(team: Team, journal: ListJournal) -> Draft:
         model = team.definition.model
         assert model is not None
         limits = Limits(turns=50, tool_calls=50)
-        parts = (team.definition, model, model, limits, History(), journal, journal, background.ask, Stop())
+        parts = (team.definition, model, model, limits, History(), journal, journal, event_loop.ask, Stop())
         return converse(Conversation(*parts, **IDS))
 
     return converse_with

@@ -1,4 +1,4 @@
-"""What `OpenAIChat` makes of a server's answers, good and bad, over a real socket; and how `Background` ends a call."""
+"""What `OpenAIChat` makes of a server's answers, good and bad, over a real socket; and how `EventLoop` ends a call."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -21,7 +21,7 @@ from worker.errors import (
     ModelStreamBroken,
     ModelUnavailable,
 )
-from worker.models.background import Background
+from worker.models.event_loop import EventLoop
 from worker.models.openai_chat import OpenAIChat
 from worker.queue.embedded import free_port
 
@@ -40,13 +40,13 @@ def provider(llmock_server: LLMockServer) -> LLMock:
 
 
 @pytest.fixture
-def ask(background: Background) -> Callable[..., Reply]:
+def ask(event_loop: EventLoop) -> Callable[..., Reply]:
     """Ask a server once, and return its reply."""
 
     def call(server: LLMock | Server | str, request: ChatRequest = HELLO, deltas: list[str] | None = None) -> Reply:
         base_url = server if isinstance(server, str) else server.base_url
         model = OpenAIChat(id="m", api_key=KEY, base_url=base_url() if callable(base_url) else base_url)
-        return background.ask(model, request, ([] if deltas is None else deltas).append, stop=Stop())
+        return event_loop.ask(model, request, ([] if deltas is None else deltas).append, stop=Stop())
 
     return call
 
@@ -115,12 +115,12 @@ def test_the_whole_context_and_the_tools_are_sent(ask):
     assert sent["stream_options"] == {"include_usage": True}
 
 
-def test_what_a_model_asks_for_besides_goes_out_with_every_call(background):
+def test_what_a_model_asks_for_besides_goes_out_with_every_call(event_loop):
     """`request_params` are part of the body, those that the package names `extra_…` of headers, query and body."""
     extra = {"extra_headers": {"x-tier": "gold"}, "extra_query": {"region": "eu"}, "extra_body": {"top_k": 3}}
     with serving(HEAD, chunk(content="hi", finish="stop")) as server:
         model = OpenAIChat("m", KEY, server.base_url, {"temperature": 0.2, **extra})
-        background.ask(model, HELLO, [].append, stop=Stop())
+        event_loop.ask(model, HELLO, [].append, stop=Stop())
 
         head, sent = server.heads.get(timeout=WAIT_S), server.asked.get(timeout=WAIT_S)
 
@@ -235,12 +235,12 @@ def test_a_refused_key_is_not_repeated_in_the_message(provider, ask, status):
 
 
 @pytest.mark.parametrize("key", [None, "ключ"])
-def test_a_missing_or_unusable_key_is_refused_before_anything_is_sent(background, key):
+def test_a_missing_or_unusable_key_is_refused_before_anything_is_sent(event_loop, key):
     """The error names the setting, and asking again is pointless."""
     model = OpenAIChat(id="m", api_key=key, base_url="http://127.0.0.1:1/v1")
 
     with pytest.raises(ModelRefused, match="OPENAI_API_KEY"):
-        background.ask(model, HELLO, print, stop=Stop())
+        event_loop.ask(model, HELLO, print, stop=Stop())
 
 
 @pytest.mark.parametrize(

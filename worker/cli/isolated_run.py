@@ -1,4 +1,4 @@
-"""What a process does that was started for one run: see `worker/process/apart.py`."""
+"""What a process does that was started for one run: see `worker/process/isolated.py`."""
 
 import signal
 import threading
@@ -16,7 +16,7 @@ def execute_alone(run_id: str, team: str) -> None:
     """Execute one run; on SIGTERM hand it over."""
     settings = configuration.load()
     logs.configure(settings.log_level, style=settings.log_style)
-    runtime = start_runtime(settings, Dispatcher(make_app(settings), settings), load_teams(settings), (), apart=None)
+    runtime = start_runtime(settings, Dispatcher(make_app(settings), settings), load_teams(settings), (), isolated=None)
 
     def hand_over(*_: object) -> None:
         threading.Thread(target=runtime.keeper.hand_over, kwargs={"grace_s": settings.handover_seconds}).start()

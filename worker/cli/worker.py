@@ -13,15 +13,15 @@ from worker.batches.feed import feed as batches
 from worker.cli.isolated_run import execute_alone
 from worker.errors import DatabaseUnavailable, SchemaOutdated
 from worker.observe import logs, metrics
-from worker.process.apart import Apart
+from worker.process.isolated import IsolatedProcesses
 from worker.process.metrics_server import MetricsServer
 from worker.process.runtime import Runtime
 from worker.process.runtime import start as start_runtime
 from worker.process.watchdog import Watchdog
 from worker.queue.app import QUEUES, RUNS, make_app
-from worker.queue.consume import consume, in_flight, sign_at
 from worker.queue.dispatch import Dispatcher
-from worker.queue.progress import Progress
+from worker.queue.progress_events import ProgressEvents
+from worker.queue.worker_loop import alive_at, consume, in_flight
 from worker.retention import Removal
 from worker.runs import background
 from worker.store import migrate
@@ -56,21 +56,22 @@ def worker(queues: str, concurrency: int, metrics_port: int | None) -> None:
         raise click.BadParameter(f"no such queue: {', '.join(sorted(unknown))}. There are: {', '.join(QUEUES)}.")
     teams = load_teams(settings)
     app = make_app(settings, queues=names)
-    metrics.start(teams)
-    runtime = start_runtime(settings, Dispatcher(app, settings), teams, names, apart=Apart(execute_alone))
+    metrics.preset(teams)
+    isolated = IsolatedProcesses(execute_alone)
+    runtime = start_runtime(settings, Dispatcher(app, settings), teams, names, isolated=isolated)
     if misfit := migrate.misfit(runtime.db):
         runtime.close()
         raise SchemaOutdated(misfit=misfit)
     host, pid, _ = runtime.owner.rsplit(":", 2)
     shown_as = f"worker-{pid}@{host}"
-    progress = Progress(app, worker=shown_as)
+    progress = ProgressEvents(app, worker=shown_as)
     tasks.register(app, runtime, progress)
 
     feeds = {"summaries": refresh.feed, "batch": background.feed}
-    runtime.sweep.also += [partial(feed, runtime) for queue, feed in feeds.items() if queue in names]
+    runtime.sweep.extra_steps += [partial(feed, runtime) for queue, feed in feeds.items() if queue in names]
     if not feeds.keys().isdisjoint(names):  # whoever executes no items would feed them at the cost of its runs
-        runtime.sweep.also.append(partial(batches, runtime))
-        runtime.sweep.also.append(Removal(runtime.db, settings, erase=runtime.publisher.erase).step)
+        runtime.sweep.extra_steps.append(partial(batches, runtime))
+        runtime.sweep.extra_steps.append(Removal(runtime.db, settings, erase=runtime.publisher.erase).step)
 
     port = metrics_port or settings.metrics_port
     server = MetricsServer(runtime.db, host=settings.metrics_host, port=port) if port else None
@@ -90,7 +91,7 @@ def worker(queues: str, concurrency: int, metrics_port: int | None) -> None:
         runtime.keeper.hand_over(grace_s=settings.handover_seconds)
 
     watchdog = Watchdog(
-        sign_at=sign_at,
+        alive_at=alive_at,
         broker_answers=lambda: runtime.dispatcher.depths() is not None,
         give_up=lambda: _give_up(runtime),
     )

@@ -15,7 +15,7 @@ WAIT_S = 5.0
 MOST = 10_000  # names of a list that are looked through
 
 
-class Answered(StrEnum):
+class ProbeOutcome(StrEnum):
     """How a model's server answered."""
 
     LISTED = "listed"  # it takes the key, and has the model
@@ -34,7 +34,7 @@ class Answered(StrEnum):
 class ProbeResult:
     """How a server answered, with its HTTP status where there was one."""
 
-    answered: Answered
+    outcome: ProbeOutcome
     status: int | None = None
 
 
@@ -43,14 +43,14 @@ def probe(model: OpenAIChat) -> ProbeResult:
     try:
         client = openai.OpenAI(api_key=model.api_key, base_url=model.base_url, max_retries=0, timeout=WAIT_S)
     except openai.OpenAIError:
-        return ProbeResult(Answered.NO_KEY)
+        return ProbeResult(ProbeOutcome.NO_KEY)
     with client:
         try:
             page = client.models.list()
             if not isinstance(getattr(page, "data", None), list):
-                return ProbeResult(Answered.WRONG_ADDRESS, 200)
+                return ProbeResult(ProbeOutcome.WRONG_ADDRESS, 200)
             listed = [found.id for found, _ in zip(page, range(MOST), strict=False)]
-            return ProbeResult(Answered.LISTED if model.id in listed else Answered.NOT_LISTED, 200)
+            return ProbeResult(ProbeOutcome.LISTED if model.id in listed else ProbeOutcome.NOT_LISTED, 200)
         except openai.APIStatusError as error:
             return _without_list(client) if error.status_code in (404, 405, 501) else _explained(error)
         except (openai.APIError, AttributeError, TypeError, ValueError) as error:
@@ -63,26 +63,26 @@ def _without_list(client: openai.OpenAI) -> ProbeResult:
     except openai.APIStatusError as error:
         # That the order itself is refused, or trips the server up, is what was expected.
         told = error.status_code in (401, 403, 404, 405, 429)
-        return _explained(error) if told else ProbeResult(Answered.NO_LIST, error.status_code)
+        return _explained(error) if told else ProbeResult(ProbeOutcome.NO_LIST, error.status_code)
     except (openai.APIError, ValueError) as error:
         return _explained(error)
-    return ProbeResult(Answered.WRONG_ADDRESS, 200)
+    return ProbeResult(ProbeOutcome.WRONG_ADDRESS, 200)
 
 
 def _explained(error: Exception) -> ProbeResult:
     match error:
         case openai.AuthenticationError() | openai.PermissionDeniedError():
-            return ProbeResult(Answered.KEY_REFUSED, error.status_code)
+            return ProbeResult(ProbeOutcome.KEY_REFUSED, error.status_code)
         case UnicodeEncodeError():
-            return ProbeResult(Answered.KEY_REFUSED)
+            return ProbeResult(ProbeOutcome.KEY_REFUSED)
         case openai.RateLimitError() if error.code == "insufficient_quota":
-            return ProbeResult(Answered.NO_CREDIT, 429)
+            return ProbeResult(ProbeOutcome.NO_CREDIT, 429)
         case openai.APIStatusError() if error.status_code == 429 or error.status_code >= 500:
-            return ProbeResult(Answered.FAILING, error.status_code)
+            return ProbeResult(ProbeOutcome.FAILING, error.status_code)
         case openai.APIStatusError():
-            return ProbeResult(Answered.WRONG_ADDRESS, error.status_code)
+            return ProbeResult(ProbeOutcome.WRONG_ADDRESS, error.status_code)
         case openai.APITimeoutError():
-            return ProbeResult(Answered.SILENT)
+            return ProbeResult(ProbeOutcome.SILENT)
         case openai.APIConnectionError():
-            return ProbeResult(Answered.AWAY)
-    return ProbeResult(Answered.WRONG_ADDRESS)
+            return ProbeResult(ProbeOutcome.AWAY)
+    return ProbeResult(ProbeOutcome.WRONG_ADDRESS)

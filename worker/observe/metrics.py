@@ -3,9 +3,9 @@
 Units are base units, in the name. Labels have few values, all of them ours or the operator's: queues, statuses, codes,
 ids of teams, models and tools that are defined in code. Never an id of a user, a session or a run, and no text.
 
-COUNTED is what this process has seen since its start: every worker and every API process has its own, so sum them.
-STANDING is what the database says of the whole installation, REACHED whether its parts answer: every API process tells
-the same, so take the maximum. A process of one run (`process/apart.py`) tells nobody what it counted; its parent
+PROCESS counts what this process has seen since its start. Every worker and every API process has its own, so sum them.
+INSTALLATION is what the database says of the whole installation, REACHABILITY whether its parts answer. Every API
+process reports the same, so take the maximum. A process of one run (`process/isolated.py`) is not scraped; its parent
 counts how it ended.
 """
 
@@ -31,8 +31,8 @@ LONG_S = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 60, 120, 300, 900)
 
 # They double what is scraped, and say when a process met a label first.
 disable_created_metrics()  # type: ignore[no-untyped-call]  # the library has no type for it
-COUNTED, STANDING, REACHED = CollectorRegistry(), CollectorRegistry(), CollectorRegistry()
-ProcessCollector(registry=COUNTED)  # process_…: memory, processor time, open files
+PROCESS, INSTALLATION, REACHABILITY = CollectorRegistry(), CollectorRegistry(), CollectorRegistry()
+ProcessCollector(registry=PROCESS)  # process_…: memory, processor time, open files
 
 
 LABELS: dict[str, tuple[str, ...]] = {}  # of each metric, by the name under which it is collected
@@ -40,15 +40,15 @@ LABELS: dict[str, tuple[str, ...]] = {}  # of each metric, by the name under whi
 
 def _counter(name: str, what: str, *labels: str) -> Counter:
     LABELS[f"team_sessions_{name.removesuffix('_total')}"] = labels
-    return Counter(f"team_sessions_{name}", what, labels, registry=COUNTED)
+    return Counter(f"team_sessions_{name}", what, labels, registry=PROCESS)
 
 
 def _seconds(name: str, what: str, *labels: str, buckets: tuple[float, ...] = SHORT_S) -> Histogram:
     LABELS[f"team_sessions_{name}_seconds"] = labels
-    return Histogram(f"team_sessions_{name}_seconds", what, labels, registry=COUNTED, buckets=buckets)
+    return Histogram(f"team_sessions_{name}_seconds", what, labels, registry=PROCESS, buckets=buckets)
 
 
-def _now(name: str, what: str, *labels: str, registry: CollectorRegistry = STANDING) -> Gauge:
+def _gauge(name: str, what: str, *labels: str, registry: CollectorRegistry = INSTALLATION) -> Gauge:
     LABELS[f"team_sessions_{name}"] = labels
     return Gauge(f"team_sessions_{name}", what, labels, registry=registry)
 
@@ -70,7 +70,7 @@ START = _seconds(
     "until its not_before, in the queue.",
     "queue",
 )
-RUNS_APART = _counter(
+RUNS_ISOLATED = _counter(
     "runs_apart_total", "Runs that were executed in a process of their own, by how that ended: ended, killed.", "how"
 )
 
@@ -79,7 +79,7 @@ MODEL_CALL = _seconds("model_call", "Seconds of model calls that were answered."
 MODEL_FIRST_TEXT = _seconds(
     "model_first_text", "Seconds until the first piece of text; replies without any are left out.", "model"
 )
-MODEL_CALLS = _now("model_calls", "Model calls in flight in this process.", "model", registry=COUNTED)
+MODEL_CALLS = _gauge("model_calls", "Model calls in flight in this process.", "model", registry=PROCESS)
 MODEL_ERRORS = _counter("model_errors_total", "Model calls that failed, by the code of their error.", "model", "code")
 TOKENS = _counter(
     "tokens_total", "Tokens of answered calls: input, cached_input (part of input), output.", "model", "kind"
@@ -123,42 +123,42 @@ ANSWER = _seconds(
 REFUSALS = _counter(
     "refusals_total", "Requests and orders that were not carried out, by the code of their error.", "code"
 )
-WATCHERS = _now("watchers", "Open event streams of this process.", registry=COUNTED)
+WATCHERS = _gauge("watchers", "Open event streams of this process.", registry=PROCESS)
 
 # What the database says. Absent while it does not answer.
-UNFINISHED_RUNS = _now(
+UNFINISHED_RUNS = _gauge(
     "unfinished_runs",
     "Runs that have not ended, by their queue and status, each counted up to 100,000.",
     "queue",
     "status",
 )
-OLDEST_HEAD = _now(
+OLDEST_HEAD = _gauge(
     "oldest_waiting_head_age_seconds",
     "Seconds for which the head that waits longest for a worker has been ready; 0: none waits.",
     "queue",
 )
-WORKERS = _now("live_workers", "Workers that consume a queue and were heard of within 15 s.", "queue")
-TEAM_WORKERS = _now("live_team_workers", "Workers that serve a team and were heard of within 15 s.", "team")
-SUMMARY_JOBS = _now(
+WORKERS = _gauge("live_workers", "Workers that consume a queue and were heard of within 15 s.", "queue")
+TEAM_WORKERS = _gauge("live_team_workers", "Workers that serve a team and were heard of within 15 s.", "team")
+SUMMARY_JOBS = _gauge(
     "summary_jobs",
     "Summaries that are wanted, each counted up to 100,000: due, failed (until asked for again).",
     "status",
 )
-OLDEST_SUMMARY = _now(
+OLDEST_SUMMARY = _gauge(
     "oldest_due_summary_age_seconds", "Seconds for which the summary that waits longest has been wanted; 0: none waits."
 )
-BATCHES = _now("batches", "Batches that have not ended.", "status")
-BATCH_ITEMS = _now("batch_items", "Items of batches that have not ended: waiting, in_flight.", "status")
+BATCHES = _gauge("batches", "Batches that have not ended.", "status")
+BATCH_ITEMS = _gauge("batch_items", "Items of batches that have not ended: waiting, in_flight.", "status")
 
 # Whether the parts answer
-DATABASE_UP = _now("database_up", "1: the database answered within 2 s.", registry=REACHED)
-BROKER_UP = _now("broker_up", "1: the broker answered within 2 s.", registry=REACHED)
-QUEUE_MESSAGES = _now(
-    "queue_messages", "Messages that wait in a queue of runs, at the broker.", "queue", registry=REACHED
+DATABASE_UP = _gauge("database_up", "1: the database answered within 2 s.", registry=REACHABILITY)
+BROKER_UP = _gauge("broker_up", "1: the broker answered within 2 s.", registry=REACHABILITY)
+QUEUE_MESSAGES = _gauge(
+    "queue_messages", "Messages that wait in a queue of runs, at the broker.", "queue", registry=REACHABILITY
 )
 
 
-def start(teams: Iterable[str] = ()) -> None:
+def preset(teams: Iterable[str] = ()) -> None:
     """Show with 0 what may happen here: a rate is only seen of what was there before it rose."""
     for team in ("", *teams):
         for status in ("completed", "failed", "cancelled"):

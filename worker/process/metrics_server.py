@@ -12,8 +12,8 @@ from typing import Any
 
 from worker.errors import KeyMissing, TeamSessionsError
 from worker.observe import logs, metrics
-from worker.process.scrapers import Scrapers
-from worker.process.slots import Slots
+from worker.process.metrics_access import MetricsAccess
+from worker.process.semaphore import Semaphore
 from worker.store.engine import Database
 
 AT_ONCE = 8  # connections; more are closed at once
@@ -47,7 +47,7 @@ class MetricsServer:
         told = False
         while not self._closing.is_set():
             try:
-                with _Server(self._address, Scrapers(self._db)) as server:
+                with _Server(self._address, MetricsAccess(self._db)) as server:
                     log.info("metrics are served", host=self._address[0], port=self._address[1])
                     while not self._closing.is_set():
                         server.handle_request()
@@ -63,10 +63,10 @@ class _Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
     daemon_threads = True
     block_on_close = False
 
-    def __init__(self, address: tuple[str, int], scrapers: Scrapers) -> None:
+    def __init__(self, address: tuple[str, int], metrics_access: MetricsAccess) -> None:
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-        self.scrapers = scrapers
-        self._slots = Slots(AT_ONCE)
+        self.metrics_access = metrics_access
+        self._slots = Semaphore(AT_ONCE)
         super().__init__(address, _Handler)
 
     def server_bind(self) -> None:
@@ -74,13 +74,13 @@ class _Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
         socketserver.TCPServer.server_bind(self)
 
     def verify_request(self, request: object, client_address: object) -> bool:
-        return self._slots.take()
+        return self._slots.acquire()
 
     def process_request_thread(self, request: Any, client_address: object) -> None:
         try:
             super().process_request_thread(request, client_address)
         finally:
-            self._slots.give_back()
+            self._slots.release()
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Say nothing: a client has gone, and its address is nobody's business."""
@@ -99,11 +99,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         try:
             if scheme.lower() != "bearer" or not key:
                 raise KeyMissing()
-            self.server.scrapers.check(key.strip())
+            self.server.metrics_access.check(key.strip())
         except TeamSessionsError as error:
             self._answer(error.status, error.message.encode() + b"\n")
             return
-        self._answer(200, metrics.text(metrics.COUNTED), kind=metrics.CONTENT_TYPE)
+        self._answer(200, metrics.text(metrics.PROCESS), kind=metrics.CONTENT_TYPE)
 
     def _answer(self, status: int, body: bytes, *, kind: str = "text/plain; charset=utf-8") -> None:
         self.send_response_only(status)

@@ -12,13 +12,13 @@ from worker.domain.stop import Stop
 from worker.events.model_slots import ModelSlots
 from worker.events.publish import Listeners, Publisher
 from worker.loop.definition import Definition
-from worker.models.background import Background
+from worker.models.event_loop import EventLoop
 from worker.observe import tracing
 from worker.observe.model_calls import ModelCall
-from worker.process.apart import Apart
+from worker.process.isolated import IsolatedProcesses
 from worker.process.keeper import Keeper
 from worker.process.presence import Presence
-from worker.process.slots import Slots
+from worker.process.semaphore import Semaphore
 from worker.process.sweep import Sweep
 from worker.queue.dispatch import Dispatcher, NoDispatcher
 from worker.settings import Settings
@@ -35,24 +35,24 @@ class Runtime:
     db: Database
     publisher: Publisher | Listeners
     dispatcher: Dispatcher | NoDispatcher
-    background: Background
+    event_loop: EventLoop
     model_slots: ModelSlots
-    apart: Apart | None  # None: this process is one
+    isolated: IsolatedProcesses | None  # None: this process is one
     keeper: Keeper
     sweep: Sweep
     presence: Presence
-    summary_slots: Slots
-    batch_slots: Slots
+    summary_slots: Semaphore
+    batch_slots: Semaphore
     threads: list[threading.Thread]
 
     def ask(self, model: ChatModel, request: ChatRequest, on_delta: Callable[[str], None], *, stop: Stop) -> Reply:
-        """Return the model's reply, once it has room for one call more; see `Background.ask`."""
+        """Return the model's reply, once it has room for one call more; see `EventLoop.ask`."""
         with (
             ModelCall(model.id) as call,
             self.model_slots.slot(model.id, stop=stop),
             tracing.chat(model) as span,
         ):
-            reply = self.background.ask(model, request, call.begin(on_delta), stop=stop)
+            reply = self.event_loop.ask(model, request, call.begin(on_delta), stop=stop)
             return tracing.answered(span, call.answered(reply))
 
     def in_background(self, work: Callable[[], object]) -> None:
@@ -75,7 +75,7 @@ class Runtime:
             thread.join(timeout=self.settings.handover_seconds)
         self.sweep.close()
         self.presence.leave()
-        self.background.close()
+        self.event_loop.close()
         self.model_slots.close()
         self.keeper.close()
         self.publisher.close()
@@ -89,23 +89,25 @@ def start(
     teams: Mapping[str, Definition],
     queues: Sequence[str],
     *,
-    apart: Apart | None,
+    isolated: IsolatedProcesses | None,
 ) -> Runtime:
     """Open the database and the broker, and start the threads of a worker that consumes *queues*.
 
-    *apart* executes runs that may end their processes; without it, this process was started for one.
+    *isolated* executes runs that may end their processes; without it, this process was started for one.
     """
     publisher = Publisher(settings.broker, prefix=settings.queue_prefix, ttl_s=settings.stream_seconds)
     db = Database(settings.database, pool_size=20)
-    return _assemble(settings, db, publisher, dispatcher, teams=teams, queues=queues, apart=apart)
+    return _assemble(settings, db, publisher, dispatcher, teams=teams, queues=queues, isolated=isolated)
 
 
-def start_here(settings: Settings, db: Database, dispatcher: Dispatcher | None) -> Runtime:
+def start_in_process(settings: Settings, db: Database, dispatcher: Dispatcher | None) -> Runtime:
     """Return a runtime for runs that a script executes itself; it consumes no queue, and needs no broker."""
     publisher = None
     if dispatcher is not None:
         publisher = Publisher(settings.broker, prefix=settings.queue_prefix, ttl_s=settings.stream_seconds)
-    return _assemble(settings, db, Listeners(publisher), dispatcher or NoDispatcher(), teams={}, queues=(), apart=None)
+    return _assemble(
+        settings, db, Listeners(publisher), dispatcher or NoDispatcher(), teams={}, queues=(), isolated=None
+    )
 
 
 def _assemble(
@@ -116,7 +118,7 @@ def _assemble(
     *,
     teams: Mapping[str, Definition],
     queues: Sequence[str],
-    apart: Apart | None,
+    isolated: IsolatedProcesses | None,
 ) -> Runtime:
     tracing.configure(settings.otlp_endpoint)
     owner = owner_name()
@@ -131,14 +133,14 @@ def _assemble(
         db=db,
         publisher=publisher,
         dispatcher=dispatcher,
-        background=Background(),
+        event_loop=EventLoop(),
         model_slots=ModelSlots(broker, prefix=settings.queue_prefix, limit=settings.model_calls_in_flight),
-        apart=apart,
+        isolated=isolated,
         keeper=Keeper(db, owner=owner, ttl_s=settings.lease_seconds),
-        sweep=Sweep(db, dispatcher, also=[presence.announce]),
+        sweep=Sweep(db, dispatcher, extra_steps=[presence.announce]),
         presence=presence,
-        summary_slots=Slots(settings.summary_slots),
-        batch_slots=Slots(settings.batch_slots),
+        summary_slots=Semaphore(settings.summary_slots),
+        batch_slots=Semaphore(settings.batch_slots),
         threads=[],
     )
 

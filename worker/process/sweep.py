@@ -29,11 +29,11 @@ class Sweep:
     """The repair pass of one process."""
 
     def __init__(
-        self, db: Database, dispatcher: Dispatcher | NoDispatcher, *, also: list[Callable[[], object]]
+        self, db: Database, dispatcher: Dispatcher | NoDispatcher, *, extra_steps: list[Callable[[], object]]
     ) -> None:
         self._db = db
         self._dispatcher = dispatcher
-        self.also = also  # what else this process does about once a second
+        self.extra_steps = extra_steps  # what else this process does about once a second
         self._empty_since: dict[str, float] = {}
         self._newest_claimed: dict[str, datetime] = {}
         self._lock = threading.Lock()
@@ -51,7 +51,7 @@ class Sweep:
         if self._thread is not None:
             self._thread.join(timeout=5)
 
-    def saw(self, claim: Claim, *, sent_at: datetime) -> None:
+    def note_claim(self, claim: Claim, *, sent_at: datetime) -> None:
         """Note that a delivery that was sent at *sent_at* arrived: whatever was sent to its queue long before is lost.
 
         The delivery's own time, not the row's: a run that was sent again has a newer one there, and the delivery that
@@ -99,8 +99,8 @@ class Sweep:
             try:
                 if sent := self.once():
                     log.info("sweep sent runs again", count=sent)
-                for other in self.also:
-                    other()
+                for step in self.extra_steps:
+                    step()
                 metrics.SWEEPS.labels("done").inc()
             except Exception as error:  # noqa: BLE001 - whatever it was, the next sweep tries again
                 metrics.SWEEPS.labels("failed").inc()

@@ -20,14 +20,14 @@ log = logs.get(__name__)
 class Watchdog:
     """Looks each second, on a thread of its own.
 
-    *sign_at* says when the consumer last showed that it lives, *broker_answers* asks through a connection of its own.
+    *alive_at* says when the consumer last showed that it lives, *broker_answers* asks through a connection of its own.
     After `SILENT_S` without a sign, in which the broker answered all the while, *give_up* is called, once.
     """
 
     def __init__(
-        self, *, sign_at: Callable[[], float], broker_answers: Callable[[], bool], give_up: Callable[[], None]
+        self, *, alive_at: Callable[[], float], broker_answers: Callable[[], bool], give_up: Callable[[], None]
     ) -> None:
-        self._sign_at = sign_at
+        self._alive_at = alive_at
         self._broker_answers = broker_answers
         self._give_up = give_up
         self._closing = threading.Event()
@@ -43,12 +43,12 @@ class Watchdog:
     def _watch(self) -> None:
         judged_from = looked_at = clock.monotonic()
         while not self._closing.wait(TICK_S):
-            doubtful = clock.monotonic() - max(judged_from, self._sign_at()) > SILENT_S / 6
+            doubtful = clock.monotonic() - max(judged_from, self._alive_at()) > SILENT_S / 6
             answers = not doubtful or self._broker_answers()
             now = clock.monotonic()
             if not answers or now - looked_at > ROUND_S:
                 judged_from = now
-            silent_s = now - max(judged_from, self._sign_at())
+            silent_s = now - max(judged_from, self._alive_at())
             if silent_s > SILENT_S and not self._closing.is_set():
                 log.error(
                     "worker consumes nothing although its broker answers; handing its runs over, then ending",

@@ -70,7 +70,7 @@ def make_app(settings: Settings, *, queues: Sequence[str] = ()) -> Celery:
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
         worker_enable_remote_control=True,
-        worker_consumer="worker.queue.private:CarefulConsumer",
+        worker_consumer="worker.queue.consumer:CarefulConsumer",
         enable_utc=True,
         timezone="UTC",
     )

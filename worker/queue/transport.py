@@ -36,9 +36,9 @@ class _Channel(redis.Channel):
         try:
             read = super()._brpop_read(**options)  # type: ignore[no-untyped-call]  # as above
         except Empty:
-            Transport.sign_at = clock.monotonic()
+            Transport.alive_at = clock.monotonic()
             raise
-        Transport.sign_at = clock.monotonic()
+        Transport.alive_at = clock.monotonic()
         return read
 
     def _connparams(self, *args: Any, **kwargs: Any) -> Any:
@@ -48,10 +48,10 @@ class _Channel(redis.Channel):
 
 
 class Transport(redis.Transport):
-    """The broker's transport. `sign_at`: when a consumer of this process last showed that it could take a task."""
+    """The broker's transport. `alive_at`: when a consumer of this process last showed that it could take a task."""
 
     Channel = _Channel
-    sign_at: ClassVar[float] = float("-inf")
+    alive_at: ClassVar[float] = float("-inf")
 
     def register_with_event_loop(self, connection: Any, loop: Any) -> None:
         """Let *loop* serve the consumer's connection. What is registered here ends with the connection."""
@@ -63,7 +63,7 @@ class Transport(redis.Transport):
         poller: Any = self.cycle
         full = any(channel.active_queues and not channel.qos.can_consume() for channel in poller._channels)
         if full and state.requests:
-            Transport.sign_at = clock.monotonic()
+            Transport.alive_at = clock.monotonic()
 
 
 def use() -> None:

@@ -9,12 +9,12 @@ from worker.store import ready
 
 def execute_in_slot(runtime: Runtime, run_id: str, team: str, *, say: Say) -> str:
     """Execute a run if a slot is free. If none is, the delivery is dropped: `feed` sends it again when one is."""
-    if not runtime.batch_slots.take():
+    if not runtime.batch_slots.acquire():
         return "no free slot"
     try:
         return execute(runtime, run_id, team, say=say)
     finally:
-        runtime.batch_slots.give_back()
+        runtime.batch_slots.release()
         feed(runtime)
 
 

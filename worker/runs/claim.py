@@ -53,13 +53,13 @@ def claim_head(
     ttl_s: float,
     definition: Definition,
     due: Due | None = None,
-    apart: bool = False,
+    isolated: bool = False,
 ) -> Claim | Gone | NotHead | NotFree | Suspect:
     """Take the lease for *ttl_s* seconds, raise the fence, mark the run running; its input becomes a message.
 
     The first claim in a session gives it the state that the team begins with; a fork has one. *due* says when the team
     wants a summary, but never of a fork.
-    *apart*: this process executes nothing else.
+    *isolated*: this process executes nothing else.
 
     One transaction under the session's lock. Of any number of processes that try at once, one gets the claim.
     """
@@ -76,10 +76,10 @@ def claim_head(
             owner=owner,
             ttl_s=ttl_s,
             version=definition.version,
-            apart=apart,
+            isolated=isolated,
         )
         if claim is None:
-            suspected = not apart and leases.is_suspect(tx, run_id, owner=owner)
+            suspected = not isolated and leases.is_suspect(tx, run_id, owner=owner)
             return Suspect(run_id, session.session_id) if suspected else NotFree(run_id)
         place = {"session_pk": session.pk, "last_seq": claim.last_seq}
         if claim.first_seq > session.last_seq:

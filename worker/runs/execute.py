@@ -69,7 +69,7 @@ def execute(
         return type(claim).__name__
     _observe(claim, sent_at=sent_at)
     if sent_at is not None:
-        runtime.sweep.saw(claim, sent_at=sent_at)
+        runtime.sweep.note_claim(claim, sent_at=sent_at)
     about = {"run_id": run_id, "session_id": claim.session_id, "attempt": claim.attempt}
     with logs.bound(**about), tracing.attempt(claim) as span:
         return tracing.ended(span, _executed(runtime, definition, claim, ttl_s=ttl_s, say=say))
@@ -216,13 +216,13 @@ def _fail(journal: RunJournal, error: TeamSessionsError, *, because: str) -> str
 
 def _apart(runtime: Runtime, run_id: str, team: str) -> str:
     """Have a run that may end its processes executed where it can end no other; later, if too many are at that."""
-    assert runtime.apart is not None
-    ended = runtime.apart.execute(run_id, team, leaving=lambda: runtime.keeper.handing_over)
+    assert runtime.isolated is not None
+    ended = runtime.isolated.execute(run_id, team, stopping=lambda: runtime.keeper.handing_over)
     if ended is None:
         with runtime.db.write() as tx:
             leases.put_back(tx, run_id, wait_s=NO_ROOM_S)
         return "no room for a process of its own"
-    metrics.RUNS_APART.labels("killed" if ended else "ended").inc()
+    metrics.RUNS_ISOLATED.labels("killed" if ended else "ended").inc()
     log.info("executed in a process of its own", exit_code=ended)
     return f"apart: exit code {ended}"
 
@@ -265,7 +265,7 @@ def _claim(
                     ttl_s=ttl_s,
                     definition=definition,
                     due=due if definition.enable_session_summaries else None,
-                    apart=runtime.apart is None,
+                    isolated=runtime.isolated is None,
                 )
             with runtime.db.write() as tx:
                 leases.put_back(tx, run_id, wait_s=NOT_SERVED_S if definition is None else 0)

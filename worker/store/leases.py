@@ -49,16 +49,16 @@ class Lease:
 
 
 def claim(
-    tx: Transaction, *, run_id: str, session: Locked, owner: str, ttl_s: float, version: str, apart: bool
+    tx: Transaction, *, run_id: str, session: Locked, owner: str, ttl_s: float, version: str, isolated: bool
 ) -> Claim | None:
     """Take the lease of a head that is free, raise its fence, mark it running; None: it is not free.
 
     Free is a queued run whose time has come, or a running one whose lease has run out. One that is suspected of ending
-    its processes is free only for a process that executes nothing else, *apart*, or that fails it. Its input gets the
-    session's next seq if it has none yet; the caller writes it.
+    its processes is free only for a process that executes nothing else, *isolated*, or that fails it. Its input gets
+    the session's next seq if it has none yet; the caller writes it.
     """
     place = {"run": run_id, "owner": owner, "ttl_s": ttl_s, "next_seq": session.last_seq + 1}
-    row = tx.execute(_claim(apart=apart), {**place, "version": version}).one_or_none()
+    row = tx.execute(_claim(isolated=isolated), {**place, "version": version}).one_or_none()
     if row is None:
         return None
     return Claim(
@@ -89,9 +89,9 @@ def claim(
 
 
 @cache
-def _claim(*, apart: bool) -> Update:
+def _claim(*, isolated: bool) -> Update:
     lost = _lost()
-    trusted = [] if apart else [lost != SUSPECT]
+    trusted = [] if isolated else [lost != SUSPECT]
     next_seq, owner = bindparam("next_seq", type_=Integer), bindparam("owner", type_=runs.c.lease_owner.type)
     return (
         update(runs)

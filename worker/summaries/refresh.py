@@ -39,7 +39,7 @@ def refresh(runtime: Runtime, session_pk: int, team: str) -> str:
     """Refresh a session's summary, and say in a few words, without message text, how it went."""
     if runtime.keeper.handing_over:
         return "stopping"
-    if not runtime.summary_slots.take():
+    if not runtime.summary_slots.acquire():
         return FULL
     try:
         with logs.bound(session_pk=session_pk):
@@ -48,7 +48,7 @@ def refresh(runtime: Runtime, session_pk: int, team: str) -> str:
         log.error("summary left to its lease", session_pk=session_pk, error=error)
         return "database unavailable"
     finally:
-        runtime.summary_slots.give_back()
+        runtime.summary_slots.release()
         feed(runtime)
 
 

@@ -8,29 +8,31 @@ from worker.errors import TeamSessionsError
 from worker.loop.definition import Definition
 from worker.models.default import default_model
 from worker.models.openai_chat import OpenAIChat
-from worker.models.probe import Answered, ProbeResult, probe
+from worker.models.probe import ProbeOutcome, ProbeResult, probe
 
 MOST = 5  # servers that are asked
 
 ADVICE = {
-    Answered.NO_KEY: "Set OPENAI_API_KEY; for a server that wants none, set it to any word.",
-    Answered.KEY_REFUSED: "Correct OPENAI_API_KEY, or api_key of the team's model.",
-    Answered.WRONG_ADDRESS: "Correct OPENAI_BASE_URL: it mostly ends with /v1, as in https://api.openai.com/v1.",
-    Answered.NO_CREDIT: "Pay for more, or use another key.",
-    Answered.FAILING: "See the provider's status. Runs wait and are tried again meanwhile.",
-    Answered.SILENT: "See whether the server at OPENAI_BASE_URL is frozen or overloaded.",
-    Answered.AWAY: "Start the server, correct OPENAI_BASE_URL, or let this machine reach it.",
-    Answered.NOT_LISTED: "Correct TEAM_SESSIONS_MODEL, or id of the team's model, unless it is known under that name.",
+    ProbeOutcome.NO_KEY: "Set OPENAI_API_KEY; for a server that wants none, set it to any word.",
+    ProbeOutcome.KEY_REFUSED: "Correct OPENAI_API_KEY, or api_key of the team's model.",
+    ProbeOutcome.WRONG_ADDRESS: "Correct OPENAI_BASE_URL: it mostly ends with /v1, as in https://api.openai.com/v1.",
+    ProbeOutcome.NO_CREDIT: "Pay for more, or use another key.",
+    ProbeOutcome.FAILING: "See the provider's status. Runs wait and are tried again meanwhile.",
+    ProbeOutcome.SILENT: "See whether the server at OPENAI_BASE_URL is frozen or overloaded.",
+    ProbeOutcome.AWAY: "Start the server, correct OPENAI_BASE_URL, or let this machine reach it.",
+    ProbeOutcome.NOT_LISTED: (
+        "Correct TEAM_SESSIONS_MODEL, or id of the team's model, unless it is known under that name."
+    ),
 }
 SAID = {
-    Answered.NO_KEY: "there is no key for its server",
-    Answered.KEY_REFUSED: "its server refuses the key ({status})",
-    Answered.WRONG_ADDRESS: "what answers at its address is no server of models ({status})",
-    Answered.NO_CREDIT: "its server says that the credit is used up (429)",
-    Answered.FAILING: "its server fails ({status})",
-    Answered.SILENT: "its server does not answer",
-    Answered.AWAY: "its server cannot be reached",
-    Answered.NOT_LISTED: "its server takes the key, and does not list this model",
+    ProbeOutcome.NO_KEY: "there is no key for its server",
+    ProbeOutcome.KEY_REFUSED: "its server refuses the key ({status})",
+    ProbeOutcome.WRONG_ADDRESS: "what answers at its address is no server of models ({status})",
+    ProbeOutcome.NO_CREDIT: "its server says that the credit is used up (429)",
+    ProbeOutcome.FAILING: "its server fails ({status})",
+    ProbeOutcome.SILENT: "its server does not answer",
+    ProbeOutcome.AWAY: "its server cannot be reached",
+    ProbeOutcome.NOT_LISTED: "its server takes the key, and does not list this model",
 }
 
 
@@ -66,13 +68,13 @@ def _of(team: Definition, default: OpenAIChat) -> Iterator[OpenAIChat]:
         yield from _of(member, default)
 
 
-def _told(model: OpenAIChat, reached: ProbeResult) -> Finding:
-    how = reached.answered
-    if how is Answered.LISTED:
+def _told(model: OpenAIChat, result: ProbeResult) -> Finding:
+    how = result.outcome
+    if how is ProbeOutcome.LISTED:
         return ok(f"{model.id!r}: its server takes the key, and lists the model.")
-    if how is Answered.NO_LIST:
+    if how is ProbeOutcome.NO_LIST:
         return ok(f"{model.id!r}: its server answers. It has no list of models to look it up in.")
-    detail = f"{model.id!r}: {SAID[how].format(status=reached.status or 'no HTTP')}."
-    passing = how is Answered.NOT_LISTED or (reached.status == 429 and how is Answered.FAILING)
+    detail = f"{model.id!r}: {SAID[how].format(status=result.status or 'no HTTP')}."
+    passing = how is ProbeOutcome.NOT_LISTED or (result.status == 429 and how is ProbeOutcome.FAILING)
     finding = warning if passing else failed
     return finding(f"model_{how}", detail, ADVICE[how])

@@ -3,7 +3,7 @@
 import threading
 
 
-class Slots:
+class Semaphore:
     """So many slots. Nobody waits for one: a delivery that finds none is dropped, and rung again when one is free."""
 
     def __init__(self, count: int) -> None:
@@ -15,7 +15,7 @@ class Slots:
         """How many are free now."""
         return self._free
 
-    def take(self) -> bool:
+    def acquire(self) -> bool:
         """Take one; False: none is free."""
         with self._lock:
             if self._free < 1:
@@ -23,7 +23,7 @@ class Slots:
             self._free -= 1
             return True
 
-    def give_back(self) -> None:
+    def release(self) -> None:
         """Give one back."""
         with self._lock:
             self._free += 1

@@ -57,6 +57,6 @@ def in_flight() -> int:
     return len(state.requests)
 
 
-def sign_at() -> float:
+def alive_at() -> float:
     """Return when the consumer of this process last showed that it could take a task, on `clock.monotonic`."""
-    return Transport.sign_at
+    return Transport.alive_at

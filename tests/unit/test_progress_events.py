@@ -18,7 +18,7 @@ from tests.support.system import wait_until
 from tests.support.task_events import listening
 from tests.support.valkey import ValkeyServer
 from worker.queue.app import make_app
-from worker.queue.progress import Progress
+from worker.queue.progress_events import ProgressEvents
 from worker.settings import Settings
 
 
@@ -27,14 +27,14 @@ class Tasks:
     """Tasks of one process that say what they are at."""
 
     app: Celery
-    progress: Progress
+    progress: ProgressEvents
 
     @contextmanager
     def task(self, run_id: str) -> Iterator[Callable[[int, str], None]]:
         """Be the task of a run."""
         kwargs = {"run_id": run_id, "session_id": "s", "team": "t"}
         task = SimpleNamespace(name="runs.execute", request=SimpleNamespace(id=run_id, kwargs=kwargs))
-        with self.progress.of(task) as say:
+        with self.progress.track(task) as say:
             yield say
 
     @contextmanager
@@ -56,7 +56,7 @@ def own_valkey() -> Iterator[ValkeyServer]:
 def tasks(own_valkey: ValkeyServer) -> Iterator[Tasks]:
     """A process on that server."""
     app = make_app(Settings(redis_url=SecretStr(own_valkey.url)))
-    made = Tasks(app, Progress(app, worker="w@h"))
+    made = Tasks(app, ProgressEvents(app, worker="w@h"))
     yield made
     made.progress.close()
 

@@ -9,7 +9,7 @@ import threading
 from worker import clock
 from worker.domain.principal import Principal, Scope
 from worker.errors import DatabaseUnavailable, KeyBound, KeyInvalid
-from worker.process.look import Look
+from worker.process.bounded_poll import BoundedPoll
 from worker.store import api_keys
 from worker.store.engine import Database
 
@@ -18,13 +18,13 @@ FRESH_S = 2.0  # a revoked key works for so much longer, at most
 KEYS_KEPT = 100  # keys that are asked about or known; beyond them nobody new is let in while the database is frozen
 
 
-class Scrapers:
+class MetricsAccess:
     """The keys that one process was asked with."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
-        self._looks: dict[str, Look[Principal | KeyInvalid]] = {}
-        self._known: dict[str, tuple[float, Principal]] = {}
+        self._polls: dict[str, BoundedPoll[Principal | KeyInvalid]] = {}
+        self._verified: dict[str, tuple[float, Principal]] = {}
         self._lock = threading.Lock()
 
     def check(self, key: str) -> Principal:
@@ -35,20 +35,20 @@ class Scrapers:
             DatabaseUnavailable: it does not answer within two seconds, and the key is not remembered.
         """
         with self._lock:
-            if key not in self._looks and len(self._looks) >= KEYS_KEPT:
-                self._looks = {k: look for k, look in self._looks.items() if look.under_way}
-                if len(self._looks) >= KEYS_KEPT:
+            if key not in self._polls and len(self._polls) >= KEYS_KEPT:
+                self._polls = {k: poll for k, poll in self._polls.items() if poll.running}
+                if len(self._polls) >= KEYS_KEPT:
                     raise DatabaseUnavailable(reason="no answer")
-            look = self._looks.setdefault(key, Look(lambda: self._ask(key), fresh_s=FRESH_S))
-        found = look.answer()
+            poll = self._polls.setdefault(key, BoundedPoll(lambda: self._ask(key), fresh_s=FRESH_S))
+        result = poll.result()
         with self._lock:
-            if isinstance(found, Principal):
-                self._known[key] = (clock.monotonic() + REMEMBERED_S, found)
-            elif found is not None:
-                self._known.pop(key, None)
-                self._looks.pop(key, None)  # what anybody can send is not kept
-                raise found
-            until, principal = self._known.get(key, (0.0, None))
+            if isinstance(result, Principal):
+                self._verified[key] = (clock.monotonic() + REMEMBERED_S, result)
+            elif result is not None:
+                self._verified.pop(key, None)
+                self._polls.pop(key, None)  # what anybody can send is not kept
+                raise result
+            until, principal = self._verified.get(key, (0.0, None))
         if principal is None or until < clock.monotonic():
             raise DatabaseUnavailable(reason="no answer")
         principal.check_scope(Scope.RUNS_READ)

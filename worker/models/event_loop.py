@@ -13,7 +13,7 @@ from worker.domain.chat import ChatModel, ChatRequest, Reply
 from worker.domain.stop import Reason, Stop, Stopped
 
 
-class Background:
+class EventLoop:
     """An event loop on a daemon thread. Make one per process, after any fork."""
 
     def __init__(self) -> None:

@@ -19,7 +19,7 @@ ENOUGH = 10_000  # events in one message: more than a process has tasks
 log = logs.get(__name__)
 
 
-class Progress:
+class ProgressEvents:
     """The newest words of each task, and the thread that sends them. *worker*: the name under which it is known."""
 
     def __init__(self, app: Celery, *, worker: str) -> None:
@@ -32,7 +32,7 @@ class Progress:
         self._thread.start()
 
     @contextmanager
-    def of(self, task: Any) -> Iterator[Callable[[int, str], None]]:
+    def track(self, task: Any) -> Iterator[Callable[[int, str], None]]:
         """Give a task, for the block, what it tells its attempt and its words to.
 
         Each event names the task and its ids again: whoever begins to watch in the middle of a run misses nothing.
