@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from worker.db import IN_MEMORY, Db
-from worker.domain.event import TERMINAL, Event, queued
+from worker.domain.event import TERMINAL, Event, queued, terminal_event
 from worker.domain.message import Message
 from worker.domain.run import Run, Status
 from worker.domain.usage import Usage
@@ -60,10 +60,10 @@ def watch(db: Db, definition: Definition, order: Order) -> Iterator[Event]:
     events = listeners.listen(accepted.id)
 
     def work() -> None:
-        ended = execute_when_head(runtime, definition, accepted.id)
+        run = execute_when_head(runtime, definition, accepted.id)
         refresh_in_background(runtime, definition, accepted.id)
         # Another process may have ended it; where this one did, the event stands in the queue before this one.
-        events.put(Event(f"run.{ended.status}", {"run_id": ended.id, "status": ended.status}))
+        events.put(terminal_event(run.id, run.status))
 
     def follow() -> Iterator[Event]:
         yield queued(accepted)

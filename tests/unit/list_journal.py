@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from worker.domain.event import Event
 from worker.domain.message import Draft, Message, Role, ToolCall
 from worker.domain.state import NO_CHANGE, StateChange
 from worker.domain.usage import Usage
@@ -27,7 +28,7 @@ class ListJournal:
         self.log = list(log) or [INPUT]
         self.usage = usage
         self.started = set(started)
-        self.published: list[tuple[str, dict[str, Any]]] = []
+        self.published: list[Event] = []
         self.state: dict[str, Any] = {}
 
     def write(self, drafts: Sequence[Draft], *, change: StateChange = NO_CHANGE) -> None:
@@ -42,8 +43,8 @@ class ListJournal:
         self.started.add(idempotency_key)
         return new
 
-    def publish(self, event: str, data: dict[str, Any]) -> None:
-        self.published.append((event, data))
+    def publish(self, event: Event) -> None:
+        self.published.append(event)
 
     @property
     def results(self) -> dict[str | None, str]:

@@ -10,6 +10,7 @@ import pytest
 
 from tests.unit.chat_server import WAIT_S
 from tests.unit.list_journal import INPUT, ListJournal, message
+from worker.domain.event import Event
 from worker.domain.message import Draft, Message, Role, open_calls
 from worker.domain.stop import Reason, Stop, Stopped
 from worker.domain.usage import Usage
@@ -76,7 +77,7 @@ def test_an_answer_is_returned_and_not_yet_written(run):
         ("user", "hello"),
     ]
     about = {"message_id": "1", "author": "team", "delegation": None}
-    assert journal.published == [("message.delta", {**about, "delta": delta}) for delta in ("Good", " day")]
+    assert journal.published == [Event("message.delta", {**about, "delta": delta}) for delta in ("Good", " day")]
 
 
 def test_tools_of_one_reply_run_in_parallel(run):
@@ -99,7 +100,7 @@ def test_tools_of_one_reply_run_in_parallel(run):
     assert second[: len(first)] == first
     assert second[len(first)].content == "One moment."
     assert sorted(m.content for m in second[len(first) + 1 :]) == ["met 0", "met 1", "met 2"]
-    published = [event for event, _ in journal.published if event.startswith("tool_call")]
+    published = [event.type for event in journal.published if event.type.startswith("tool_call")]
     assert sorted(published) == ["tool_call.completed"] * 3 + ["tool_call.started"] * 3
 
 

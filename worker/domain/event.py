@@ -1,44 +1,142 @@
-"""What a run tells those who watch it.
+"""The events of a run: their names, their data and their ids.
 
-An event has an id `<fence>-<n>`, so that a stream in Redis refuses an entry of an older claim, and a JSON object.
+`EVENT_TYPES` is the only description of the events. The handbook's page, the API's description of its event stream and
+the client's `EventType` are made from it, and mypy checks the data of every event that is published.
 
-    run.queued        {run_id, session_id, team, position}       0-1, made from the row by the endpoint
-    run.started       {run_id, attempt}
-    run.requeued      {run_id, reason, not_before}
-    message.delta     {message_id, author, delegation, delta}
-    message.restarted {message_id}                               withdraws the deltas of an unfinished message
-    message.completed {message_id, seq, role, author, delegation, content, tool_calls, tool_call_id}
-    tool_call.started {tool_call_id, name, author, delegation}
-    tool_call.completed {tool_call_id, name, author, delegation}
-    delegation.started  {delegation, member, author}
-    delegation.completed {delegation, member, author}
-    run.completed, run.failed, run.cancelled: the run           <fence>-0, exactly one
-
-A `message_id` names a message of its run, in whatever attempt. The same message can be completed twice, with the same
-content, for a reader who comes back after Redis has lost the stream. What is not completed when the run ends was never
-written.
+The id of an event is `<fence>-<n>`, so that a stream in Redis refuses an entry of an older claim. A run's first event
+is `0-1`, its last `<fence>-0`; both are made from the run's row where the stream lacks them.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, ParamSpec, TypedDict
 
-from worker.domain.run import Run
+from worker.domain.message import Message, Role
+from worker.domain.run import Run, Status
 
-ERASED = "run.erased"  # the run is gone, its stream with it; only who is watching just then sees it
-TERMINAL = frozenset({"run.completed", "run.failed", "run.cancelled"})
+P = ParamSpec("P")
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One event of a run's stream."""
+    """One event of a run's stream. `data` is a JSON object, described by its `EventType`."""
 
     type: str
     data: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class EventType(Generic[P]):
+    """A type of event. A call with the fields of its data, a TypedDict, makes an event."""
+
+    name: str
+    data: Callable[P, object]
+    description: str
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Event:
+        return Event(self.name, kwargs)
+
+
+class RunQueued(TypedDict):
+    run_id: str
+    session_id: str
+    team: str
+    position: int
+
+
+class RunStarted(TypedDict):
+    run_id: str
+    attempt: int
+
+
+class RunRequeued(TypedDict):
+    run_id: str
+    reason: str
+    not_before: str
+
+
+class MessageDelta(TypedDict):
+    message_id: str
+    author: str
+    delegation: str | None
+    delta: str
+
+
+class MessageRestarted(TypedDict):
+    message_id: str
+
+
+class Call(TypedDict):
+    id: str
+    name: str
+    arguments: str
+
+
+class MessageCompleted(TypedDict):
+    message_id: str
+    seq: int
+    role: Role
+    author: str
+    delegation: str | None
+    content: str
+    tool_calls: list[Call]
+    tool_call_id: str | None
+
+
+class ToolCallProgress(TypedDict):
+    tool_call_id: str
+    name: str
+    author: str
+    delegation: str | None
+
+
+class DelegationProgress(TypedDict):
+    delegation: str
+    member: str
+    author: str
+
+
+class RunEnded(TypedDict):
+    run_id: str
+    status: Status
+
+
+RUN_QUEUED = EventType("run.queued", RunQueued, "The run was accepted. It is always the first event.")
+RUN_STARTED = EventType("run.started", RunStarted, "A worker has claimed the run; each attempt begins with this event.")
+RUN_REQUEUED = EventType(
+    "run.requeued", RunRequeued, "The run waits for its next attempt after a model error; what it wrote is kept."
+)
+MESSAGE_DELTA = EventType("message.delta", MessageDelta, "The next piece of a message's text. Append it.")
+MESSAGE_RESTARTED = EventType(
+    "message.restarted",
+    MessageRestarted,
+    "The attempt that was writing the message was lost. Discard all deltas of the message; new ones follow.",
+)
+MESSAGE_COMPLETED = EventType(
+    "message.completed",
+    MessageCompleted,
+    "The message was written to the history. Replace its deltas with `content`, which is always the whole text.",
+)
+TOOL_CALL_STARTED = EventType("tool_call.started", ToolCallProgress, "A tool was called.")
+TOOL_CALL_COMPLETED = EventType(
+    "tool_call.completed",
+    ToolCallProgress,
+    "The call has a result. The result is the `message.completed` with the same `tool_call_id`.",
+)
+DELEGATION_STARTED = EventType("delegation.started", DelegationProgress, "A member began a task that it was given.")
+DELEGATION_COMPLETED = EventType("delegation.completed", DelegationProgress, "The member has answered.")
+RUN_COMPLETED = EventType("run.completed", RunEnded, "The run has ended with an answer.")
+RUN_FAILED = EventType("run.failed", RunEnded, "The run has ended with an error.")
+RUN_CANCELLED = EventType("run.cancelled", RunEnded, "The run has ended because it was cancelled.")
+
+EVENT_TYPES = [value for value in tuple(globals().values()) if isinstance(value, EventType)]  # those above, in order
+TERMINAL = frozenset({RUN_COMPLETED.name, RUN_FAILED.name, RUN_CANCELLED.name})
+ERASED = "run.erased"  # an internal entry: the run was deleted, and its stream ends without a terminal event
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class EventId:
-    """Place of an event in its stream: by fence, then by number."""
+    """Position of an event in its stream: by fence, then by number."""
 
     fence: int
     n: int
@@ -48,18 +146,9 @@ class EventId:
 
     @classmethod
     def parse(cls, text: str) -> "EventId | None":
-        """Return the id that *text* spells, or None."""
+        """Return the id that *text* contains, or None if it is not an id."""
         fence, _, n = text.partition("-")
         return cls(int(fence), int(n)) if fence.isdecimal() and n.isdecimal() and len(text) <= 40 else None
-
-
-def message_id(delegation: str | None, place: int) -> str:
-    """Return the id by which watchers know a message before it has a seq, whichever attempt writes it.
-
-    *place* is how many messages stand before it in its conversation: the leader's, or that of a delegation. No fence
-    is in it, so that what an attempt finishes replaces what a lost one began, and a row can be told under its id.
-    """
-    return f"{place}" if delegation is None else f"{delegation}-{place}"
 
 
 QUEUED_ID = EventId(0, 1)
@@ -67,11 +156,37 @@ QUEUED_ID = EventId(0, 1)
 
 def queued(run: Run) -> Event:
     """Return the first event of *run*."""
-    return Event(
-        "run.queued", {"run_id": run.id, "session_id": run.session_id, "team": run.team, "position": run.position}
+    return RUN_QUEUED(run_id=run.id, session_id=run.session_id, team=run.team, position=run.position)
+
+
+def message_id(delegation: str | None, index: int) -> str:
+    """Return the id of a message for watchers, who see it before it has a seq.
+
+    *index* is the number of messages before it in its conversation: the leader's, or that of a delegation. The id has
+    no fence in it, so a message that one attempt completes replaces what a lost attempt began.
+    """
+    return f"{index}" if delegation is None else f"{delegation}-{index}"
+
+
+def message_completed(message: Message, *, index: int) -> Event:
+    """Return the event of a written message. *index*: as for `message_id`."""
+    return MESSAGE_COMPLETED(
+        message_id=message_id(message.delegation, index),
+        seq=message.seq,
+        role=message.role,
+        author=message.author,
+        delegation=message.delegation,
+        content=message.content,
+        tool_calls=[{"id": c.id, "name": c.name, "arguments": c.arguments} for c in message.tool_calls],
+        tool_call_id=message.tool_call_id,
     )
 
 
+def terminal_event(run_id: str, status: Status) -> Event:
+    """Return the terminal event of a run that ended with *status*. The API sends the whole run as its data."""
+    return Event(f"run.{status}", {"run_id": run_id, "status": status})
+
+
 def terminal_id(run: Run) -> EventId:
-    """Return the id of a terminal run's last event. Finishing raised the fence once more, so it stands last."""
+    """Return the id of a terminal run's last event. Finishing raised the fence once more, so it comes last."""
     return EventId(run.fence, 0)

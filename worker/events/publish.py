@@ -16,7 +16,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 from redis.exceptions import ResponseError as Refused
 
-from worker.domain.event import Event, EventId
+from worker.domain.event import MESSAGE_DELTA, Event, EventId
 from worker.events import stream_key
 from worker.events.erase import Eraser
 from worker.observe import logs
@@ -26,7 +26,7 @@ PAUSE_S = 1.0  # a process whose publish failed leaves Redis alone for so long
 LINE_LIMIT = 20_000  # entries kept while Redis is away
 STREAM_LIMIT = 20_000  # entries of one run, about
 
-Hears = Callable[[str, dict[str, Any]], None]
+Listener = Callable[[Event], None]
 
 log = logs.get(__name__)
 
@@ -35,14 +35,13 @@ log = logs.get(__name__)
 class _Entry:
     run_id: str
     id: EventId
-    type: str
-    data: dict[str, Any]
+    event: Event
     ttl_s: int | None = None  # how long the stream is kept after it; None: as the settings say
     tried: bool = False  # it may have arrived: sent again as it is, it is refused; joined with others it would double
 
     @property
     def is_delta(self) -> bool:
-        return self.type == "message.delta"
+        return self.event.type == MESSAGE_DELTA.name
 
 
 class Publisher:
@@ -60,7 +59,7 @@ class Publisher:
         self._thread = threading.Thread(target=self._send_forever, name="events", daemon=True)
         self._thread.start()
 
-    def open(self, *, run_id: str, fence: int, ttl_s: int | None = None, also: Hears | None = None) -> "RunStream":
+    def open(self, *, run_id: str, fence: int, ttl_s: int | None = None, also: Listener | None = None) -> "RunStream":
         """Return the writing end of a run's stream for one claim of it; see `RunStream`."""
         return RunStream(self, run_id, fence, ttl_s=ttl_s, also=also)
 
@@ -109,7 +108,10 @@ class Publisher:
     def _send(self, batch: list[_Entry]) -> None:
         pipeline = self._redis.pipeline(transaction=False)
         for entry in batch:
-            fields: dict[Any, Any] = {"type": entry.type, "data": json.dumps(entry.data, ensure_ascii=False)}
+            fields: dict[Any, Any] = {
+                "type": entry.event.type,
+                "data": json.dumps(entry.event.data, ensure_ascii=False),
+            }
             key = stream_key(self._prefix, entry.run_id)
             pipeline.xadd(key, fields, id=str(entry.id), maxlen=STREAM_LIMIT, approximate=True)
         for run_id, ttl_s in {entry.run_id: entry.ttl_s for entry in batch}.items():
@@ -135,14 +137,14 @@ class Listeners:
         """Listen no more."""
         self._queues.pop(run_id, None)
 
-    def open(self, *, run_id: str, fence: int, ttl_s: int | None = None, also: Hears | None = None) -> "RunStream":
+    def open(self, *, run_id: str, fence: int, ttl_s: int | None = None, also: Listener | None = None) -> "RunStream":
         """Return the writing end of a run's stream for one claim of it; see `RunStream`."""
         return RunStream(self, run_id, fence, ttl_s=ttl_s, also=also)
 
     def put(self, entry: _Entry) -> None:
         """Hand an entry to whoever wants it."""
         if (queue := self._queues.get(entry.run_id)) is not None:
-            queue.put(Event(entry.type, entry.data))
+            queue.put(entry.event)
         if self._publisher is not None:
             self._publisher.put(entry)
 
@@ -171,7 +173,7 @@ class RunStream:
         fence: int,
         *,
         ttl_s: int | None,
-        also: Hears | None,
+        also: Listener | None,
     ) -> None:
         self._publisher = publisher
         self._run_id = run_id
@@ -181,17 +183,17 @@ class RunStream:
         self._n = 0
         self._lock = threading.Lock()
 
-    def publish(self, type: str, data: dict[str, Any]) -> None:
+    def publish(self, event: Event) -> None:
         """Put an event in line."""
         with self._lock:
             self._n += 1
-            self._publisher.put(_Entry(self._run_id, EventId(self._fence, self._n), type, data, self._ttl_s))
+            self._publisher.put(_Entry(self._run_id, EventId(self._fence, self._n), event, self._ttl_s))
             if self._also is not None:
-                self._also(type, data)
+                self._also(event)
 
-    def end(self, type: str, data: dict[str, Any]) -> None:
+    def end(self, event: Event) -> None:
         """Put the one terminal event in line. Ending a run raised its fence: the event stands behind all others."""
-        self._publisher.put(_Entry(self._run_id, EventId(self._fence + 1, 0), type, data, self._ttl_s))
+        self._publisher.put(_Entry(self._run_id, EventId(self._fence + 1, 0), event, self._ttl_s))
 
 
 def _merged(batch: list[_Entry]) -> list[_Entry]:
@@ -202,7 +204,8 @@ def _merged(batch: list[_Entry]) -> list[_Entry]:
         place = newest.get(entry.run_id)
         before = kept[place] if place is not None else None
         if place is not None and before is not None and _same_message(before, entry):
-            kept[place] = replace(entry, data={**entry.data, "delta": before.data["delta"] + entry.data["delta"]})
+            delta = before.event.data["delta"] + entry.event.data["delta"]
+            kept[place] = replace(entry, event=Event(entry.event.type, {**entry.event.data, "delta": delta}))
         else:
             newest[entry.run_id] = len(kept)
             kept.append(entry)
@@ -212,7 +215,8 @@ def _merged(batch: list[_Entry]) -> list[_Entry]:
 def _same_message(a: _Entry, b: _Entry) -> bool:
     untried = not (a.tried or b.tried)
     same_claim = a.id.fence == b.id.fence  # this process may have lost the run, and claimed it again
-    return untried and same_claim and a.is_delta and b.is_delta and a.data["message_id"] == b.data["message_id"]
+    deltas = untried and same_claim and a.is_delta and b.is_delta
+    return deltas and a.event.data["message_id"] == b.event.data["message_id"]
 
 
 def _bounded(line: list[_Entry]) -> list[_Entry]:

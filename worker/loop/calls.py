@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 
+from worker.domain.event import TOOL_CALL_COMPLETED, TOOL_CALL_STARTED, ToolCallProgress
 from worker.domain.message import Draft, Message, Role, ToolCall, open_calls
 from worker.domain.state import NO_CHANGE, StateChange
 from worker.errors import ReplayDiverged
@@ -85,7 +86,7 @@ def _begin(
 ) -> None:
     """Begin one call on a thread of its own; its outcome, or what stands in its way, is put into *outcomes*."""
     journal = conversation.journal
-    journal.publish("tool_call.started", _about(conversation, call))
+    journal.publish(TOOL_CALL_STARTED(**_progress(conversation, call)))
     tools = {t.name: t for t in callable_tools(conversation.definition)}
     tool = tools.get(call.name)
     key = f"{conversation.run_id}:{reply.seq}:{place}"
@@ -148,10 +149,10 @@ def _called(
 def _write(conversation: Conversation, call: ToolCall, text: str, change: StateChange) -> None:
     result = Draft(Role.TOOL, call.name, text, tool_call_id=call.id, delegation=conversation.delegation)
     conversation.journal.write([result], change=change)
-    conversation.journal.publish("tool_call.completed", _about(conversation, call))
+    conversation.journal.publish(TOOL_CALL_COMPLETED(**_progress(conversation, call)))
 
 
-def _about(conversation: Conversation, call: ToolCall) -> dict[str, str | None]:
+def _progress(conversation: Conversation, call: ToolCall) -> ToolCallProgress:
     return {
         "tool_call_id": call.id,
         "name": call.name,

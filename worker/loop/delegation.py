@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 
+from worker.domain.event import DELEGATION_COMPLETED, DELEGATION_STARTED, DelegationProgress
 from worker.domain.message import Draft, Message, Role, ToolCall
 from worker.loop.conversation import Conversation, History
 from worker.loop.definition import Definition, Mode
@@ -67,8 +68,8 @@ def carry_out(leader: Conversation, call: ToolCall, delegation: str, converse: C
     model = member.model or leader.default_model
     conversation = replace(leader, definition=member, model=model, history=History(), delegation=delegation)
     journal = leader.journal
-    about = {"delegation": delegation, "member": member.id, "author": leader.definition.id}
-    journal.publish("delegation.started", about)
+    progress: DelegationProgress = {"delegation": delegation, "member": member.id, "author": leader.definition.id}
+    journal.publish(DELEGATION_STARTED(**progress))
     if not conversation.log:
         journal.write([Draft(Role.USER, leader.definition.id, asked["task"], delegation=delegation)])
     answer = _answered(conversation.log)
@@ -77,7 +78,7 @@ def carry_out(leader: Conversation, call: ToolCall, delegation: str, converse: C
             draft = converse(conversation)
             journal.write([draft])
         answer = draft.content
-    journal.publish("delegation.completed", about)
+    journal.publish(DELEGATION_COMPLETED(**progress))
     return answer
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from worker.domain.event import Event
 from worker.domain.message import Draft, Message
 from worker.domain.state import NO_CHANGE, StateChange
 from worker.domain.usage import Usage
@@ -32,8 +33,8 @@ class Journal(Protocol):
     def record_start(self, idempotency_key: str) -> bool:
         """Record that a call that is unsafe to repeat starts; False: its start was recorded before."""
 
-    def publish(self, event: str, data: dict[str, Any]) -> None:
-        """Tell those who watch. Nothing waits for it, and nothing depends on it."""
+    def publish(self, event: Event) -> None:
+        """Send an event to the run's watchers. It never waits, and nothing depends on its arrival."""
 
 
 class HistoryReader(Protocol):

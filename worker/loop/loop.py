@@ -6,7 +6,7 @@ on a delegated task goes through the same loop, with the messages of its delegat
 """
 
 from worker.domain.chat import ChatRequest, Reply
-from worker.domain.event import message_id
+from worker.domain.event import MESSAGE_DELTA, message_id
 from worker.domain.message import Draft, Message, Role, open_calls
 from worker.domain.text import mend
 from worker.loop import budget, calls, context, delegation
@@ -58,14 +58,12 @@ def unanswered(log: list[Message], *, because: str) -> list[Draft]:
 
 def _ask(conversation: Conversation) -> Reply:
     definition, journal, log = conversation.definition, conversation.journal, conversation.log
-    about = {
-        "message_id": message_id(conversation.delegation, len(log)),
-        "author": definition.id,
-        "delegation": conversation.delegation,
-    }
+    id = message_id(conversation.delegation, len(log))
 
     def on_delta(text: str) -> None:
-        journal.publish("message.delta", {**about, "delta": mend(text)})
+        journal.publish(
+            MESSAGE_DELTA(message_id=id, author=definition.id, delegation=conversation.delegation, delta=mend(text))
+        )
 
     request = ChatRequest(
         messages=context.build(definition, conversation.history, log, journal.state),

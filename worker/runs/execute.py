@@ -16,6 +16,7 @@ from datetime import datetime
 
 from worker.clock import rfc3339
 from worker.domain.dispatch import queue_of
+from worker.domain.event import RUN_REQUEUED, RUN_STARTED
 from worker.domain.run import Claim, Replay, RunError, Status
 from worker.domain.stop import Reason, Stop, Stopped
 from worker.errors import (
@@ -81,7 +82,7 @@ def _executed(runtime: Runtime, definition: Definition, claim: Claim, *, ttl_s: 
     stream = runtime.publisher.open(
         run_id=run_id, fence=claim.fence, ttl_s=definition.retention.stream_seconds, also=also
     )
-    stream.publish("run.started", {"run_id": run_id, "attempt": claim.attempt})
+    stream.publish(RUN_STARTED(run_id=run_id, attempt=claim.attempt))
     limits = _limits(definition, runtime, timeout_s=claim.timeout_s)
     assert limits.seconds is not None
     left_s = limits.seconds - claim.elapsed_s
@@ -202,10 +203,7 @@ def _model_failed(error: ModelError, runtime: Runtime, limits: Limits, claim: Cl
         backoff if error.retry_after_s is None else error.retry_after_s, max(0.0, limits.seconds - claim.elapsed_s)
     )
     at = journal.requeue(wait_s=wait_s, waits_for=error.code, retried=error.counted)
-    journal.publish(
-        "run.requeued",
-        {"run_id": claim.run_id, "reason": error.code, "not_before": rfc3339(at)},
-    )
+    journal.publish(RUN_REQUEUED(run_id=claim.run_id, reason=error.code, not_before=rfc3339(at)))
     return f"waits: {error.code}"
 
 

@@ -9,10 +9,9 @@ import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
 
 from worker.domain.dispatch import Dispatch, of_run
-from worker.domain.event import message_id
+from worker.domain.event import MESSAGE_RESTARTED, message_completed, message_id, terminal_event
 from worker.domain.message import Draft, Message, size_of
 from worker.domain.run import Claim, Status
 from worker.domain.state import NO_CHANGE, StateChange
@@ -32,6 +31,7 @@ class RunJournal:
         self._db = db
         self._claim = claim
         self._stream = stream
+        self.publish = stream.publish
         self._ttl_s = ttl_s
         self._lock = threading.Lock()
         self.log = list(claim.log)
@@ -95,7 +95,7 @@ class RunJournal:
         metrics.RUNS_ENDED.labels(claim.team, ending.status).inc()
         if ending.error is not None:
             metrics.RUN_FAILURES.labels(ending.error.code).inc()
-        self._stream.end(f"run.{ending.status}", {"run_id": claim.run_id, "status": ending.status})
+        self._stream.end(terminal_event(claim.run_id, ending.status))
 
     def requeue(self, *, wait_s: float | None, waits_for: str | None = None, retried: bool) -> datetime:
         """Give the run back to the queue with all it has written, for any process to go on with; it stays head.
@@ -126,17 +126,13 @@ class RunJournal:
 
     def publish_input(self) -> None:
         """Tell those who watch that the run's input is in the history."""
-        self._publish_completed(self.log[0], place=0)
+        self.publish(message_completed(self.log[0], index=0))
 
     def publish_restart(self) -> None:
         """Tell those who watch to forget the unfinished messages of the attempt before: the leader's, and members'."""
         for delegation in dict.fromkeys(m.delegation for m in self.log):
-            place = sum(m.delegation == delegation for m in self.log)
-            self._stream.publish("message.restarted", {"message_id": message_id(delegation, place)})
-
-    def publish(self, event: str, data: dict[str, Any]) -> None:
-        """Tell those who watch."""
-        self._stream.publish(event, data)
+            index = sum(m.delegation == delegation for m in self.log)
+            self.publish(MESSAGE_RESTARTED(message_id=message_id(delegation, index)))
 
     def _hold(self, tx: Transaction, drafts: Sequence[Draft], *, usage: Usage) -> int:
         """Lock, then check the fence; return the seq that the last of the new messages gets."""
@@ -149,26 +145,6 @@ class RunJournal:
 
     def _keep(self, written: Sequence[Message]) -> None:
         for message in written:
-            place = sum(m.delegation == message.delegation for m in self.log)
+            index = sum(m.delegation == message.delegation for m in self.log)
             self.log.append(message)
-            self._publish_completed(message, place=place)
-
-    def _publish_completed(self, message: Message, *, place: int) -> None:
-        self._stream.publish("message.completed", completed(message, place=place))
-
-
-def completed(message: Message, *, place: int) -> dict[str, Any]:
-    """Return the data of `message.completed`: the whole message, in place of its deltas.
-
-    *place* is how many messages stand before it in its conversation.
-    """
-    return {
-        "message_id": message_id(message.delegation, place),
-        "seq": message.seq,
-        "role": message.role,
-        "author": message.author,
-        "delegation": message.delegation,
-        "content": message.content,
-        "tool_calls": [{"id": c.id, "name": c.name, "arguments": c.arguments} for c in message.tool_calls],
-        "tool_call_id": message.tool_call_id,
-    }
+            self.publish(message_completed(message, index=index))

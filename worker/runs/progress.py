@@ -5,8 +5,8 @@ may ask for a tool of any name, and whatever a model says is message text.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
 
+from worker.domain.event import Event
 from worker.domain.message import Role
 from worker.domain.run import Claim
 from worker.loop import calls, delegation
@@ -35,9 +35,10 @@ class RunProgress:
         self._tools: dict[tuple[str | None, str], str] = {}
         self._members: dict[str, str] = {}
 
-    def hear(self, event: str, data: dict[str, Any]) -> None:
+    def hear(self, event: Event) -> None:
         """Take one event of the run's stream."""
-        match event:
+        data = event.data
+        match event.type:
             case "run.started":
                 pass
             case "message.completed":

@@ -8,11 +8,20 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 
-from worker.domain.event import ERASED, QUEUED_ID, TERMINAL, Event, EventId, queued, terminal_id
+from worker.domain.event import (
+    ERASED,
+    QUEUED_ID,
+    TERMINAL,
+    Event,
+    EventId,
+    message_completed,
+    queued,
+    terminal_event,
+    terminal_id,
+)
 from worker.domain.principal import SERVICE
 from worker.domain.run import Run
 from worker.events.follow import Follower
-from worker.runs.journal import completed
 from worker.store import messages, runs
 from worker.store.engine import Database
 
@@ -59,7 +68,7 @@ async def watch(
         if run.status.terminal and (ended or was_terminal):
             for id, event in await asyncio.to_thread(_lost, db, run, shown, streamed, told_to):
                 yield id, event, run
-            yield terminal_id(run), Event(f"run.{run.status}", {"run_id": run.id, "status": run.status}), run
+            yield terminal_id(run), terminal_event(run.id, run.status), run
             return
 
 
@@ -92,8 +101,7 @@ def _lost(db: Database, run: Run, shown: set[object], streamed: EventId, told_to
     places: Counter[str | None] = Counter()
     for message in written:
         if message.seq > told_to and message.seq not in shown:
-            data = completed(message, place=places[message.delegation])
             id = EventId(streamed.fence, (streamed.n + 1) * FROM_ROWS + message.seq)
-            made.append((id, Event("message.completed", data)))
+            made.append((id, message_completed(message, index=places[message.delegation])))
         places[message.delegation] += 1
     return made
