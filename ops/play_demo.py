@@ -61,7 +61,7 @@ def _demo(directory: Path, processes: list[subprocess.Popen[bytes]], *, keep: bo
         print("Model: a small one that follows rules (set OPENAI_API_KEY to talk to a real one).")
     api_port, flower_port = free_port(), free_port()
     url = f"http://127.0.0.1:{api_port}"
-    up = [Path(sys.executable).with_name("team-sessions"), "up", "--data-dir", directory / "data"]
+    up = [str(Path(sys.executable).with_name("team-sessions")), "up", "--data-dir", str(directory / "data")]
     ports = ["--port", str(api_port), "--flower-port", str(flower_port)]
     print("Starting broker, three workers, API and Flower …", flush=True)
     with (directory / "up.log").open("wb") as log:

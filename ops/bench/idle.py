@@ -16,9 +16,8 @@ import statistics
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
-from typing import Any
 
-from api_stub.client import Client
+from api_stub.client import Client, Run
 from ops.bench import databases
 from ops.bench.beside import Load, Round, one_round, sides, wrongs
 from ops.bench.report import Check, Ratio, Report, progress, quantile, spread, table
@@ -77,10 +76,10 @@ def _bursts(client: Client, kind: str) -> Times:
     return times
 
 
-def _ms(first: dict[str, Any], last: dict[str, Any]) -> float:
+def _ms(first: Run, last: Run) -> float:
     """Return the milliseconds from the acceptance of one run to the end of another, by their rows."""
     assert last["status"] == "completed", last
-    between = datetime.fromisoformat(last["finished_at"]) - datetime.fromisoformat(first["created_at"])
+    between = datetime.fromisoformat(str(last["finished_at"])) - datetime.fromisoformat(first["created_at"])
     return between.total_seconds() * 1000
 
 

@@ -101,7 +101,7 @@ def _nobody_writes(running: System) -> bool:
     if not running.db.is_sqlite:
         with running.db.read() as tx:
             inside = "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'"
-            return tx.execute(text(inside)).scalar_one() == 0
+            return int(tx.execute(text(inside)).scalar_one()) == 0
     connection = sqlite3.connect(str(running.db.engine.url.database), timeout=0.2, isolation_level=None)
     try:
         connection.execute("BEGIN IMMEDIATE")

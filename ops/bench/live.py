@@ -46,7 +46,7 @@ class Recorded:
 def measure(report: Report, _kinds: tuple[str, ...]) -> None:
     """Talk, wait for the summary, talk again; on SQLite, whatever the kind."""
     port = free_port()
-    command = [environment.python("xllamacpp"), environment.HERE / "serve_xllamacpp.py", str(port)]
+    command = [str(environment.python("xllamacpp")), str(environment.HERE / "serve_xllamacpp.py"), str(port)]
     with tempfile.TemporaryDirectory(prefix="ts-bench-") as directory:
         server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:

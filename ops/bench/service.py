@@ -79,7 +79,7 @@ def start_summaries(running: System, count: int = 1) -> list[Popen[bytes]]:
     command = [*PROGRAM, "worker", "--queues", "summaries"]
     started = [running.start(name, command, environment=running.environment) for name in names]
     for name in names:
-        wait_until(lambda name=name: "worker ready" in running.log(name), description=f"{name} is ready", timeout_s=60)
+        running.wait_for_log(name, "worker ready", timeout_s=60)
     return started
 
 
@@ -90,8 +90,8 @@ def one_run(client: Client, team: str, session_id: str | None = None, *, input: 
     done = client.run(run["id"], wait_s=10)
     took = time.perf_counter() - began
     assert done["status"] == "completed", done
-    accepted, completed = (datetime.fromisoformat(at).timestamp() for at in (run["created_at"], done["finished_at"]))
-    return Timed(run["id"], accepted, completed, took * 1000)
+    accepted, completed = (datetime.fromisoformat(str(at)) for at in (run["created_at"], done["finished_at"]))
+    return Timed(run["id"], accepted.timestamp(), completed.timestamp(), took * 1000)
 
 
 def summary_calls(running: System) -> list[Call]:

@@ -76,7 +76,7 @@ def _blocks(running: System, kind: str) -> Times:
 def _context_size(running: System, runs: Sequence[Timed]) -> float:
     """Return how many characters the contexts of these runs had, on average. No other run was executed beside them."""
     asked = [line for line in running.journal() if line["event"] == "asked" and not line["summary"]]
-    sizes = [line["size"] for run in runs for line in asked if run.accepted < line["at"] < run.completed]
+    sizes: list[int] = [line["size"] for run in runs for line in asked if run.accepted < line["at"] < run.completed]
     return statistics.mean(sizes)
 
 

@@ -134,7 +134,8 @@ def celery_settings(database: str, *, broker: str, model: str) -> dict[str, str]
 
 def celery_worker(settings: Mapping[str, str], *, log: Path) -> AbstractContextManager[environment.Process]:
     """Run a Celery worker with the plain task, while the block lasts."""
-    command = [environment.python("agno"), "-m", "celery", "-A", "celery_agno", "worker", "--concurrency", str(WORKERS)]
+    python = str(environment.python("agno"))
+    command = [python, "-m", "celery", "-A", "celery_agno", "worker", "--concurrency", str(WORKERS)]
     return environment.started(
         command, environment=settings, log=log, ready=lambda: "at work" in log.read_text(errors="replace")
     )

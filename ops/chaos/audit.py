@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Column, Integer, MetaData, String, Table, insert
 
-from worker.runs import journal
+from worker.runs import finish, journal
 from worker.runs.journal import RunJournal
 from worker.store import leases, summaries
 from worker.store.columns import UtcTime, db_time
@@ -39,7 +39,7 @@ def create(db: Database) -> None:
 def install() -> None:
     """Have this process note what it does, from now on."""
     claim, requeue, hold = leases.claim, leases.requeue, RunJournal._hold
-    end_head, cover = journal.end_head, summaries.cover
+    end_head, cover = finish.end_head, summaries.cover
 
     def noted_claim(tx: Transaction, *, run_id: str, **rest: Any) -> Any:
         taken = claim(tx, run_id=run_id, **rest)
@@ -74,8 +74,11 @@ def install() -> None:
             _note(tx, "cover", str(pk), fence=version, first=on.covers_seq + 1, last=covered.seq)
         return left
 
-    leases.claim, leases.requeue, RunJournal._hold = noted_claim, noted_requeue, noted_hold
-    journal.end_head, summaries.cover = noted_end, noted_cover
+    leases.claim = noted_claim
+    leases.requeue = noted_requeue  # type: ignore[assignment]  # it passes on arguments as they come
+    RunJournal._hold = noted_hold  # type: ignore[method-assign]  # as above
+    journal.end_head = noted_end  # type: ignore[attr-defined]  # imported there, not exported
+    summaries.cover = noted_cover  # type: ignore[assignment]  # as above
 
 
 def _note(tx: Transaction, what: str, key: str, *, fence: int, first: int, last: int) -> None:

@@ -20,7 +20,7 @@ from worker.store.tables import runs
 
 def fence_off() -> None:
     """A write of any process is taken."""
-    leases.still_held = lambda _fence, _status=None: true()
+    leases.still_held = lambda fence, status=None: true()
 
 
 def lock_off() -> None:
@@ -58,12 +58,12 @@ def finish_off() -> None:
     def in_halves(self: RunJournal, ending: Any, **why: Any) -> None:
         end(self, replace(ending, drafts=()), **why)
         points.at("between-halves")
-        place = {"session_pk": self._claim.session_pk, "run_id": self._claim.run_id}
+        run_id, session_pk = self._claim.run_id, self._claim.session_pk
         with self._db.write() as tx:
             size = size_of(ending.drafts)
-            last_seq = sessions.advance(tx, self._claim.session_pk, messages=len(ending.drafts), size=size)
-            messages.append(tx, ending.drafts, **place, last_seq=last_seq or 0)
-            tx.execute(update(runs).where(runs.c.id == self._claim.run_id).values(last_seq=last_seq))
+            last_seq = sessions.advance(tx, session_pk, messages=len(ending.drafts), size=size)
+            messages.append(tx, ending.drafts, session_pk=session_pk, run_id=run_id, last_seq=last_seq or 0)
+            tx.execute(update(runs).where(runs.c.id == run_id).values(last_seq=last_seq))
 
     RunJournal.end = in_halves  # type: ignore[method-assign]  # as above
 

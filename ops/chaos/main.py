@@ -12,7 +12,7 @@ import random
 import signal
 import sys
 from collections import Counter
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 from ops.bench.databases import KINDS
@@ -56,7 +56,7 @@ def main() -> None:
     progress_done()
     _print(outcomes)
     if options.json:
-        figures = {kind: asdict(replace(o, faults=dict(o.faults))) for kind, o in outcomes.items()}
+        figures = {kind: asdict(o) | {"faults": dict(o.faults)} for kind, o in outcomes.items()}
         options.json.write_text(json.dumps({"machine": machine(), **figures}, indent=1) + "\n")
     sys.exit(1 if any(outcome.found for outcome in outcomes.values()) else 0)
 

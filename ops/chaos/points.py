@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from worker.domain.message import Role
+from worker.domain.state import StateChange
 from worker.loop import calls, loop
 from worker.runs import execute, journal
 from worker.runs.journal import RunJournal
@@ -70,13 +71,14 @@ def install() -> None:
         at("after-reply")
         return reply
 
-    def fenced_call(conversation: Any, *rest: Any) -> Any:
+    def fenced_call(conversation: Any, *rest: Any) -> tuple[str, StateChange]:
         of_thread.fence = conversation.journal._claim.fence
         result = called(conversation, *rest)
         at("after-tool")
         return result
 
-    loop._ask, calls._called = named_ask, fenced_call
+    loop._ask = named_ask
+    calls._called = fenced_call  # type: ignore[assignment]  # it passes on all but the conversation
 
 
 def _wrap(owner: Any, name: str, *, after: str) -> None:

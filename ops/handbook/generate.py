@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from prometheus_client import Metric
+from pydantic import AliasChoices
 from pydantic_core import PydanticUndefined
 
 from ops.handbook import api_page, cli_page
@@ -39,7 +40,7 @@ def settings_page() -> str:
     rows = []
     for name, field in Settings.model_fields.items():
         alias = field.validation_alias
-        names = [alias] if isinstance(alias, str) else list(alias.choices) if alias else [PREFIX + name.upper()]
+        names = list(alias.choices) if isinstance(alias, AliasChoices) else [alias or PREFIX + name.upper()]
         default = "" if field.default in (None, "", PydanticUndefined) else f"`{field.default}`"
         rows.append(f"| {', else '.join(f'`{n}`' for n in names)} | {default} | {field.description} |")
     text = (

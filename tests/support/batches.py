@@ -15,6 +15,7 @@ from worker.domain.message import Draft, Role
 from worker.domain.principal import SERVICE
 from worker.domain.run import RunError, Status
 from worker.domain.usage import Usage
+from worker.runs.enqueue import Order
 from worker.runs.finish import Ending
 from worker.settings import Settings
 from worker.store.engine import Database
@@ -83,5 +84,5 @@ def ended_runs(db: Database, count: int, status: Status = Status.FAILED) -> list
 
 def requests(count: int, **fields: Any) -> ExplicitItems:
     """Order runs of team 't', each in a new session."""
-    order = accept_batch.enqueue.Order("t", "hello", **fields)
+    order = Order("t", "hello", **fields)
     return ExplicitItems(requests=[accept_batch.Request(f"r{n}", order) for n in range(1, count + 1)])

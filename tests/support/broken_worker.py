@@ -28,7 +28,9 @@ def block_the_loop() -> None:
     """The consumer's thread stands still for ever, and can be reached by no signal handler's exception."""
     locked = threading.Lock()
     locked.acquire()
-    get_event_loop().call_soon(locked.acquire)
+    loop = get_event_loop()
+    assert loop is not None
+    loop.call_soon(locked.acquire)  # type: ignore[no-untyped-call]  # kombu has few types
 
 
 def reconnect_for_ever() -> None:
@@ -38,12 +40,12 @@ def reconnect_for_ever() -> None:
         while True:
             time.sleep(1)
 
-    CarefulConsumer.ensure_connected = never  # type: ignore[method-assign]  # that is what a broken build is
+    CarefulConsumer.ensure_connected = never  # type: ignore[assignment, method-assign]  # a broken build
 
 
 def ask_for_nothing() -> None:
     """The consumer stays connected and its loop turns, but it asks for no message any more."""
-    redis.Channel._brpop_start = lambda _channel, timeout=None: None
+    redis.Channel._brpop_start = lambda _channel, timeout=None: None  # type: ignore[method-assign]  # as above
 
 
 BREAKS: dict[str, Callable[[], None]] = {f.__name__: f for f in (block_the_loop, reconnect_for_ever, ask_for_nothing)}

@@ -22,7 +22,8 @@ class Crowd:
 
     def session(self, run: dict[str, Any]) -> dict[str, Any]:
         """Return the session of a run."""
-        return self.sessions[run["session_pk"] - 1]
+        index: int = run["session_pk"] - 1
+        return self.sessions[index]
 
     def key(self, run: dict[str, Any]) -> str:
         """Return the idempotency key of a run, such as 's1/3': other users have runs under the same one."""
@@ -45,8 +46,14 @@ def crowd(db: Database, *, users: int = 12, each: int = 4, runs_each: int = 10) 
             "session_id": f"s{n // users}",
             "team_id": f"t{int(n % 48 == 15)}",
         }
-        names = {"name": f"n{n % 3}", "description": None, "tags": [f"tag {n % 5}", "ä\"'%"], "metadata": {}}
-        made.append(ids | names | times | {"state": {}, "run_count": runs_each, "last_seq": 0})
+        names = {"name": f"n{n % 3}", "tags": [f"tag {n % 5}", "ä\"'%"]}
+        made.append(
+            ids
+            | names
+            | {"description": None, "metadata": {}}
+            | times
+            | {"state": {}, "run_count": runs_each, "last_seq": 0}
+        )
     queued: list[dict[str, Any]] = []
     for position in range(1, runs_each + 1):
         for session in made:

@@ -134,8 +134,16 @@ class PostgresServer:
         return copied / "bin"
 
     def _run(self, program: str, *arguments: object, check: bool = True) -> None:
-        as_user = {"user": self._user.pw_uid, "group": self._user.pw_gid, "extra_groups": []} if self._user else {}
-        command = [str(self._bin / program), *map(str, arguments)]
-        done = subprocess.run(command, cwd=self._root, capture_output=True, text=True, check=False, **as_user)
+        user, group = (self._user.pw_uid, self._user.pw_gid) if self._user else (None, None)
+        done = subprocess.run(
+            [str(self._bin / program), *map(str, arguments)],
+            cwd=self._root,
+            capture_output=True,
+            text=True,
+            check=False,
+            user=user,
+            group=group,
+            extra_groups=None if user is None else [],
+        )
         if check and done.returncode != 0:
             raise RuntimeError(f"{program} failed: {done.stderr or done.stdout}")

@@ -92,7 +92,7 @@ class System:
         self, *, concurrency: int = 20, queues: str = "resumed,runs", **settings: str
     ) -> subprocess.Popen[bytes]:
         """Start a worker and wait until it is ready; *settings* are added to its environment."""
-        return self.start_workers(1, concurrency=concurrency, queues=queues, **settings)[0]
+        return self.start_workers(1, concurrency=concurrency, queues=queues, code=ROOT, **settings)[0]
 
     def start_workers(
         self, count: int, *, queues: str = "resumed,runs", concurrency: int = 20, code: Path = ROOT, **settings: str
@@ -104,9 +104,7 @@ class System:
         started = [self.start(name, command, environment=environment, cwd=code) for name in names]
         self.workers += started
         for name in names:
-            wait_until(
-                lambda name=name: "worker ready" in self.log(name), description=f"{name} is ready", timeout_s=120
-            )
+            self.wait_for_log(name, "worker ready")
         return started
 
     def start_api(self, *, code: Path = ROOT) -> Client:
@@ -133,7 +131,7 @@ class System:
         port = free_port()
         ports = ["--port", str(port), "--flower-port", str(free_port())]
         process = self.start("up", [*program, "up", *ports, *options], environment=self.environment)
-        wait_until(lambda: "Ready." in self.log("up"), description="up is ready", timeout_s=90)
+        self.wait_for_log("up", "Ready.")
         client = Client(f"http://127.0.0.1:{port}", (self.directory / "api-key").read_text().strip())
         self._clients.append(client)
         return process, client
@@ -146,6 +144,10 @@ class System:
     def log(self, name: str) -> str:
         """Return what a process has printed so far."""
         return (self.directory / f"{name}.log").read_text(errors="replace")
+
+    def wait_for_log(self, name: str, text: str, *, timeout_s: float = 120) -> None:
+        """Wait until a process has printed *text*."""
+        wait_until(lambda: text in self.log(name), description=f"{name} prints {text!r}", timeout_s=timeout_s)
 
     def journal(self) -> list[dict[str, Any]]:
         """Return the model server's journal: what it was asked and what it answered."""
@@ -166,9 +168,18 @@ class System:
 
 
 @contextmanager
-def system(directory: Path, **options: Any) -> Iterator[System]:
+def system(
+    directory: Path,
+    *,
+    database_url: str,
+    redis_url: str,
+    settings: Mapping[str, str] | None = None,
+    model_options: Sequence[str] = (),
+) -> Iterator[System]:
     """A `System` that is ended at the end of the block."""
-    running = System(directory, **options)
+    running = System(
+        directory, database_url=database_url, redis_url=redis_url, settings=settings, model_options=model_options
+    )
     try:
         yield running
     finally:

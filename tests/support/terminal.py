@@ -25,8 +25,16 @@ class Terminal:
         self._written = b""
         self._read_to = 0
         command = [sys.executable, "-c", IN_IT, *command]
-        options = {"env": {**environment, "TERM": "xterm"}, "cwd": directory, "start_new_session": True}
-        self.process = subprocess.Popen(command, stdin=its, stdout=its, stderr=its, **options)
+        terminal_environment = {**environment, "TERM": "xterm"}
+        self.process = subprocess.Popen(
+            command,
+            stdin=its,
+            stdout=its,
+            stderr=its,
+            env=terminal_environment,
+            cwd=directory,
+            start_new_session=True,
+        )
         os.close(its)
 
     @property

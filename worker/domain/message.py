@@ -1,6 +1,6 @@
 """One entry of the history, and the tool calls that it can carry."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -82,7 +82,7 @@ def told_apart(calls: Iterable[ToolCall]) -> tuple[ToolCall, ...]:
     return tuple(apart.values())
 
 
-def open_calls(messages: list[Message]) -> list[tuple[Message, int, ToolCall]]:
+def open_calls(messages: Sequence[Message]) -> list[tuple[Message, int, ToolCall]]:
     """Return the calls that have no result yet: the reply that asked, the call's place in it, and the call.
 
     Only the last reply of each delegation (and of the leader) can have any: a reply is followed by the results of all

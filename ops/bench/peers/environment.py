@@ -49,8 +49,8 @@ def python(peer: str) -> Path:
     if not installed.is_file() or installed.read_text() != stamp:
         progress(f"making the environment of {peer} {version(peer)} (about half a minute)")
         subprocess.run([sys.executable, "-m", "venv", "--clear", home], check=True)
-        pip = [program, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, "--no-deps", "--require-hashes", "-r", lock], check=True)
+        pip = [str(program), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        subprocess.run([*pip, "--no-deps", "--require-hashes", "-r", str(lock)], check=True)
         installed.write_text(stamp)
     return program
 

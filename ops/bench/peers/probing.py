@@ -21,9 +21,14 @@ class Product:
     """The names of one product, as attributes, and a way to make a team on a database of its own."""
 
     def __init__(self, names: tuple[Any, ...], directory: Path) -> None:
-        self.__dict__.update({name.__name__: name for name in names})
+        self._names = {name.__name__: name for name in names}
         self._directory = directory
         self._made = 0
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in self._names:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return self._names[name]
 
     def team(self, **options: Any) -> Any:
         """Return a team on a new SQLite file, with *options*; without others, with a model and no members."""

@@ -22,22 +22,23 @@ client = openai.OpenAI(max_retries=0)
 @DBOS.step()
 def ask(messages: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the model's reply."""
-    said, calls = "", {}
+    text, calls = "", dict[int, dict[str, Any]]()
     tools: Any = [TOOL]
-    asked: Any = messages
+    sent: Any = messages
     with client.chat.completions.create(
-        model="rules", messages=asked, tools=tools, stream=True, stream_options={"include_usage": True}
+        model="rules", messages=sent, tools=tools, stream=True, stream_options={"include_usage": True}
     ) as stream:
         for chunk in stream:
             for choice in chunk.choices:
-                said += choice.delta.content or ""
+                text += choice.delta.content or ""
                 for call in choice.delta.tool_calls or ():
                     begun = calls.setdefault(call.index, {"id": call.id, "type": "function", "function": ["", ""]})
-                    begun["function"][0] += call.function.name or ""
-                    begun["function"][1] += call.function.arguments or ""
-    for call in calls.values():
-        call["function"] = dict(zip(("name", "arguments"), call["function"], strict=True))
-    return {"role": "assistant", "content": said, **({"tool_calls": list(calls.values())} if calls else {})}
+                    if call.function is not None:
+                        begun["function"][0] += call.function.name or ""
+                        begun["function"][1] += call.function.arguments or ""
+    for whole in calls.values():
+        whole["function"] = dict(zip(("name", "arguments"), whole["function"], strict=True))
+    return {"role": "assistant", "content": text, **({"tool_calls": list(calls.values())} if calls else {})}
 
 
 @DBOS.step()

@@ -18,7 +18,7 @@ def backfill(tx: Transaction, after: str | None) -> str | None:
     """Copy what is missing in the piece behind *after*, by the primary key: each row is looked at once."""
     runs = sa.Table("runs", sa.MetaData(schema=SCHEMA), *(sa.Column(name, sa.String) for name in NAMES))
     piece = sa.select(runs.c.id).where(runs.c.id > (after or "")).order_by(runs.c.id).limit(PIECE)
-    ids = list(tx.execute(piece).scalars())
+    ids: list[str] = list(tx.execute(piece).scalars())
     if not ids:
         return None
     lacks = (runs.c.id.between(ids[0], ids[-1]), runs.c.definition_version.is_(None), runs.c.team_version.is_not(None))

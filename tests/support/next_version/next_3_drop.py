@@ -1,7 +1,7 @@
 """After the deploy: what older versions have written since is copied too, then the old column goes."""
 
 from alembic import op
-from worker.store.migrations.versions.next_2_fill import backfill as backfill
+from worker.store.migrations.versions.next_2_fill import backfill as backfill  # type: ignore[import-not-found]  # only in the copy
 
 from worker.store.tables import SCHEMA
 
