@@ -25,9 +25,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell that starts us 
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-# Tests of these directories, and those marked `processes`, start processes: without --all they run on Postgres alone.
-# What differs between the databases is tested on both in store/, flows/ and properties/.
-PROCESS_TESTS = ("api", "doctor", "threats")
+# Tests of these directories start processes, as do those marked `processes`, which run on Postgres: without --all each
+# runs on one database. What differs between the databases is tested on both in store/, flows/ and properties/.
+PROCESS_TESTS = {"api": "postgres", "doctor": "sqlite", "threats": "postgres"}
 # Fixtures that start a whole system for their package: the tests of one system go to one process of xdist.
 SYSTEMS = ("door", "batch_door", "installed", "house", "running_up", "shop")
 
@@ -37,11 +37,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what `ops/test` leaves to `ops/test --all`, and group the tests that share a running system."""
     for item in items:
         database = next((kind for kind in ("sqlite", "postgres") if kind in re.split(r"[-\[\]]", item.name)), "")
-        starts_processes = item.path.parent.name in PROCESS_TESTS or item.get_closest_marker("processes")
-        default = item.get_closest_marker("default_on") or (
-            pytest.mark.default_on("postgres") if starts_processes else None
-        )
-        if default is not None and database and database != default.args[0]:
+        default = PROCESS_TESTS.get(item.path.parent.name, "postgres" if item.get_closest_marker("processes") else None)
+        if marker := item.get_closest_marker("default_on"):
+            default = marker.args[0]
+        if default and database and database != default:
             item.add_marker(pytest.mark.extended)
         for system in SYSTEMS:
             if system in getattr(item, "fixturenames", ()):
