@@ -5,12 +5,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
-from api_stub import schemas
-from api_stub.schemas import ID, TEXT, NextCursor, Time, check_rfc3339, field
+from api_stub.schemas import NextCursor
 from worker.batches.accept import CANARY, MAX_WINDOW
 from worker.clock import rfc3339
 from worker.domain import batch as batches
-from worker.domain import run as runs
+from worker.domain.fields import ID, INPUT, TEXT, Metadata, Time, check_rfc3339, field
+from worker.domain.run import OnBusyName, RunError
+from worker.domain.usage import Usage
 
 AT_ONCE = 10_000  # items that one request may name
 MOST = 2**53  # an integer that every JSON reader keeps
@@ -76,9 +77,7 @@ class BatchRun(BaseModel):
         None, description="Your name for it, once in its batch.", examples=["row-17"], json_schema_extra=ID
     )
     team: str = Field(description="Id of a team that some worker serves.", examples=["support"], json_schema_extra=ID)
-    input: str = Field(
-        description="What the user says; not blank.", examples=["Hello."], json_schema_extra=schemas.INPUT
-    )
+    input: str = Field(description="What the user says; not blank.", examples=["Hello."], json_schema_extra=INPUT)
     session_id: str | None = Field(
         None,
         description="The session that it continues; without it, a new one.",
@@ -91,8 +90,8 @@ class BatchRun(BaseModel):
         examples=["u-7"],
         json_schema_extra=ID | {"minLength": 0},
     )
-    metadata: schemas.Metadata = Field(default_factory=dict)
-    on_busy: runs.OnBusyName = Field(
+    metadata: Metadata = Field(default_factory=dict)
+    on_busy: OnBusyName = Field(
         "enqueue", description="When its session has an unfinished run then.", examples=["enqueue"]
     )
     not_before: Instant | None = Field(
@@ -255,7 +254,7 @@ class Batch(BaseModel):
     rebuild: bool = field("Whether summaries are made anew from the first message on.", False)
     execute_tools: bool = field("Whether replays execute tools.", False)
     items: Counts = Field(description="Its items, counted.")
-    usage: schemas.Usage = Field(description="What the items that have ended have used.")
+    usage: Usage = Field(description="What the items that have ended have used.")
     cost: float = field("Of that; 0 where no prices are known.", 1.25)
     items_per_second: float = field("How fast they end, lately.", 12.5)
     remaining_seconds: float | None = field("To its end, at this pace; null: nobody can tell.", 64.0, None)
@@ -277,7 +276,7 @@ class Batch(BaseModel):
             limits=Limits.model_construct(**{name: getattr(limits, name) for name in Limits.model_fields}),
             budget=Budget.model_construct(tokens=limits.budget_tokens, cost=limits.budget_cost),
             items=_counts(batch),
-            usage=schemas.Usage.model_validate(batch.spent.usage, from_attributes=True),
+            usage=batch.spent.usage,
             cost=round(batch.spent.cost, 6),
             items_per_second=round(batch.pace, 3),
             remaining_seconds=None if batch.remaining_s is None else round(batch.remaining_s, 1),
@@ -309,17 +308,14 @@ class Item(BaseModel):
     status: ItemStatus = field("'waiting' until it is begun.", "completed")
     tries: int = field("How often it was begun.", 1)
     attempts: int | None = field("How often its run was claimed.", 1, None)
-    error: schemas.RunError | None = field(
-        "Why it failed, once failed.", {"code": "model_refused", "message": "…"}, None
-    )
+    error: RunError | None = field("Why it failed, once failed.", {"code": "model_refused", "message": "…"}, None)
     version: int | None = field("Of the summary that it made.", 3, None)
-    usage: schemas.Usage = Field(description="What its run used.")
+    usage: Usage = Field(description="What its run used.")
 
     @classmethod
     def of(cls, item: batches.Item) -> "Item":
         fields = {name: getattr(item, name) for name in cls.model_fields if name not in ("error", "usage")}
-        usage = schemas.Usage.model_validate(item.usage, from_attributes=True)
-        return cls(**fields, error=_error(item), usage=usage)
+        return cls(**fields, error=_error(item), usage=item.usage)
 
 
 class Result(Item):
@@ -329,11 +325,11 @@ class Result(Item):
     new_output: str | None = field("The answer of the run that was made for it.", "It comes on Friday.", None)
 
 
-def _error(item: batches.Item) -> schemas.RunError | None:
+def _error(item: batches.Item) -> RunError | None:
     if item.error_code is None:
         return None
     message = item.error_message or f"It ended with {item.error_code!r}; the handbook's list of errors says more."
-    return schemas.RunError(code=item.error_code, message=message)
+    return RunError(code=item.error_code, message=message)
 
 
 class ItemPage(BaseModel):

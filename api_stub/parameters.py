@@ -6,7 +6,8 @@ from urllib.parse import unquote
 from fastapi import Header, Path, Query
 from pydantic import BeforeValidator
 
-from api_stub.schemas import ID, TEXT, storable
+from api_stub.schemas import storable
+from worker.domain.fields import ID, TEXT
 
 whole = BeforeValidator(unquote)  # for what stands in a path: the counterpart of `app.WholeSegments`
 

@@ -4,7 +4,8 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
-from api_stub import schemas
+from pydantic import TypeAdapter
+
 from api_stub.service import Service
 from worker.domain.event import TERMINAL, EventId
 from worker.domain.run import Run
@@ -34,6 +35,7 @@ ANSWER: dict[int | str, dict[str, Any]] = {
         },
     }
 }
+_RUN = TypeAdapter(Run)
 _LINE_ENDS = {ord(end): f"\\u{ord(end):04x}" for end in "\x85\u2028\u2029"}
 
 
@@ -49,7 +51,7 @@ async def follow(service: Service, run: Run, *, after: EventId | None) -> AsyncI
                 yield ": still here\n\n"
                 continue
             id, event, now = happened
-            data = schemas.Run.of(now).model_dump(mode="json") if event.type in TERMINAL else event.data
+            data = _RUN.dump_python(now, mode="json") if event.type in TERMINAL else event.data
             yield _spelled(id, event.type, data)
     except DatabaseUnavailable as error:
         log.warning("stream left to its watcher's next try", run_id=run.id, session_id=run.session_id, error=error)

@@ -16,6 +16,7 @@ from api_stub.service import Service
 from worker import clock
 from worker.domain import run as domain
 from worker.domain.event import TERMINAL, EventId
+from worker.domain.fields import TEXT
 from worker.domain.principal import Principal
 from worker.domain.text import check_id
 from worker.errors import InvalidEventId, RunNotFound
@@ -42,7 +43,7 @@ def enqueue_run(
     principal: RunsWrite,
     response: Response,
     idempotency_key: IdempotencyKey = None,
-) -> schemas.Run:
+) -> domain.Run:
     """Accept a run: it is committed before this answers, waits its turn in its session, and is executed by a worker."""
     principal.check_team(body.team)
     order = enqueue.Order(
@@ -64,7 +65,7 @@ def enqueue_run(
     accepted = enqueue.enqueue(service.db, order, settings=service.settings, idempotency_key=idempotency_key)
     service.dispatcher.send(accepted.dispatches)
     response.headers["Location"] = f"/v1/runs/{accepted.run.id}"
-    return schemas.Run.of(accepted.run)
+    return accepted.run
 
 
 @router.get("", responses=responses(422))
@@ -76,7 +77,7 @@ def list_runs(
     user_id: ForUser = None,
     session_id: Annotated[
         str | None,
-        Query(description="Only those of this session.", examples=["s-42"], json_schema_extra=schemas.TEXT),
+        Query(description="Only those of this session.", examples=["s-42"], json_schema_extra=TEXT),
         schemas.storable("session_id"),
     ] = None,
     idempotency_key: Annotated[
@@ -84,7 +85,7 @@ def list_runs(
         Query(
             description="Only the one that was accepted under this Idempotency-Key; a key belongs to a user.",
             examples=["order-17"],
-            json_schema_extra=schemas.TEXT,
+            json_schema_extra=TEXT,
         ),
         schemas.storable("idempotency_key"),
     ] = None,
@@ -99,7 +100,7 @@ def list_runs(
     with service.db.read() as tx:
         found = run_pages.page(tx, wanted, principal=principal, before=before, limit=limit + 1)
     more = RUNS.behind(found, lambda run: run.id, limit=limit)
-    return schemas.RunPage(data=[schemas.Run.of(run) for run in found[:limit]], next_cursor=more)
+    return schemas.RunPage(data=found[:limit], next_cursor=more)
 
 
 @router.get("/{run_id}", responses=responses(404, 422))
@@ -109,7 +110,7 @@ async def get_run(
     principal: RunsRead,
     user_id: ForUser = None,
     wait: Annotated[float, Query(ge=0, le=60, description="Seconds to wait for its end.", examples=[30])] = 0,
-) -> schemas.Run:
+) -> domain.Run:
     """The run as it is: at once, or as soon as it is terminal, at the latest after `wait` seconds."""
     deadline = clock.monotonic() + wait
     place = await service.follower.newest(run_id) if wait else EventId(0, 0)
@@ -119,15 +120,15 @@ async def get_run(
         place = events[-1][0] if events else place
         if not events or any(event.type in TERMINAL for _id, event in events):
             run = await _find(service, principal, run_id, user_id)
-    return schemas.Run.of(run)
+    return run
 
 
 @router.post("/{run_id}/cancel", status_code=202, responses=responses(404, 422))
-def cancel_run(run_id: RunId, service: ServiceDep, principal: RunsWrite, user_id: ForUser = None) -> schemas.Run:
+def cancel_run(run_id: RunId, service: ServiceDep, principal: RunsWrite, user_id: ForUser = None) -> domain.Run:
     """End a run: at once if it is queued or its worker is silent, else within a second. What it wrote is kept."""
     run, dispatches = cancel.cancel(service.db, run_id, principal=principal, user_id=user_id)
     service.dispatcher.send(dispatches)
-    return schemas.Run.of(run)
+    return run
 
 
 @router.post("/{run_id}/retry", status_code=202, responses=ACCEPTED | responses(404, 409, 422))
@@ -138,7 +139,7 @@ def retry_run(
     response: Response,
     user_id: ForUser = None,
     idempotency_key: IdempotencyKey = None,
-) -> schemas.Run:
+) -> domain.Run:
     """A failed or cancelled run again: a new run with its input at the end of its session, with `retry_of`."""
     if idempotency_key is not None:
         check_id(idempotency_key, field="Idempotency-Key")
@@ -153,7 +154,7 @@ def retry_run(
     )
     service.dispatcher.send(accepted.dispatches)
     response.headers["Location"] = f"/v1/runs/{accepted.run.id}"
-    return schemas.Run.of(accepted.run)
+    return accepted.run
 
 
 @router.get("/{run_id}/events", response_class=StreamingResponse, responses=sse.ANSWER | responses(404, 422))

@@ -12,6 +12,7 @@ from api_stub.cursors import Cursors
 from api_stub.errors import responses
 from api_stub.parameters import Cursor, ForUser, Limit, OfTeam, SessionId
 from api_stub.routes.runs import RUNS
+from worker.domain.fields import TEXT
 from worker.domain.message import Role
 from worker.domain.principal import Principal
 from worker.errors import AmbiguousSession, SessionNotFound
@@ -36,13 +37,13 @@ def list_sessions(
         Query(
             description="Only those of exactly this name.",
             examples=["Where is my parcel?"],
-            json_schema_extra=schemas.TEXT,
+            json_schema_extra=TEXT,
         ),
         schemas.storable("name"),
     ] = None,
     tag: Annotated[
         str | None,
-        Query(description="Only those with this tag.", examples=["urgent"], json_schema_extra=schemas.TEXT),
+        Query(description="Only those with this tag.", examples=["urgent"], json_schema_extra=TEXT),
         schemas.storable("tag"),
     ] = None,
     cursor: Cursor = None,
@@ -79,7 +80,7 @@ def change_session(
     user_id: ForUser = None,
 ) -> schemas.Session:
     """Replace the fields that are given, and return the session."""
-    values = body.given()
+    values = body.values()
     with service.db.write() as tx:
         pk = found_session(tx, session_id, principal, user_id).pk
         if values and sessions.lock(tx, pk):
@@ -118,7 +119,7 @@ def list_messages(
         only = Role(role) if role else None
         page = messages.page(tx, session_pk=pk, after_seq=after_seq, limit=limit + 1, role=only)
     more = MESSAGES.behind(page, lambda message: message.seq, limit=limit)
-    return schemas.MessagePage(data=[schemas.Message.of(m) for m in page[:limit]], next_cursor=more)
+    return schemas.MessagePage(data=page[:limit], next_cursor=more)
 
 
 @router.get("/{session_id}/runs", responses=responses(404, 409, 422))
@@ -136,7 +137,7 @@ def list_runs_of_session(
         wanted = run_pages.Wanted(found_session(tx, session_id, principal, user_id).user_id, session_id=session_id)
         found = run_pages.page(tx, wanted, principal=principal, before=before, limit=limit + 1)
     more = RUNS.behind(found, lambda run: run.id, limit=limit)
-    return schemas.RunPage(data=[schemas.Run.of(run) for run in found[:limit]], next_cursor=more)
+    return schemas.RunPage(data=found[:limit], next_cursor=more)
 
 
 def found_session(tx: Transaction, session_id: str, principal: Principal, user_id: str | None) -> Any:

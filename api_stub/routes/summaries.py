@@ -1,6 +1,7 @@
 """Summaries of sessions: look, and ask for a new one."""
 
-from typing import Annotated, Literal
+from dataclasses import replace
+from typing import Annotated
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
@@ -9,39 +10,12 @@ from api_stub.auth import ServiceDep, SessionsRead, SessionsWrite
 from api_stub.errors import responses
 from api_stub.parameters import ForUser, SessionId
 from api_stub.routes.sessions import found_session
-from api_stub.schemas import Time, field
-from worker.domain import summary as domain
+from worker.domain.summary import Refresh, Summary
 from worker.errors import SummaryNotFound
 from worker.store import summaries, summary_jobs
 from worker.summaries import due
 
 router = APIRouter(prefix="/v1/sessions", tags=["sessions"])
-
-
-class Refresh(BaseModel):
-    """A refresh that a session waits for."""
-
-    status: Literal["waiting", "running", "failed"] = field("'failed': until it is due again, or asked for.", "waiting")
-    failures: int = field("Tries that failed, in a row.", 0)
-    error_code: str | None = field("Why the last try failed.", "model_rate_limited", None)
-    not_before: Time | None = Field(description="When the next try comes.")
-
-    @classmethod
-    def of(cls, refresh: domain.Refresh | None) -> "Refresh | None":
-        return None if refresh is None else cls.model_validate(refresh, from_attributes=True)
-
-
-class Summary(BaseModel):
-    """One version of the condensed past of a session."""
-
-    version: int = field("Counts from 1.", 2)
-    text: str = field("What was said, condensed.", "The user waits for a parcel; a ticket is open.")
-    topics: list[str] = field("What it is about.", ["parcel"])
-    covers_through_seq: int = field("The seq of the last message that it covers.", 40)
-    behind: int = field("Messages of the session that it does not cover.", 3)
-    model: str = field("The model that made it.", "gpt-5-mini")
-    created_at: Time = Field(description="When it was made.")
-    refresh: Refresh | None = Field(description="The refresh that the session waits for; null: none.")
 
 
 class Requested(BaseModel):
@@ -63,12 +37,11 @@ def get_summary(
     """A session's summary."""
     with service.db.read() as tx:
         pk = found_session(tx, session_id, principal, user_id).pk
-        found = summaries.get(tx, pk, version=version)
-        refresh = Refresh.of(summary_jobs.standing(tx, pk))
-    if found is None:
+        summary = summaries.get(tx, pk, version=version)
+        refresh = summary_jobs.standing(tx, pk)
+    if summary is None:
         raise SummaryNotFound(session_id=session_id)
-    fields = {name: getattr(found, name) for name in Summary.model_fields if name != "refresh"}
-    return Summary(**fields, refresh=refresh)
+    return replace(summary, refresh=refresh)
 
 
 @router.post("/{session_id}/summary", status_code=202, responses=responses(404, 409, 422))
@@ -83,6 +56,6 @@ def refresh_summary(
     with service.db.write() as tx:
         session = found_session(tx, session_id, principal, user_id)
         ready = due.request(tx, session.pk, session_id=session_id, team=session.team_id, rebuild=rebuild)
-        refresh = Refresh.of(summary_jobs.standing(tx, session.pk))
+        refresh = summary_jobs.standing(tx, session.pk)
     service.dispatcher.send(ready)
     return Requested(refresh=refresh)

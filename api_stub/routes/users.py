@@ -12,8 +12,8 @@ from pydantic import BaseModel
 from api_stub.auth import ServiceDep, SessionsRead, SessionsWrite
 from api_stub.errors import responses
 from api_stub.parameters import UserId
-from api_stub.schemas import field
 from worker import privacy
+from worker.domain.fields import field
 
 router = APIRouter(prefix="/v1/users", tags=["users"])
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 from api_stub.auth import RunsRead, ServiceDep
 from api_stub.errors import responses
 from api_stub.parameters import ForUser, RunId
-from api_stub.schemas import field
+from worker.domain.fields import field
 from worker.domain.run import Status
 from worker.runs import why
 

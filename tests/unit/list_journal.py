@@ -15,7 +15,7 @@ def message(
 ) -> Message:
     """A written message; *calls* are ids of calls of the tool `note`, *by* is a delegation."""
     asked = tuple(ToolCall(call, "note", f'{{"text": "{call}"}}') for call in calls)
-    return Message(seq, "run", role, "author", content, asked, result_of, by or None, datetime.now(UTC))
+    return Message(seq, "run", role, "author", by or None, content, asked, result_of, datetime.now(UTC))
 
 
 INPUT = message(1, Role.USER, "hello")
@@ -34,7 +34,7 @@ class ListJournal:
     def write(self, drafts: Sequence[Draft], *, change: StateChange = NO_CHANGE) -> None:
         self.state = change.applied_to(self.state)
         for d in drafts:
-            made = (d.role, d.author, d.content, d.tool_calls, d.tool_call_id, d.delegation, datetime.now(UTC))
+            made = (d.role, d.author, d.delegation, d.content, d.tool_calls, d.tool_call_id, datetime.now(UTC))
             self.log.append(Message(self.log[-1].seq + 1, "run", *made))
             self.usage += d.usage
 

@@ -2,9 +2,13 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from enum import StrEnum
+from typing import Annotated
 
+from pydantic import GetPydanticSchema
+from pydantic_core import core_schema
+
+from worker.domain.fields import RunId, Time, field
 from worker.domain.text import ID_LIMIT, mend
 from worker.domain.usage import Usage
 
@@ -19,14 +23,14 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A model's wish to call a tool.
+    """A tool call that a model asked for."""
 
-    `id` is unique within its reply. `arguments` is the model's text, meant to be a JSON object, and not yet checked.
-    """
-
-    id: str
-    name: str
-    arguments: str
+    id: Annotated[str, field("Unique within its message.", "call_1")]
+    name: Annotated[str, field("Name of the tool.", "open_ticket")]
+    arguments: Annotated[
+        str,
+        field("JSON as the model wrote it; not checked to be an object.", '{"subject": "parcel"}'),
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,21 +55,27 @@ def size_of(said: "Iterable[Draft | Message]") -> int:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A written message. `seq` counts from 1 in its session; the messages of a run are contiguous.
+    """One entry of the history. The messages of a run are contiguous.
 
     `author` is the team's id for the leader, a member's id for a member, the user's id for an input, and the tool's
-    name for a tool's result. `delegation` names the delegation that a member's message belongs to, else None.
+    name for a tool's result.
     """
 
-    seq: int
-    run_id: str
-    role: Role
-    author: str
-    content: str
-    tool_calls: tuple[ToolCall, ...]
-    tool_call_id: str | None
-    delegation: str | None
-    created_at: datetime
+    seq: Annotated[int, field("Position in its session, from 1, without gaps.", 7)]
+    run_id: RunId
+    role: Annotated[
+        Role,
+        field("Kind of author.", "assistant"),
+        GetPydanticSchema(lambda _type, _handler: core_schema.literal_schema(list(Role))),  # not a type of its own
+    ]
+    author: Annotated[str, field("The user, the team, a member or the tool.", "support")]
+    delegation: Annotated[
+        str | None, field("The delegation that a member's message belongs to; null for the leader's.", "2.0", None)
+    ]
+    content: Annotated[str, field("Text of the message.", "I have opened a ticket.")]
+    tool_calls: Annotated[tuple[ToolCall, ...], field("Tool calls that a reply asks for.")]
+    tool_call_id: Annotated[str | None, field("The call that a tool's result answers.", "call_1", None)]
+    created_at: Annotated[Time, field("When it was written.")]
 
 
 def told_apart(calls: Iterable[ToolCall]) -> tuple[ToolCall, ...]:

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from worker.domain.fields import ANSWER, HIDDEN, Metadata, RunId, SessionId, TeamId, Time, UserId, field
 from worker.domain.message import Message
 from worker.domain.usage import Usage
 
@@ -46,10 +47,12 @@ PriorityName = Literal["interactive", "background"]
 
 @dataclass(frozen=True, slots=True)
 class RunError:
-    """Why a run failed. `code` is stable; `message` is a sentence without message text."""
+    """Why a run failed."""
 
-    code: str
-    message: str
+    code: Annotated[str, field("Stable; the handbook lists all codes.", "model_refused")]
+    message: Annotated[
+        str, field("A sentence for people, without message text.", "Model 'm' refused the request: 400.")
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,30 +88,36 @@ class RunTrace:
     traceparent: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """A run as a caller sees it. `position` counts from 1 in its session; `output` is the final answer."""
+    """One input and everything done to answer it."""
 
-    id: str
-    team: str
-    session_id: str
-    user_id: str
-    position: int
-    input: str
-    metadata: dict[str, Any]
-    created_at: datetime
-    status: Status = Status.QUEUED
-    attempt: int = 0
-    fence: int = 0
-    output: str | None = None
-    error: RunError | None = None
-    usage: Usage = Usage()
-    priority: Priority = Priority.INTERACTIVE
-    timeout_s: float | None = None
-    retry_of: str | None = None
-    replay: Replay | None = None
-    started_at: datetime | None = None
-    finished_at: datetime | None = None
+    __pydantic_config__ = ANSWER
+
+    id: RunId
+    team: TeamId
+    session_id: SessionId
+    user_id: UserId
+    status: Annotated[Status, field("A terminal status (the last three) never changes.", "completed")] = Status.QUEUED
+    position: Annotated[int, field("Position in its session, from 1.", 3)]
+    attempt: Annotated[int, field("Times it was claimed: more than 1 after a crash, a hand-over or a retry.", 1)] = 0
+    input: Annotated[str, field("The user's text.", "My parcel has not come. What now?")]
+    output: Annotated[str | None, field("The final answer, once completed.", "I have opened a ticket.", None)] = None
+    error: Annotated[
+        RunError | None, field("Why it failed, once failed.", {"code": "model_refused", "message": "…"}, None)
+    ] = None
+    usage: Annotated[Usage, field("Model usage until now.")] = Usage()
+    retry_of: Annotated[
+        str | None, field("The run whose input it repeats.", "run_019ab3c4d5e6f708192a3b4c5d6e7f80", None)
+    ] = None
+    metadata: Metadata
+    created_at: Annotated[Time, field("When it was accepted.")]
+    started_at: Annotated[Time | None, field("When it was first claimed.")] = None
+    finished_at: Annotated[Time | None, field("When it ended.")] = None
+    fence: Annotated[int, HIDDEN] = 0
+    priority: Annotated[Priority, HIDDEN] = Priority.INTERACTIVE
+    timeout_s: Annotated[float | None, HIDDEN] = None
+    replay: Annotated[Replay | None, HIDDEN] = None
 
 
 @dataclass(frozen=True, slots=True)

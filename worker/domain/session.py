@@ -2,14 +2,24 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
+
+from worker.domain.fields import field
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSummary:
+    """How much of a session is condensed in its summary."""
+
+    version: Annotated[int, field("Counts from 1.", 2)]
+    covers_through_seq: Annotated[int, field("The seq of the last message that it covers.", 40)]
 
 
 @dataclass(frozen=True, slots=True)
 class SessionRow:
-    """A session as its row has it. `session_id` is unique for its user; `state` is what tools keep in it.
+    """A session as its row has it. `session_id` is unique per user; `state` is what its tools store.
 
-    `summary_version` is 0 without a summary; else `summary_seq` is the last message that it covers.
+    `summary_version` is 0 if there is no summary; `summary_seq` is the last message that the summary covers.
     """
 
     session_id: str
@@ -26,3 +36,8 @@ class SessionRow:
     summary_seq: int
     created_at: datetime
     updated_at: datetime
+
+    @property
+    def summary(self) -> SessionSummary | None:
+        """How much of it is condensed; None: nothing."""
+        return SessionSummary(self.summary_version, self.summary_seq) if self.summary_version else None

@@ -1,9 +1,11 @@
 """A summary: the condensed past of a session; how a team has it made, and when one is due."""
 
-from dataclasses import dataclass, field
-from datetime import datetime
+import dataclasses
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
 from worker.domain.chat import ChatModel
+from worker.domain.fields import ANSWER, HIDDEN, Time, field
 from worker.domain.usage import Usage
 
 CHARS_PER_TOKEN = 4  # an estimate: nobody but the provider knows how it counts
@@ -32,21 +34,34 @@ class Due:
 
 
 @dataclass(frozen=True, slots=True)
+class Refresh:
+    """A refresh that a session waits for."""
+
+    status: Annotated[
+        Literal["waiting", "running", "failed"],
+        field("'failed': the last try failed; the next one comes when a refresh is due or requested.", "waiting"),
+    ]
+    failures: Annotated[int, field("Failed tries in a row.", 0)]
+    error_code: Annotated[str | None, field("Why the last try failed.", "model_rate_limited", None)]
+    not_before: Annotated[Time | None, field("When the next try starts.")]
+
+
+@dataclass(frozen=True, slots=True)
 class Summary:
-    """One version of a session's summary. `covers_through_seq` is the last message that it covers.
+    """One version of the condensed past of a session."""
 
-    `behind` is how many messages were not covered when it was read; `prompt_hash` tells by which prompt it was made.
-    """
+    __pydantic_config__ = ANSWER
 
-    version: int
-    text: str
-    topics: list[str]
-    covers_through_seq: int
-    behind: int
-    model: str
-    prompt_hash: str
-    usage: Usage
-    created_at: datetime
+    version: Annotated[int, field("Counts from 1.", 2)]
+    text: Annotated[str, field("The conversation, condensed.", "The user waits for a parcel; a ticket is open.")]
+    topics: Annotated[list[str], field("Topics of the conversation.", ["parcel"])]
+    covers_through_seq: Annotated[int, field("The seq of the last message that it covers.", 40)]
+    behind: Annotated[int, field("Messages of the session that it did not cover when it was read.", 3)]
+    model: Annotated[str, field("The model that wrote it.", "gpt-5-mini")]
+    prompt_hash: Annotated[str, HIDDEN]  # of the prompt that it was made with
+    usage: Annotated[Usage, HIDDEN]
+    created_at: Annotated[Time, field("When it was made.")]
+    refresh: Annotated[Refresh | None, field("The refresh that the session waits for; null: none.")] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,22 +76,9 @@ class SummaryDraft:
     prompt_hash: str
     replaces_seq: int
     text: str = ""
-    topics: list[str] = field(default_factory=list)
+    topics: list[str] = dataclasses.field(default_factory=list)
     covers_seq: int = 0
     covers_position: int = 0
     size: int = 0
     pieces: int = 0
     usage: Usage = Usage()
-
-
-@dataclass(frozen=True, slots=True)
-class Refresh:
-    """A refresh that a session waits for. `status` is 'waiting', 'running', or 'failed': not before it is due again.
-
-    `error_code` tells why the last try failed, `not_before` when the next one comes.
-    """
-
-    status: str
-    failures: int
-    error_code: str | None
-    not_before: datetime | None

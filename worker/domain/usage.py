@@ -1,16 +1,21 @@
 """What a run used of its models."""
 
 from dataclasses import dataclass
+from typing import Annotated
+
+from worker.domain.fields import ANSWER, field
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Model calls whose reply was written, and their tokens. `cached_input_tokens` are part of `input_tokens`."""
+    """What a run used of its models."""
 
-    model_calls: int = 0
-    input_tokens: int = 0
-    cached_input_tokens: int = 0
-    output_tokens: int = 0
+    __pydantic_config__ = ANSWER
+
+    model_calls: Annotated[int, field("Model calls whose reply was written.", 2)] = 0
+    input_tokens: Annotated[int, field("Tokens sent.", 1250)] = 0
+    cached_input_tokens: Annotated[int, field("The part of `input_tokens` that the provider had cached.", 1024)] = 0
+    output_tokens: Annotated[int, field("Tokens received.", 310)] = 0
 
     def __add__(self, other: "Usage") -> "Usage":
         return Usage(

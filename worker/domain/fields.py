@@ -1,0 +1,52 @@
+"""How dataclasses describe their fields, so that the API can take them as bodies and answer with them as they are.
+
+Times are RFC 3339 in UTC with six decimals.
+"""
+
+import re
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, Field, PlainSerializer, WithJsonSchema
+
+from worker.clock import rfc3339
+from worker.domain.text import ID_LIMIT, JSON_DEPTH
+
+
+def field(description: str, *examples: Any) -> Any:
+    """Return the description of a field, with examples of its values."""
+    return Field(description=description, examples=list(examples) or None)
+
+
+def check_rfc3339(value: object) -> object:
+    """Return *value*, None or the text of a time. Pydantic alone would take numbers, and text with a number, too."""
+    if value is not None and not (isinstance(value, str) and _RFC3339.fullmatch(value)):
+        raise ValueError("expected an RFC 3339 time with an offset, such as 2030-01-31T12:00:00Z")
+    return value
+
+
+def _without_defaults(schema: dict[str, Any]) -> None:
+    for properties in schema["properties"].values():
+        properties.pop("default", None)
+
+
+# The JSON schema of what `domain.text` checks. It only describes: a violation has an error code of its own.
+TEXT: dict[str, Any] = {"pattern": r"^[^\x00]*$"}
+INPUT: dict[str, Any] = {"minLength": 1, "pattern": r"^[^\x00]*[^\x00\s][^\x00]*$"}
+ID: dict[str, Any] = {"minLength": 1, "maxLength": ID_LIMIT, "pattern": r"^[^\x00-\x1f\x7f]*$"}
+
+HIDDEN = Field(exclude=True)  # a field that answers leave out
+# An answer has all its fields, also those with a default in Python.
+ANSWER = ConfigDict(json_schema_serialization_defaults_required=True, json_schema_extra=_without_defaults)
+
+_RFC3339 = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9:]{8}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})")
+_TIME = {"type": "string", "format": "date-time", "examples": ["2026-03-01T09:30:00.123456Z"]}
+Time = Annotated[datetime, PlainSerializer(rfc3339, str), WithJsonSchema(_TIME)]
+RunId = Annotated[str, field("ID of the run. IDs sort by creation time.", "run_019ab3c4d5e6f708192a3b4c5d6e7f80")]
+TeamId = Annotated[str, field("ID of the team.", "support")]
+UserId = Annotated[str, field("ID of the user; '' if it was accepted without a user.", "u-7", "")]
+SessionId = Annotated[str, field("ID of the session, unique per user.", "s-42")]
+Metadata = Annotated[
+    dict[str, Any],
+    field(f"Your own JSON object, stored and returned unchanged. At most {JSON_DEPTH} levels deep.", {"ticket": 17}),
+]
