@@ -79,7 +79,7 @@ def test_the_prompt_is_bounded_whatever_was_said(groups: list[tuple[int, int]]) 
         prompt = condense.context(None, so_far, piece, size=SIZE)
 
         fixed = len(condense.PROMPT) + len(condense.FORM) + condense.TEXT_LIMIT + 100
-        assert sum(len(m.content) for m in prompt) <= fixed + max(SIZE, condense.SHORT * len(piece)) + len(piece)
+        assert sum(len(m.content) for m in prompt) <= fixed + max(SIZE, condense.MIN_LINE * len(piece)) + len(piece)
 
 
 def test_results_that_do_not_fit_are_shortened_alike() -> None:

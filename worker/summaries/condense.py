@@ -1,6 +1,6 @@
-"""What the model of a summary is sent, and what its answer says. Pure: texts in, texts out.
+"""The prompt of a summary, and the reading of its model's answer. Pure: texts in, texts out.
 
-The prompt is bounded, however long the history is: the summary so far, and a piece of the messages behind it. A piece
+The prompt is bounded however long the history is: the current summary, and a piece of the messages after it. A piece
 never ends between a tool call and its result.
 """
 
@@ -27,41 +27,41 @@ SCHEMA: dict[str, Any] = {
     "required": ["summary", "topics"],
     "additionalProperties": False,
 }
-TEXT_LIMIT = 8_000  # characters of a summary: whatever a model answers, the next prompt stays bounded
+TEXT_LIMIT = 8_000  # characters of a summary, so that the next prompt stays bounded for every answer
 TOPICS, TOPIC_LIMIT = 20, 100
 LINE_LIMIT = 4_000  # characters of one message, in a piece
-SHORT = 200  # so many are left of each at least, where a call has more results than fit
+MIN_LINE = 200  # characters kept of each message, if a call has more results than fit
 
 
 def prompt_hash(prompt: str | None) -> str:
-    """Return the hash by which a summary tells with which prompt it was made: 64 hexadecimal digits."""
+    """Return the hash, 64 hexadecimal digits, that a summary records of the prompt that made it."""
     return hashlib.sha256((prompt or PROMPT).encode()).hexdigest()
 
 
 def piece(messages: Sequence[Message], *, size: int) -> int:
-    """Return how many of *messages* make the next piece: at least one, about *size* characters at most.
+    """Return how many of *messages* make the next piece: at least one, and at most about *size* characters.
 
-    It ends where no tool call waits for its result; a call with more results than fit takes all of them along.
+    The piece ends where no tool call is without its result. A call with more results than fit includes all of them.
     """
     used, end = 0, 0
-    waiting: set[str] = set()
-    for place, message in enumerate(messages, start=1):
+    unanswered: set[str] = set()  # ids of tool calls
+    for count, message in enumerate(messages, start=1):
         used += len(_line(message))
         if used > size and end:
             break
         if message.role is Role.TOOL:
-            waiting.discard(message.tool_call_id or "")
+            unanswered.discard(message.tool_call_id or "")
         else:
-            waiting = {call.id for call in message.tool_calls}
-        if not waiting:
-            end = place
+            unanswered = {call.id for call in message.tool_calls}
+        if not unanswered:
+            end = count
     return end or len(messages)
 
 
-def context(prompt: str | None, so_far: str, messages: Sequence[Message], *, size: int) -> tuple[ChatMessage, ...]:
-    """Return the messages of the call that makes the next version; those of a piece take about *size* characters."""
+def context(prompt: str | None, summary: str, messages: Sequence[Message], *, size: int) -> tuple[ChatMessage, ...]:
+    """Return the messages of the model call that makes the next version; the piece takes about *size* characters."""
     lines = "\n".join(_lines(messages, size=size))
-    before = f"The summary so far:\n{so_far}\n\n" if so_far else ""
+    before = f"The summary so far:\n{summary}\n\n" if summary else ""
     return (
         ChatMessage("system", f"{prompt or PROMPT}\n\n{FORM}"),
         ChatMessage("user", f"{before}The messages that follow it:\n{lines}"),
@@ -69,53 +69,54 @@ def context(prompt: str | None, so_far: str, messages: Sequence[Message], *, siz
 
 
 def read(answer: str) -> tuple[str, list[str]]:
-    """Return the summary and the topics that a model answered; an answer in no such form is the summary itself.
+    """Return the summary and the topics in a model's answer. An answer without such an object is the summary itself.
 
-    Empty, if it says nothing. They can be stored: inside JSON a model can spell what a database does not take.
+    The summary is '' if the answer has no text. Both are mended for the database: JSON escapes can encode characters
+    that it refuses.
     """
-    found = _object(answer)
-    text, topics = found.get("summary"), found.get("topics")
+    fields = _parse_object(answer)
+    text, topics = fields.get("summary"), fields.get("topics")
     if not isinstance(text, str):
-        return _kept(answer, TEXT_LIMIT), []
+        return _storable(answer, TEXT_LIMIT), []
     texts = [topic for topic in topics if isinstance(topic, str)] if isinstance(topics, list) else []
-    named = [_kept(topic, TOPIC_LIMIT) for topic in texts]
-    return _kept(text, TEXT_LIMIT), [topic for topic in named if topic][:TOPICS]
+    storable = [_storable(topic, TOPIC_LIMIT) for topic in texts]
+    return _storable(text, TEXT_LIMIT), [topic for topic in storable if topic][:TOPICS]
 
 
-def _object(answer: str) -> dict[str, Any]:
-    """Return the JSON object in *answer*, whatever a model put around it; empty, if there is none.
+def _parse_object(answer: str) -> dict[str, Any]:
+    """Return the JSON object in *answer*, ignoring text around it; an empty one if there is none.
 
-    One that was cut off, by a limit of the model's tokens, is closed where it ends.
+    An object cut off by the model's token limit is closed where it ends.
     """
     begin, end = answer.find("{"), answer.rfind("}")
     whole, cut = answer[begin : end + 1], answer[max(begin, 0) :].rstrip()
     for text in (whole, *(cut + closing for closing in ('"}', '"]}', "]}", "}"))):
         try:
-            found = json.loads(text)
+            value = json.loads(text)
         except (ValueError, RecursionError):
             continue
-        if isinstance(found, dict):
-            return found
+        if isinstance(value, dict):
+            return value
     return {}
 
 
 def _lines(messages: Sequence[Message], *, size: int) -> list[str]:
-    """Return a line for each message; those of a piece that could not be made smaller are cut to their share of it."""
+    """Return a line for each message. If the lines exceed *size* together, each is cut to an equal share of it."""
     whole = [_line(message) for message in messages]
     if sum(map(len, whole)) <= size:
         return whole
-    share = max(SHORT, size // len(messages))
+    share = max(MIN_LINE, size // len(messages))
     return [_bounded(line, share) for line in whole]
 
 
 def _line(message: Message) -> str:
     calls = "; ".join(f"called {call.name}({call.arguments})" for call in message.tool_calls)
-    said = " ".join(part for part in (message.content, calls) if part)
+    text = " ".join(part for part in (message.content, calls) if part)
     speaker = f"{message.author} returned" if message.role is Role.TOOL else message.role.value
-    return _bounded(f"{speaker}: {said}", LINE_LIMIT)
+    return _bounded(f"{speaker}: {text}", LINE_LIMIT)
 
 
-def _kept(text: str, limit: int) -> str:
+def _storable(text: str, limit: int) -> str:
     return _bounded(mend(text).strip(), limit)
 
 

@@ -1,10 +1,9 @@
-"""What a refresh has so far: where it begins, and when it is a version. Pure.
+"""The draft of a refresh: where it begins, and when it becomes a version. Pure.
 
-A refresh begins with the current summary, and each piece that it adds makes the next version. A rebuild begins with
-nothing, in front of the first message, and is no version before it covers enough: a summary never covers less than it
-did, and nobody reads a part of one. What was condensed by another prompt or model it does not go on with. Where the
-first messages have gone with their lifetime, it begins with the current summary's text, which holds all that is left
-of them, and in front of the first message that is there.
+A refresh begins with the current summary, and each piece that it adds makes the next version. A rebuild begins before
+the first message, without a summary, and becomes a version once it covers at least as much as the current one: no
+reader ever sees a part of it. It does not continue a draft of another prompt or model. If retention removed the first
+messages, it begins with the current summary's text, which is all that is left of them.
 """
 
 from worker.domain.summary import SummaryDraft
@@ -12,19 +11,19 @@ from worker.store.summaries import Base
 from worker.store.summary_jobs import Wanted
 
 
-def begin(base: Base, wanted: Wanted, *, model: str, prompt_hash: str) -> SummaryDraft:
-    """Return what the next piece is added to."""
-    nothing = SummaryDraft(model, prompt_hash, replaces_seq=base.covers_seq, text="" if base.begins else base.text)
-    if not wanted.rebuild:
+def begin(base: Base, request: Wanted, *, model: str, prompt_hash: str) -> SummaryDraft:
+    """Return the draft that the next piece extends."""
+    if not request.rebuild:
         return SummaryDraft(model, prompt_hash, base.covers_seq, text=base.text, covers_seq=base.covers_seq)
-    return wanted.draft if wanted.draft is not None and fits(wanted.draft, nothing) else nothing
+    empty = SummaryDraft(model, prompt_hash, replaces_seq=base.covers_seq, text="" if base.begins else base.text)
+    return request.draft if request.draft is not None and continues(request.draft, empty) else empty
 
 
-def fits(kept: SummaryDraft, now: SummaryDraft) -> bool:
-    """Tell whether a rebuild goes on with what was *kept*: made as it would be *now*, in place of the same summary."""
-    return (kept.model, kept.prompt_hash, kept.replaces_seq) == (now.model, now.prompt_hash, now.replaces_seq)
+def continues(saved: SummaryDraft, empty: SummaryDraft) -> bool:
+    """Return whether a rebuild can continue the *saved* draft: same prompt and model, replacing the same summary."""
+    return (saved.model, saved.prompt_hash, saved.replaces_seq) == (empty.model, empty.prompt_hash, empty.replaces_seq)
 
 
-def is_version(draft: SummaryDraft, base: Base, wanted: Wanted) -> bool:
-    """Tell whether the draft is the next version; a rebuild's, once it covers what is wanted and what was covered."""
-    return not wanted.rebuild or draft.covers_seq >= max(wanted.through_seq, base.covers_seq)
+def is_version(draft: SummaryDraft, base: Base, request: Wanted) -> bool:
+    """Return whether the draft is the next version. A rebuild must cover the request and the current summary."""
+    return not request.rebuild or draft.covers_seq >= max(request.through_seq, base.covers_seq)

@@ -1,4 +1,4 @@
-"""When a summary is due, and how it is asked for."""
+"""When a summary is due, and how a refresh is requested."""
 
 from worker.domain.dispatch import Dispatch, of_summary
 from worker.domain.summary import CHARS_PER_TOKEN, Due, SessionSummaryManager
@@ -9,29 +9,31 @@ from worker.store.sessions import Moved
 
 
 def threshold(manager: SessionSummaryManager, settings: Settings) -> Due:
-    """Return how much unsummarised history the team takes; the settings say what its manager does not."""
+    """Return the team's threshold. What its manager leaves out comes from the settings."""
     messages = manager.due_messages if manager.due_messages is not None else settings.summary_due_messages
     tokens = manager.due_tokens if manager.due_tokens is not None else settings.summary_due_tokens
     return Due(messages, tokens * CHARS_PER_TOKEN)
 
 
-def passed(due: Due | None, messages: int, size: int) -> bool:
-    """Tell whether so many messages, with so many characters, behind a summary make the next one due."""
+def is_due(due: Due | None, messages: int, size: int) -> bool:
+    """Return whether this many messages, of *size* characters, after a summary make the next one due."""
     return due is not None and messages > 0 and (messages >= due.messages or size >= due.size)
 
 
 def decide(
     tx: Transaction, session_pk: int, session: Moved, *, session_id: str, team: str, through_seq: int
 ) -> tuple[Dispatch, ...]:
-    """Ask for a refresh if one is due, now that the history is finished through *through_seq*.
+    """Request a refresh if one is due, now that the history is finished through *through_seq*.
 
-    In the transaction that ends a run, under the session's lock: so it is neither lost nor asked for twice. Returns
-    what is to be sent after the commit.
+    Runs in the transaction that ends a run, under the session's lock: a refresh is neither lost nor requested twice.
+    Returns what to send after the commit.
     """
-    if session.due is None or not passed(session.due, through_seq - session.summary_seq, session.unsummarised):
+    if not is_due(session.due, through_seq - session.summary_seq, session.unsummarised) or session.due is None:
         return ()
-    reached = {"covers_seq": session.summary_seq, "through_seq": through_seq}
-    if not summary_jobs.want_due(tx, session_pk, **reached, step=session.due.messages):
+    requested = summary_jobs.want_due(
+        tx, session_pk, covers_seq=session.summary_seq, through_seq=through_seq, step=session.due.messages
+    )
+    if not requested:
         return ()
     return (of_summary(session_pk, session_id=session_id, team=team, version=session.summary_version),)
 
@@ -39,10 +41,10 @@ def decide(
 def request(
     tx: Transaction, session_pk: int, *, session_id: str, team: str, rebuild: bool = False
 ) -> tuple[Dispatch, ...]:
-    """Ask for a refresh now, whether one is due or not; nothing, if the summary covers all that is finished.
+    """Request a refresh now, due or not; do nothing if the summary covers all finished messages.
 
-    With *rebuild* it is made anew from the first message, whatever it covers; nothing, if no message is finished. A
-    refresh that is wanted already becomes a rebuild. One that is a rebuild already goes on with what it has, unless
+    With *rebuild* the summary is made again from the first message, whatever it covers now; nothing happens if no
+    message is finished. A waiting refresh becomes a rebuild. A rebuild that has started continues its draft, unless
     the team's prompt or model has changed since.
     """
     sessions.lock(tx, session_pk)

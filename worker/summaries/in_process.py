@@ -1,4 +1,4 @@
-"""Refresh summaries in this process, for a script that has no workers: the library's door."""
+"""Refresh summaries in this process, for scripts that run teams without workers."""
 
 import time
 from dataclasses import replace
@@ -10,45 +10,45 @@ from worker.store import sessions, summary_jobs, teams
 from worker.store.ready import SILENT_S
 from worker.summaries.refresh import FULL, refresh
 
-LOOK_S = 0.05  # between two looks at a refresh that another process is at
+POLL_S = 0.05  # between two checks of a refresh that another process executes
 FAILED = "failed: "
 
 
 def refresh_now(runtime: Runtime, definition: Definition, session_pk: int) -> None:
-    """Refresh a session's summary, if one is wanted, and return when it is done, here or elsewhere.
+    """Refresh a session's summary if a refresh was requested, and return when it is done, here or elsewhere.
 
     Raises:
-        SummaryFailed: a try failed.
+        SummaryFailed: an attempt failed.
     """
-    ours = replace(runtime, teams={definition.id: definition})
+    serving = replace(runtime, teams={definition.id: definition})
     while True:
-        outcome = refresh(ours, session_pk, definition.id)
+        outcome = refresh(serving, session_pk, definition.id)
         if outcome.startswith(FAILED):
             raise SummaryFailed(reason=outcome.removeprefix(FAILED))
         with runtime.db.read() as tx:
-            left = summary_jobs.standing(tx, session_pk)
-        if left is None or left.status == "failed":
+            state = summary_jobs.standing(tx, session_pk)
+        if state is None or state.status == "failed":
             return
-        time.sleep(LOOK_S)
+        time.sleep(POLL_S)
 
 
 def refresh_in_background(runtime: Runtime, definition: Definition, run_id: str) -> None:
-    """Refresh the summary of a run's session on a thread, if it is due and no live worker makes summaries of its team.
+    """Refresh the summary of a run's session on a thread, if it is due and no live worker makes its team's summaries.
 
-    The process waits for it when it ends, for as long as a worker would at SIGTERM.
+    At its end, the process waits for the thread as long as a worker waits at SIGTERM.
     """
     if not definition.enable_session_summaries:
         return
     with runtime.db.read() as tx:
         pk = sessions.pk_of_run(tx, run_id)
-        wanted = None if pk is None else summary_jobs.standing(tx, pk)
+        state = None if pk is None else summary_jobs.standing(tx, pk)
         served = teams.is_served(tx, definition.id, silent_s=SILENT_S, queue="summaries")
-    if pk is None or wanted is None or wanted.status != "waiting" or served:
+    if pk is None or state is None or state.status != "waiting" or served:
         return
-    ours = replace(runtime, teams={definition.id: definition})
+    serving = replace(runtime, teams={definition.id: definition})
 
     def work() -> None:
-        while refresh(ours, pk, definition.id) == FULL:  # nobody else rings again
-            time.sleep(LOOK_S)
+        while refresh(serving, pk, definition.id) == FULL:  # no worker sends the job again
+            time.sleep(POLL_S)
 
     runtime.in_background(work)

@@ -1,14 +1,17 @@
-"""The story of a summary, from the bell to its new version.
+"""The story of a summary, from its delivery to the new version.
 
-A delivery names a session. Take its job if it is free and this process has a slot (`store.summary_jobs`), keep its
-lease, and build versions until what was asked for is covered: the summary so far and the next piece of the finished
-messages behind it go to the model, and its answer becomes the next version, if nobody else was first
-(`store.summaries`). A rebuild (`summaries.draft`) begins in front of the first message, keeps what it has in its job's
-row, and makes one version of it in the end. A piece that was stored is not made again. Nothing here holds up a run.
+1. A delivery names a session. `refresh` takes a slot of this process, and claims the session's job.
+2. While the keeper renews the job's lease, `_build_versions` sends the model the current summary and the next piece
+   of the messages that follow it. The answer becomes the next version, unless another process wrote one first.
+3. It repeats until the summary covers what the job asks for. Pieces that were stored are never made again.
+4. A rebuild (`summaries.draft`) starts before the first message, keeps its draft in the job's row, and becomes one
+   version at its end.
+
+No run waits for any of this.
 """
 
 import random
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from worker.domain.chat import ChatModel, ChatRequest, Reply
 from worker.domain.message import Message
@@ -24,26 +27,26 @@ from worker.process.runtime import Runtime
 from worker.store import messages, runs, summaries, summary_jobs
 from worker.store.messages import Part
 from worker.store.summaries import Base, Covered, NewVersion
-from worker.store.summary_jobs import Job, Wanted
+from worker.store.summary_jobs import Job
 from worker.summaries import condense, draft, due
 
 log = logs.get(__name__)
 
-NOT_SERVED_S = 5.0  # how long a job waits that was delivered to a worker without its team
-BACKOFF_S = (2.0, 600.0)  # the first wait and the longest, doubling between; Retry-After goes before both
+NOT_SERVED_S = 5.0  # how long a job waits after its delivery to a worker without its team
+BACKOFF_S = (2.0, 600.0)  # the first and the longest wait, doubling between; Retry-After overrides both
 FULL = "no free slot"
-READ = 400  # messages read for one piece, at most
+MAX_MESSAGES = 400  # read for one piece
 
 
 def refresh(runtime: Runtime, session_pk: int, team: str) -> str:
-    """Refresh a session's summary, and say in a few words, without message text, how it went."""
+    """Refresh a session's summary, and return the outcome in a few words, without message text."""
     if runtime.keeper.handing_over:
         return "stopping"
     if not runtime.summary_slots.acquire():
         return FULL
     try:
         with logs.bound(session_pk=session_pk):
-            return _taken(runtime, session_pk, runtime.teams.get(team))
+            return _claim_and_refresh(runtime, session_pk, runtime.teams.get(team))
     except DatabaseUnavailable as error:
         log.error("summary left to its lease", session_pk=session_pk, error=error)
         return "database unavailable"
@@ -53,22 +56,23 @@ def refresh(runtime: Runtime, session_pk: int, team: str) -> str:
 
 
 def feed(runtime: Runtime) -> None:
-    """Send as many waiting jobs as this process has free slots: what was dropped, lost, given up, or waits no longer.
+    """Send as many waiting jobs as this process has free slots. Called after each refresh, and by each sweep.
 
-    After each refresh, and with each sweep; best effort.
+    These are jobs whose delivery was dropped or lost, whose worker gave them back, or whose wait is over. If the
+    database or the queue is unavailable, the next sweep sends them.
     """
     free = runtime.summary_slots.free
     if not free or not runtime.teams or runtime.keeper.handing_over:
         return
     try:
         with runtime.db.write() as tx:
-            ready = summary_jobs.take_ready(tx, teams=runtime.teams, limit=free)
+            dispatches = summary_jobs.take_ready(tx, teams=runtime.teams, limit=free)
     except DatabaseUnavailable:
         return
-    runtime.dispatcher.send(ready)
+    runtime.dispatcher.send(dispatches)
 
 
-def _taken(runtime: Runtime, session_pk: int, definition: Definition | None) -> str:
+def _claim_and_refresh(runtime: Runtime, session_pk: int, definition: Definition | None) -> str:
     ttl_s = runtime.settings.lease_seconds
     with runtime.db.write() as tx:
         if definition is None:
@@ -83,17 +87,17 @@ def _taken(runtime: Runtime, session_pk: int, definition: Definition | None) -> 
         runtime.keeper.keep(summary_jobs, session_pk, fence=job.fence, left_s=left_s) as stop,
     ):
         try:
-            _link_to_run(runtime, session_pk, span)
+            _link_trace(runtime, session_pk, span)
             with metrics.timed(metrics.SUMMARY_REFRESH):
-                return _refreshed(runtime, job, definition, stop)
+                return _build_versions(runtime, job, definition, stop)
         except Stopped as stopped:
             return _stopped(runtime, job, stopped.reason)
         except ModelError as error:
             span.fail(error.code)
-            return _failed(runtime, job, error)
+            return _model_failed(runtime, job, error)
         except DatabaseUnavailable:
             raise
-        except Exception as error:  # noqa: BLE001 - a fault in a model of the user's or in us
+        except Exception as error:  # noqa: BLE001 - a bug in a model that the user wrote, or in this package
             span.fail(TeamSessionsError.code)
             log.error("summary failed on an unexpected error", error=error)
             metrics.SUMMARY_FAILURES.labels(TeamSessionsError.code).inc()
@@ -102,7 +106,7 @@ def _taken(runtime: Runtime, session_pk: int, definition: Definition | None) -> 
             return "failed: internal"
 
 
-def _link_to_run(runtime: Runtime, session_pk: int, span: tracing.Span) -> None:
+def _link_trace(runtime: Runtime, session_pk: int, span: tracing.Span) -> None:
     """Link the refresh to the newest run that its summary will cover."""
     if not tracing.is_on():
         return
@@ -113,12 +117,12 @@ def _link_to_run(runtime: Runtime, session_pk: int, span: tracing.Span) -> None:
         tracing.covers(span, newest)
 
 
-def _refreshed(runtime: Runtime, job: Job, definition: Definition, stop: Stop) -> str:
-    """Build one version after the other, until what was asked for is covered."""
+def _build_versions(runtime: Runtime, job: Job, definition: Definition, stop: Stop) -> str:
+    """Build one version after another until the summary covers what the job asks for."""
     manager = definition.session_summary_manager
     model = manager.model or definition.model or default_model(runtime.settings)
-    made_by = {"model": model.id[:ID_LIMIT], "prompt_hash": condense.prompt_hash(manager.session_summary_prompt)}
-    keep = lifetimes(definition.retention, runtime.settings).versions
+    prompt_hash = condense.prompt_hash(manager.session_summary_prompt)
+    keep_versions = lifetimes(definition.retention, runtime.settings).versions
     versions = 0
     while True:
         stop.check(boundary=True)
@@ -126,106 +130,114 @@ def _refreshed(runtime: Runtime, job: Job, definition: Definition, stop: Stop) -
             base = summaries.base(tx, job.session_pk)
             if base is None:
                 return "gone"
-            wanted = summary_jobs.wanted(tx, job)
-            if wanted is None:
+            request = summary_jobs.wanted(tx, job)
+            if request is None:
                 raise Stopped(Reason.LEASE_LOST)
-            so_far = draft.begin(base, wanted, **made_by)
-            place = {"session_pk": job.session_pk, "after_seq": so_far.covers_seq, "through_seq": base.finished_seq}
-            behind = messages.to_condense(tx, **place, limit=READ, cut=condense.LINE_LIMIT + 1)
-        piece = _piece(runtime, base, behind)
-        reply = _ask(runtime, model, manager, so_far.text, piece.messages, stop) if piece.messages else None
-        so_far = _grown(so_far, piece, reply)
-        if not draft.is_version(so_far, base, wanted):
-            _keep(runtime, job, so_far)
+            current = draft.begin(base, request, model=model.id[:ID_LIMIT], prompt_hash=prompt_hash)
+            parts = messages.to_condense(
+                tx,
+                session_pk=job.session_pk,
+                after_seq=current.covers_seq,
+                through_seq=base.finished_seq,
+                limit=MAX_MESSAGES,
+                cut=condense.LINE_LIMIT + 1,
+            )
+        piece, covered = _next_piece(parts, base, size=_piece_size(runtime))
+        reply = _ask_model(runtime, model, manager, current.text, piece, stop) if piece else None
+        extended = _extended(current, covered, reply)
+        if not draft.is_version(extended, base, request):
+            _save_draft(runtime, job, extended)
             continue
-        versions += so_far.pieces > 0
-        if _store(runtime, job, base, wanted, so_far, keep=keep):
+        versions += extended.pieces > 0
+        if _store_version(runtime, job, base, extended, rebuilt=request.rebuild, keep_versions=keep_versions):
             return f"{versions} new" if versions else "nothing to condense"
 
 
-@dataclass(frozen=True, slots=True)
-class _Piece:
-    messages: list[Message]
-    covered: Covered
+def _next_piece(parts: list[Part], base: Base, *, size: int) -> tuple[list[Message], Covered]:
+    """Return the first messages that fit into *size* characters, and what they cover.
 
-
-def _piece(runtime: Runtime, base: Base, behind: list[Part]) -> _Piece:
-    """Return the first messages of *behind* that fit, and what they cover: what was rolled back between them too."""
-    told = [part for part in behind if not part.excluded]
-    said = [part.message for part in told]
-    count = condense.piece(said, size=_piece_size(runtime)) if said else 0
-    if count == len(told) and len(behind) < READ:  # nothing is left but messages that no summary holds
-        return _Piece(said, Covered(base.finished_seq, base.finished_position, _size(behind, base, base.finished_seq)))
-    last = behind[-1] if count == len(told) else told[count - 1]
-    through_seq = last.message.seq
-    return _Piece(said[:count], Covered(through_seq, last.position, _size(behind, base, through_seq)))
-
-
-def _size(behind: list[Part], base: Base, through_seq: int) -> int:
-    """Return how many characters of *behind*, through a message, the current summary does not cover."""
-    return sum(part.size for part in behind if base.covers_seq < part.message.seq <= through_seq)
+    Messages of rolled-back runs between them are covered too, but not sent to the model.
+    """
+    included = [part for part in parts if not part.excluded]
+    texts = [part.message for part in included]
+    count = condense.piece(texts, size=size) if texts else 0
+    if count == len(included) and len(parts) < MAX_MESSAGES:  # only messages without summary text are left
+        through_seq, position = base.finished_seq, base.finished_position
+    else:
+        last = parts[-1] if count == len(included) else included[count - 1]
+        through_seq, position = last.message.seq, last.position
+    uncovered = sum(part.size for part in parts if base.covers_seq < part.message.seq <= through_seq)
+    return texts[:count], Covered(through_seq, position, uncovered)
 
 
 def _piece_size(runtime: Runtime) -> int:
     return runtime.settings.summary_piece_tokens * CHARS_PER_TOKEN
 
 
-def _ask(
-    runtime: Runtime, model: ChatModel, manager: SessionSummaryManager, so_far: str, said: list[Message], stop: Stop
+def _ask_model(
+    runtime: Runtime, model: ChatModel, manager: SessionSummaryManager, summary: str, piece: list[Message], stop: Stop
 ) -> Reply:
     request = ChatRequest(
-        messages=condense.context(manager.session_summary_prompt, so_far, said, size=_piece_size(runtime)),
+        messages=condense.context(manager.session_summary_prompt, summary, piece, size=_piece_size(runtime)),
         answer_schema=condense.SCHEMA,
         silence_s=runtime.settings.model_silence_seconds,
     )
     return runtime.ask(model, request, lambda _delta: None, stop=stop)
 
 
-def _grown(so_far: SummaryDraft, piece: _Piece, reply: Reply | None) -> SummaryDraft:
-    """Return what there is with this piece; without a reply it held nothing to say."""
-    covered = piece.covered
-    grown = replace(so_far, covers_seq=covered.seq, covers_position=covered.position, size=so_far.size + covered.size)
+def _extended(current: SummaryDraft, covered: Covered, reply: Reply | None) -> SummaryDraft:
+    """Return the draft with one more piece. Without a reply, the piece had no text to condense."""
+    extended = replace(
+        current, covers_seq=covered.seq, covers_position=covered.position, size=current.size + covered.size
+    )
     if reply is None:
-        return grown
+        return extended
     text, topics = condense.read(reply.content)
     if not text:
-        raise ModelEmptyReply(model=so_far.model)
-    usage = so_far.usage + reply.usage
-    return replace(grown, text=text, topics=topics, pieces=so_far.pieces + 1, usage=usage)
+        raise ModelEmptyReply(model=current.model)
+    usage = current.usage + reply.usage
+    return replace(extended, text=text, topics=topics, pieces=current.pieces + 1, usage=usage)
 
 
-def _keep(runtime: Runtime, job: Job, so_far: SummaryDraft) -> None:
-    """Keep what a rebuild has so far, if this process still has the job."""
+def _save_draft(runtime: Runtime, job: Job, extended: SummaryDraft) -> None:
+    """Save a rebuild's draft, if this process still has the job."""
     with runtime.db.write() as tx:
-        if not summary_jobs.keep(tx, job, so_far, ttl_s=runtime.settings.lease_seconds):
-            raise _refused()
+        if not summary_jobs.keep(tx, job, extended, ttl_s=runtime.settings.lease_seconds):
+            raise _write_refused()
 
 
-def _store(runtime: Runtime, job: Job, base: Base, wanted: Wanted, new: SummaryDraft, *, keep: int) -> bool:
-    """Store the version, if this process still has the job and the summary still is what it was built from.
+def _store_version(
+    runtime: Runtime, job: Job, base: Base, new: SummaryDraft, *, rebuilt: bool, keep_versions: int
+) -> bool:
+    """Store the version, if this process still has the job and the current summary is still *base*.
 
-    The newest *keep* versions stay. Returns whether the job is done: what was asked for is covered, and no more has
-    become due meanwhile.
+    Older versions than the newest *keep_versions* are removed. Returns whether the job is done: the summary covers
+    what the job asks for, and no further messages have become due since.
     """
-    settings, through_seq = runtime.settings, new.covers_seq
-    covered = Covered(through_seq, new.covers_position, new.size)
+    covered = Covered(new.covers_seq, new.covers_position, new.size)
     with runtime.db.write() as tx:
         left = summaries.cover(tx, job.session_pk, base, covered, new_version=new.pieces > 0)
         if left is None:
-            raise _refused()
+            raise _write_refused()
         if new.pieces:
-            summaries.add(tx, job.session_pk, _version(base, new), keep=keep)
-        wanted_seq = left.finished_seq if due.passed(left.due, left.finished_seq - through_seq, left.size) else 0
-        reached = {"through_seq": through_seq, "wanted_seq": wanted_seq}
-        done = summary_jobs.done(tx, job, **reached, rebuilt=wanted.rebuild, ttl_s=settings.lease_seconds)
+            summaries.add(tx, job.session_pk, _version(base, new), keep=keep_versions)
+        is_due = due.is_due(left.due, left.finished_seq - new.covers_seq, left.size)
+        done = summary_jobs.done(
+            tx,
+            job,
+            through_seq=new.covers_seq,
+            wanted_seq=left.finished_seq if is_due else 0,
+            rebuilt=rebuilt,
+            ttl_s=runtime.settings.lease_seconds,
+        )
         if done is None:
-            raise _refused()
+            raise _write_refused()
     metrics.SUMMARY_VERSIONS.inc(new.pieces > 0)
     return done
 
 
-def _refused() -> Stopped:
-    """Count a write that was refused, since another process has the job or made a version, and return what to raise."""
+def _write_refused() -> Stopped:
+    """Count a write refused because another process has the job or made a version, and return what to raise."""
     metrics.REFUSED_WRITES.labels("summary").inc()
     return Stopped(Reason.LEASE_LOST)
 
@@ -246,11 +258,11 @@ def _stopped(runtime: Runtime, job: Job, reason: Reason) -> str:
     return reason.value
 
 
-def _failed(runtime: Runtime, job: Job, error: ModelError) -> str:
-    """Have the job wait and try again; mark it as failed where that cannot help, or did not for long."""
+def _model_failed(runtime: Runtime, job: Job, error: ModelError) -> str:
+    """Let the job wait for its next try; mark it as failed if a retry cannot help or there were too many."""
     with runtime.db.write() as tx:
-        standing = summary_jobs.standing(tx, job.session_pk)  # a piece that was stored has begun to count anew
-        wait_s = _wait_s(runtime, error, failures=standing.failures if standing else 0)
+        state = summary_jobs.standing(tx, job.session_pk)  # read again: storing a piece resets its failures
+        wait_s = _wait_s(runtime, error, failures=state.failures if state else 0)
         summary_jobs.fail(tx, job, code=error.code, wait_s=wait_s, counted=error.counted)
     metrics.SUMMARY_FAILURES.labels(error.code).inc()
     log.warning("summary failed", code=error.code, again=wait_s is not None)
@@ -258,7 +270,7 @@ def _failed(runtime: Runtime, job: Job, error: ModelError) -> str:
 
 
 def _wait_s(runtime: Runtime, error: ModelError, *, failures: int) -> float | None:
-    """Return for how long to wait after so many failures in a row; None: for good."""
+    """Return the seconds to wait after *failures* in a row; None: do not try again."""
     failures = failures if error.counted else 0
     if not error.retry or (error.counted and failures >= runtime.settings.model_retries):
         return None
