@@ -94,7 +94,7 @@ def _converse(client: Client) -> bool:
             answers[user] = _say(client, user, talk[0], talk[turn])
     print()
     ok = True
-    for user, (session, *_said, name) in TALKS.items():
+    for user, (session, *_inputs, name) in TALKS.items():
         others = [talk[3] for other, talk in TALKS.items() if other != user]
         right = name in answers[user] and not any(other in answers[user] for other in others)
         count = sum(1 for _ in client.messages(session, user_id=user))

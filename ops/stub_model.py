@@ -64,37 +64,37 @@ class Model:
 
     async def answer(self, request: Request) -> StreamingResponse | JSONResponse:
         """Answer one Chat Completions request, streamed or whole."""
-        asked = await request.json()
-        if "messages" not in asked:
+        payload = await request.json()
+        if "messages" not in payload:
             return JSONResponse({"error": {"message": "There are no messages."}}, status_code=400)
         self._calls += 1
         call = self._calls
-        messages = asked["messages"]
+        messages = payload["messages"]
         user, turn = _last_user(messages)
         own, _, task = user.partition("task:")
-        is_summary = "response_format" in asked
-        own = asked["model"] + ("" if is_summary else own)
+        is_summary = "response_format" in payload
+        own = payload["model"] + ("" if is_summary else own)
         if self._also is not None and self._also.exists():
             own += self._also.read_text()
         marks = {name: float(value) for name, value in MARK.findall(own)}
         size = sum(len(m["content"] or "") for m in messages)
         calls = [] if turn else CALL.findall(own)
         members = [name for found in DELEGATES.findall(own) for name in found.split(",")]
-        about = {
+        fields = {
             "user": user.rsplit("\n", 1)[-1] if is_summary else user,
             "turn": turn,
             "summary": is_summary,
             "size": size,
             **({"context": messages} if self._contexts else {}),
-            **({"by": asked["user"]} if "user" in asked else {}),
+            **({"by": payload["user"]} if "user" in payload else {}),
         }
-        self._note(call, "asked", about)
+        self._note(call, "asked", fields)
         await asyncio.sleep(marks.get("delay", 0))
         if "fail" in marks:
             refusal = {"error": {"message": f"It was asked to refuse: {user}"}}
             headers = {"Retry-After": f"{marks['retry-after']:g}"} if "retry-after" in marks else None
             return JSONResponse(refusal, status_code=int(marks["fail"]), headers=headers)
-        tools = [t["function"]["name"] for t in asked.get("tools", ())]
+        tools = [t["function"]["name"] for t in payload.get("tools", ())]
         if calls:
             chunks = _tool_calls(turn, calls)
         elif turn < len(members):
@@ -103,57 +103,57 @@ class Model:
         elif tools and turn < marks.get("steps", 0):
             chunks = _tool_calls(turn, [(tools[0], "{}")] * int(marks.get("calls", 1)))
         elif "[echo]" in own:
-            chunks = _words(json.dumps(asked))
+            chunks = _words(json.dumps(payload))
         elif is_summary:
             chunks = [{"content": _summary(messages, user, marks)}]
         else:
             chunks = _words(_text(messages, user, marks))
         usage = _usage(messages, chunks)
-        if not asked.get("stream"):
-            self._note(call, "answered", about)
-            return JSONResponse(_whole(asked["model"], chunks, usage))
+        if not payload.get("stream"):
+            self._note(call, "answered", fields)
+            return JSONResponse(_whole(payload["model"], chunks, usage))
 
         async def stream() -> AsyncIterator[str]:
-            for place, chunk in enumerate(chunks):
+            for index, chunk in enumerate(chunks):
                 if "[garbage]" in own:
                     yield "data: {no JSON\n\n"
-                if place >= marks.get("cut", len(chunks)):
+                if index >= marks.get("cut", len(chunks)):
                     return
                 if pace_s := marks.get("pace", self._pace_s):
                     await asyncio.sleep(pace_s)
                 if "[stamp]" in own:
                     chunk = {"content": f"{time.time():.6f};"}
-                yield _event(asked["model"], call, [{"index": 0, "delta": chunk, "finish_reason": None}])
+                yield _event(payload["model"], call, [{"index": 0, "delta": chunk, "finish_reason": None}])
             if "cut" in marks:
                 return
             reason = "tool_calls" if "tool_calls" in chunks[0] else "stop"
-            yield _event(asked["model"], call, [{"index": 0, "delta": {}, "finish_reason": reason}])
-            yield _event(asked["model"], call, [], usage=usage)
+            yield _event(payload["model"], call, [{"index": 0, "delta": {}, "finish_reason": reason}])
+            yield _event(payload["model"], call, [], usage=usage)
             yield "data: [DONE]\n\n"
-            self._note(call, "answered", about)
+            self._note(call, "answered", fields)
 
         return StreamingResponse(stream(), media_type="text/event-stream")
 
-    def _note(self, call: int, event: str, about: dict[str, Any]) -> None:
+    def _note(self, call: int, event: str, fields: dict[str, Any]) -> None:
         if self._journal is not None:
-            line = {"call": call, "at": time.time(), "event": event, **about}
+            line = {"call": call, "at": time.time(), "event": event, **fields}
             self._journal.write(json.dumps(line) + "\n")
 
 
 def _last_user(messages: list[dict[str, Any]]) -> tuple[str, int]:
     """Return the last user message, and how many replies came behind it."""
-    place = max((n for n, m in enumerate(messages) if m["role"] == "user"), default=-1)
-    user = messages[place]["content"] if place >= 0 else ""
-    return user, sum(m["role"] == "assistant" for m in messages[place + 1 :])
+    index = max((n for n, m in enumerate(messages) if m["role"] == "user"), default=-1)
+    user = messages[index]["content"] if index >= 0 else ""
+    return user, sum(m["role"] == "assistant" for m in messages[index + 1 :])
 
 
 def _text(messages: list[dict[str, Any]], user: str, marks: dict[str, float]) -> str:
     if "words" in marks:
         return _lorem(marks["words"])
-    told = [name for m in messages if m["role"] in ("system", "user") for name in TELLS_NAME.findall(m["content"])]
+    names = [name for m in messages if m["role"] in ("system", "user") for name in TELLS_NAME.findall(m["content"])]
     if ASKS_NAME.search(user):
         well = "I am well, thank you. " if "How are you" in user else ""
-        return f"{well}Your name is {told[-1]}, as you told me." if told else "You have not told me your name."
+        return f"{well}Your name is {names[-1]}, as you told me." if names else "You have not told me your name."
     if names := TELLS_NAME.findall(user):
         return f"Hello {names[-1]}, nice to meet you. I only follow rules; I am no language model."
     return "I only follow rules. Tell me your name, and ask me for it later."
@@ -162,9 +162,9 @@ def _text(messages: list[dict[str, Any]], user: str, marks: dict[str, float]) ->
 def _summary(messages: list[dict[str, Any]], user: str, marks: dict[str, float]) -> str:
     names = list(dict.fromkeys(TELLS_NAME.findall(user)))
     lines = sum(len((message["content"] or "").splitlines()) for message in messages)
-    told = "".join(f"The user says: I am {name}. " for name in names)
+    sentences = "".join(f"The user says: I am {name}. " for name in names)
     more = f" {_lorem(marks['words'])}" if "words" in marks else ""
-    return json.dumps({"summary": f"{told}{lines} lines were read.{more}", "topics": names})
+    return json.dumps({"summary": f"{sentences}{lines} lines were read.{more}", "topics": names})
 
 
 def _lorem(words: float) -> str:
@@ -175,17 +175,17 @@ def _words(text: str) -> list[dict[str, Any]]:
     return [{"content": (" " if n else "") + word} for n, word in enumerate(text.split(" "))]
 
 
-def _tool_calls(turn: int, asked: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
+def _tool_calls(turn: int, requested: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
     calls = [
         {"index": n, "id": f"call_{turn}_{n}", "type": "function", "function": {"name": name, "arguments": arguments}}
-        for n, (name, arguments) in enumerate(asked)
+        for n, (name, arguments) in enumerate(requested)
     ]
     return [{"tool_calls": calls}]
 
 
 def _usage(messages: list[dict[str, Any]], chunks: list[dict[str, Any]]) -> dict[str, Any]:
-    asked = sum(len(m.get("content") or "") for m in messages) // 4 + 1
-    return {"prompt_tokens": asked, "completion_tokens": len(chunks), "total_tokens": asked + len(chunks)}
+    input_tokens = sum(len(m.get("content") or "") for m in messages) // 4 + 1
+    return {"prompt_tokens": input_tokens, "completion_tokens": len(chunks), "total_tokens": input_tokens + len(chunks)}
 
 
 def _event(model: str, call: int, choices: list[dict[str, Any]], usage: dict[str, Any] | None = None) -> str:

@@ -1,7 +1,7 @@
-"""What each attempt claims and writes, noted beside it: one more row in the very transaction that does it.
+"""An audit of claims and writes: one more row in the same transaction as each of them.
 
-So the note is there exactly if the write is, whenever the process is killed; and it says what no product row says:
-which attempt wrote a message. The table stands beside the product's and goes with its database.
+So the note exists exactly if the write does, even when the process is killed. It says what no row of the product says:
+which attempt wrote a message. The table is in the product's database.
 """
 
 import os
@@ -24,7 +24,9 @@ audit = Table(
     Column("what", String(16), nullable=False),  # claim, write, end, requeue: of a run; cover: of a session's summary
     Column("key", String(64), nullable=False),  # the run's id; of a cover the session's pk
     Column("fence", Integer, nullable=False),  # of the attempt; of a cover the version, 0 where it made none
-    Column("first", Integer, nullable=False),  # the messages that were written or covered; of a claim: what it found
+    Column(
+        "first", Integer, nullable=False
+    ),  # the messages that were written or covered; of a claim: those written before it
     Column("last", Integer, nullable=False),
     Column("pid", Integer, nullable=False),
 )
@@ -37,7 +39,7 @@ def create(db: Database) -> None:
 
 
 def install() -> None:
-    """Have this process note what it does, from now on."""
+    """Make this process note what it does, from now on."""
     claim, requeue, hold = leases.claim, leases.requeue, RunJournal._hold
     end_head, cover = finish.end_head, summaries.cover
 
@@ -61,11 +63,11 @@ def install() -> None:
         return last
 
     def noted_end(tx: Transaction, head: Any, ending: Any) -> Any:
-        written, ready = end_head(tx, head, ending)
+        written, dispatches = end_head(tx, head, ending)
         if written:
             _note(tx, "write", head.run_id, fence=head.fence, first=written[0].seq, last=written[-1].seq)
         _note(tx, "end", head.run_id, fence=head.fence, first=0, last=0)
-        return written, ready
+        return written, dispatches
 
     def noted_cover(tx: Transaction, pk: int, on: Any, covered: Any, *, new_version: bool) -> Any:
         left = cover(tx, pk, on, covered, new_version=new_version)

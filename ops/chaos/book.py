@@ -1,4 +1,4 @@
-"""What the workload was answered and shown, written down as it happens."""
+"""A record of what the API answered to the workload and what its watchers received."""
 
 import threading
 from collections import Counter
@@ -12,7 +12,7 @@ from tests.support.shown import Shown
 
 @dataclass(slots=True)
 class Slot:
-    """A session that the workload uses, and how many of its threads do so just now."""
+    """A session of the workload, and how many of its threads use it now."""
 
     user: str
     session: str
@@ -20,17 +20,17 @@ class Slot:
     users: int = 0
 
     @property
-    def place(self) -> tuple[str, str]:
-        """What the session is known by."""
+    def session_key(self) -> tuple[str, str]:
+        """User id and session id."""
         return self.user, self.session
 
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A run that was accepted: when it was sent and answered, on one clock. `marker` is in no other input."""
+    """An accepted run: when its request was sent and answered, by one clock. `marker` is in no other input."""
 
     run_id: str
-    place: tuple[str, str]
+    session_key: tuple[str, str]
     marker: str
     on_busy: str
     sent: float
@@ -52,7 +52,7 @@ class Book:
 
     @contextmanager
     def using(self, slots: list[Slot], n: int) -> Iterator[Slot]:
-        """Give slot *n*; nobody deletes its session inside the block."""
+        """Yield slot *n*; its session is not deleted inside the block."""
         with self.lock:
             slot = slots[n]
             slot.users += 1
@@ -63,12 +63,12 @@ class Book:
                 slot.users -= 1
 
     def saw(self, run: Any) -> None:
-        """Take note of a run as it was answered; if it had ended, it must stay like that."""
+        """Note a run from a response; if it has ended, it must not change."""
         if run["status"] in ("completed", "failed", "cancelled"):
             self.saw_end(run["id"], run["status"], run["output"])
 
     def saw_end(self, run_id: str, status: str, output: str | None) -> None:
-        """Take note of how a run ended; a second time another way is a problem."""
+        """Note how a run ended; a different second end is a problem."""
         with self.lock:
             first = self.ended.setdefault(run_id, (status, output))
         if first != (status, output):

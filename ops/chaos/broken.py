@@ -1,6 +1,6 @@
-"""Builds of the product in which one mechanism is off, each of which the checker must find.
+"""Builds of the product with one mechanism off. The checker must detect each.
 
-Beside each: the kinds of faults that reveal it.
+`BREAKS` lists them with the faults that reveal them.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from worker.store.tables import runs
 
 
 def fence_off() -> None:
-    """A write of any process is taken."""
+    """Writes of any process are accepted."""
     leases.still_held = lambda fence, status=None: true()
 
 
@@ -37,17 +37,17 @@ def lock_off() -> None:
         tx.execute(update(runs).where(runs.c.id == mine.run_id).values(**booked))
         return int(last_seq or 0)
 
-    RunJournal._hold = hold  # type: ignore[method-assign]  # that is what a broken build is
+    RunJournal._hold = hold  # type: ignore[method-assign]  # a broken build
 
 
 def resume_off() -> None:
-    """A run that is taken over begins again with its input."""
+    """A reclaimed run starts over from its input."""
     whole = messages.of_run
-    messages.of_run = lambda tx, **place: whole(tx, **place)[:1]
+    messages.of_run = lambda tx, **keys: whole(tx, **keys)[:1]
 
 
 def dispatch_off() -> None:
-    """The sweep sends nothing: a dispatch that is lost stays lost."""
+    """The sweep sends nothing: a lost dispatch stays lost."""
     Sweep.once = lambda self: 0  # type: ignore[method-assign]  # as above
 
 

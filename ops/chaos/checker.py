@@ -1,6 +1,6 @@
-"""What was broken: each check yields one sentence a violation. Pure functions over the evidence.
+"""Check the promises: each check yields one sentence per violation. Pure functions over the evidence.
 
-A session that was deleted took its rows along; what the audit and the tools noted of it is checked.
+A deleted session has no rows; its notes in the audit and its tool effects are checked.
 """
 
 import itertools
@@ -18,21 +18,22 @@ Check = Callable[[Evidence], Iterator[str]]
 
 
 def kept(e: Evidence) -> Iterator[str]:
-    """An accepted run is there, and its input is in the history; no input is there twice."""
+    """An accepted run exists, and its input is in the history once; no input made two runs."""
     for accepted in e.book.accepted:
-        if accepted.place in e.book.deleted:
+        if accepted.session_key in e.book.deleted:
             continue
         run = e.runs.get(accepted.run_id)
         if run is None:
-            yield f"{accepted.run_id} was accepted and is not there"
+            yield f"{accepted.run_id} was accepted and does not exist"
         elif Status(run.status).terminal:
-            said = " ".join(m.content for m in e.log(run.id) if m.role is Role.USER and m.delegation is None)
-            if NAME.findall(said).count(accepted.marker) != 1:
-                yield f"{run.id} ({run.status}): its input {accepted.marker} stands {NAME.findall(said)} in the history"
+            inputs = " ".join(m.content for m in e.log(run.id) if m.role is Role.USER and m.delegation is None)
+            markers = NAME.findall(inputs)
+            if markers.count(accepted.marker) != 1:
+                yield f"{run.id} ({run.status}): the history has the inputs {markers}, not {accepted.marker} once"
     first = [(name, run.id) for run in e.runs.values() if run.retry_of is None for name in set(NAME.findall(run.input))]
     for name, count in Counter(name for name, _ in first).items():
         if count > 1:
-            yield f"the input {name} became the runs {[run_id for one, run_id in first if one == name]}"
+            yield f"the input {name} became the runs {[run_id for other, run_id in first if other == name]}"
     for session in e.sessions.values():
         tried = e.book.renamed.get((session.user_id, session.session_id), [])
         if session.name is not None and (session.name not in tried or session.tags != [session.name]):
@@ -40,17 +41,17 @@ def kept(e: Evidence) -> Iterator[str]:
 
 
 def not_stuck(e: Evidence) -> Iterator[str]:
-    """Every run has ended, and every summary that was wanted is made."""
+    """Every run has ended, and every requested summary is made."""
     for run in e.runs.values():
         if not Status(run.status).terminal:
             yield f"{run.id} is {run.status}, attempt {run.attempt}, not before {run.not_before}, {run.waits_for}"
     for pk, job in e.jobs.items():
         if job.send_at is not None:
-            yield f"the summary of session {pk} is wanted since {job.requested_at}, {job.failures} failures"
+            yield f"the summary of session {pk} was requested at {job.requested_at}, {job.failures} failures"
     for session in e.sessions.values():
-        behind = session.last_seq - session.summary_seq
-        if session.due_messages is not None and behind >= session.due_messages and session.pk not in e.jobs:
-            yield f"the summary of session {session.pk} is due, {behind} messages behind, and nobody wants it"
+        uncovered = session.last_seq - session.summary_seq
+        if session.due_messages is not None and uncovered >= session.due_messages and session.pk not in e.jobs:
+            yield f"the summary of session {session.pk} is due ({uncovered} messages follow it) and not requested"
 
 
 def in_order(e: Evidence) -> Iterator[str]:
@@ -59,18 +60,18 @@ def in_order(e: Evidence) -> Iterator[str]:
     for a in e.book.accepted:
         sent, answered = times.get(a.run_id, (a.sent, a.answered))
         times[a.run_id] = min(sent, a.sent), max(answered, a.answered)
-    of_session: dict[int, list[Any]] = defaultdict(list)
+    runs_by_session: dict[int, list[Any]] = defaultdict(list)
     for run in e.runs.values():
-        of_session[run.session_pk].append(run)
+        runs_by_session[run.session_pk].append(run)
     for pk, session in e.sessions.items():
-        rows, log = of_session[pk], e.written[pk]
+        rows, log = runs_by_session[pk], e.written[pk]
         if [run.position for run in rows] != list(range(1, session.run_count + 1)):
             yield f"session {pk}: positions {[run.position for run in rows]}"
         newest, ended = 0.0, None
         for run in rows:
             sent, answered = times.get(run.id, (newest, float("inf")))
             if answered < newest:
-                yield f"{run.id} was accepted before a run of its session that stands before it was sent"
+                yield f"{run.id} was accepted before the run at the position before it was sent"
             newest = max(newest, sent)
             if run.started_at is not None and ended is not None and run.started_at < ended:
                 yield f"{run.id} began at {run.started_at}, the runs before it ended at {ended}"
@@ -78,13 +79,13 @@ def in_order(e: Evidence) -> Iterator[str]:
                 ended = max(run.finished_at, ended or run.finished_at)
         if [m.seq for m in log] != list(range(1, session.last_seq + 1)):
             yield f"session {pk}: the seqs have gaps, or the last is not {session.last_seq}"
-        begun = [run for run in rows if run.first_seq is not None]
-        if [m.run_id for m in log] != [run.id for run in begun for _ in range(run.first_seq, run.last_seq + 1)]:
+        started = [run for run in rows if run.first_seq is not None]
+        if [m.run_id for m in log] != [run.id for run in started for _ in range(run.first_seq, run.last_seq + 1)]:
             yield f"session {pk}: the messages of a run are not contiguous, or not in the order of the runs"
 
 
 def written_once(e: Evidence) -> Iterator[str]:
-    """No input, reply or result of a run is there twice, and each reply is booked once."""
+    """No input, reply or result of a run is written twice, and each reply is booked once."""
     for run in e.runs.values():
         log, replies = e.log(run.id), Counter[str | None]()
         inputs, results = Counter[str | None](), Counter[Any]()
@@ -113,7 +114,7 @@ def whole(e: Evidence) -> Iterator[str]:
 
 
 def no_zombies(e: Evidence) -> Iterator[str]:
-    """Nothing is written by an attempt behind a later claim, or behind the end; what has ended stays as it is."""
+    """No attempt writes after a later claim or after the end; an ended run does not change."""
     by_run: dict[str, list[Any]] = defaultdict(list)
     for note in e.audit:
         if note.what != "cover":
@@ -124,13 +125,13 @@ def no_zombies(e: Evidence) -> Iterator[str]:
         if any(a.fence >= b.fence for a, b in itertools.pairwise(claims)):
             yield f"{run_id}: the fences of its claims are {[n.fence for n in claims]}"
         if len(ends) > 1 or any(claim.id > ends[0].id for claim in claims if ends):
-            yield f"{run_id} ended {len(ends)} times, or was claimed behind its end"
+            yield f"{run_id} ended {len(ends)} times, or was claimed after its end"
         for n in notes:
             if n.what == "claim":
                 continue
             later = next((c for c in claims if c.fence > n.fence and (n.id > c.id or n.last > c.last)), None)
             if later is not None:
-                yield f"{run_id}: attempt {n.fence} ({n.what} {n.first}..{n.last}) behind the claim of {later.fence}"
+                yield f"{run_id}: attempt {n.fence} ({n.what} {n.first}..{n.last}) after the claim of {later.fence}"
     for run_id, (status, output) in e.book.ended.items():
         run = e.runs.get(run_id)
         if run is not None and (run.status, run.output) != (status, output):
@@ -138,21 +139,21 @@ def no_zombies(e: Evidence) -> Iterator[str]:
 
 
 def not_paid_twice(e: Evidence) -> Iterator[str]:
-    """A reply that is written is not asked for again, nor a result's tool called again, nor any call made twice."""
-    asked: Counter[tuple[str, ...]] = Counter(
+    """A written reply is not requested again, a tool with a written result not called again, no call made twice."""
+    requests: Counter[tuple[str, ...]] = Counter(
         tuple(call["by"].split()) for call in e.calls if call["event"] == "asked" and "by" in call
     )
-    for (run_id, fence, delegation, turn), count in asked.items():
+    for (run_id, fence, delegation, turn), count in requests.items():
         if count > 1:
-            yield f"{run_id}: attempt {fence} asked {count} times for reply {turn} of {delegation}"
+            yield f"{run_id}: attempt {fence} requested {count} times reply {turn} of {delegation}"
         replies = _replies(e, run_id, delegation)
         if int(turn) < len(replies) and e.fences.get((run_id, replies[int(turn)].seq), 10**9) < int(fence):
-            yield f"{run_id}: attempt {fence} asked for reply {turn} of {delegation}, which was written"
+            yield f"{run_id}: attempt {fence} requested reply {turn} of {delegation}, which was written"
     for effect in e.effects:
-        run_id, seq, place = effect["key"].rsplit(":", 2)
-        result = _result(e, run_id, int(seq), int(place))
+        run_id, seq, index = effect["key"].rsplit(":", 2)
+        result = _result(e, run_id, int(seq), int(index))
         if result is not None and e.fences.get((run_id, result.seq), 10**9) < effect["fence"]:
-            yield f"{run_id}: attempt {effect['fence']} called {effect['tool']} again, whose result was written"
+            yield f"{run_id}: attempt {effect['fence']} called {effect['tool']} again after its result was written"
 
 
 def unsafe_once(e: Evidence) -> Iterator[str]:
@@ -165,26 +166,27 @@ def unsafe_once(e: Evidence) -> Iterator[str]:
             yield f"the call {key} had its effect, and its start is not recorded"
 
 
-def told(e: Evidence) -> Iterator[str]:
-    """Who watches is shown each message as it is written, each event once, in order, and one end."""
-    for run_id, shown in e.book.watched:
+def shown_to_watchers(e: Evidence) -> Iterator[str]:
+    """A watcher gets each message as it is written, each event once, in order, and one end."""
+    for run_id, view in e.book.watched:
         run = e.runs.get(run_id)
         if run is None or not Status(run.status).terminal:
             continue
-        places = [tuple(map(int, event.id.split("-"))) for event in shown.events]
-        ends = [event.type for event in shown.events if event.terminal]
-        if ends != [f"run.{run.status}"] or places != sorted(set(places)):
-            yield f"{run_id} ({run.status}): the ends {ends} were shown, the last id {shown.last_id}"
+        event_ids = [tuple(map(int, event.id.split("-"))) for event in view.events]
+        ends = [event.type for event in view.events if event.terminal]
+        if ends != [f"run.{run.status}"] or event_ids != sorted(set(event_ids)):
+            yield f"{run_id} ({run.status}): its watcher got the ends {ends}, the last id {view.last_id}"
             continue
         done = {
             event.data["message_id"]: event.data["content"]
-            for event in shown.events
+            for event in view.events
             if event.type == "message.completed" and event.data["role"] == "assistant"
         }
         written = sorted(m.content for m in e.log(run_id) if m.role is Role.ASSISTANT)
-        if sorted(done.values()) != written or (run.status == "completed" and sorted(shown.texts.values()) != written):
-            trail = [f"{event.id} {event.type}" for event in shown.events if event.type != "message.delta"]
-            yield f"{run_id} ({run.status}): of {len(written)} replies {sorted(done)} were shown: {', '.join(trail)}"
+        if sorted(done.values()) != written or (run.status == "completed" and sorted(view.texts.values()) != written):
+            trail = [f"{event.id} {event.type}" for event in view.events if event.type != "message.delta"]
+            received = f"{sorted(done)} reached the watcher: {', '.join(trail)}"
+            yield f"{run_id} ({run.status}): of {len(written)} replies, {received}"
 
 
 def summarised_once(e: Evidence) -> Iterator[str]:
@@ -203,14 +205,14 @@ def summarised_once(e: Evidence) -> Iterator[str]:
             yield f"session {pk}: covered through {session.summary_seq}, the last piece ends at {chain[-1].last}"
         heard = [m for m in e.written[pk] if m.role is Role.USER and m.delegation is None]
         for row in rows:
-            said = (m.content for m in heard if m.seq <= row.covers_through_seq and not e.runs[m.run_id].excluded)
-            names = list(dict.fromkeys(name for content in said for name in NAME.findall(content)))
+            inputs = (m.content for m in heard if m.seq <= row.covers_through_seq and not e.runs[m.run_id].excluded)
+            names = list(dict.fromkeys(name for content in inputs for name in NAME.findall(content)))
             if len(row.text) < 7_000 and NAME.findall(row.text) != names:
                 yield f"session {pk}: version {row.version} tells {NAME.findall(row.text)} of {names}"
 
 
 def expected(e: Evidence) -> Iterator[str]:
-    """No answer and no log tells of a fault in the product, and no run failed whose model was not told to refuse it."""
+    """No response and no log reports a fault of the product, and only runs fail whose model was set to refuse them."""
     yield from (*e.book.problems, *e.errors)
     failed = (run for run in e.runs.values() if run.status == "failed" and "[fail=400]" not in run.input)
     yield from (f"{run.id} failed: {run.error_code}" for run in failed)
@@ -225,7 +227,7 @@ CHECKS: dict[str, Check] = {
     "no zombie writes": no_zombies,
     "paid once": not_paid_twice,
     "unsafe tools once": unsafe_once,
-    "watchers told all": told,
+    "watchers get all events": shown_to_watchers,
     "summaries without gap": summarised_once,
     "nothing unexpected": expected,
 }
@@ -240,11 +242,11 @@ def _replies(e: Evidence, run_id: str, delegation: str) -> list[Message]:
     return [m for m in e.log(run_id) if m.role is Role.ASSISTANT and (m.delegation or "-") == delegation]
 
 
-def _result(e: Evidence, run_id: str, seq: int, place: int) -> Message | None:
+def _result(e: Evidence, run_id: str, seq: int, index: int) -> Message | None:
     log = e.log(run_id)
     reply = next((m for m in log if m.seq == seq), None)
-    if reply is None or place >= len(reply.tool_calls):
+    if reply is None or index >= len(reply.tool_calls):
         return None
-    wanted = reply.tool_calls[place].id
-    behind = (m for m in log if m.seq > seq and m.delegation == reply.delegation and m.role is Role.TOOL)
-    return next((m for m in behind if m.tool_call_id == wanted), None)
+    call_id = reply.tool_calls[index].id
+    results = (m for m in log if m.seq > seq and m.delegation == reply.delegation and m.role is Role.TOOL)
+    return next((m for m in results if m.tool_call_id == call_id), None)

@@ -1,4 +1,4 @@
-"""What is known when it is over: the rows, the journals of the model and the tools, what the workload was answered."""
+"""The evidence for the checker: rows, the journals of model and tools, and the workload's record."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -14,12 +14,12 @@ from worker.domain.message import Message
 from worker.store import messages
 from worker.store.tables import runs, sessions, summaries, summary_jobs, tool_starts
 
-UNEXPECTED = "on an unexpected error"  # what the workers' log says of a fault in the product
+UNEXPECTED = "on an unexpected error"  # the workers' log message for a fault of the product
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """Rows by their keys; `written` is the history of each session, `fences` says which attempt wrote a message."""
+    """Rows by their keys; `written` is the history of each session, `fences` the attempt that wrote each message."""
 
     sessions: Mapping[int, Any]
     runs: Mapping[str, Any]  # in the order of session and position
@@ -42,7 +42,7 @@ class Evidence:
 
 
 def read(fleet: Fleet, book: Book) -> Evidence:
-    """Read it all, once nothing changes any more."""
+    """Read all of it, when nothing changes any more."""
     with fleet.db.read() as tx:
         session_rows = {row.pk: row for row in tx.execute(select(sessions))}
         run_rows = {row.id: row for row in tx.execute(select(runs).order_by(runs.c.session_pk, runs.c.position))}
@@ -57,14 +57,14 @@ def read(fleet: Fleet, book: Book) -> Evidence:
     fences = {(note.key, seq): note.fence for note in writes for seq in range(note.first, note.last + 1)}
     lines = ((log.stem, line) for log in fleet.directory.glob("*.log") for line in log.read_text().splitlines())
     errors = [f"{name}: {line[:300]}" for name, line in lines if UNEXPECTED in line]
-    of_run: dict[str, list[Message]] = defaultdict(list)
+    logs: dict[str, list[Message]] = defaultdict(list)
     for message in (m for history in written.values() for m in history):
-        of_run[message.run_id].append(message)
+        logs[message.run_id].append(message)
     return Evidence(
         sessions=session_rows,
         runs=run_rows,
         written=written,
-        logs=of_run,
+        logs=logs,
         summaries=versions,
         jobs=jobs,
         starts=starts,

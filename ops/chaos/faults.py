@@ -1,7 +1,7 @@
-"""What is done to the product: one small function a fault, each of which heals what it broke before it returns.
+"""The faults: one small function each, which repairs what it broke before it returns.
 
-One fault is under way at a time among the workers for runs, and none is begun unless two of them are ready: so one is
-alive within five seconds, always. The fault of a store or of the model can be under way beside it.
+Only one fault at a time hits the workers for runs, and only while two of them are ready: so one is always alive within
+five seconds. A fault of a store or of the model can happen at the same time.
 """
 
 import os
@@ -23,14 +23,14 @@ from ops.chaos.system import LEASE_S, Fleet, Role, thaw
 from worker.errors import DatabaseUnavailable
 
 Lane = Literal["workers", "stores"]
-SPARE_S = 20.0  # how long a fault waits for two workers that are ready
-POINT_S = 3.0  # how long a point waits for a worker to come by
+SPARE_S = 20.0  # how long a fault waits for two ready workers
+POINT_S = 3.0  # how long a point waits for a worker to reach it
 FILE_LIMIT = 100_000  # bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """`weight`: how often, beside the others of its lane; `only`: the kind of database that it is for."""
+    """`weight`: how often, relative to the others of its lane; `only`: the kind of database it needs."""
 
     name: str
     weight: int
@@ -45,7 +45,7 @@ FAULTS: dict[str, Fault] = {}
 def fault(
     weight: int, lane: Lane = "workers", *, only: str | None = None
 ) -> Callable[[Callable[[Fleet, random.Random], None]], None]:
-    """Add a function to the registry. Weight 0: only where it is asked for by name."""
+    """Add a function to the registry. Weight 0: only when named."""
 
     def add(do: Callable[[Fleet, random.Random], None]) -> None:
         name = do.__name__
@@ -56,7 +56,7 @@ def fault(
 
 @fault(6)
 def kill_worker(fleet: Fleet, chance: random.Random) -> None:
-    """kill -9, wherever it is."""
+    """kill -9 at any moment."""
     if victim := _victim(fleet, chance):
         fleet.signal(victim, signal.SIGKILL, "kill_worker")
 
@@ -83,7 +83,7 @@ def kill_between_halves(fleet: Fleet, chance: random.Random) -> None:
 
 @fault(2)
 def freeze_worker(fleet: Fleet, chance: random.Random) -> None:
-    """SIGSTOP past the lease, then SIGCONT: it wakes up with whatever it was about to write."""
+    """SIGSTOP past the lease, then SIGCONT: it continues with the write it was about to do."""
     if victim := _victim(fleet, chance):
         pid = fleet.signal(victim, signal.SIGSTOP, "freeze_worker")
         time.sleep(LEASE_S + chance.uniform(2, 3))
@@ -92,7 +92,7 @@ def freeze_worker(fleet: Fleet, chance: random.Random) -> None:
 
 @fault(2)
 def freeze_with_reply(fleet: Fleet, chance: random.Random) -> None:
-    """SIGSTOP past the lease, with a model's reply in hand that is not written."""
+    """SIGSTOP past the lease, with a model's reply received and not written."""
     _freeze_at(fleet, "after-reply", chance)
 
 
@@ -104,7 +104,7 @@ def freeze_inside_write(fleet: Fleet, chance: random.Random) -> None:
 
 @fault(3)
 def stop_worker(fleet: Fleet, chance: random.Random) -> None:
-    """SIGTERM: its runs are handed over."""
+    """SIGTERM: it hands over its runs."""
     if victim := _victim(fleet, chance):
         fleet.signal(victim, signal.SIGTERM, "stop_worker")
 
@@ -123,7 +123,7 @@ def kill_api(fleet: Fleet, chance: random.Random) -> None:
 
 @fault(1, only="postgres")
 def shift_clock(fleet: Fleet, chance: random.Random) -> None:
-    """A worker comes back with a clock that is an hour wrong, and keeps it until it is killed again."""
+    """A worker restarts with a clock that is an hour wrong, and keeps it until it is killed again."""
     if victim := _victim(fleet, chance):
         victim.extra = {"CHAOS_SHIFT_S": chance.choice(("3600", "-3600"))}
         fleet.signal(victim, signal.SIGKILL, "shift_clock")
@@ -163,7 +163,7 @@ def flush_broker(fleet: Fleet, chance: random.Random) -> None:
 
 @fault(2, "stores")
 def restart_broker(fleet: Fleet, chance: random.Random) -> None:
-    """Valkey dies with all it held, and comes back empty."""
+    """Valkey dies and restarts empty."""
     fleet.valkey.kill()
     time.sleep(chance.uniform(0, 3))
     fleet.valkey.start()
@@ -190,7 +190,7 @@ def cut_database(fleet: Fleet, chance: random.Random) -> None:
 
 @fault(2, "stores", only="postgres")
 def restart_database(fleet: Fleet, chance: random.Random) -> None:
-    """Postgres crashes and comes back."""
+    """Postgres crashes and restarts."""
     assert fleet.postgres is not None
     fleet.postgres.stop(mode="immediate")
     time.sleep(chance.uniform(0, 2))
@@ -199,7 +199,7 @@ def restart_database(fleet: Fleet, chance: random.Random) -> None:
 
 @fault(4, "stores")
 def trouble_model(fleet: Fleet, chance: random.Random) -> None:
-    """For a while every model call is refused for its rate, cut, garbled or slow."""
+    """For a few seconds every model call is rate-limited, cut, malformed or slow."""
     troubles = ("[fail=429] [retry-after=1]", "[fail=503]", "[cut=2] [words=9]", "[cut=0]", "[garbage]", "[delay=2]")
     fleet.marks.write_text(chance.choice(troubles))
     time.sleep(chance.uniform(1, 4))
@@ -207,11 +207,11 @@ def trouble_model(fleet: Fleet, chance: random.Random) -> None:
 
 
 def _victim(fleet: Fleet, chance: random.Random) -> Role | None:
-    """Return one of two or more workers that are ready; None: there are none in time."""
+    """Return one of two or more ready workers; None: there were not two in time."""
     deadline = time.monotonic() + SPARE_S
     while time.monotonic() < deadline:
-        if len(ready := fleet.ready()) > 1:
-            return chance.choice(ready)
+        if len(candidates := fleet.ready_workers()) > 1:
+            return chance.choice(candidates)
         time.sleep(0.05)
     return None
 
@@ -223,15 +223,15 @@ def _freeze_at(fleet: Fleet, point: str, chance: random.Random) -> None:
 
 
 def _at_point(fleet: Fleet, point: str, what: str) -> int | None:
-    """Ask for something at a point; return the pid that did it to itself, None if no worker came by."""
+    """Request a signal at a point; return the pid that sent it to itself, None if no worker reached the point."""
     before = len(fleet.lines("hits.jsonl"))
-    asked = fleet.points / point
-    asked.with_suffix(".new").write_text(what)
-    asked.with_suffix(".new").rename(asked)
+    request = fleet.points / point
+    request.with_suffix(".new").write_text(what)
+    request.with_suffix(".new").rename(request)
     deadline = time.monotonic() + POINT_S
-    while asked.exists() and time.monotonic() < deadline:
+    while request.exists() and time.monotonic() < deadline:
         time.sleep(0.02)
-    asked.unlink(missing_ok=True)
-    time.sleep(0.1)  # whoever took it away writes its hit down
+    request.unlink(missing_ok=True)
+    time.sleep(0.1)  # the process that removed it writes its hit
     hits = fleet.lines("hits.jsonl")[before:]
     return int(hits[0]["pid"]) if hits else None

@@ -1,8 +1,8 @@
-"""Break the product on purpose, in every way that is known, while it works; then count what it promised and did not do.
+"""Break the product on purpose while it works; then count the promises that it broke.
 
 Everything is real and on loopback: three workers for runs and one for summaries, an API, a Valkey, SQLite or a
-Postgres server with fsync, a rule-based model. People of about 40 sessions use it over HTTP meanwhile. All of it is
-started here, and ended at the end; nothing else is touched.
+Postgres server with fsync, a rule-based model. Users of about 40 sessions call it over HTTP at the
+same time. All of it is started here, and ended at the end; nothing else is touched.
 """
 
 import argparse
@@ -26,13 +26,13 @@ SHOWN = 5  # violations of one promise that are printed
 EPILOG = """
 faults (one function each in ops/chaos/faults.py):
 {faults}
-broken builds (ops/chaos/broken.py), each of which must be found:
+broken builds (ops/chaos/broken.py); the checker must detect each:
 {breaks}
 
 examples:
   ops/chaos/run                               15 minutes on SQLite, then on Postgres
   ops/chaos/run --seconds 20 --database sqlite
-  ops/chaos/run --seed 1234                   the same choices again; the machine's timing is never quite the same
+  ops/chaos/run --seed 1234                   the same choices again; the machine's timing differs each time
   ops/chaos/run --seconds 20 --database postgres --break lock
 
 Exit status: 0 if every promise was kept, 1 if one was not, 2 if it was stopped.
@@ -40,25 +40,27 @@ Exit status: 0 if every promise was kept, 1 if one was not, 2 if it was stopped.
 
 
 def main() -> None:
-    """Play on each database, print a table, and say by the exit status whether everything held."""
+    """Play on each database, print a table, and exit with 0 if every promise was kept."""
     options = _options()
     for name in list(os.environ):
-        ours = name.startswith(("TEAM_SESSIONS_", "OPENAI_")) or name in ("DATABASE_URL", "REDIS_URL")
-        if ours and not name.startswith("TEAM_SESSIONS_TEST_"):
+        is_setting = name.startswith(("TEAM_SESSIONS_", "OPENAI_")) or name in ("DATABASE_URL", "REDIS_URL")
+        if is_setting and not name.startswith("TEAM_SESSIONS_TEST_"):
             del os.environ[name]  # no setting of this shell reaches what is broken
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(2))  # an exception: whatever was started is ended on the way out
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(2))  # an exception, so that every process started here is ended
     seed = options.seed or str(random.randrange(2**32))
-    print(f"seed {seed}: give it back with --seed", flush=True)
+    print(f"seed {seed}: repeat it with --seed", flush=True)
     kinds = KINDS if options.database == "both" else (options.database,)
     seconds = options.seconds or options.minutes * 60
-    how = {"seconds": seconds, "seed": seed, "only": options.only, "broken": options.broken, "tell": progress}
-    outcomes = {kind: play(kind, **how) for kind in kinds}
+    outcomes = {
+        kind: play(kind, seconds=seconds, seed=seed, only=options.only, broken=options.broken, tell=progress)
+        for kind in kinds
+    }
     progress_done()
     _print(outcomes)
     if options.json:
         figures = {kind: asdict(o) | {"faults": dict(o.faults)} for kind, o in outcomes.items()}
         options.json.write_text(json.dumps({"machine": machine(), **figures}, indent=1) + "\n")
-    sys.exit(1 if any(outcome.found for outcome in outcomes.values()) else 0)
+    sys.exit(1 if any(outcome.violation_count for outcome in outcomes.values()) else 0)
 
 
 def _print(outcomes: dict[str, Outcome]) -> None:
@@ -75,8 +77,8 @@ def _print(outcomes: dict[str, Outcome]) -> None:
     print("\nrefused: " + "; ".join(f"{kind}: {o.refused}" for kind, o in outcomes.items()))
     for kind, outcome in outcomes.items():
         print(f"slowest to be claimed again on {kind}: " + "; ".join(outcome.slowest))
-        for promise, found in outcome.violations.items():
-            for sentence in found[:SHOWN]:
+        for promise, sentences in outcome.violations.items():
+            for sentence in sentences[:SHOWN]:
                 print(f"VIOLATION  {kind}: {promise}: {sentence}")
 
 
@@ -92,7 +94,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=15.0, help="how long on each database (default: 15)")
     parser.add_argument("--seconds", type=float, help="the same in seconds")
     parser.add_argument("--database", choices=[*KINDS, "both"], default="both", help="default: both")
-    parser.add_argument("--seed", help="what a run before has printed")
+    parser.add_argument("--seed", help="the seed that an earlier run printed")
     parser.add_argument(
         "--only", nargs="+", choices=list(FAULTS), default=(), metavar="FAULT", help="these faults only"
     )

@@ -1,4 +1,4 @@
-"""One performance: start everything, work and break for a while, heal, let it settle, read, check."""
+"""One test: start everything, work and break it for a while, repair, wait until it settles, read, check."""
 
 import itertools
 import random
@@ -29,7 +29,7 @@ PAUSE_S = {"workers": (0.5, 2.0), "stores": (1.0, 5.0)}  # between two faults of
 
 @dataclass(slots=True)
 class Outcome:
-    """What was found: of each promise its violations, what was done, and how long runs waited for a new worker."""
+    """The result: violations of each promise, faults, counts, and how long runs waited for a new worker."""
 
     seed: str
     seconds: float
@@ -38,10 +38,10 @@ class Outcome:
     counts: dict[str, int] = field(default_factory=dict)
     refused: dict[str, int] = field(default_factory=dict)
     recovery_s: list[float] = field(default_factory=list)
-    slowest: list[str] = field(default_factory=list)  # of them, with the faults meanwhile
+    slowest: list[str] = field(default_factory=list)  # of them, with the faults during that time
 
     @property
-    def found(self) -> int:
+    def violation_count(self) -> int:
         """Return the number of violations."""
         return sum(map(len, self.violations.values()))
 
@@ -55,9 +55,9 @@ def play(
     broken: str | None = None,
     tell: Callable[[str], None] = lambda _: None,
 ) -> Outcome:
-    """Break the product on a database of *kind* for so long, and check it.
+    """Break the product on a database of *kind* for some seconds, and check it.
 
-    By *only* these faults, if any are named; a *broken* build by those that reveal it.
+    *only*: use these faults alone. A *broken* build gets the faults that reveal it.
     """
     outcome = Outcome(seed, seconds)
     with fleet(kind, broken=broken) as broke, closing(Workload(broke, seed)) as workload:
@@ -82,17 +82,17 @@ def play(
         for thread in lanes:
             thread.join()
         workload.stop()
-        tell(f"{kind}: waiting until everything has come to its end")
+        tell(f"{kind}: waiting until every run has ended")
         _settle(broke, within_s=SETTLE_BROKEN_S if broken else SETTLE_S)
         workload.finish(within_s=15)
-        found = evidence.read(broke, workload.book)
-    # Of a worker's faults those that have hit one count; a point that nobody came by in time did nothing.
-    outcome.faults = Counter(hit["fault"] for hit in found.hits)
-    outcome.violations = {promise: list(check(found)) for promise, check in CHECKS.items()}
-    recovered = recoveries(found)
+        collected = evidence.read(broke, workload.book)
+    # A fault counts if it hit a process; a point that no worker reached in time did nothing.
+    outcome.faults = Counter(hit["fault"] for hit in collected.hits)
+    outcome.violations = {promise: list(check(collected)) for promise, check in CHECKS.items()}
+    recovered = recoveries(collected)
     outcome.recovery_s = [seconds for seconds, _ in recovered]
     outcome.slowest = [f"{seconds:.1f} s: {faults}" for seconds, faults in recovered[:-4:-1]]
-    outcome.counts = _counts(found)
+    outcome.counts = _counts(collected)
     outcome.refused = dict(workload.book.refused)
     return outcome
 
@@ -100,8 +100,7 @@ def play(
 def recoveries(e: Evidence) -> list[tuple[float, list[str]]]:
     """Return, for each run that lost its worker to a fault, the seconds until it was claimed again, the longest last.
 
-    With them the faults from then to then. A run that ended otherwise, was deleted or was given back in time is not
-    among them.
+    With the faults in that time. Without runs that ended, were deleted or were handed over in time.
     """
     by_run: dict[str, list[Any]] = defaultdict(list)
     for note in e.audit:
@@ -120,7 +119,7 @@ def recoveries(e: Evidence) -> list[tuple[float, list[str]]]:
 
 
 def p50(values: list[float]) -> float:
-    """Return the median; 0 of none."""
+    """Return the median, 0 for no values."""
     return statistics.median(values) if values else 0.0
 
 
@@ -138,23 +137,23 @@ def _break(
 
 
 def _settle(broke: Fleet, *, within_s: float) -> None:
-    """Wait until every run has ended and every summary is made; what has not in time is for the checker to say."""
+    """Wait until every run has ended and every summary is made; the checker reports the others."""
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
         try:
             with broke.db.read() as tx:
-                left = tx.execute(select(runs.c.id).where(runs.c.status.not_in(TERMINAL)).limit(1)).first()
+                run = tx.execute(select(runs.c.id).where(runs.c.status.not_in(TERMINAL)).limit(1)).first()
                 jobs = select(summary_jobs.c.session_pk).where(summary_jobs.c.send_at.is_not(None))
-                wanted = tx.execute(jobs.limit(1)).first()
+                job = tx.execute(jobs.limit(1)).first()
         except DatabaseUnavailable:
             continue
-        if left is None and wanted is None:
+        if run is None and job is None:
             return
         time.sleep(0.2)
 
 
 def _counts(e: Evidence) -> dict[str, int]:
-    asked = [call["by"].split() for call in e.calls if call["event"] == "asked" and "by" in call]
+    requests = [call["by"].split() for call in e.calls if call["event"] == "asked" and "by" in call]
     ended = Counter(run.status for run in e.runs.values())
     return {
         "accepted": len(e.book.accepted),
@@ -163,8 +162,8 @@ def _counts(e: Evidence) -> dict[str, int]:
         "watched": len(e.book.watched),
         "messages": sum(map(len, e.written.values())),
         "summaries": sum(map(len, e.summaries.values())),
-        "model calls": len(asked),
-        "of them again": len(asked) - len({(run, delegation, turn) for run, _, delegation, turn in asked}),
+        "model calls": len(requests),
+        "of them again": len(requests) - len({(run, delegation, turn) for run, _, delegation, turn in requests}),
         "tool effects": len(e.effects),
         "processes hit": sum(hit["pid"] != 0 for hit in e.hits),
     }

@@ -1,15 +1,15 @@
-"""Points in a worker at which it can be killed or stopped, and a name on each call of a model.
+"""Points in a worker at which it can be killed or stopped, and a label on each model call.
 
-A file `points/<name>` in the data directory asks for it: the first worker that comes by takes the file away, notes
-itself in `hits.jsonl`, and does to itself what the file says, "KILL" or "STOP".
+A file `points/<name>` in the data directory requests it: the first worker that reaches the point removes the file,
+notes itself in `hits.jsonl`, and sends itself the signal in the file, "KILL" or "STOP".
 
     after-claim      the run is claimed, and nothing else has happened
-    after-reply      the model's reply is there and paid, its row is not
+    after-reply      the model's reply is received and paid, its row is not written
     after-tool       a tool has had its effect, its result is not written
     inside-write     in the transaction of a message, before its commit
     inside-finish    in the transaction that ends a run
     between-halves   of a finish that a broken build does in two transactions; nowhere else
-    before-dispatch  the run has ended, and what became ready by that is not sent
+    before-dispatch  the run has ended, and the dispatches that this made ready are not sent
     summary-answered the reply for a summary is paid, its version is not written
     inside-summary   in the transaction that stores it
 """
@@ -40,11 +40,11 @@ of_thread = threading.local()  # .fence: of the attempt that has called the tool
 
 
 def at(point: str) -> None:
-    """Do to this process what was asked for at this point, if anything was."""
-    asked = here / "points" / point
+    """Send this process the signal that was requested at this point, if any."""
+    request = here / "points" / point
     try:
-        what = asked.read_text()
-        asked.unlink()
+        what = request.read_text()
+        request.unlink()
     except FileNotFoundError:
         return
     hit = {"at": time.time(), "pid": os.getpid(), "fault": f"{what} {point}"}
@@ -54,7 +54,7 @@ def at(point: str) -> None:
 
 
 def install() -> None:
-    """Put the points into this process. Last: behind whatever else is changed in it."""
+    """Add the points to this process. Call it after all other changes."""
     _wrap(execute, "claim_head", after="after-claim")
     _wrap(RunJournal, "_hold", after="inside-write")
     _wrap(journal, "end_head", after="inside-finish")

@@ -1,7 +1,7 @@
-"""The product as processes that are broken on purpose, and a supervisor that starts again what has died.
+"""The product as processes that faults break, and a supervisor that restarts the dead ones.
 
 Three workers for `resumed,runs`, one for `enqueue,batch,summaries`, an API, a model server, and a broker and a database
-of their own. Everything stands in one directory, and is ended with the block.
+for them alone. All files are in one directory; all processes end with the block.
 """
 
 import json
@@ -41,7 +41,7 @@ SETTINGS = {
 
 @dataclass(slots=True)
 class Role:
-    """One process of the product, in whatever incarnation. `extra` is added to the environment of the next one."""
+    """One process of the product across its restarts. `extra` is added to the environment of the next start."""
 
     name: str
     command: list[str]
@@ -51,7 +51,7 @@ class Role:
 
 
 class Fleet:
-    """What faults break and the workload asks. Start it with `fleet`."""
+    """The processes and stores that faults break. Start it with `fleet`."""
 
     def __init__(self, running: System, valkey: ValkeyServer, postgres: PostgresServer | None) -> None:
         self.system = running
@@ -81,15 +81,15 @@ class Fleet:
         wait_until(self._all_ready, description="workers and API are ready", timeout_s=90)
 
     def close(self) -> None:
-        """Start nothing again from now on."""
+        """Restart no process from now on."""
         self._ending.set()
         self._supervisor.join()
 
     def client(self, *, tries: int = 12) -> Client:
-        """Return a client; it is patient with an API that is being started again."""
+        """Return a client that retries while the API restarts."""
         return Client(self.url, self.system.key, retries=Retries(count=tries))
 
-    def ready(self) -> list[Role]:
+    def ready_workers(self) -> list[Role]:
         """Return the workers for runs that are alive and ready."""
         return [role for name in WORKERS if self._is_ready(role := self.roles[name])]
 
@@ -101,7 +101,7 @@ class Fleet:
         return role.process.pid
 
     def all_hits(self) -> list[dict[str, Any]]:
-        """Return whatever was killed or stopped, from outside and by itself at a point."""
+        """Return all processes that were killed or stopped, from outside or at a point."""
         return sorted([*self.hits, *self.lines("hits.jsonl")], key=lambda hit: float(hit["at"]))
 
     def lines(self, name: str) -> list[dict[str, Any]]:
@@ -135,7 +135,7 @@ class Fleet:
 
 @contextmanager
 def fleet(kind: str, *, broken: str | None = None) -> Iterator[Fleet]:
-    """A `Fleet` on a new database of *kind*, whose workers are all of a *broken* build if one is named."""
+    """A `Fleet` on a new database of *kind*; all its workers run the *broken* build, if one is named."""
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ts-chaos-")))
         postgres = stack.enter_context(closing(PostgresServer(durable=True))) if kind == "postgres" else None
@@ -155,6 +155,6 @@ def fleet(kind: str, *, broken: str | None = None) -> Iterator[Fleet]:
 
 
 def thaw(pid: int) -> None:
-    """Let a stopped process go on, if it still is there."""
+    """Continue a stopped process, if it still exists."""
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGCONT)

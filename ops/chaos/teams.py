@@ -1,4 +1,4 @@
-"""The teams that workers serve under chaos. Importing it changes the worker that does: points, audit, a broken build.
+"""The teams that workers serve under chaos. Importing it changes the worker: points, audit, a broken build.
 
 CHAOS_BREAK names the broken build, CHAOS_SHIFT_S how many seconds this worker's clock is wrong.
 """
@@ -14,7 +14,7 @@ from worker import Agent, OpenAIChat, RunContext, SessionSummaryManager, Team, c
 
 
 def _note_effect(name: str, context: RunContext) -> None:
-    """Write the effect of a call down as one line, which no kill can tear."""
+    """Write the effect of a call as one line, which no kill can cut."""
     effect = {"tool": name, "key": context.idempotency_key, "fence": points.of_thread.fence, "pid": os.getpid()}
     with (points.here / "effects.jsonl").open("a") as file:
         file.write(json.dumps(effect) + "\n")
@@ -22,14 +22,14 @@ def _note_effect(name: str, context: RunContext) -> None:
 
 @tool
 def note(context: RunContext) -> str:
-    """Note something; again does no harm."""
+    """Note something; a repetition does no harm."""
     _note_effect("note", context)
     return "noted"
 
 
 @tool(repeatable=False)
 def charge(context: RunContext) -> str:
-    """Charge somebody, which must not happen twice, and take a while to say so."""
+    """Charge a customer, which must not happen twice, and return a moment later."""
     _note_effect("charge", context)
     time.sleep(0.3)
     return "charged"

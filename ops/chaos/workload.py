@@ -1,7 +1,7 @@
-"""People who use the product meanwhile: runs of every kind, watched, cancelled, repeated, in sessions that come and go.
+"""The users: a few threads that enqueue, watch, cancel, retry and delete while faults happen.
 
-A few threads, each with a chance of its own. Each input begins with a name that no other has ("I am M17."), so that it
-can be told where it went, and which summaries know of it.
+Each thread has its own random generator. Each input begins with a unique name ("I am M17."), so the checker can find it
+in histories and in summaries.
 """
 
 import itertools
@@ -23,7 +23,7 @@ from worker.store.columns import db_time
 from worker.store.tables import runs
 
 SESSIONS, THREADS, WATCHERS = 40, 6, 8
-MOST_UNFINISHED = 120  # the threads pause while so many wait: what is broken shall be busy, not buried
+MOST_UNFINISHED = 120  # the threads pause above this number of open runs: the system must be busy, not flooded
 TERMINAL = ("completed", "failed", "cancelled")
 ON_BUSY = ("enqueue", "enqueue", "enqueue", "coalesce", "coalesce", "interrupt", "rollback", "reject")
 STORIES = {
@@ -40,7 +40,7 @@ STORIES = {
 
 
 class Workload:
-    """Begins with `start`; `stop` ends the asking, `finish` the watching."""
+    """`start` begins; `stop` ends the requests, `finish` ends the watching."""
 
     def __init__(self, fleet: Fleet, seed: str) -> None:
         self.book = Book()
@@ -53,7 +53,7 @@ class Workload:
         self._watches: list[Future[None]] = []
         self._unfinished = 0
         self._slots = [self._new_slot(n) for n in range(SESSIONS)]
-        works = [*[lambda n=n: self._work(n) for n in range(THREADS)], self._look_at_rows]
+        works = [*[lambda n=n: self._work(n) for n in range(THREADS)], self._poll_rows]
         self._threads = [threading.Thread(target=work, daemon=True) for work in works]
 
     def start(self) -> None:
@@ -62,7 +62,7 @@ class Workload:
             thread.start()
 
     def stop(self) -> None:
-        """Ask for nothing more, and wait until everything that was asked is answered."""
+        """Send no more requests, and wait until each one is answered."""
         self._stopping.set()
         for thread in self._threads:
             thread.join()
@@ -84,7 +84,14 @@ class Workload:
 
     def _work(self, number: int) -> None:
         chance = random.Random(f"{self._seed} {number}")
-        acts = {self._enqueue: 70, self._cancel: 6, self._retry: 6, self._rename: 6, self._look: 6, self._condense: 3}
+        acts = {
+            self._enqueue: 70,
+            self._cancel: 6,
+            self._retry: 6,
+            self._rename: 6,
+            self._read: 6,
+            self._condense: 3,
+        }
         with self._fleet.client() as client:
             while not self._stopping.wait(chance.uniform(0.1, 0.5)):
                 if self._unfinished > MOST_UNFINISHED:
@@ -115,7 +122,7 @@ class Workload:
         order: Any = {"session_id": slot.session, "user_id": slot.user, "on_busy": on_busy, "idempotency_key": key}
         sent = time.monotonic()
         run = client.enqueue(slot.team, text, **order)
-        self.book.accepted.append(Accepted(run["id"], slot.place, marker, on_busy, sent, time.monotonic()))
+        self.book.accepted.append(Accepted(run["id"], slot.session_key, marker, on_busy, sent, time.monotonic()))
         if chance.random() < 0.2:
             again = client.enqueue(slot.team, text, **order)
             if again["id"] != run["id"]:
@@ -124,14 +131,14 @@ class Workload:
             self._watches.append(self._pool.submit(self._watch, run["id"], slot, random.Random(key)))
 
     def _some_run(self, slot: Slot, chance: random.Random) -> Accepted | None:
-        own = [a for a in self.book.accepted[-400:] if a.place == slot.place][-4:]
+        own = [a for a in self.book.accepted[-400:] if a.session_key == slot.session_key][-4:]
         return chance.choice(own) if own else None
 
     def _cancel(self, client: Client, slot: Slot, chance: random.Random) -> None:
         if some := self._some_run(slot, chance):
             self.book.saw(client.cancel(some.run_id, user_id=slot.user))
 
-    def _look(self, client: Client, slot: Slot, chance: random.Random) -> None:
+    def _read(self, client: Client, slot: Slot, chance: random.Random) -> None:
         if some := self._some_run(slot, chance):
             self.book.saw(client.run(some.run_id, wait_s=1, user_id=slot.user))
 
@@ -139,14 +146,16 @@ class Workload:
         if some := self._some_run(slot, chance):
             sent = time.monotonic()
             run = client.retry(some.run_id, user_id=slot.user)
-            self.book.accepted.append(Accepted(run["id"], slot.place, some.marker, "retry", sent, time.monotonic()))
+            self.book.accepted.append(
+                Accepted(run["id"], slot.session_key, some.marker, "retry", sent, time.monotonic())
+            )
 
     def _rename(self, client: Client, slot: Slot, chance: random.Random) -> None:
         if not self._some_run(slot, chance):
             return
         name = f"name {next(self._numbers)}"
         with self.book.lock:
-            self.book.renamed.setdefault(slot.place, []).append(name)
+            self.book.renamed.setdefault(slot.session_key, []).append(name)
         answered = client.update_session(slot.session, name=name, tags=[name], user_id=slot.user)
         if answered["tags"] != [answered["name"]]:
             self.book.problems.append(f"lost: an update of {slot.session} was applied by half")
@@ -160,19 +169,19 @@ class Workload:
             old, self._slots[n] = self._slots[n], self._new_slot(n)
         while old.users:
             time.sleep(0.02)
-        self.book.deleted.add(old.place)
+        self.book.deleted.add(old.session_key)
         self._guarded(lambda: client.delete_session(old.session, user_id=old.user))
 
     def _watch(self, run_id: str, slot: Slot, chance: random.Random) -> None:
-        """Watch a run to its end; leave after a few events, and come back behind the last of them."""
-        shown = Shown()
-        self.book.watched.append((run_id, shown))
+        """Watch a run to its end; disconnect after a few events, and continue after the last of them."""
+        view = Shown()
+        self.book.watched.append((run_id, view))
         with self._fleet.client(tries=2) as client:
-            while not shown.ended and not self._over.is_set():
+            while not view.ended and not self._over.is_set():
                 left = chance.randrange(1, 30)
                 try:
-                    for event in client.stream(run_id, after=shown.last_id, user_id=slot.user):
-                        shown.take(event)
+                    for event in client.stream(run_id, after=view.last_id, user_id=slot.user):
+                        view.take(event)
                         left -= 1
                         if not left or self._over.is_set():
                             break
@@ -183,8 +192,8 @@ class Workload:
                         return  # its session was deleted
                     time.sleep(0.5)
 
-    def _look_at_rows(self) -> None:
-        """See which runs have ended, and how many have not."""
+    def _poll_rows(self) -> None:
+        """Note which runs have ended, and count the others."""
         ended = select(runs.c.id, runs.c.status, runs.c.output).where(runs.c.finished_at > db_time(-10))
         open_runs = select(runs.c.id).where(runs.c.status.not_in(TERMINAL))
         while not self._stopping.wait(1.0):

@@ -18,21 +18,21 @@ def described() -> Schema:
 
 def openapi_page() -> str:
     """Return the description with one line for each route and each object: a change is a line of a difference."""
-    told = described()
-    paths = [f"  {_json(path)}: {_json(methods)}" for path, methods in told.pop("paths").items()]
-    schemas = [f"   {_json(name)}: {_json(schema)}" for name, schema in told["components"].pop("schemas").items()]
-    rest = [f" {_json(name)}: {_json(value)}" for name, value in told.items() if name != "components"]
+    schema = described()
+    paths = [f"  {_json(path)}: {_json(methods)}" for path, methods in schema.pop("paths").items()]
+    schemas = [f"   {_json(name)}: {_json(item)}" for name, item in schema["components"].pop("schemas").items()]
+    rest = [f" {_json(name)}: {_json(value)}" for name, value in schema.items() if name != "components"]
     parts = [f'  "schemas": {{\n{_lines(schemas)}\n  }}']
-    parts += [f"  {_json(name)}: {_json(value)}" for name, value in told["components"].items()]
+    parts += [f"  {_json(name)}: {_json(value)}" for name, value in schema["components"].items()]
     components, all_paths = f' "components": {{\n{_lines(parts)}\n }}', f' "paths": {{\n{_lines(paths)}\n }}'
     return f"{{\n{_lines([*rest, all_paths, components])}\n}}\n"
 
 
 def page() -> str:
     """Return the routes with what they take and answer, then the objects with their fields."""
-    told = described()
-    routes = "".join(_route(*operation) for operation in _operations(told))
-    objects = "".join(_object(name, schema) for name, schema in told["components"]["schemas"].items())
+    schema = described()
+    routes = "".join(_route(*operation) for operation in _operations(schema))
+    objects = "".join(_object(name, item) for name, item in schema["components"]["schemas"].items())
     return (
         "# The HTTP API\n\n"
         "Every request but those of a probe carries `Authorization: Bearer KEY`. Any can be answered with 401, 403, "
@@ -42,8 +42,8 @@ def page() -> str:
     )
 
 
-def _operations(told: Schema) -> Iterator[tuple[str, str, Schema]]:
-    for path, methods in told["paths"].items():
+def _operations(schema: Schema) -> Iterator[tuple[str, str, Schema]]:
+    for path, methods in schema["paths"].items():
         for method, operation in methods.items():
             yield method.upper(), path, operation
 
@@ -53,14 +53,17 @@ def _route(method: str, path: str, operation: Schema) -> str:
     needs = [scope for way in operation.get("security", []) for scope in way["key"]]
     key = f"scope `{needs[0]}`" if needs else "any key" if "security" in operation else "no key"
     lines = [f"### `{method} {path}`\n", f"*{key}.* {operation['description']}\n"]
-    lines += [f"- `{told['name']}` ({told['in']}): {told['description']}" for told in operation.get("parameters", [])]
+    lines += [
+        f"- `{parameter['name']}` ({parameter['in']}): {parameter['description']}"
+        for parameter in operation.get("parameters", [])
+    ]
     if body := operation.get("requestBody"):
         lines.append(f"- body: {', '.join(_type(content['schema']) for content in body['content'].values())}")
     for status, answer in operation["responses"].items():
         if status < "400":
             kinds = [_type(c["schema"]) if c.get("schema") else f"`{n}`" for n, c in answer.get("content", {}).items()]
-            said = "" if answer["description"] == "Successful Response" else f": {answer['description']}"
-            lines.append(f"- answers {status} {', '.join(kinds)}{said}")
+            description = "" if answer["description"] == "Successful Response" else f": {answer['description']}"
+            lines.append(f"- answers {status} {', '.join(kinds)}{description}")
     refusals = [status for status in operation["responses"] if status >= "400"]
     lines += [f"- refuses with {', '.join(refusals)}"] if refusals else []
     return "\n".join(lines) + "\n\n"
@@ -72,8 +75,8 @@ def _object(name: str, schema: Schema) -> str:
         return f"{head}\nOne of {', '.join(f'`{value}`' for value in schema['enum'])}.\n"
     required = schema.get("required", [])
     rows = [
-        f"| `{field}`{'' if field in required else ' (optional)'} | {_type(told)} | {told.get('description', '')} |"
-        for field, told in schema.get("properties", {}).items()
+        f"| `{name}`{'' if name in required else ' (optional)'} | {_type(field)} | {field.get('description', '')} |"
+        for name, field in schema.get("properties", {}).items()
     ]
     return f"{head}\n| field | | |\n|---|---|---|\n" + "\n".join(rows) + "\n" if rows else head
 

@@ -118,8 +118,8 @@ def prometheus(directory: Path, running: System, targets: dict[str, list[str]]) 
 def _queries(watching: Prometheus, client: Client) -> bool:
     """Evaluate each query of the dashboard while something happens."""
     _play(client)
-    asked = re.findall(r'"expr": ("(?:[^"\\]|\\.)*")', DASHBOARD.read_text())
-    queries = [json.loads(query).replace("$__rate_interval", "1m") for query in asked]
+    expressions = re.findall(r'"expr": ("(?:[^"\\]|\\.)*")', DASHBOARD.read_text())
+    queries = [json.loads(query).replace("$__rate_interval", "1m") for query in expressions]
     time.sleep(5)  # two scrapes behind the last thing that happened
     refused, empty = [], []
     for query in queries:

@@ -85,10 +85,10 @@ def test_each_name_that_is_set_is_a_setting() -> None:
 def test_what_is_mounted_is_there() -> None:
     """An engine makes an empty directory of a path that is missing."""
     volumes = [volume.split(":") for service in SERVICES.values() for volume in service.get("volumes", [])]
-    ours = [(source, rest) for source, _, *rest in volumes if source.startswith(".")]
+    relative = [(source, rest) for source, _, *rest in volumes if source.startswith(".")]
 
-    assert [source for source, _ in ours if not (ROOT / source).exists()] == []
-    assert [source for source, rest in ours if rest != ["ro"]] == []
+    assert [source for source, _ in relative if not (ROOT / source).exists()] == []
+    assert [source for source, rest in relative if rest != ["ro"]] == []
 
 
 @pytest.mark.parametrize("name", ["worker-runs", "worker-background"])
@@ -144,16 +144,16 @@ def test_all_services_start_answer_their_probes_execute_a_run_and_stop(machine: 
         )
     written = [machine.inside(container, ["touch", "/app/x"]).stderr for container in running]
     key = _keys(machine)
-    asked = machine.beside(
+    probe = machine.beside(
         [*PROGRAM, "run", "team", "Hello, I am Ada."],
         TEAM_SESSIONS_URL="http://127.0.0.1:8000",
         TEAM_SESSIONS_KEY=key,
     )
-    answer, _ = asked.communicate(timeout=60)
+    answer, _ = probe.communicate(timeout=60)
     metrics = machine.beside([sys.executable, "-c", ASK_METRICS, key]).communicate(timeout=120)[0]
     stopped = {container.name: container.stop() for container in [*reversed(running), redis]}
 
-    assert [b"Read-only file system" in said for said in written] == [True] * len(running)
+    assert [b"Read-only file system" in message for message in written] == [True] * len(running)
     assert b"team_sessions_" in metrics
     assert b"Hello Ada" in answer, {container.name: container.log for container in running}
     assert {name: code for name, (code, _) in stopped.items()} == dict.fromkeys(stopped, 0)

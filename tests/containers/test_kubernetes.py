@@ -23,9 +23,9 @@ def test_each_object_is_valid() -> None:
 
     done = subprocess.run(validate, capture_output=True, text=True, check=False)
 
-    said = (done.stdout + done.stderr).splitlines()
-    assert done.returncode == 0, said
-    assert len([line for line in said if " passed " in line]) == len(OBJECTS), said
+    lines = (done.stdout + done.stderr).splitlines()
+    assert done.returncode == 0, lines
+    assert len([line for line in lines if " passed " in line]) == len(OBJECTS), lines
 
 
 def test_pods_run_what_the_services_run() -> None:

@@ -55,18 +55,18 @@ class Shop:
         """Return the rows of the page of tasks, as its table asks for them."""
         table = {"draw": "1", "start": "0", "length": "50", "search[value]": search}
         by = {"order[0][column]": "0", "columns[0][data]": sort, "order[0][dir]": order}
-        found = self.http.post("/flower/tasks/datatable", data=table | by).raise_for_status().json()
-        assert "searchError" not in found, found
-        return list(found["data"])
+        answer = self.http.post("/flower/tasks/datatable", data=table | by).raise_for_status().json()
+        assert "searchError" not in answer, answer
+        return list(answer["data"])
 
-    def row(self, run_id: str, **wanted: Any) -> dict[str, Any]:
+    def row(self, run_id: str, **expected: Any) -> dict[str, Any]:
         """Return the row of a run's first attempt, once it has these values."""
 
-        def found() -> list[dict[str, Any]]:
+        def matching() -> list[dict[str, Any]]:
             rows = [row for row in self.rows(run_id) if row["uuid"] == f"{run_id}.1"]
-            return [row for row in rows if all(row[name] == value for name, value in wanted.items())]
+            return [row for row in rows if all(row[name] == value for name, value in expected.items())]
 
-        return wait_until(found, description=f"a row with {wanted}", timeout_s=60)[0]
+        return wait_until(matching, description=f"a row with {expected}", timeout_s=60)[0]
 
 
 def answers(http: httpx2.Client) -> bool:
@@ -110,8 +110,8 @@ def test_a_row_tells_run_session_team_attempt_and_how_it_goes(shop: Shop) -> Non
     """At work, completed, failed and waiting for a model; no word of what was said."""
     call = f'[call=search {{"seconds": 3}}] {TEXT}'
     at_work = shop.client.enqueue("desk", call, session_id="s-tool")["id"]
-    told = {"session_id": "s-tool", "team": "desk", "attempt": 1}
-    shop.row(at_work, state="STARTED", result="turn 1 · tool search", **told)
+    common = {"session_id": "s-tool", "team": "desk", "attempt": 1}
+    shop.row(at_work, state="STARTED", result="turn 1 · tool search", **common)
     member = shop.client.enqueue("desk", f"[delegate=critic] task: {call}", session_id="s-member")["id"]
     shop.row(member, state="STARTED", result="turn 2 · tool search · member critic")
     failed = shop.client.enqueue("team", f"[fail=400] {TEXT}", session_id="s-failed")["id"]
@@ -119,14 +119,14 @@ def test_a_row_tells_run_session_team_attempt_and_how_it_goes(shop: Shop) -> Non
 
     shop.row(failed, state="FAILURE", result="failed: model_refused", attempt=1, session_id="s-failed")
     shop.row(waits, state="RETRY", result="waits: model_unavailable", attempt=1)
-    row = shop.row(at_work, state="SUCCESS", result="completed", **told)
+    row = shop.row(at_work, state="SUCCESS", result="completed", **common)
 
     assert (row["name"], row["run_id"]) == ("runs.execute", at_work)
     pages = [shop.http.get(f"/flower/task/{run}.1") for run in (at_work, failed, waits)]
     assert {page.status_code for page in pages} == {200}
     assert "s-tool" in pages[0].text
-    shown = [page.text for page in pages] + [shop.http.get("/flower/api/tasks").text, str(shop.rows())]
-    assert not any("secret" in text for text in shown)
+    texts = [page.text for page in pages] + [shop.http.get("/flower/api/tasks").text, str(shop.rows())]
+    assert not any("secret" in text for text in texts)
 
 
 def test_runs_are_found_by_session_run_and_team_and_sorted_by_them(shop: Shop) -> None:
@@ -152,7 +152,7 @@ def test_every_path_wants_the_login_below_the_prefix_and_beside_it(shop: Shop) -
         met = {(m, path): stranger.request(m, path).status_code for m in ("GET", "POST") for path in below + beside}
         wrong = {stranger.get(path, auth=("ada", "x")).status_code for path in below + beside}
 
-    assert {asked: status for asked, status in met.items() if status not in (401, 405)} == {}
+    assert {request: status for request, status in met.items() if status not in (401, 405)} == {}
     assert {met["GET", path] for path in ("/flower/metrics", "/flower/healthcheck", "/metrics", "/tasks")} == {401}
     assert wrong <= {401, 405}
     answered = {path: shop.http.get(path).status_code for path in beside}
@@ -207,12 +207,12 @@ def test_it_is_read_only_and_executes_no_file_beside_it(shop: Shop) -> None:
 
 def test_each_option_is_one_that_flower_knows() -> None:
     """It says nothing of one that it does not know, and does without."""
-    known = default_options.as_dict()
+    options = default_options.as_dict()
 
-    assert set(OPTIONS) <= set(known)
+    assert set(OPTIONS) <= set(options)
     assert OPTIONS["read_only"] is True
-    assert known["max_tasks"] > int(str(OPTIONS["max_tasks"])) > 0
-    assert known["max_workers"] > int(str(OPTIONS["max_workers"])) > 0
+    assert options["max_tasks"] > int(str(OPTIONS["max_tasks"])) > 0
+    assert options["max_workers"] > int(str(OPTIONS["max_workers"])) > 0
 
 
 def test_a_page_reloads_itself_where_that_is_asked_for(shop: Shop) -> None:
@@ -234,16 +234,16 @@ def test_runs_are_shown_again_after_flower_or_redis_was_restarted(tmp_path: Path
         flower.wait(timeout=60)
 
         shop.start_flower()
-        told = {"session_id": "s-long", "team": "desk", "attempt": 1, "name": "runs.execute"}
-        shop.row(run, state="STARTED", result="turn 2 · model", **told)
-        shop.row(run, state="SUCCESS", result="completed", **told)
+        common = {"session_id": "s-long", "team": "desk", "attempt": 1, "name": "runs.execute"}
+        shop.row(run, state="STARTED", result="turn 2 · model", **common)
+        shop.row(run, state="SUCCESS", result="completed", **common)
 
         shop.valkey.kill()
         shop.valkey.start()
         after: list[str] = []
 
-        def shown() -> bool:
+        def has_new_row() -> bool:
             after.append(shop.client.wait(shop.client.enqueue("team", "hello", session_id="s-new")["id"])["id"])
             return any(row["run_id"] in after for row in shop.rows("s-new"))
 
-        wait_until(shown, description="new runs are shown", timeout_s=60)
+        wait_until(has_new_row, description="new runs are shown", timeout_s=60)

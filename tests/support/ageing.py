@@ -45,10 +45,10 @@ def age_run(db: Database, run_id: str, *, days: float) -> None:
         tx.execute(update(runs).where(runs.c.id == run_id).values(finished_at=db_time(-days * DAY_S)))
 
 
-def announce(db: Database, said: Retention, *, team: str = "t", worker: str = "w") -> None:
+def announce(db: Database, retention: Retention, *, team: str = "t", worker: str = "w") -> None:
     """Have a live worker serve a team that says so."""
     with db.write() as tx:
-        teams.announce(tx, worker=worker, versions={team: "1"}, queues=["batch"], retention={team: said})
+        teams.announce(tx, worker=worker, versions={team: "1"}, queues=["batch"], retention={team: retention})
 
 
 def silence(db: Database, worker: str = "w", *, for_s: float = 3_600) -> None:
@@ -78,14 +78,14 @@ def runs_left(db: Database, session_pk: int) -> list[str]:
 def check_whole(db: Database) -> None:
     """Assert that nothing is half gone: each run has its messages, and none has gone from between others."""
     with db.read() as tx:
-        of_runs = tx.execute(select(runs).order_by(runs.c.session_pk, runs.c.position)).all()
-        said = select(messages.c.session_pk, messages.c.seq, messages.c.run_id)
-        of_messages = tx.execute(said.order_by(messages.c.session_pk, messages.c.seq)).all()
-        known = set(tx.execute(select(sessions.c.pk)).scalars())
-    expected = [(r.session_pk, seq, r.id) for r in of_runs for seq in range(r.first_seq or 0, (r.last_seq or -1) + 1)]
-    assert [tuple(m) for m in of_messages] == expected
-    assert {r.session_pk for r in of_runs} <= known
-    places: dict[int, list[int]] = {}
-    for run in of_runs:
-        places.setdefault(run.session_pk, []).append(run.position)
-    assert all(found == list(range(found[0], found[0] + len(found))) for found in places.values())
+        run_rows = tx.execute(select(runs).order_by(runs.c.session_pk, runs.c.position)).all()
+        columns = select(messages.c.session_pk, messages.c.seq, messages.c.run_id)
+        message_rows = tx.execute(columns.order_by(messages.c.session_pk, messages.c.seq)).all()
+        session_pks = set(tx.execute(select(sessions.c.pk)).scalars())
+    expected = [(r.session_pk, seq, r.id) for r in run_rows for seq in range(r.first_seq or 0, (r.last_seq or -1) + 1)]
+    assert [tuple(m) for m in message_rows] == expected
+    assert {r.session_pk for r in run_rows} <= session_pks
+    positions: dict[int, list[int]] = {}
+    for run in run_rows:
+        positions.setdefault(run.session_pk, []).append(run.position)
+    assert all(numbers == list(range(numbers[0], numbers[0] + len(numbers))) for numbers in positions.values())

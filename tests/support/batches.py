@@ -58,8 +58,8 @@ class Played:
             end_as(self.db, run_id, status, tokens=tokens)
         return len(ended)
 
-    def _send(self, ready: Iterable[Dispatch]) -> None:
-        self.sent += ready
+    def _send(self, dispatches: Iterable[Dispatch]) -> None:
+        self.sent += dispatches
 
 
 def end_as(db: Database, run_id: str, status: Status, *, tokens: int = 10, answer: str = "hi") -> None:

@@ -77,10 +77,10 @@ def collector() -> Iterator[Collector]:
     class Door(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            known = self.path == "/v1/traces"
-            if known:
+            accepted = self.path == "/v1/traces"
+            if accepted:
                 kept.take(body)
-            self.send_response(200 if known else 404)
+            self.send_response(200 if accepted else 404)
             self.send_header("Content-Type", "application/x-protobuf")
             self.send_header("Content-Length", "0")
             self.end_headers()

@@ -51,18 +51,18 @@ def begin(
     return claim
 
 
-def write(db: Database, claim: Claim, *said: Draft) -> None:
+def write(db: Database, claim: Claim, *drafts: Draft) -> None:
     """Write messages of a claimed run, which goes on."""
     stream = Listeners(None).open(run_id=claim.run_id, fence=claim.fence)
-    RunJournal(db, claim, stream, ttl_s=60).write(said)
+    RunJournal(db, claim, stream, ttl_s=60).write(drafts)
 
 
-def finish(db: Database, claim: Claim, *said: Draft, status: Status = Status.COMPLETED) -> tuple[Dispatch, ...]:
+def finish(db: Database, claim: Claim, *drafts: Draft, status: Status = Status.COMPLETED) -> tuple[Dispatch, ...]:
     """End a claimed run with these messages; return the refreshes that were asked for with it."""
     place = (claim.run_id, claim.session_pk, claim.session_id, claim.team, claim.position, claim.fence)
     with db.write() as tx:
-        _, ready = end_head(tx, Head(*place, Status.RUNNING), Ending(status, said))
-    return tuple(dispatch for dispatch in ready if dispatch.queue == "summaries")
+        _, dispatches = end_head(tx, Head(*place, Status.RUNNING), Ending(status, drafts))
+    return tuple(dispatch for dispatch in dispatches if dispatch.queue == "summaries")
 
 
 def answer(text: str = "answer") -> Draft:
@@ -73,8 +73,8 @@ def answer(text: str = "answer") -> Draft:
 def called(*results: str) -> list[Draft]:
     """A reply that calls a tool once for each result, and the results; the ids are the same each time."""
     calls = tuple(ToolCall(f"call_{n}", "look", "{}") for n in range(len(results)))
-    found = [Draft(Role.TOOL, "look", text, (), f"call_{n}") for n, text in enumerate(results)]
-    return [Draft(Role.ASSISTANT, "t", "", calls), *found]
+    results_ = [Draft(Role.TOOL, "look", text, (), f"call_{n}") for n, text in enumerate(results)]
+    return [Draft(Role.ASSISTANT, "t", "", calls), *results_]
 
 
 def converse(db: Database, runs: int, *, session: str = "s", due: Due | None = NEVER, turns: int = 0) -> int:
@@ -84,8 +84,8 @@ def converse(db: Database, runs: int, *, session: str = "s", due: Due | None = N
     """
     for n in range(runs):
         claim = begin(db, f"input {n}", session=session, due=due)
-        found = [draft for turn in range(turns) for draft in called(f"result {n}.{turn}")]
-        finish(db, claim, *found, answer(f"answer {n}"))
+        drafts = [draft for turn in range(turns) for draft in called(f"result {n}.{turn}")]
+        finish(db, claim, *drafts, answer(f"answer {n}"))
     return claim.session_pk
 
 
@@ -113,9 +113,9 @@ def jobs(db: Database) -> list[Any]:
 
 def versions(db: Database, session_pk: int) -> list[Any]:
     """Return the versions of a session that are kept, oldest first."""
-    of_session = select(versions_table).where(versions_table.c.session_pk == session_pk)
+    in_session = select(versions_table).where(versions_table.c.session_pk == session_pk)
     with db.read() as tx:
-        return list(tx.execute(of_session.order_by(versions_table.c.version)))
+        return list(tx.execute(in_session.order_by(versions_table.c.version)))
 
 
 def covered(db: Database, session_pk: int) -> int:
@@ -153,8 +153,8 @@ def apart(work: Callable[[], object]) -> "Future[object]":
 
 def told(request: ChatRequest) -> list[str]:
     """Return the places of the messages that a model was given to condense: `input 0`, `result 0.0`, `answer 0`."""
-    behind = request.messages[1].content.split("The messages that follow it:\n", 1)[1]
-    return re.findall(r"(?:input|result|answer) [\d.]+", behind)
+    new_messages = request.messages[1].content.split("The messages that follow it:\n", 1)[1]
+    return re.findall(r"(?:input|result|answer) [\d.]+", new_messages)
 
 
 def long_history(db: Database, *, pieces: int, begin_at: int = 0, due: Due | None = TWO) -> int:
@@ -179,10 +179,10 @@ class Door:
         self.asked.release()
         while not self.answers:
             await asyncio.sleep(0.001)
-        said = self.answers.pop(0)
-        if isinstance(said, BaseException):
-            raise said
-        return Reply(said, (), Usage(1, 1, 0, 1))
+        answer = self.answers.pop(0)
+        if isinstance(answer, BaseException):
+            raise answer
+        return Reply(answer, (), Usage(1, 1, 0, 1))
 
     def wait_until_asked(self) -> None:
         """Return when it is asked, once for each call."""

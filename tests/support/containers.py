@@ -50,8 +50,8 @@ while True:
 def compose(environment: Mapping[str, str]) -> dict[str, Any]:
     """Return `docker-compose.yml` with what *environment* says in place of its `${…}`."""
 
-    def value(found: re.Match[str]) -> str:
-        return environment.get(found["name"], "") or found["default"] or ""
+    def value(match: re.Match[str]) -> str:
+        return environment.get(match["name"], "") or match["default"] or ""
 
     def filled(part: Any) -> Any:
         match part:
@@ -63,8 +63,8 @@ def compose(environment: Mapping[str, str]) -> dict[str, Any]:
                 return re.sub(r"\$\{(?P<name>\w+)(?::-(?P<default>[^}]*))?\}", value, part)
         return part
 
-    found: dict[str, Any] = filled(yaml.safe_load((ROOT / "docker-compose.yml").read_text()))
-    return found
+    services: dict[str, Any] = filled(yaml.safe_load((ROOT / "docker-compose.yml").read_text()))
+    return services
 
 
 def possible() -> bool:
@@ -97,8 +97,8 @@ class Container:
         """
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         while self.process.poll() is None:
-            if found := children.read_text().split():
-                return int(found[0])
+            if children_pids := children.read_text().split():
+                return int(children_pids[0])
             time.sleep(0.01)
         raise RuntimeError(f"{self.name} has ended: {self.log}")
 
@@ -210,15 +210,15 @@ class Machine:
                 lines.append(f"mkdir {system}; mount --bind /{system} {system}; mount -o remount,ro,bind {system}")
         lines += ["mkdir proc dev app", "mount -t proc proc proc", "mount --rbind /dev dev"]
         for mounted in service["tmpfs"]:
-            place, _, options = mounted.partition(":")
-            lines.append(f"mkdir -p .{place}; mount -t tmpfs -o {options} none .{place}")
-        ours = {ROOT, self._directory / "programs", Path(sys.base_prefix), Path(sys.prefix)}
-        given = {str(path): path for path in ours if not path.is_relative_to("/usr")}
-        given |= {"/etc/hosts": self._directory / "hosts"}
-        given |= {f"/run/secrets/{secret}": self._secrets / secret for secret in service.get("secrets", [])}
-        for place, source in sorted(given.items()):
-            make = "mkdir -p" if source.is_dir() else f"mkdir -p .{Path(place).parent}; [ -e .{place} ] || touch"
-            lines.append(f"{make} .{place}; mount --bind {source} .{place}; mount -o remount,ro,bind .{place}")
+            target, _, options = mounted.partition(":")
+            lines.append(f"mkdir -p .{target}; mount -t tmpfs -o {options} none .{target}")
+        directories = {ROOT, self._directory / "programs", Path(sys.base_prefix), Path(sys.prefix)}
+        mounts = {str(path): path for path in directories if not path.is_relative_to("/usr")}
+        mounts |= {"/etc/hosts": self._directory / "hosts"}
+        mounts |= {f"/run/secrets/{secret}": self._secrets / secret for secret in service.get("secrets", [])}
+        for target, source in sorted(mounts.items()):
+            make = "mkdir -p" if source.is_dir() else f"mkdir -p .{Path(target).parent}; [ -e .{target} ] || touch"
+            lines.append(f"{make} .{target}; mount --bind {source} .{target}; mount -o remount,ro,bind .{target}")
         assert service["read_only"]
         lines.append(f"mount -o remount,ro {root}")
         command = [*_unprivileged(service), *self._environment(service), *self._command(service)]
@@ -251,6 +251,6 @@ def _unprivileged(service: Mapping[str, Any]) -> list[str]:
 
 
 def _seconds(duration: str) -> float:
-    found = re.fullmatch(r"(?:(\d+)m)?(?:(\d+)s)?", duration)
-    assert found is not None, duration
-    return 60.0 * int(found[1] or 0) + float(found[2] or 0)
+    match = re.fullmatch(r"(?:(\d+)m)?(?:(\d+)s)?", duration)
+    assert match is not None, duration
+    return 60.0 * int(match[1] or 0) + float(match[2] or 0)

@@ -58,9 +58,9 @@ def crowd(db: Database, *, users: int = 12, each: int = 4, runs_each: int = 10) 
     for position in range(1, runs_each + 1):
         for session in made:
             ids = {"id": f"run_{len(queued):032x}", "session_pk": session["pk"], "position": position}
-            of_session = {name: session[name] for name in ("user_id", "team_id")}
+            owner = {name: session[name] for name in ("user_id", "team_id")}
             status = STATUSES[len(queued) % len(STATUSES)]
-            queued.append(ids | of_session | rest | {"status": status, "created_at": BEGIN})
+            queued.append(ids | owner | rest | {"status": status, "created_at": BEGIN})
     rows = Crowd(made, queued)
     keys = [
         {"user_id": run["user_id"], "key": rows.key(run), "run_id": run["id"], "request_hash": "", "created_at": BEGIN}

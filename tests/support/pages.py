@@ -15,13 +15,13 @@ RUNBOOKS = ROOT / "ops/handbook/runbooks"
 
 def commands(page: Path) -> dict[str, str]:
     """Return the block of commands under each heading that has one; two under one heading have one name too few."""
-    found: dict[str, str] = {}
+    blocks_by_heading: dict[str, str] = {}
     for section in re.split(r"^## ", page.read_text(), flags=re.MULTILINE)[1:]:
         heading = section.split("\n", 1)[0]
         blocks = re.findall(r"^```sh\n(.*?)^```", section, flags=re.MULTILINE | re.DOTALL)
         for n, block in enumerate(blocks):
-            found[heading if len(blocks) == 1 else f"{heading} ({n + 1})"] = block
-    return found
+            blocks_by_heading[heading if len(blocks) == 1 else f"{heading} ({n + 1})"] = block
+    return blocks_by_heading
 
 
 def follow(page: str, heading: str, *, directory: Path, environment: Mapping[str, str]) -> str:

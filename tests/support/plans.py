@@ -11,15 +11,15 @@ from worker.store.engine import Database
 
 @contextmanager
 def statements(db: Database) -> Iterator[dict[str, Any]]:
-    """Collect what is executed in the block, with the parameters of the last time."""
-    seen: dict[str, Any] = {}
+    """Collect the statements that the block executes, each with its last parameters."""
+    executed: dict[str, Any] = {}
 
     @event.listens_for(db.engine, "before_cursor_execute")
     def keep(_conn: Connection, _cursor: Any, statement: str, parameters: Any, _ctx: Any, many: bool) -> None:
         if statement.split(" ", 1)[0] in ("SELECT", "UPDATE", "INSERT", "DELETE", "WITH"):
-            seen[statement] = parameters[0] if many else parameters
+            executed[statement] = parameters[0] if many else parameters
 
-    yield seen
+    yield executed
     event.remove(db.engine, "before_cursor_execute", keep)
 
 

@@ -37,17 +37,17 @@ class Proxy:
 
     def _there(self, client: socket.socket, server: socket.socket) -> None:
         with suppress(OSError):
-            while said := client.recv(65536):
-                server.sendall(said)
+            while data := client.recv(65536):
+                server.sendall(data)
         with suppress(OSError):
             server.shutdown(socket.SHUT_WR)
 
     def _back(self, server: socket.socket, client: socket.socket, left: int | None) -> None:
         with server, client, suppress(OSError):
-            while said := server.recv(65536):
-                client.sendall(said[:left])
+            while data := server.recv(65536):
+                client.sendall(data[:left])
                 if left is not None:
-                    left -= len(said)
+                    left -= len(data)
                     if left < 0:
                         self.broken += 1
                         break

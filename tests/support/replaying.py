@@ -73,20 +73,20 @@ def every_row(db: Database, session_id: str) -> dict[str, list[dict[str, Any]]]:
     with db.read() as tx:
         own = tx.execute(select(sessions).where(sessions.c.session_id == session_id)).one()
         tables = (runs_table, messages, summaries)
-        found = {t.name: users.rows(tx, t, own.pk, after=0, limit=10_000) for t in tables}
-    return found | {"sessions": [dict(own._mapping)]}
+        rows = {t.name: users.rows(tx, t, own.pk, after=0, limit=10_000) for t in tables}
+    return rows | {"sessions": [dict(own._mapping)]}
 
 
 def forks(db: Database) -> list[Any]:
     """Return the rows of all forks, the oldest first."""
     with db.read() as tx:
-        wanted = sessions.c.forked_from.is_not(None)
-        return list(tx.execute(select(sessions).where(wanted).order_by(sessions.c.pk)))
+        is_fork = sessions.c.forked_from.is_not(None)
+        return list(tx.execute(select(sessions).where(is_fork).order_by(sessions.c.pk)))
 
 
 def seen(db: Database, run_id: str) -> Run:
     """Return a run as its caller sees it."""
     with db.read() as tx:
-        found = runs.get(tx, run_id, principal=SERVICE)
-    assert found is not None
-    return found
+        run = runs.get(tx, run_id, principal=SERVICE)
+    assert run is not None
+    return run

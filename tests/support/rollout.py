@@ -116,32 +116,34 @@ def faults(running: System, expected: dict[str, int]) -> list[str]:
 
     Completed, each input, reply and result written once, in order, and booked once; nothing asked for that was written.
     """
-    found: list[str] = []
+    problems: list[str] = []
     columns = [runs.c[name] for name in ("id", "session_pk", "status", "error_code", "model_calls")]
     with running.db.read() as tx:
         rows = {row.id: row for row in tx.execute(select(*columns))}
     written: dict[tuple[str, int], float] = {}
     for run_id, replies in expected.items():
         row, log = rows[run_id], look.log(running.db, run_id)
-        said = sum(m.role is Role.ASSISTANT for m in log)
+        written_replies = sum(m.role is Role.ASSISTANT for m in log)
         results = sum(m.role is Role.TOOL for m in log)
         calls = sum(len(m.tool_calls) for m in log)
         if row.status != "completed":
-            found.append(f"{run_id} is {row.status}: {row.error_code}")
-        if (said, row.model_calls) != (replies, replies) or results != calls or open_calls(log):
-            found.append(f"{run_id}: {said} replies, {row.model_calls} booked, {results} results of {calls} calls")
+            problems.append(f"{run_id} is {row.status}: {row.error_code}")
+        if (written_replies, row.model_calls) != (replies, replies) or results != calls or open_calls(log):
+            problems.append(
+                f"{run_id}: {written_replies} replies, {row.model_calls} booked, {results} results of {calls} calls"
+            )
         for _, part in groupby(sorted(log, key=lambda m: (m.delegation or "", m.seq)), lambda m: m.delegation):
             of_one = list(part)
             answers = [m for m in of_one if m.role is Role.ASSISTANT]
             written |= {(of_one[0].content, n): m.created_at.timestamp() for n, m in enumerate(answers)}
-    asked = Counter(
+    requests = Counter(
         (line["user"], line["turn"])
         for line in running.journal()
         if line["event"] == "asked" and line["at"] > written.get((line["user"], line["turn"]), float("inf"))
     )
-    found += [f"reply {turn} of {user!r} was asked for again, and was written" for user, turn in asked]
+    problems += [f"reply {turn} of {user!r} was asked for again, and was written" for user, turn in requests]
     for pk in {row.session_pk for row in rows.values()}:
         look.check_history(running.db, pk)
     lines = (line for log in running.directory.glob("worker-*.log") for line in log.read_text().splitlines())
     bad = ("on an unexpected error", "left to its lease", "Traceback")
-    return found + [line[:300] for line in lines if any(one in line for one in bad)]
+    return problems + [line[:300] for line in lines if any(sign in line for sign in bad)]

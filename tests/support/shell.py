@@ -26,8 +26,8 @@ class Shell:
 
     def __init__(self, directory: Path, environment: Mapping[str, str]) -> None:
         (directory / ".venv").symlink_to(sys.prefix)
-        ours = ("TEAM_SESSIONS_", "OPENAI_", "PYTHON", "VIRTUAL_ENV")
-        inherited = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
+        prefixes = ("TEAM_SESSIONS_", "OPENAI_", "PYTHON", "VIRTUAL_ENV")
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith(prefixes)}
         self._directory = directory
         self._serving: dict[str, psutil.Process] = {}
         self._bash = subprocess.Popen(
@@ -61,9 +61,9 @@ class Shell:
             line = self._bash.stdout.readline()
             assert line, f"the shell has ended: {printed}"
             printed += line
-        said, _, code = printed.rpartition(MARK)
+        output, _, code = printed.rpartition(MARK)
         self._code = int(code)
-        return said, self._code
+        return output, self._code
 
     def _serve(self, command: str, *, kind: str) -> str:
         """Start it beside the shell, with its exports, and wait until it is ready."""
@@ -77,7 +77,7 @@ class Shell:
         process = psutil.Process(int(pid.strip().splitlines()[-1]))
         self._serving[name] = process
 
-        def ready() -> bool:
+        def is_ready() -> bool:
             assert process.is_running(), f"{command} has ended: {err.read_text()[-2000:]}"
             if kind in READY:
                 return READY[kind] in out.read_text() + err.read_text()
@@ -85,7 +85,7 @@ class Shell:
             with socket.socket() as probe:
                 return probe.connect_ex(("127.0.0.1", int(port[1]) if port else 0)) == 0
 
-        wait_until(ready, description=f"{command} is ready", timeout_s=START_S)
+        wait_until(is_ready, description=f"{command} is ready", timeout_s=START_S)
         if kind == "up":
             wait_until(lambda: "login in" in out.read_text(), description="up has said where")
         return out.read_text()

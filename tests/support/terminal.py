@@ -21,21 +21,21 @@ class Terminal:
     """Runs *command* in a new terminal."""
 
     def __init__(self, command: list[str], *, environment: Mapping[str, str], directory: Path) -> None:
-        self._ours, its = pty.openpty()
+        self._master, slave = pty.openpty()
         self._written = b""
         self._read_to = 0
         command = [sys.executable, "-c", IN_IT, *command]
         terminal_environment = {**environment, "TERM": "xterm"}
         self.process = subprocess.Popen(
             command,
-            stdin=its,
-            stdout=its,
-            stderr=its,
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
             env=terminal_environment,
             cwd=directory,
             start_new_session=True,
         )
-        os.close(its)
+        os.close(slave)
 
     @property
     def raw(self) -> str:
@@ -50,7 +50,7 @@ class Terminal:
     def type(self, text: str) -> None:
         """Press these keys; what is on the screen by now does not count as their effect."""
         self._read_to = len(self.screen)
-        os.write(self._ours, text.encode())
+        os.write(self._master, text.encode())
 
     def until(self, text: str, *, timeout_s: float = 120.0) -> str:
         """Wait until *text* appears behind what was typed last; return what stands there."""
@@ -65,7 +65,7 @@ class Terminal:
         for _ in range(10):
             with suppress(AssertionError):
                 return self.until(text, timeout_s=3.0)
-            os.write(self._ours, CTRL_C.encode())
+            os.write(self._master, CTRL_C.encode())
         return self.until(text)
 
     def prompt(self, *, timeout_s: float = 120.0) -> str:
@@ -83,7 +83,7 @@ class Terminal:
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
-        os.close(self._ours)
+        os.close(self._master)
 
     def _until(self, condition: Callable[[], bool], description: str, timeout_s: float) -> str:
         deadline = time.monotonic() + timeout_s
@@ -93,8 +93,8 @@ class Terminal:
         return self.screen[self._read_to :]
 
     def _read(self, wait_s: float) -> None:
-        if select.select([self._ours], [], [], wait_s)[0]:
+        if select.select([self._master], [], [], wait_s)[0]:
             try:
-                self._written += os.read(self._ours, 65536)
+                self._written += os.read(self._master, 65536)
             except OSError:  # Linux says so when the last program of a terminal has ended
                 time.sleep(0.01)

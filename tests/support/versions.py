@@ -37,9 +37,9 @@ class Version:
 
     def check(self, base: Mapping[str, str]) -> None:
         """Assert that a program of this version imports this version."""
-        asked = [sys.executable, "-P", "-c", "import worker, api_stub; print(worker.__file__, api_stub.__file__)"]
-        found = subprocess.run(asked, env=self.environment(base), capture_output=True, text=True, check=True).stdout
-        assert found.split() == [str(self.path / package / "__init__.py") for package in ("worker", "api_stub")]
+        command = [sys.executable, "-P", "-c", "import worker, api_stub; print(worker.__file__, api_stub.__file__)"]
+        output = subprocess.run(command, env=self.environment(base), capture_output=True, text=True, check=True).stdout
+        assert output.split() == [str(self.path / package / "__init__.py") for package in ("worker", "api_stub")]
 
     def command(self, *arguments: str, environment: Mapping[str, str]) -> "subprocess.CompletedProcess[str]":
         """Run `team-sessions` of this version with *arguments* until its end."""

@@ -28,28 +28,28 @@ class Step:
 
     kind: str
     text: str
-    shown: str | None
+    expected: str | None
 
 
 def steps(page: Path) -> list[Step]:
     """Return what a page asks its reader to do, in its order."""
-    found: list[Step] = []
+    steps_: list[Step] = []
     blocks = [(match[1], match[2]) for match in FENCE.finditer(page.read_text())]
     for n, (kind, block) in enumerate(blocks):
         if kind == "console":
             for command in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
-                typed, _, shown = command.replace("\\\n", "").partition("\n")
-                found.append(Step("command", re.sub(r" +# .*", "", typed), shown or None))
+                typed, _, output = command.replace("\\\n", "").partition("\n")
+                steps_.append(Step("command", re.sub(r" +# .*", "", typed), output or None))
         elif kind == "sh":
             if SERVES.search(block):
-                found += [Step("command", line, None) for line in block.splitlines()]
+                steps_ += [Step("command", line, None) for line in block.splitlines()]
             else:
-                found.append(Step("script", block, None))
+                steps_.append(Step("script", block, None))
         elif kind == "python":
             after = blocks[n + 1] if n + 1 < len(blocks) else ("", "")
             name = re.match(r"# (\w+\.py)\n", block)
-            found.append(Step(name[1] if name else "program", block, after[1] if after[0] == "text" else None))
-    return found
+            steps_.append(Step(name[1] if name else "program", block, after[1] if after[0] == "text" else None))
+    return steps_
 
 
 class Walk:
@@ -95,35 +95,35 @@ class Walk:
             if re.search(pattern, step.text):
                 wait()
         printed, code = self.shell.type(command)
-        refused = step.shown is not None and step.shown.startswith("Error: ")
+        refused = step.expected is not None and step.expected.startswith("Error: ")
         may_fail |= code == PAUSED and "is paused" in printed
         assert (code != 0) == refused or may_fail, f"{where}: exit code {code}\n{printed}"
-        if step.shown is not None:
-            shown = self._replaced(step.shown)
+        if step.expected is not None:
+            expected = self._replaced(step.expected)
             if not self._exact:
-                shown, printed = PROGRESS.sub("", shown), PROGRESS.sub("", printed)
-            match = re.fullmatch(self._pattern(shown), _trimmed(printed))
-            assert match, f"{where}\n--- the page shows\n{shown}\n--- what came\n{printed}"
-            for placeholder, group in self._new(shown).items():
+                expected, printed = PROGRESS.sub("", expected), PROGRESS.sub("", printed)
+            match = re.fullmatch(self._pattern(expected), _trimmed(printed))
+            assert match, f"{where}\n--- the page shows\n{expected}\n--- what came\n{printed}"
+            for placeholder, group in self._new(expected).items():
                 self.ids[placeholder] = match[group]
 
     def _typed(self, command: str) -> str:
-        return self._replaced(ID.sub(lambda found: self.ids.get(found[0], found[0]), command))
+        return self._replaced(ID.sub(lambda match: self.ids.get(match[0], match[0]), command))
 
     def _replaced(self, text: str) -> str:
         for pattern, instead in self._replace.items():
             text = re.sub(pattern, instead, text, flags=re.MULTILINE)
         return text
 
-    def _new(self, shown: str) -> dict[str, str]:
+    def _new(self, expected: str) -> dict[str, str]:
         """Return the groups under which ids that are shown for the first time are found."""
-        new = dict.fromkeys(found for found in ID.findall(shown) if found not in self.ids)
+        new = dict.fromkeys(placeholder for placeholder in ID.findall(expected) if placeholder not in self.ids)
         return {placeholder: f"id{n}" for n, placeholder in enumerate(new)}
 
-    def _pattern(self, shown: str) -> str:
-        new, seen = self._new(shown), set[str]()
+    def _pattern(self, expected: str) -> str:
+        new, seen = self._new(expected), set[str]()
 
-        def spelled(part: str) -> str:
+        def pattern_of(part: str) -> str:
             if part in new and part not in seen:
                 seen.add(part)
                 return rf"(?P<{new[part]}>{part.split('_')[0]}_\w+)"
@@ -133,14 +133,14 @@ class Walk:
                 return re.escape(self.ids[part])
             if part in ("…", " …"):
                 return ".*"
-            if not self._exact and NUMBER.fullmatch(part) and part != shown.strip():  # an exit code is what it is
+            if not self._exact and NUMBER.fullmatch(part) and part != expected.strip():  # an exit code is what it is
                 return NUMBER.pattern
             return re.escape(part) if self._exact else re.sub(r"(\\ )+", " +", re.escape(part))
 
         parts = re.compile(rf"({ID.pattern}|{NUMBER.pattern}| ?…)")
         lines = [
-            r"(?:.*\n)*?" if line == "…" else "".join(map(spelled, parts.split(line))) + r"\n"
-            for line in _trimmed(shown).splitlines()
+            r"(?:.*\n)*?" if line == "…" else "".join(map(pattern_of, parts.split(line))) + r"\n"
+            for line in _trimmed(expected).splitlines()
         ]
         return "".join(lines)
 
