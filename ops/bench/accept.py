@@ -24,31 +24,31 @@ def measure(report: Report, kinds: tuple[str, ...]) -> None:
                 for side in both:
                     progress(f"accept {kind}: round {n} of {ROUNDS}, {side.name}")
                     rounds[side.name] += [one_round(side, f"{kind}-{n}", LOAD)]
-        _add(report, kind, {name: found[1:] for name, found in rounds.items()})
+        _add(report, kind, {name: measured[1:] for name, measured in rounds.items()})
 
 
 def _add(report: Report, kind: str, rounds: dict[str, list[Round]]) -> None:
-    rows, p99 = [], {name: [quantile(found.ms, 0.99) for found in all_] for name, all_ in rounds.items()}
-    ms = {name: [ms for found in all_ for ms in found.ms] for name, all_ in rounds.items()}
-    for name, found in rounds.items():
+    rows, p99 = [], {name: [quantile(measured.ms, 0.99) for measured in all_] for name, all_ in rounds.items()}
+    ms = {name: [ms for measured in all_ for ms in measured.ms] for name, all_ in rounds.items()}
+    for name, measured in rounds.items():
         times = [statistics.median(ms[name]), quantile(ms[name], 0.99), min(p99[name]), max(p99[name]), max(ms[name])]
         counts = [
-            sum(one.completed for one in found),
-            sum(one.once for one in found),
-            sum(one.in_order for one in found),
+            sum(result.completed for result in measured),
+            sum(result.once for result in measured),
+            sum(result.in_order for result in measured),
         ]
-        speed = statistics.median(one.speed for one in found)
+        speed = statistics.median(result.speed for result in measured)
         rows.append([name, len(ms[name]), *(f"{time:.1f}" for time in times), f"{speed:.0f}", *counts])
     columns = ["side", "runs", "p50 ms", "p99", "lowest p99 of a round", "highest", "max", "runs/s to the end"]
     columns += ["completed", "asked once", "sessions in order"]
     title = f"accept, ours on {kind}: from sending a POST to having read that it is accepted, {LOAD.clients} clients"
     report.tables.append(table(title, columns, rows))
 
-    ours, theirs = rounds
+    product, peer = rounds
     both = [quantile(ms[name], 0.99) for name in rounds]
-    wrong = wrongs(rounds[theirs])
-    report.compare(Ratio(f"accept {kind}: p99", "ms", both[0], theirs, both[1], wrong), at_most=AT_MOST)
-    right = sum(one.right for one in rounds[ours])
+    wrong = wrongs(rounds[peer])
+    report.compare(Ratio(f"accept {kind}: p99", "ms", both[0], peer, both[1], wrong), at_most=AT_MOST)
+    right = sum(result.right for result in rounds[product])
     promise = f"accept {kind}: all {LOAD.runs} runs were executed once, those of a session in order"
     report.checks.append(Check(promise, f"in {right} of {ROUNDS} rounds", right == ROUNDS))
-    report.raw[kind] = {name: [asdict(one) for one in found] for name, found in rounds.items()}
+    report.raw[kind] = {name: [asdict(result) for result in measured] for name, measured in rounds.items()}

@@ -54,7 +54,7 @@ class Backlogged:
     """A database with so many waiting runs, and what was measured on it, in milliseconds."""
 
     size: int
-    behind: bool  # all in one session, behind one head
+    in_one_session: bool  # all in one session, behind one head
     runtime: Runtime
     room: QueueLimits
     waiting: deque[tuple[str, datetime]]  # oldest first; of those behind a head only their ids count
@@ -62,7 +62,7 @@ class Backlogged:
 
     @property
     def name(self) -> str:
-        return f"{self.size:,} {'behind one head' if self.behind else 'heads'}"
+        return f"{self.size:,} {'behind one head' if self.in_one_session else 'heads'}"
 
 
 def measure(report: Report, kinds: tuple[str, ...]) -> None:
@@ -72,16 +72,19 @@ def measure(report: Report, kinds: tuple[str, ...]) -> None:
             broker = stack.enter_context(databases.new_broker())
             new = _databases(stack, kind)
             plan = [(size, False) for size in HEADS] + [(size, True) for size in BEHIND]
-            all_ = [stack.enter_context(_backlogged(kind, new(), broker, size, behind)) for size, behind in plan]
+            all_ = [
+                stack.enter_context(_backlogged(kind, new(), broker, size, in_one_session))
+                for size, in_one_session in plan
+            ]
             for n in range(WARM_UP + ROUNDS):
                 progress(f"backlog {kind}: round {n + 1} of {WARM_UP + ROUNDS}")
                 turn = n % len(all_)
-                for one in all_[turn:] + all_[:turn]:
-                    one.runtime.presence.announce()
-                    _round(one)
-            counted = {one.name: _count_ms(one.runtime) for one in all_}
-        for one in all_:
-            one.ms = {what: ms[WARM_UP:] for what, ms in one.ms.items()}
+                for backlogged in all_[turn:] + all_[:turn]:
+                    backlogged.runtime.presence.announce()
+                    _round(backlogged)
+            counted = {backlogged.name: _count_ms(backlogged.runtime) for backlogged in all_}
+        for backlogged in all_:
+            backlogged.ms = {what: ms[WARM_UP:] for what, ms in backlogged.ms.items()}
         _add(report, kind, all_, counted)
 
 
@@ -92,19 +95,19 @@ def _databases(stack: ExitStack, kind: str) -> Callable[[], str]:
 
 
 @contextmanager
-def _backlogged(kind: str, url: str, broker: str, size: int, behind: bool) -> Iterator[Backlogged]:
+def _backlogged(kind: str, url: str, broker: str, size: int, in_one_session: bool) -> Iterator[Backlogged]:
     progress(f"backlog {kind}: {size} runs wait")
     addresses = {"TEAM_SESSIONS_DATABASE_URL": url, "TEAM_SESSIONS_REDIS_URL": broker}
-    own = {"queue_prefix": f"{size}-{'behind' if behind else 'heads'}-", "max_queued_per_session": 1_000_000}
+    own = {"queue_prefix": f"{size}-{'behind' if in_one_session else 'heads'}-", "max_queued_per_session": 1_000_000}
     settings = Settings.model_validate({**addresses, **own})
     dispatcher, team = Dispatcher(make_app(settings), settings), Team(id=TEAM, model=InstantModel())
     runtime = runtimes.start(settings, dispatcher, {TEAM: team.definition}, ["runs"], isolated=None)
     try:
-        order = Order(TEAM, "Hello.", session_id=HOT if behind else None)
+        order = Order(TEAM, "Hello.", session_id=HOT if in_one_session else None)
         accepted = enqueue(runtime.db, order, settings=settings)
         dispatcher.send(accepted.dispatches)
         first = accepted.run.id, accepted.run.created_at
-        if behind:
+        if in_one_session:
             behind_it = fill.fill_behind(runtime.db, like=first[0], count=size)
             waiting = [first, *((run_id, first[1]) for run_id in behind_it)]
         else:
@@ -112,7 +115,7 @@ def _backlogged(kind: str, url: str, broker: str, size: int, behind: bool) -> It
             _copy_message(broker, settings.queue("runs"), size)
         with runtime.db.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.execute(sql("ANALYZE" if runtime.db.is_sqlite else "VACUUM ANALYZE"))
-        yield Backlogged(size, behind, runtime, QueueLimits(runtime.db, settings), deque(waiting))
+        yield Backlogged(size, in_one_session, runtime, QueueLimits(runtime.db, settings), deque(waiting))
     finally:
         runtime.close()
 
@@ -125,19 +128,19 @@ def _copy_message(broker: str, queue: str, count: int) -> None:
             redis.lpush(queue, *[message] * min(PUSH, count - first))
 
 
-def _round(one: Backlogged) -> None:
-    runtime, db = one.runtime, one.runtime.db
+def _round(backlogged: Backlogged) -> None:
+    runtime, db = backlogged.runtime, backlogged.runtime.db
 
     def accept() -> None:
-        one.room.check("")
-        order = Order(TEAM, "Hello.", session_id=HOT if one.behind else None)
+        backlogged.room.check("")
+        order = Order(TEAM, "Hello.", session_id=HOT if backlogged.in_one_session else None)
         accepted = enqueue(db, order, settings=runtime.settings)
         runtime.dispatcher.send(accepted.dispatches)
-        one.waiting.append((accepted.run.id, accepted.run.created_at))
+        backlogged.waiting.append((accepted.run.id, accepted.run.created_at))
 
     def claim() -> Claim:
         definition = runtime.teams[TEAM]
-        claimed = claim_head(db, one.waiting[0][0], owner=runtime.owner, ttl_s=15, definition=definition)
+        claimed = claim_head(db, backlogged.waiting[0][0], owner=runtime.owner, ttl_s=15, definition=definition)
         assert isinstance(claimed, Claim), claimed
         return claimed
 
@@ -149,19 +152,19 @@ def _round(one: Backlogged) -> None:
             _, next_ones = end_head(tx, head, ending)
         runtime.dispatcher.send(next_ones)
 
-    _timed(one, "accept", accept)
-    claimed = _timed(one, "claim", claim)
-    _, sent_at = one.waiting.popleft()
+    _timed(backlogged, "accept", accept)
+    claimed = _timed(backlogged, "claim", claim)
+    _, sent_at = backlogged.waiting.popleft()
     runtime.sweep.note_claim(claimed, sent_at=sent_at)
-    _timed(one, "end", lambda: end(claimed))
-    found = _timed(one, "sweep", runtime.sweep.once)
-    assert found == 0, f"{one.name}: the sweep took {found} waiting runs for lost"
+    _timed(backlogged, "end", lambda: end(claimed))
+    resent = _timed(backlogged, "sweep", runtime.sweep.once)
+    assert resent == 0, f"{backlogged.name}: the sweep took {resent} waiting runs for lost"
 
 
-def _timed(one: Backlogged, what: str, act: Callable[[], Any]) -> Any:
+def _timed(backlogged: Backlogged, what: str, act: Callable[[], Any]) -> Any:
     began = time.perf_counter()
     result = act()
-    one.ms[what].append((time.perf_counter() - began) * 1000)
+    backlogged.ms[what].append((time.perf_counter() - began) * 1000)
     return result
 
 
@@ -178,19 +181,19 @@ def _count_ms(runtime: Runtime) -> float:
 def _add(report: Report, kind: str, all_: list[Backlogged], counted: dict[str, float]) -> None:
     rows = [
         [
-            one.name,
-            *(f"{statistics.median(ms):.2f}" for ms in one.ms.values()),
-            *(f"{quantile(ms, 0.95):.2f}" for ms in one.ms.values()),
-            f"{counted[one.name]:.2f}",
+            backlogged.name,
+            *(f"{statistics.median(ms):.2f}" for ms in backlogged.ms.values()),
+            *(f"{quantile(ms, 0.95):.2f}" for ms in backlogged.ms.values()),
+            f"{counted[backlogged.name]:.2f}",
         ]
-        for one in all_
+        for backlogged in all_
     ]
     columns = ["waiting", *(f"{what} ms" for what in all_[0].ms), *(f"p95 {what}" for what in all_[0].ms), "count ms"]
     report.tables.append(table(f"backlog, {kind}: median of {ROUNDS}", columns, rows))
-    for behind in (False, True):
-        few, *_, many = (one for one in all_ if one.behind is behind)
+    for in_one_session in (False, True):
+        few, *_, many = (backlogged for backlogged in all_ if backlogged.in_one_session is in_one_session)
         for what in ("accept", "claim", "end", "sweep"):
             ratio = statistics.median(many.ms[what]) / statistics.median(few.ms[what])
             promise = f"backlog {kind}: {what} with {many.name} is at most {AT_MOST} times that with {few.name}"
             report.checks.append(Check(promise, f"{ratio:.3f}", ratio <= AT_MOST))
-    report.raw[kind] = {"ms": {one.name: one.ms for one in all_}, "count_ms": counted}
+    report.raw[kind] = {"ms": {backlogged.name: backlogged.ms for backlogged in all_}, "count_ms": counted}

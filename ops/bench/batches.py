@@ -69,9 +69,9 @@ def _plan_and_feed(report: Report, kind: str) -> None:
     columns = ["items", "transactions of 10", "p50 ms", "p95"]
     report.tables.append(table(f"batches, {kind} {version}: feeding", columns, rows))
     ratio = statistics.median(last) / statistics.median(first)
-    found = f"{planned:,} in {took:.1f} s, and {grown:.0f} MB more"
+    result = f"{planned:,} in {took:.1f} s, and {grown:.0f} MB more"
     promise = f"batches {kind}: {SELECTED:,} sessions are selected and planned within {PLAN_AT_MOST_S:g} s and 64 MB"
-    report.checks.append(Check(promise, found, planned == SELECTED and took <= PLAN_AT_MOST_S and grown <= 64))
+    report.checks.append(Check(promise, result, planned == SELECTED and took <= PLAN_AT_MOST_S and grown <= 64))
     promise = f"batches {kind}: beginning the last {MEASURED:,} items takes at most {FLAT_AT_MOST} times the first"
     report.checks.append(Check(promise, f"{ratio:.3f}", ratio <= FLAT_AT_MOST))
     report.raw[f"{kind} feed"] = {"first_ms": first, "last_ms": last, "plan_s": took}
@@ -151,9 +151,9 @@ def _beside(report: Report, kind: str) -> None:
     promise = f"batches {kind}: p50 of runs beside {REFRESHED:,} refreshes is at most {AT_MOST} times that without"
     report.checks.append(Check(promise, f"{beside / paused:.3f}", beside / paused <= AT_MOST))
     once = len(versions) == len({pk for pk, _ in versions}) == batch.planned == batch.outcomes.get("completed")
-    found = f"{len(versions):,} versions of {batch.planned:,} items, {len(calls):,} calls"
+    result = f"{len(versions):,} versions of {batch.planned:,} items, {len(calls):,} calls"
     promise = f"batches {kind}: each item ended with one version, and its model was asked once"
-    report.checks.append(Check(promise, found, once and len(calls) == batch.planned))
+    report.checks.append(Check(promise, result, once and len(calls) == batch.planned))
     report.raw[f"{kind} beside"] = {phase: [run.ms for run in runs] for phase, runs in times.items()}
 
 
@@ -166,12 +166,12 @@ def _runs(running: System, client: Client, batch_id: str, *, paused: bool) -> li
         wait_until(lambda: _now(running, batch_id).in_flight == 0, description="nothing is in flight", timeout_s=60)
         if _now(running, batch_id).status.terminal:
             return []
-    found = [one_run(client, "same") for _ in range(RUNS)]
+    timed = [one_run(client, "same") for _ in range(RUNS)]
     if paused:
         lifecycle.resume(running.db, batch_id, principal=SERVICE)
         wait_until(lambda: _now(running, batch_id).in_flight > 0, description="it goes on", timeout_s=60)
         time.sleep(FILLED_S)
-    return found
+    return timed
 
 
 def _now(running: System, batch_id: str) -> Batch:

@@ -71,15 +71,15 @@ class Load:
     clients: int
 
     @property
-    def look_s(self) -> float:
+    def poll_s(self) -> float:
         """How often to look whether its runs have ended: to one in a hundred of what it takes, and no load itself."""
         return min(0.5, max(0.002, self.runs / 8_000))
 
     def inputs(self, name: str, sessions: range | None = None) -> list[tuple[str, str]]:
         """Return (session, input) of each run in the order in which they are sent; of some *sessions* only."""
-        places = range(self.sessions) if sessions is None else sessions
+        numbers = range(self.sessions) if sessions is None else sessions
         turns = range(1, self.runs // self.sessions + 1)
-        return [(f"{name}-{n}", f"Input {turn} of session {name}-{n}.") for turn in turns for n in places]
+        return [(f"{name}-{n}", f"Input {turn} of session {name}-{n}.") for turn in turns for n in numbers]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +101,9 @@ class Round:
     @property
     def wrong(self) -> str:
         """What was not done as it should be, or ''."""
-        found = {"runs completed": self.completed, "inputs asked once": self.once, "sessions in order": self.in_order}
-        wanted = (self.load.runs, self.load.runs, self.load.sessions)
-        pairs = zip(found.items(), wanted, strict=True)
+        counts = {"runs completed": self.completed, "inputs asked once": self.once, "sessions in order": self.in_order}
+        expected = (self.load.runs, self.load.runs, self.load.sessions)
+        pairs = zip(counts.items(), expected, strict=True)
         return ", ".join(f"{count} of {all_} {what}" for (what, count), all_ in pairs if count != all_)
 
     @property
@@ -119,11 +119,11 @@ def sides(kind: str, *, workers: int = 1, concurrency: int = 20) -> Iterator[tup
         directory = Path(stack.enter_context(TemporaryDirectory(prefix="ts-bench-")))
         postgres = stack.enter_context(databases.new_postgres())
         agnos = postgres.new_database().replace("postgresql:", "postgresql+psycopg:")
-        ours = postgres.new_database() if kind == "postgres" else stack.enter_context(databases.new_database(kind))
+        database = postgres.new_database() if kind == "postgres" else stack.enter_context(databases.new_database(kind))
         redis, teams = stack.enter_context(databases.new_broker()), {"TEAM_SESSIONS_TEAMS": "ops.bench.teams"}
-        running = stack.enter_context(system(directory, database_url=ours, redis_url=redis, settings=teams))
+        running = stack.enter_context(system(directory, database_url=database, redis_url=redis, settings=teams))
         start_front(running, workers=workers, concurrency=concurrency)
-        yield _ours(running), stack.enter_context(agno(agnos, directory))
+        yield _product(running), stack.enter_context(agno(agnos, directory))
 
 
 @contextmanager
@@ -131,17 +131,17 @@ def agno(database: str, directory: Path) -> Iterator[Side]:
     """Serve Agno's durable queue from an empty *database*, with files in *directory*."""
     journal, port = directory / "agno-journal.jsonl", free_port()
     with model_server("--journal", str(journal)) as model:
-        about = {"DATABASE": database, "PORT": str(port), "OPENAI_BASE_URL": model, "OPENAI_API_KEY": "none"}
+        settings = {"DATABASE": database, "PORT": str(port), "OPENAI_BASE_URL": model, "OPENAI_API_KEY": "none"}
         program, log = environment.python("agno"), directory / "agno.log"
         with (
-            environment.serving(program, "serve_agno.py", environment=about, port=port, log=log),
+            environment.serving(program, "serve_agno.py", environment=settings, port=port, log=log),
             agno_rows(database) as counts,
         ):
             name = f"Agno {environment.version('agno')}"
             yield Side(name, port, agnos_order, {}, counts, journal, database)
 
 
-def _ours(running: System) -> Side:
+def _product(running: System) -> Side:
     headers = {"Authorization": f"Bearer {running.key}"}
 
     def order(session: str, input: str) -> Door:
@@ -149,7 +149,9 @@ def _ours(running: System) -> Side:
         return "/v1/runs", {**headers, "Content-Type": "application/json"}, body
 
     port = int(running.url.rsplit(":", 1)[1])
-    return Side("ours", port, order, headers, our_rows(running.db), running.journal_file, running.database_url)
+    return Side(
+        "Team Sessions", port, order, headers, product_rows(running.db), running.journal_file, running.database_url
+    )
 
 
 def agnos_order(session: str, input: str) -> Door:
@@ -158,7 +160,7 @@ def agnos_order(session: str, input: str) -> Door:
     return "/teams/t/runs", {"Content-Type": "application/x-www-form-urlencoded"}, urlencode(fields).encode()
 
 
-def our_rows(db: Database) -> Counts:
+def product_rows(db: Database) -> Counts:
     """Return what counts our runs."""
 
     def counts(name: str) -> Counter[str]:
@@ -197,20 +199,24 @@ def one_round(side: Side, name: str, load: Load) -> Round:
     with ThreadPoolExecutor(load.clients) as pool:
         shares = [load.inputs(name, range(n, load.sessions, load.clients)) for n in range(load.clients)]
         began = time.time()
-        ms = [one for client in pool.map(lambda share: _client(side, share, together), shares) for one in client]
-    ended = until_ended(side.counts, name, load.runs, every_s=load.look_s)
+        ms = [
+            accepted_ms
+            for client in pool.map(lambda share: _client(side, share, together), shares)
+            for accepted_ms in client
+        ]
+    ended = until_ended(side.counts, name, load.runs, every_s=load.poll_s)
     completed = side.completed(name) if side.completed else side.counts(name)["completed"]
     return Round(load, ms, ended - began, completed, *done(side.journal, load.inputs(name)))
 
 
 def wrongs(rounds: Sequence[Round]) -> str:
     """Say what was wrong in any of these rounds, or ''."""
-    return "; ".join(one.wrong for one in rounds if one.wrong)
+    return "; ".join(result.wrong for result in rounds if result.wrong)
 
 
 def _client(side: Side, inputs: Sequence[tuple[str, str]], together: Barrier) -> list[float]:
     """Send this client's runs, one after the other, over one connection; return what each took to be accepted."""
-    found = []
+    ms = []
     with closing(HTTPConnection("127.0.0.1", side.port, timeout=60)) as connection:
         connection.connect()
         together.wait()
@@ -220,18 +226,18 @@ def _client(side: Side, inputs: Sequence[tuple[str, str]], together: Barrier) ->
             connection.request("POST", path, body, headers)
             answer = connection.getresponse()
             read = answer.read()
-            found.append((time.perf_counter() - began) * 1000)
+            ms.append((time.perf_counter() - began) * 1000)
             assert answer.status in (200, 202), f"{side.name}: {answer.status} {read[:500]!r}"
-    return found
+    return ms
 
 
 def until_ended(counts: Counts, name: str, count: int, *, every_s: float = 0.02, quiet_s: float = QUIET_S) -> float:
     """Wait until so many runs have ended, or none has for long; return the time at which the last one had."""
-    seen, at = -1, time.time()
-    while seen < count and time.time() < at + quiet_s:
-        ended = sum(found for status, found in counts(name).items() if status not in UNFINISHED)
-        if ended != seen:
-            seen, at = ended, time.time()
+    last_count, at = -1, time.time()
+    while last_count < count and time.time() < at + quiet_s:
+        ended = sum(number for status, number in counts(name).items() if status not in UNFINISHED)
+        if ended != last_count:
+            last_count, at = ended, time.time()
         time.sleep(every_s)
     return at
 
@@ -239,14 +245,14 @@ def until_ended(counts: Counts, name: str, count: int, *, every_s: float = 0.02,
 def done(journal: Path, inputs: Sequence[tuple[str, str]]) -> tuple[int, int]:
     """Return how many of these inputs the model was asked once, and how many sessions had theirs in order."""
     lines = [json.loads(line) for line in journal.read_text().splitlines()]
-    asked = Counter(line["user"] for line in lines if line["event"] == "asked")
+    requests = Counter(line["user"] for line in lines if line["event"] == "asked")
     at = {(line["user"], line["event"]): line["at"] for line in lines}
     by_session: dict[str, list[str]] = {}
     for session, input in inputs:  # as they were sent
         by_session.setdefault(session, []).append(input)
     never = float("nan")  # compares with nothing
     ordered = [
-        all(at.get((a, "answered"), never) <= at.get((b, "asked"), never) for a, b in itertools.pairwise(its))
-        for its in by_session.values()
+        all(at.get((a, "answered"), never) <= at.get((b, "asked"), never) for a, b in itertools.pairwise(in_session))
+        for in_session in by_session.values()
     ]
-    return sum(asked[input] == 1 for _, input in inputs), sum(ordered)
+    return sum(requests[input] == 1 for _, input in inputs), sum(ordered)

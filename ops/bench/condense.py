@@ -92,17 +92,17 @@ def _check_pieces(report: Report, kind: str, running: System, pk: int, calls: li
     """Compare the pieces that the model was sent with the history and the versions."""
     with running.db.read() as tx:
         last_seq = tx.execute(select(sessions.c.last_seq).where(sessions.c.pk == pk)).scalar_one()
-        of_session = select(summaries.c.covers_through_seq).where(summaries.c.session_pk == pk)
-        versions = list(tx.execute(of_session.order_by(summaries.c.version)).scalars())
+        in_session = select(summaries.c.covers_through_seq).where(summaries.c.session_pk == pk)
+        versions = list(tx.execute(in_session.order_by(summaries.c.version)).scalars())
         pages = [messages.page(tx, session_pk=pk, after_seq=after, limit=200) for after in range(0, last_seq, 200)]
     seq_of = {f"{message.role}: {message.content}": message.seq for page in pages for message in page}
     ends = [seq_of[call.last_line] for call in calls]
-    after = [call for call in calls if call.asked > killed_at]
+    after = [call for call in calls if call.sent_at > killed_at]
     twice = [end for end in ends if ends.count(end) > 1]
     in_flight = ends[len(calls) - len(after) - 1]  # the last piece that was asked for before
 
     where = f"condense {kind}, first refresh of {SIZES[-1]:,} runs"
-    went_on = f"{len(after)} calls, the first {after[0].asked - killed_at:.1f} s after" if after else "no"
+    went_on = f"{len(after)} calls, the first {after[0].sent_at - killed_at:.1f} s after" if after else "no"
     in_order = ends == sorted(ends) and versions == sorted(set(ends)) and versions[-1] == last_seq
     only_once = twice in ([], [in_flight, in_flight])
     report.checks += [
@@ -129,9 +129,9 @@ def _add(report: Report, kind: str, first: dict[int, list[Call]], later: dict[in
         "size",
     ]
     report.tables.append(table(f"condense, {kind}: prompts of refreshes, in characters", columns, rows))
-    found = max(largest.values())
+    largest_prompt = max(largest.values())
     promise = f"condense {kind}: no prompt of a first refresh is larger than {AT_MOST:,}"
-    report.checks.append(Check(promise, f"{found:,}", found <= AT_MOST))
+    report.checks.append(Check(promise, f"{largest_prompt:,}", largest_prompt <= AT_MOST))
     ratio = max(map(sum, sizes.values())) / min(map(sum, sizes.values()))
     promise = (
         f"condense {kind}: what {NEW_RUNS} new runs send is equal within {EQUAL_WITHIN}, whatever the session holds"

@@ -36,10 +36,10 @@ def measure(report: Report, _kinds: tuple[str, ...]) -> None:
             return time.perf_counter() - began
 
         execute(WARM_UP)
-        used, asked = _cpu_s(running), _asked(running)
+        used, sent = _cpu_s(running), _redis_counts(running)
         took_s = execute(RUNS)
         cpu = {name: 1000 * (now - used[name]) / RUNS for name, now in _cpu_s(running).items()}
-        redis = {name: (now - asked[name]) / RUNS for name, now in _asked(running).items()}
+        redis = {name: (now - sent[name]) / RUNS for name, now in _redis_counts(running).items()}
     rows = [[name, f"{ms:.2f}"] for name, ms in {**cpu, "all of these": sum(cpu.values())}.items()]
     report.tables.append(
         table(f"cost: {RUNS} runs, {RUNS / took_s:.0f} a second", ["process", "ms of CPU a run"], rows)
@@ -58,12 +58,14 @@ def _cpu_s(running: System) -> dict[str, float]:
             servers["Postgres"].append(process)
         elif name.startswith("valkey"):
             servers["Redis"].append(process)
-    ours = {"worker": running.workers[0], "API": running.api, "model": running.model}
-    found = {name: [psutil.Process(process.pid)] for name, process in ours.items()} | servers
-    return {name: sum(sum(one.cpu_times()[:2]) for one in processes) for name, processes in found.items()}
+    started = {"worker": running.workers[0], "API": running.api, "model": running.model}
+    processes_by_name = {name: [psutil.Process(process.pid)] for name, process in started.items()} | servers
+    return {
+        name: sum(sum(server.cpu_times()[:2]) for server in processes) for name, processes in processes_by_name.items()
+    }
 
 
-def _asked(running: System) -> dict[str, int]:
+def _redis_counts(running: System) -> dict[str, int]:
     """Return how many commands Redis was sent so far, and in how many pieces: a piece is a round trip."""
     with Redis.from_url(running.environment["TEAM_SESSIONS_REDIS_URL"]) as redis:
         stats = redis.info("stats")

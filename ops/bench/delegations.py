@@ -44,11 +44,11 @@ def measure(report: Report, kinds: tuple[str, ...]) -> None:
     for kind in kinds:
         with databases.new_database(kind) as url:
             times = _times(Db(url), kind)
-        one, three = (statistics.median(values) for values in times.values())
+        single, three = (statistics.median(values) for values in times.values())
         rows = [[name, f"{statistics.median(v):.0f}", f"{min(v):.0f}", f"{max(v):.0f}"] for name, v in times.items()]
         report.tables.append(table(f"delegations, {kind}: one run", ["what", "median ms", "min", "max"], rows))
         promise = f"delegations {kind}: three in parallel take at most {AT_MOST} times one"
-        report.checks.append(Check(promise, f"{three / one:.3f}", three / one <= AT_MOST))
+        report.checks.append(Check(promise, f"{three / single:.3f}", three / single <= AT_MOST))
         report.raw[kind] = times
 
 

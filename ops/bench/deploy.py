@@ -67,11 +67,13 @@ def measure(report: Report, _kinds: tuple[str, ...]) -> None:
             took = time.monotonic() - began
             progress("deploy: the last runs")
             people.stop()
-            found = faults(running, people.accepted)
-            _report(report, running, took=took, found=found, title=f"deploy, postgres, from {old.name} to {new.name}")
+            problems = faults(running, people.accepted)
+            _report(
+                report, running, took=took, problems=problems, title=f"deploy, postgres, from {old.name} to {new.name}"
+            )
 
 
-def _report(report: Report, running: System, *, took: float, found: Sequence[str], title: str) -> None:
+def _report(report: Report, running: System, *, took: float, problems: Sequence[str], title: str) -> None:
     columns = (runs.c.id, sessions.c.team_id, runs.c.attempt, runs.c.created_at, runs.c.finished_at)
     with running.db.read() as tx:
         every = tx.execute(select(*columns).join(sessions, sessions.c.pk == runs.c.session_pk)).all()
@@ -86,15 +88,15 @@ def _report(report: Report, running: System, *, took: float, found: Sequence[str
         rows.append([name, len(stayed), f"{usual:.2f}", longer[1], len(moved), *longer[2:]])
     heads = ["runs", "not handed over", "p50 s", "p95 longer s", "handed over", "p50 longer s", "p95 longer s"]
     report.tables.append(table(f"{title}, {took:.0f} s", heads, rows))
-    asked = {(line["user"], line["turn"]): line["at"] for line in running.journal() if line["event"] == "asked"}
+    requested_at = {(line["user"], line["turn"]): line["at"] for line in running.journal() if line["event"] == "asked"}
     with_tools = [run for run in every if run.team_id == "with-tool"]
-    usual_gaps = [_gap(look.log(running.db, run.id), asked) for run in with_tools if run.attempt == 1]
-    gaps = [_gap(look.log(running.db, run.id), asked) for run in with_tools if run.attempt > 1]
+    usual_gaps = [_gap(look.log(running.db, run.id), requested_at) for run in with_tools if run.attempt == 1]
+    gaps = [_gap(look.log(running.db, run.id), requested_at) for run in with_tools if run.attempt > 1]
     spread = [[f"{q:.3f}" for q in (quantile(g, 0.5), quantile(g, 0.95), max(g))] for g in (usual_gaps, gaps)]
     lines = [[name, *values] for name, values in zip(("not handed over", "handed over"), spread, strict=True)]
     report.tables.append(table("longest gap in a run with tools", ["", "p50 s", "p95 s", "max s"], lines))
     promises = {
-        "nothing fails, nothing is paid twice": ("; ".join(found) or f"0 of {len(every)} runs", not found),
+        "nothing fails, nothing is paid twice": ("; ".join(problems) or f"0 of {len(every)} runs", not problems),
         f"goes on within {GAP_S:g} s": (f"p95 {spread[1][1]} s, max {spread[1][2]} s", max(gaps) <= GAP_S),
     }
     report.checks += [Check(f"deploy: {promise}", what, kept) for promise, (what, kept) in promises.items()]
@@ -105,7 +107,7 @@ def _report(report: Report, running: System, *, took: float, found: Sequence[str
     }
 
 
-def _gap(log: Sequence[Message], asked: Mapping[tuple[str, int], float]) -> float:
+def _gap(log: Sequence[Message], requested_at: Mapping[tuple[str, int], float]) -> float:
     """Return the longest time from a result in a run to the last call for the reply behind it."""
     results = [m.created_at.timestamp() for m in log if m.role is Role.TOOL]
-    return max(asked[log[0].content, turn] - at for turn, at in enumerate(results, 1))
+    return max(requested_at[log[0].content, turn] - at for turn, at in enumerate(results, 1))

@@ -19,7 +19,7 @@ from worker.store.tables import messages, metadata, runs, sessions
 BATCH = 500
 _WORDS = [word for word in (__doc__ or "").split() if word.isalpha()]
 _random = random.Random(8)  # the same texts in every bench
-_PLACES = {"seq", "first_seq", "last_seq", "claimed_seq"}
+_SHIFTED = {"seq", "first_seq", "last_seq", "claimed_seq"}
 
 
 def text(length: int = 2_000) -> str:
@@ -30,13 +30,13 @@ def text(length: int = 2_000) -> str:
 def fill(db: Database, *, like: str, session_id: str, count: int) -> int:
     """Make a session that holds *count* copies of the run *like*, the only one of its session; return its pk."""
     with db.write() as tx:
-        original, said, new = _original(tx, like)
-        new |= {"session_id": session_id, "run_count": count, "last_seq": count * len(said)}
+        original, original_messages, new = _original(tx, like)
+        new |= {"session_id": session_id, "run_count": count, "last_seq": count * len(original_messages)}
         pk: int = tx.execute(insert(sessions).values(new).returning(sessions.c.pk)).scalar_one()
     for first in range(1, count + 1, BATCH):
         copies, copied = [], []
         for position in range(first, min(first + BATCH, count + 1)):
-            run, its_messages = _copies(original, said, pk=pk, position=position)
+            run, its_messages = _copies(original, original_messages, pk=pk, position=position)
             copies.append(run)
             copied += its_messages
         with db.write() as tx:
@@ -49,15 +49,15 @@ def fill_sessions(db: Database, *, like: str, prefix: str, count: int) -> dict[i
     """Make so many sessions that hold one copy of the run *like* each; return pk → session id."""
     made: dict[int, str] = {}
     with db.read() as tx:
-        original, said, new = _original(tx, like)
+        original, original_messages, new = _original(tx, like)
     for first in range(0, count, BATCH):
         names = [f"{prefix}-{n}" for n in range(first, min(first + BATCH, count))]
         with db.write() as tx:
             statement = insert(sessions).returning(sessions.c.pk, sort_by_parameter_order=True)
             pks = list(tx.execute(statement, [{**new, "session_id": name} for name in names]).scalars())
-            pairs = [_copies(original, said, pk=pk, position=1) for pk in pks]
+            pairs = [_copies(original, original_messages, pk=pk, position=1) for pk in pks]
             tx.execute(insert(runs), [run for run, _ in pairs])
-            tx.execute(insert(messages), [message for _, its in pairs for message in its])
+            tx.execute(insert(messages), [message for _, copied_messages in pairs for message in copied_messages])
         made |= dict(zip(pks, names, strict=True))
     return made
 
@@ -90,15 +90,15 @@ def fill_behind(db: Database, *, like: str, count: int) -> list[str]:
     """Have so many runs wait behind the head *like* in its session; return their ids in order."""
     with db.write() as tx:
         original, _, _ = _original(tx, like)
-        of_session = sessions.c.pk == original["session_pk"]
-        tx.execute(update(sessions).where(of_session).values(run_count=original["position"] + count))
-    behind = {**original, "dispatched_at": None}
+        in_session = sessions.c.pk == original["session_pk"]
+        tx.execute(update(sessions).where(in_session).values(run_count=original["position"] + count))
+    waiting = {**original, "dispatched_at": None}
     made = [new_id("run") for _ in range(count)]
     for first in range(0, count, BATCH):
-        places = range(first, min(first + BATCH, count))
+        numbers = range(first, min(first + BATCH, count))
         with db.write() as tx:
             tx.execute(
-                insert(runs), [{**behind, "id": made[n], "position": original["position"] + 1 + n} for n in places]
+                insert(runs), [{**waiting, "id": made[n], "position": original["position"] + 1 + n} for n in numbers]
             )
     return made
 
@@ -124,18 +124,18 @@ def differences(db: Database, *, pk: int, real: str) -> list[str]:
         pairs = [("runs", copied, executed)]
         both = [_rows(tx, messages, messages.c.run_id == row["id"]) for row in (copied, executed)]
         pairs += [("messages", a, b) for a, b in zip(*both, strict=True)]
-        found = [
+        problems = [
             f"{name}.{column}: {_shape(a[column])}, really {_shape(b[column])}"
             for name, a, b in pairs
             for column in a
             if _shape(a[column]) != _shape(b[column])
         ]
         if executed["first_seq"] != copied["last_seq"] + 1:
-            found.append(f"runs.first_seq: really {executed['first_seq']} behind {copied['last_seq']}")
+            problems.append(f"runs.first_seq: really {executed['first_seq']} behind {copied['last_seq']}")
         for table in metadata.sorted_tables:
             if "run_id" in table.c and table is not messages and _rows(tx, table, table.c.run_id == real):
-                found.append(f"{table.name}: a real run leaves a row here")
-    return found
+                problems.append(f"{table.name}: a real run leaves a row here")
+    return problems
 
 
 def _rows(tx: Connection, table: Table, condition: Any) -> list[dict[str, Any]]:
@@ -152,18 +152,18 @@ def _original(tx: Connection, like: str) -> tuple[dict[str, Any], list[dict[str,
 
 
 def _copies(
-    original: dict[str, Any], said: list[dict[str, Any]], *, pk: int, position: int
+    original: dict[str, Any], original_messages: list[dict[str, Any]], *, pk: int, position: int
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     swap = {original["id"]: new_id("run"), original["session_pk"]: pk}
-    swap |= {message["content"]: text(len(message["content"])) for message in said}
-    shift = (position - 1) * len(said)
+    swap |= {message["content"]: text(len(message["content"])) for message in original_messages}
+    shift = (position - 1) * len(original_messages)
     run = {**_copied(original, swap, shift), "position": position}
-    return run, [_copied(message, swap, shift) for message in said]
+    return run, [_copied(message, swap, shift) for message in original_messages]
 
 
 def _copied(row: dict[str, Any], swap: dict[Any, Any], shift: int) -> dict[str, Any]:
     return {
-        column: value + shift if column in _PLACES else swap.get(value, value) if column in _SWAPPED else value
+        column: value + shift if column in _SHIFTED else swap.get(value, value) if column in _SWAPPED else value
         for column, value in row.items()
     }
 

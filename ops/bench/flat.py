@@ -70,7 +70,7 @@ def measure(report: Report, kinds: tuple[str, ...]) -> None:
         report.raw[kind] = {
             "version": version,
             "ms": times,
-            "costs": {size: [asdict(cost) for cost in found] for size, found in costs.items()},
+            "costs": {size: [asdict(cost) for cost in values] for size, values in costs.items()},
         }
         _add(report, kind, f"{kind} {version}", times, costs)
         if kind == "postgres":
@@ -98,8 +98,8 @@ def _sessions(runtime: Runtime, kind: str) -> dict[int, int]:
         progress(f"flat {kind}: a session of {size} runs")
         pks[size] = fill.fill(runtime.db, like=like, session_id=_name(size), count=size)
         real = one_run(runtime, _name(size), fill.text())
-        found = fill.differences(runtime.db, pk=pks[size], real=real)
-        assert not found, f"copied runs differ from executed ones: {found}"
+        problems = fill.differences(runtime.db, pk=pks[size], real=real)
+        assert not problems, f"copied runs differ from executed ones: {problems}"
         fill.trim(runtime.db, pk=pks[size], keep=size)
     if not runtime.db.is_sqlite:
         # Autovacuum would do so at some moment inside the measurement.
@@ -143,15 +143,17 @@ def _add(report: Report, kind: str, title: str, times: dict[int, list[float]], c
     smallest, largest = times[SIZES[0]], times[SIZES[-1]]
     ratio = statistics.median(largest) / statistics.median(smallest)
     low, high = spread([b / a for a, b in zip(smallest, largest, strict=True)])
-    found = f"{ratio:.3f} (quarters of the rounds: {low:.3f} to {high:.3f})"
+    result = f"{ratio:.3f} (quarters of the rounds: {low:.3f} to {high:.3f})"
     promise = f"flat {kind}: time at {SIZES[-1]:,} : at {SIZES[0]} is at most {SLOWER_AT_MOST}"
-    report.checks.append(Check(promise, found, ratio <= SLOWER_AT_MOST))
+    report.checks.append(Check(promise, result, ratio <= SLOWER_AT_MOST))
 
-    seen = {cost.without_digits() for found in costs.values() for cost in found}
+    distinct = {cost.without_digits() for result in costs.values() for cost in result}
     promise = (
         f"flat {kind}: statements, rows and bytes are equal in all {COUNTED * len(SIZES)} counted runs, digits aside"
     )
-    report.checks.append(Check(promise, "equal" if len(seen) == 1 else f"{len(seen)} different costs", len(seen) == 1))
+    report.checks.append(
+        Check(promise, "equal" if len(distinct) == 1 else f"{len(distinct)} different costs", len(distinct) == 1)
+    )
 
     for column in ("visited", "blocks"):
         few, many = (_middle(costs[size], column) for size in (SIZES[0], SIZES[-1]))

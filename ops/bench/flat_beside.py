@@ -20,28 +20,29 @@ INPUT = "Hello there. " * 150 + "[words=360]"  # 2 kB, and so long an answer
 RUNS = 10
 
 
-def measure(report: Report, ours: Mapping[int, list[float]]) -> None:
+def measure(report: Report, product_ms: Mapping[int, list[float]]) -> None:
     """Measure the peers on Postgres, and compare with *ours*: milliseconds of runs by the size of their session."""
-    sizes = list(ours)
-    found = {"ours": {size: statistics.median(ms) for size, ms in ours.items()}}
+    sizes = list(product_ms)
+    medians_by_side = {"Team Sessions": {size: statistics.median(ms) for size, ms in product_ms.items()}}
     for peer, (name, script) in PEERS.items():
         called = f"{name} {environment.version(peer)}"
         progress(f"flat: {called}")
         with model_server() as model, databases.new_postgres() as postgres:
             database = postgres.new_database(empty=True).replace("postgresql:", "postgresql+psycopg:")
-            about = {"DATABASE": database, "OPENAI_BASE_URL": model, "OPENAI_API_KEY": "none", "INPUT": INPUT}
-            about |= {"SIZES": json.dumps(sizes), "RUNS": str(RUNS)}
-            times = environment.run(environment.python(peer), script, environment=about)
+            settings = {"DATABASE": database, "OPENAI_BASE_URL": model, "OPENAI_API_KEY": "none", "INPUT": INPUT}
+            settings |= {"SIZES": json.dumps(sizes), "RUNS": str(RUNS)}
+            times = environment.run(environment.python(peer), script, environment=settings)
         report.raw[called] = times
-        found[called] = {size: statistics.median(times[str(size)]) for size in sizes}
-    growth = {name: medians[sizes[-1]] / medians[sizes[0]] for name, medians in found.items()}
+        medians_by_side[called] = {size: statistics.median(times[str(size)]) for size in sizes}
+    growth = {name: medians[sizes[-1]] / medians[sizes[0]] for name, medians in medians_by_side.items()}
     rows = [
-        [name, *(f"{medians[size]:.1f}" for size in sizes), f"{growth[name]:.2f}"] for name, medians in found.items()
+        [name, *(f"{medians[size]:.1f}" for size in sizes), f"{growth[name]:.2f}"]
+        for name, medians in medians_by_side.items()
     ]
     columns = ["runs in session", *(f"{size:,}" for size in sizes), "growth"]
     report.tables.append(
         table(f"flat, beside the libraries, postgres: p50 ms of one run ({RUNS} of theirs)", columns, rows)
     )
-    for name in list(found)[1:]:
+    for name in list(medians_by_side)[1:]:
         what = f"flat: growth of a run's time from {sizes[0]} to {sizes[-1]:,} runs"
-        report.compare(Ratio(what, "times", growth["ours"], name, growth[name]))
+        report.compare(Ratio(what, "times", growth["Team Sessions"], name, growth[name]))

@@ -28,31 +28,36 @@ def measure(report: Report, _kinds: tuple[str, ...]) -> None:
         sides("postgres") as both,
         langgraph(Path(directory)) as third,
     ):
-        found: dict[Load, dict[str, list[Round]]] = {}
+        measured: dict[Load, dict[str, list[Round]]] = {}
         for load, rounds in PLAN:
-            found[load] = {side.name: [] for side in (*both, third)}
+            measured[load] = {side.name: [] for side in (*both, third)}
             for n in range(rounds):
                 for side in (*both, third):
                     progress(f"hot: {load.runs} runs, round {n + 1} of {rounds}, {side.name}")
-                    found[load][side.name] += [one_round(side, f"hot-{load.runs}-{n}", load)]
-    found[FEW] = {name: rounds[1:] for name, rounds in found[FEW].items()}
-    _add(report, found)
+                    measured[load][side.name] += [one_round(side, f"hot-{load.runs}-{n}", load)]
+    measured[FEW] = {name: rounds[1:] for name, rounds in measured[FEW].items()}
+    _add(report, measured)
 
 
-def _add(report: Report, found: dict[Load, dict[str, list[Round]]]) -> None:
+def _add(report: Report, measured: dict[Load, dict[str, list[Round]]]) -> None:
     rows = []
-    for load, by_name in found.items():
+    for load, by_name in measured.items():
         for name, rounds in by_name.items():
-            seconds = [one.took_s for one in rounds]
+            seconds = [result.took_s for result in rounds]
             figures = [f"{took:.3f}" for took in (statistics.median(seconds), min(seconds), max(seconds))]
             rows.append([load.runs, name, len(rounds), *figures, wrongs(rounds) or "all, in order, once"])
-        (_, ours), *peers = by_name.items()
-        what, took = f"hot, {load.runs} runs of one session: time", statistics.median(one.took_s for one in ours)
-        for place, (peer, theirs) in enumerate(peers):
-            ratio = Ratio(what, "s", took, peer, statistics.median(one.took_s for one in theirs), wrongs(theirs))
-            report.compare(ratio, at_most=None if place else AT_MOST)  # the first is the one that is aimed at
+        (_, product), *peers = by_name.items()
+        what, took = (
+            f"hot, {load.runs} runs of one session: time",
+            statistics.median(result.took_s for result in product),
+        )
+        for index, (peer, peer_rounds) in enumerate(peers):
+            ratio = Ratio(
+                what, "s", took, peer, statistics.median(result.took_s for result in peer_rounds), wrongs(peer_rounds)
+            )
+            report.compare(ratio, at_most=None if index else AT_MOST)  # the first is the one that is aimed at
         promise = f"hot, {load.runs} runs: ours were executed once, in order"
-        report.checks.append(Check(promise, wrongs(ours) or "all", not wrongs(ours)))
-        report.raw[str(load.runs)] = {name: [asdict(one) for one in rounds] for name, rounds in by_name.items()}
+        report.checks.append(Check(promise, wrongs(product) or "all", not wrongs(product)))
+        report.raw[str(load.runs)] = {name: [asdict(result) for result in rounds] for name, rounds in by_name.items()}
     columns = ["runs", "side", "rounds", "s, median", "lowest", "highest", "done"]
     report.tables.append(table("hot: runs of one session, model 0 ms", columns, rows))

@@ -107,15 +107,19 @@ def _beside(report: Report, kind: str) -> None:
             progress(f"idle {kind}: run {n + 1} of {WARM_UP + BESIDE} beside Agno")
             for side in both:
                 rounds[side.name] += [one_round(side, f"idle-{n}", ONE)]
-    ms = {name: [one.took_s * 1000 for one in found[WARM_UP:]] for name, found in rounds.items()}
+    ms = {name: [result.took_s * 1000 for result in measured[WARM_UP:]] for name, measured in rounds.items()}
     rows = [
-        [name, *(f"{ms:.1f}" for ms in (statistics.median(its), quantile(its, 0.95), max(its))), wrongs(rounds[name])]
-        for name, its in ms.items()
+        [
+            name,
+            *(f"{ms:.1f}" for ms in (statistics.median(times), quantile(times, 0.95), max(times))),
+            wrongs(rounds[name]),
+        ]
+        for name, times in ms.items()
     ]
     title = f"idle, ours on {kind}: {BESIDE} single runs each, from the POST to the end"
     report.tables.append(table(title, ["side", "p50 ms", "p95", "max", "wrong"], rows))
-    (_, ours), (peer, theirs) = ms.items()
-    both_p50 = statistics.median(ours), statistics.median(theirs)
+    (_, product), (peer, peer_ms) = ms.items()
+    both_p50 = statistics.median(product), statistics.median(peer_ms)
     ratio = Ratio(f"idle {kind}: p50 of a run", "ms", both_p50[0], peer, both_p50[1], wrongs(rounds[peer]))
     report.compare(ratio, at_most=AT_MOST)
     report.raw[f"{kind}, beside"] = ms

@@ -19,7 +19,7 @@ from sqlalchemy import text
 from api_stub.client import Client
 from ops.bench import fill
 from ops.bench.report import Check, Report, progress, quantile, spread, table
-from ops.bench.service import Call, Timed, one_run, service, start_front, start_summaries, summary_calls, wanted
+from ops.bench.service import Call, Timed, one_run, open_summaries, service, start_front, start_summaries, summary_calls
 from tests.support.system import System, wait_until
 from worker.domain.dispatch import of_summary
 from worker.queue.app import make_app
@@ -49,13 +49,13 @@ def measure(report: Report, kinds: tuple[str, ...]) -> None:
                     prepare(running, worker)
                     runs = [one_run(client, TEAM) for _ in range(RUNS)]
                     times[phase] += runs if n else []
-            calls, left = summary_calls(running), wanted(running)
+            calls, left = summary_calls(running), open_summaries(running)
         _add(report, kind, {"bells are heard": while_ringing, **times}, calls)
         report.tables.append(f"lanes, {kind}: {left:,} summaries were still due at the end")
 
 
 def _make_due(running: System, *, like: str) -> None:
-    """Make the sessions, have a summary wanted of each, and ring."""
+    """Make the sessions, have a summary open_summaries of each, and ring."""
     pks = fill.fill_sessions(running.db, like=like, prefix="due", count=DUE)
     waiting = list(pks)
     for first in range(0, DUE, fill.BATCH):
@@ -133,8 +133,8 @@ def _add(report: Report, kind: str, times: dict[str, list[Timed]], calls: list[C
     report.checks.append(Check(promise, f"{loaded / idle:.3f}", loaded / idle <= AT_MOST))
     all_taken = sum(count == SLOTS for count in taken["loaded"])
     promise = f"lanes {kind}: all {SLOTS} slots were taken when a run was accepted, in 9 of 10 at least; idle: none"
-    found = f"{all_taken} of {len(taken['loaded'])}; idle: {max(taken['idle'])}"
-    report.checks.append(Check(promise, found, all_taken >= 0.9 * len(taken["loaded"]) and not any(taken["idle"])))
+    result = f"{all_taken} of {len(taken['loaded'])}; idle: {max(taken['idle'])}"
+    report.checks.append(Check(promise, result, all_taken >= 0.9 * len(taken["loaded"]) and not any(taken["idle"])))
     report.raw[kind] = {phase: [run.ms for run in runs] for phase, runs in times.items()}
 
 

@@ -34,9 +34,9 @@ def langgraph(directory: Path) -> Iterator[Side]:
     def order(session: str, input: str) -> Door:
         thread = str(uuid5(NAMESPACE_URL, session))
         threads[session.rpartition("-")[0]].append(thread)
-        asked = {"assistant_id": "t", "input": {"messages": [{"role": "user", "content": input}]}}
-        how = {"multitask_strategy": "enqueue", "if_not_exists": "create"}
-        return f"/threads/{thread}/runs", {"Content-Type": "application/json"}, json.dumps({**asked, **how}).encode()
+        body = {"assistant_id": "t", "input": {"messages": [{"role": "user", "content": input}]}}
+        options = {"multitask_strategy": "enqueue", "if_not_exists": "create"}
+        return f"/threads/{thread}/runs", {"Content-Type": "application/json"}, json.dumps({**body, **options}).encode()
 
     def counts(name: str) -> Counter[str]:
         queue = _get(port, "/metrics?format=json")["queue"]
@@ -48,9 +48,9 @@ def langgraph(directory: Path) -> Iterator[Side]:
         return sum(run["status"] == "success" for page in pages for run in page)
 
     with model_server("--journal", str(journal)) as model:
-        about = {"PORT": str(port), "OPENAI_BASE_URL": model, "OPENAI_API_KEY": "none", **QUIET}
+        settings = {"PORT": str(port), "OPENAI_BASE_URL": model, "OPENAI_API_KEY": "none", **QUIET}
         program, log = environment.python("langgraph-api"), directory / "langgraph.log"
-        with environment.serving(program, "serve_langgraph.py", environment=about, port=port, log=log):
+        with environment.serving(program, "serve_langgraph.py", environment=settings, port=port, log=log):
             name = f"LangGraph dev {environment.version('langgraph-api')}"
             yield Side(name, port, order, {}, counts, journal, "", completed)
 

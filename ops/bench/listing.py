@@ -49,15 +49,15 @@ AGNOS = List(f"/sessions?user_id={USER}&type=team&limit={PAGE}&page=1", "session
 def measure(report: Report, kinds: tuple[str, ...]) -> None:
     """Measure on each kind of database, beside Agno on Postgres."""
     for kind in kinds:
-        with sides(kind) as (ours, agno), ExitStack() as stack:
-            lists = {ours.name: (ours, OURS), agno.name: (agno, AGNOS)}
-            for side, copy in ((ours, _fill_ours), (agno, _fill_agno)):
+        with sides(kind) as (product, agno), ExitStack() as stack:
+            lists = {product.name: (product, OURS), agno.name: (agno, AGNOS)}
+            for side, copy in ((product, _fill_ours), (agno, _fill_agno)):
                 progress(f"list {kind}: {SESSIONS} sessions, {side.name}")
                 _send(side)
                 copy(side)
             lines = {
                 side.name: stack.enter_context(closing(HTTPConnection("127.0.0.1", side.port, timeout=60)))
-                for side in (ours, agno)
+                for side in (product, agno)
             }
             times: dict[str, list[float]] = {name: [] for name in lists}
             right = dict.fromkeys(lists, 0)
@@ -73,7 +73,7 @@ def measure(report: Report, kinds: tuple[str, ...]) -> None:
 
 def _send(side: Side) -> None:
     path, headers, body = side.order("list-0", "Hello.")
-    if side.name == "ours":
+    if side.name == "Team Sessions":
         body = json.dumps({**json.loads(body), "user_id": USER}).encode()
     else:
         body += f"&user_id={USER}".encode()
@@ -101,8 +101,8 @@ def _fill_agno(side: Side) -> None:
     own = {"session_id": "'copy-' || n", "run_id": "run_id || '-' || n", "created_at": "created_at - n"}
     with engine.begin() as connection:
         for name in "agno_sessions", "agno_runs":
-            asked = sql("SELECT column_name FROM information_schema.columns WHERE table_name = :name")
-            columns = connection.execute(asked, {"name": name}).scalars().all()
+            query = sql("SELECT column_name FROM information_schema.columns WHERE table_name = :name")
+            columns = connection.execute(query, {"name": name}).scalars().all()
             values = ", ".join(own.get(column, f'"{column}"') for column in columns)
             names = ", ".join(f'"{column}"' for column in columns)
             rows = f"FROM ai.{name}, generate_series(1, {SESSIONS - 1}) n"
@@ -141,10 +141,10 @@ def _add(report: Report, kind: str, times: dict[str, list[float]], right: dict[s
     columns = ["side", "pages", "p50 ms", "p95", "max", "right"]
     title = f"list, ours on {kind}: the first {PAGE} of {SESSIONS:,} sessions of a user"
     report.tables.append(table(title, columns, rows))
-    ours, peer = times
+    product, peer = times
     both = [statistics.median(ms) for ms in times.values()]
     wrong = f"{right[peer]} of {TIMED} pages right" * (right[peer] != TIMED)
     report.compare(Ratio(f"list {kind}: p50 of a page", "ms", both[0], peer, both[1], wrong), at_most=AT_MOST)
     promise = f"list {kind}: each of our pages holds {PAGE} sessions, the newest first"
-    report.checks.append(Check(promise, f"{right[ours]} of {TIMED}", right[ours] == TIMED))
+    report.checks.append(Check(promise, f"{right[product]} of {TIMED}", right[product] == TIMED))
     report.raw[kind] = times

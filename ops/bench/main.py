@@ -43,7 +43,7 @@ from ops.bench import (
 )
 from ops.bench.databases import KINDS
 from ops.bench.plot import plot
-from ops.bench.report import Ratio, Report, beside, machine, progress_done
+from ops.bench.report import Ratio, Report, machine, progress_done, ratio_table
 from worker.observe import logs
 
 SCENARIOS = {
@@ -148,8 +148,8 @@ def main() -> None:
     """Run the scenarios that were asked for, print their tables, then each check with its verdict."""
     options = _options()
     for name in list(os.environ):
-        ours = name.startswith(("TEAM_SESSIONS_", "OPENAI_")) or name in ("DATABASE_URL", "REDIS_URL")
-        if ours and not name.startswith("TEAM_SESSIONS_TEST_"):
+        is_setting = name.startswith(("TEAM_SESSIONS_", "OPENAI_")) or name in ("DATABASE_URL", "REDIS_URL")
+        if is_setting and not name.startswith("TEAM_SESSIONS_TEST_"):
             del os.environ[name]  # no setting of this shell reaches what is measured
     logs.configure("WARNING", style="readable")  # where a run fails inside the bench, its log says why
     signal.signal(signal.SIGTERM, _stop)
@@ -168,14 +168,14 @@ def main() -> None:
         for table in report.tables:
             print(table, end="\n\n")
         for check in report.checks:
-            print(f"{'PASS' if check.passed else 'FAIL'}  {check.promise}: {check.found}")
+            print(f"{'PASS' if check.passed else 'FAIL'}  {check.promise}: {check.result}")
             passed &= check.passed
         load = {"before": round(before, 2), "after": round(os.getloadavg()[0], 2)}
         ratios += report.ratios
         print(f"load of this machine's {os.cpu_count()} cores: {load['before']} before, {load['after']} after\n")
         raw[name] = {**report.raw, "load": load, "checks": [asdict(check) for check in report.checks]}
     if ratios:
-        print(beside(ratios), end="\n\n")
+        print(ratio_table(ratios), end="\n\n")
         raw["ratios"] = [asdict(ratio) for ratio in ratios]
     if ratios and options.plot:
         title = f"Team Sessions beside its peers: {raw['machine']['cores']} cores, {raw['machine']['cpu']}"

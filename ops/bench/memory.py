@@ -26,33 +26,38 @@ def measure(report: Report, _kinds: tuple[str, ...]) -> None:
         client = start_front(running, concurrency=RUNS)
         one_run(client, "same")
         pid = running.workers[0].pid
-        found: dict[str, list[Memory]] = {"after one run": [_now(pid)]}
+        samples: dict[str, list[Memory]] = {"after one run": [_now(pid)]}
         in_flight = partial(look.count, running.db, "running")
         for n in range(1, TIMES + 1):
             progress(f"memory: {RUNS} runs, time {n} of {TIMES}")
-            for place in range(RUNS):
-                client.enqueue("same", INPUT, session_id=f"memory-{n}-{place}")
+            for number in range(RUNS):
+                client.enqueue("same", INPUT, session_id=f"memory-{n}-{number}")
             wait_until(lambda: in_flight() == RUNS, description=f"{RUNS} runs are in flight", timeout_s=60)
-            seen = found[f"{RUNS} in flight, time {n}"] = [_now(pid)]
+            series = samples[f"{RUNS} in flight, time {n}"] = [_now(pid)]
             while in_flight():
                 time.sleep(0.5)
-                seen.append(_now(pid))
+                series.append(_now(pid))
         completed = look.count(running.db, "completed")
     rows = [
-        [what, len(seen), f"{max(one.rss for one in seen):.0f}", f"{max(one.pss for one in seen):.0f}"]
-        for what, seen in found.items()
+        [
+            what,
+            len(series),
+            f"{max(sample.rss for sample in series):.0f}",
+            f"{max(sample.pss for sample in series):.0f}",
+        ]
+        for what, series in samples.items()
     ]
     columns = ["a worker process", "looks", "RSS MB, most", "PSS MB, most"]
     report.tables.append(table("memory, on Postgres", columns, rows))
-    most = max(one.rss for seen in found.values() for one in seen)
+    most = max(sample.rss for series in samples.values() for sample in series)
     promise = f"memory: a worker process with {RUNS} runs in flight holds at most {AT_MOST_MB:g} MB"
     report.checks.append(Check(promise, f"{most:.0f} MB", most <= AT_MOST_MB))
     promise = f"memory: all {TIMES * RUNS + 1} runs completed"
     report.checks.append(Check(promise, str(completed), completed == TIMES * RUNS + 1))
-    report.raw["mb"] = {what: [(one.rss, one.pss) for one in seen] for what, seen in found.items()}
+    report.raw["mb"] = {what: [(sample.rss, sample.pss) for sample in series] for what, series in samples.items()}
 
 
 def _now(pid: int) -> Memory:
-    seen = memory(pid)
-    assert seen is not None
-    return seen
+    sample = memory(pid)
+    assert sample is not None
+    return sample

@@ -49,8 +49,8 @@ def measure(report: Report, _kinds: tuple[str, ...]) -> None:
     written = {name: row for row in rows() for name in row.names}
     # What only Agno has is shown, but has no row.
     measured = [name for name in here if name in written or here[name] != "absent"]
-    for whose, found, cell in (("here", here, "here"), (agno, there, "agno")):
-        wrong = [name for name in measured if name not in written or getattr(written[name], cell) != found[name]]
-        told = f"{len(measured) - len(wrong)} of {len(measured)}" + "".join(f"; not so: {name}" for name in wrong)
-        report.checks.append(Check(f"names, {whose}: what ops/handbook/names.md says", told, not wrong))
+    for whose, facts, cell in (("here", here, "here"), (agno, there, "agno")):
+        wrong = [name for name in measured if name not in written or getattr(written[name], cell) != facts[name]]
+        result = f"{len(measured) - len(wrong)} of {len(measured)}" + "".join(f"; not so: {name}" for name in wrong)
+        report.checks.append(Check(f"names, {whose}: what ops/handbook/names.md says", result, not wrong))
     report.raw = {"here": here, agno: there}

@@ -48,7 +48,7 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Result:
     """What came of it. Rates in runs a second; times in seconds; CPU in milliseconds of a core for each run."""
 
     workers: int
@@ -75,48 +75,50 @@ CASES = (Case(50, 4.0, 30.0), Case(50, 20.0, 50.0))
 def measure(report: Report, _kinds: tuple[str, ...], *, workers: int | None = None, threads: int | None = None) -> None:
     """Measure once, on Postgres whatever the kind."""
     processes = workers or WORKERS
-    found: list[tuple[Case, Found]] = []
+    results: list[tuple[Case, Result]] = []
     for case in CASES:
-        found += _measure(processes, threads or max(THREADS, case.in_flight // processes), [case])
-        _check(report, *found[-1])
+        results += _measure(processes, threads or max(THREADS, case.in_flight // processes), [case])
+        _check(report, *results[-1])
     steps = [Case(rate, SATURATE_LATENCY_S, SATURATE_S) for rate in RATES]
     rising = _measure(processes, threads or max(THREADS, steps[-1].in_flight // processes), steps)
-    _add(report, "parallel", found)
+    _add(report, "parallel", results)
     _add(report, f"parallel: more and more a second, model {SATURATE_LATENCY_S:g} s", rising)
-    kept = [case.rate for case, one in rising if one.keeps_up(case)]
+    kept = [case.rate for case, result in rising if result.keeps_up(case)]
     held, failed = f"{kept[-1]} runs/s are kept up with" if kept else "not even the first rate", rising[-1]
     more = "" if failed[1].keeps_up(failed[0]) else f", {failed[0].rate} are not"
     report.tables.append(f"parallel: with {failed[1].workers} processes of {failed[1].threads} threads {held}{more}")
-    report.raw["cases"] = [{**asdict(case), **asdict(one)} for case, one in [*found, *rising]]
+    report.raw["cases"] = [{**asdict(case), **asdict(result)} for case, result in [*results, *rising]]
 
 
-def _measure(workers: int, threads: int, cases: Sequence[Case]) -> list[tuple[Case, Found]]:
+def _measure(workers: int, threads: int, cases: Sequence[Case]) -> list[tuple[Case, Result]]:
     """Measure these cases one after the other, up to the first that is not kept up with."""
-    found: list[tuple[Case, Found]] = []
+    results: list[tuple[Case, Result]] = []
     with service("postgres") as running:
         start_front(running, workers=workers, concurrency=threads)
         _ask(running, "warm-up", Case(20, 0.1, 1.0))
         for case in cases:
             progress(f"parallel: {case.rate} runs/s of {case.latency_s:g} s, {workers} processes of {threads} threads")
-            found.append((case, _one(running, case, workers=workers, threads=threads)))
-            if not found[-1][1].keeps_up(case):
+            results.append((case, _measure_case(running, case, workers=workers, threads=threads)))
+            if not results[-1][1].keeps_up(case):
                 break
-    return found
+    return results
 
 
-def _one(running: System, case: Case, *, workers: int, threads: int) -> Found:
+def _measure_case(running: System, case: Case, *, workers: int, threads: int) -> Result:
     pids = {"worker": [worker.pid for worker in running.workers], "api": [running.api.pid]}
-    before = {name: sum(map(cpu_s, its)) for name, its in pids.items()}
+    before = {name: sum(map(cpu_s, process_ids)) for name, process_ids in pids.items()}
     name = f"p-{case.rate}-{case.latency_s:g}"
     sent = _ask(running, name, case)
-    used = {name: sum(map(cpu_s, its)) - before[name] for name, its in pids.items()}
+    used = {name: sum(map(cpu_s, process_ids)) - before[name] for name, process_ids in pids.items()}
     columns = (runs.c.created_at, runs.c.started_at, runs.c.finished_at)
-    ours = sessions.c.session_id.like(f"{name}-%") & (runs.c.status == "completed")
+    completed_here = sessions.c.session_id.like(f"{name}-%") & (runs.c.status == "completed")
     with running.db.read() as tx:
-        rows = tx.execute(select(*columns).join(sessions, sessions.c.pk == runs.c.session_pk).where(ours)).all()
+        rows = tx.execute(
+            select(*columns).join(sessions, sessions.c.pk == runs.c.session_pk).where(completed_here)
+        ).all()
     took = [(row.finished_at - row.created_at).total_seconds() for row in rows]
     ends, begins = sorted(row.finished_at.timestamp() for row in rows), sorted(row.created_at for row in rows)
-    return Found(
+    return Result(
         workers=workers,
         threads=threads,
         sent=sent,
@@ -167,27 +169,27 @@ def _most(spans: Sequence[tuple[float, float]]) -> int:
     return max(itertools.accumulate(change for _, change in changes))
 
 
-def _check(report: Report, case: Case, found: Found) -> None:
-    said = f"{found.rate:.1f} runs/s, p99 {found.p99_s:.2f} s, {found.in_flight} in flight"
-    said += f", {found.completed} of {found.sent} completed"
+def _check(report: Report, case: Case, result: Result) -> None:
+    text = f"{result.rate:.1f} runs/s, p99 {result.p99_s:.2f} s, {result.in_flight} in flight"
+    text += f", {result.completed} of {result.sent} completed"
     what = f"parallel: {case.rate} runs/s of {case.latency_s:g} s: at least {RATE_AT_LEAST:.0%} of them"
     promise = f"{what}, p99 at most {P99_AT_MOST} times the model's"
-    report.checks.append(Check(promise, said, found.keeps_up(case)))
+    report.checks.append(Check(promise, text, result.keeps_up(case)))
 
 
-def _add(report: Report, title: str, found: Sequence[tuple[Case, Found]]) -> None:
+def _add(report: Report, title: str, results: Sequence[tuple[Case, Result]]) -> None:
     rows = [
         [
             case.rate,
             f"{case.latency_s:g}",
-            f"{one.workers} × {one.threads}",
-            *(f"{figure:.1f}" for figure in (one.asked_rate, one.rate)),
-            one.in_flight,
-            *(f"{figure:.2f}" for figure in (one.p50_s, one.p99_s)),
-            *(f"{figure:.1f}" for figure in (one.worker_cpu_ms, one.api_cpu_ms)),
-            f"{one.completed} of {one.sent}",
+            f"{result.workers} × {result.threads}",
+            *(f"{figure:.1f}" for figure in (result.asked_rate, result.rate)),
+            result.in_flight,
+            *(f"{figure:.2f}" for figure in (result.p50_s, result.p99_s)),
+            *(f"{figure:.1f}" for figure in (result.worker_cpu_ms, result.api_cpu_ms)),
+            f"{result.completed} of {result.sent}",
         ]
-        for case, one in found
+        for case, result in results
     ]
     columns = ["runs/s", "model s", "processes", "asked/s", "ended/s", "in flight, most", "p50 s", "p99 s"]
     columns += ["workers' CPU ms a run", "the API's", "completed"]

@@ -31,7 +31,7 @@ def measure(report: Report, _kinds: tuple[str, ...]) -> None:
         for n in range(NEIGHBOURS):
             client.enqueue("plain", f"{n} [delay={REPLY_S}]", session_id=f"s{n}")
         wait_until(lambda: look.count(running.db, "running") == NEIGHBOURS, description="all are under way")
-        with started_again(running, concurrency=ROOM) as deaths, _memory(running) as seen:
+        with started_again(running, concurrency=ROOM) as deaths, _memory(running) as samples:
             began = time.time()
             poison = client.enqueue("deadly", "die", session_id="p")["id"]
             while (left := _left(running)) and time.time() < began + LATEST_S:
@@ -39,14 +39,14 @@ def measure(report: Report, _kinds: tuple[str, ...]) -> None:
                 time.sleep(1)
             took = time.time() - began
         failed, done = look.row(running.db, poison), look.count(running.db, "completed")
-    count, most = max((len(sizes) for sizes in seen), default=0), max((sum(sizes) for sizes in seen), default=0)
-    each = statistics.median([size for sizes in seen for size in sizes] or [0])
+    count, most = max((len(sizes) for sizes in samples), default=0), max((sum(sizes) for sizes in samples), default=0)
+    each = statistics.median([size for sizes in samples for size in sizes] or [0])
     rows = [[f"{took:.0f}", len(deaths), count, f"{each:.0f}", f"{most:.0f}"]]
     columns = ["all ended after s", "workers died", "processes of one run, most", "MB each, p50", "MB all, most"]
     report.tables.append(table(f"poison: beside {NEIGHBOURS} runs", columns, rows))
     promise = f"poison: the run fails with workers_lost, and {NEIGHBOURS} runs beside it are completed"
-    found = f"{failed.error_code}; {done} completed"
-    report.checks.append(Check(promise, found, failed.error_code == "workers_lost" and done == NEIGHBOURS))
+    result = f"{failed.error_code}; {done} completed"
+    report.checks.append(Check(promise, result, failed.error_code == "workers_lost" and done == NEIGHBOURS))
 
 
 def _left(running: System) -> int:
@@ -59,12 +59,12 @@ class _memory:  # noqa: N801 - reads as a function
     def __init__(self, running: System) -> None:
         self._running = running
         self._over = Event()
-        self._seen: list[list[float]] = []
+        self._samples: list[list[float]] = []
         self._thread = Thread(target=self._watch)
 
     def __enter__(self) -> list[list[float]]:
         self._thread.start()
-        return self._seen
+        return self._samples
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
@@ -72,7 +72,7 @@ class _memory:  # noqa: N801 - reads as a function
 
     def _watch(self) -> None:
         while not self._over.wait(1):
-            self._seen.append([size for worker in list(self._running.workers) for size in _of_its_runs(worker)])
+            self._samples.append([size for worker in list(self._running.workers) for size in _of_its_runs(worker)])
 
 
 def _of_its_runs(worker: Popen[bytes]) -> list[float]:

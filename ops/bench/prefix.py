@@ -32,17 +32,17 @@ def measure(report: Report, _kinds: tuple[str, ...]) -> None:
         contexts, made[name] = _contexts(python)
         common = [_common(before, context) for before, context in pairwise(contexts)]
         lengths = [len(context) for context in contexts]
-        shares = [known / length for known, length in zip(common, lengths[1:], strict=True)]
-        broken[name] = sum(known < before for known, before in zip(common, lengths[:-1], strict=True))
-        new = statistics.mean(length - known for known, length in zip(common, lengths[1:], strict=True))
+        shares = [equal / length for equal, length in zip(common, lengths[1:], strict=True)]
+        broken[name] = sum(equal < before for equal, before in zip(common, lengths[:-1], strict=True))
+        new = statistics.mean(length - equal for equal, length in zip(common, lengths[1:], strict=True))
         means = [f"{statistics.mean(shares):.3f}", f"{statistics.mean(lengths):,.0f}", f"{new:,.0f}"]
         rows.append([name, len(contexts), made[name], *means, broken[name]])
         report.raw[name] = {"shares": shares, "lengths": lengths, "summaries": made[name]}
     columns = ["", "calls", "summaries", "mean share", "mean length", "of it new", "calls that broke it"]
     report.tables.append(table(f"prefix: {RUNS} runs; what a context has in common with the one before", columns, rows))
     promise = "prefix: ours is broken by new summaries only"
-    found = f"{broken['here']} times by {made['here']} summaries"
-    report.checks.append(Check(promise, found, broken["here"] <= made["here"]))
+    result = f"{broken['here']} times by {made['here']} summaries"
+    report.checks.append(Check(promise, result, broken["here"] <= made["here"]))
 
 
 def _contexts(python: Path) -> tuple[list[str], int]:
@@ -53,11 +53,11 @@ def _contexts(python: Path) -> tuple[list[str], int]:
             models = {"OPENAI_BASE_URL": model, "OPENAI_API_KEY": "none", "SUMMARY_MODEL": "rules[words=100]"}
             settings = {"DATABASE": "session.db", "RUNS": str(RUNS), **models}
             environment.run(python, "prefix.py", environment=settings)
-        asked = [line for line in map(json.loads, journal.read_text().splitlines()) if line["event"] == "asked"]
-    contexts = ["".join(map(json.dumps, line["context"])) for line in asked if not line["summary"]]
-    return contexts, len(asked) - len(contexts)
+        requests = [line for line in map(json.loads, journal.read_text().splitlines()) if line["event"] == "asked"]
+    contexts = ["".join(map(json.dumps, line["context"])) for line in requests if not line["summary"]]
+    return contexts, len(requests) - len(contexts)
 
 
-def _common(one: str, other: str) -> int:
+def _common(text: str, other: str) -> int:
     """Return how many characters two texts have in common at their beginning."""
-    return next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+    return next((n for n, (a, b) in enumerate(zip(text, other, strict=False)) if a != b), min(len(text), len(other)))

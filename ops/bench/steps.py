@@ -48,21 +48,21 @@ def look_up() -> str:
 def measure(report: Report, _kinds: tuple[str, ...]) -> None:
     """Measure once, on Postgres whatever the kind."""
     peer = f"DBOS {environment.version('dbos')}"
-    times: dict[str, Times] = {"ours": [], peer: []}
+    times: dict[str, Times] = {"Team Sessions": [], peer: []}
     with (
         databases.new_postgres() as postgres,
         model_server() as model,
-        _runtime(postgres.new_database(), model) as ours,
+        _runtime(postgres.new_database(), model) as product,
     ):
         database = postgres.new_database(empty=True).replace("postgresql:", "postgresql+psycopg:")
         settings = {"DATABASE": database, "OPENAI_BASE_URL": model, "OPENAI_API_KEY": "none", "INPUT": INPUT}
         settings |= {"RUNS": str(RUNS), "WARM_UP": str(WARM_UP)}
         for turn in range(TURNS):
             progress(f"steps: turn {turn + 1} of {TURNS}, ours")
-            times["ours"] += [_one(ours) for _ in range(WARM_UP + RUNS)][WARM_UP:]
+            times["Team Sessions"] += [_execute_run(product) for _ in range(WARM_UP + RUNS)][WARM_UP:]
             progress(f"steps: turn {turn + 1} of {TURNS}, {peer}")
-            found = environment.run(environment.python("dbos"), "steps_dbos.py", environment=settings)
-            times[peer] += [(wall, cpu) for wall, cpu in found]
+            dbos_ms = environment.run(environment.python("dbos"), "steps_dbos.py", environment=settings)
+            times[peer] += [(wall, cpu) for wall, cpu in dbos_ms]
     _add(report, times, peer)
 
 
@@ -80,7 +80,7 @@ def _runtime(url: str, model: str) -> Iterator[Runtime]:
         yield runtime
 
 
-def _one(runtime: Runtime) -> tuple[float, float]:
+def _execute_run(runtime: Runtime) -> tuple[float, float]:
     run = enqueue(runtime.db, Order(TEAM, INPUT), settings=runtime.settings).run
     began = time.perf_counter(), time.process_time()
     outcome = execute(runtime, run.id, TEAM)
@@ -93,13 +93,13 @@ def _one(runtime: Runtime) -> tuple[float, float]:
 
 def _add(report: Report, times: dict[str, Times], peer: str) -> None:
     rows = []
-    for name, its in times.items():
-        wall, cpu = ([pair[place] for pair in its] for place in (0, 1))
+    for name, pairs in times.items():
+        wall, cpu = ([pair[index] for pair in pairs] for index in (0, 1))
         figures = [statistics.median(wall), quantile(wall, 0.95), max(wall), statistics.median(cpu)]
-        rows.append([name, len(its), *(f"{figure:.1f}" for figure in figures)])
+        rows.append([name, len(pairs), *(f"{figure:.1f}" for figure in figures)])
     columns = ["side", "runs", "p50 ms", "p95", "max", "CPU ms, p50"]
     report.tables.append(table("steps: six model calls and five tools, claim to finish, on Postgres", columns, rows))
-    for place, what in enumerate(("wall", "CPU")):
-        ours, theirs = (statistics.median(pair[place] for pair in its) for its in times.values())
-        report.compare(Ratio(f"steps: p50 of a run, {what}", "ms", ours, peer, theirs), at_most=AT_MOST)
+    for index, what in enumerate(("wall", "CPU")):
+        product, peer_value = (statistics.median(pair[index] for pair in pairs) for pairs in times.values())
+        report.compare(Ratio(f"steps: p50 of a run, {what}", "ms", product, peer, peer_value), at_most=AT_MOST)
     report.raw["ms"] = times

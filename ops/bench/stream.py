@@ -39,14 +39,14 @@ def measure(report: Report, kinds: tuple[str, ...], watchers: tuple[int, ...] = 
                 progress(f"stream {kind}: {count} watchers")
                 text = f"[stamp] [delay={DELAY_S}] [words={WORDS}] [pace={PACE_S}]"
                 ids = [client.enqueue("plain", text)["id"] for _ in range(max(1, count // SHARE))]
-                found = _watched(running, ids, count)
-                whole = [one for one in found if len(one["late_ms"]) == WORDS and one["ends"] == 1]
-                late = [ms for one in found for ms in one["late_ms"]]
+                received = _watched(running, ids, count)
+                whole = [watcher for watcher in received if len(watcher["late_ms"]) == WORDS and watcher["ends"] == 1]
+                late = [ms for watcher in received for ms in watcher["late_ms"]]
                 figures = (statistics.median(late), quantile(late, 0.95), max(late))
                 rows.append([count, len(ids), len(late), *(f"{figure:.1f}" for figure in figures)])
                 promise = f"stream {kind}: each of {count} watchers is shown every word and one end"
                 report.checks.append(Check(promise, f"{len(whole)} were", len(whole) == count))
-                report.raw[f"{kind} {count}"] = found
+                report.raw[f"{kind} {count}"] = received
         columns = ["watchers", "runs", "words shown", "p50 ms", "p95", "max"]
         report.tables.append(table(f"stream, {kind} {version}: from the model's chunk to the watcher", columns, rows))
 
@@ -56,8 +56,8 @@ def _watched(running: System, ids: list[str], count: int) -> list[dict[str, Any]
     order = json.dumps({"url": running.url, "key": running.key, "ids": ids, "count": count})
     command = [sys.executable, "-m", "ops.bench.stream"]
     done = subprocess.run(command, input=order.encode(), stdout=subprocess.PIPE, cwd=ROOT, timeout=LATEST_S, check=True)
-    found: list[dict[str, Any]] = json.loads(done.stdout)
-    return found
+    received: list[dict[str, Any]] = json.loads(done.stdout)
+    return received
 
 
 async def _watch(client: AsyncClient, run_id: str) -> dict[str, Any]:

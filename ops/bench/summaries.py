@@ -65,8 +65,8 @@ def _blocks(running: System, kind: str) -> Times:
     turns = {team: count() for team in TEAMS}
     for block in range(BLOCKS):
         progress(f"summaries {kind}: block {block + 1} of {BLOCKS}")
-        place = block % len(TEAMS)
-        for team in [*TEAMS][place:] + [*TEAMS][:place]:
+        first = block % len(TEAMS)
+        for team in [*TEAMS][first:] + [*TEAMS][:first]:
             wait_for_summaries(running)
             times[team] += [one_run(client, team, f"{team}-{next(turns[team]) % SESSIONS}") for _ in range(BLOCK)]
     wait_for_summaries(running)
@@ -75,8 +75,8 @@ def _blocks(running: System, kind: str) -> Times:
 
 def _context_size(running: System, runs: Sequence[Timed]) -> float:
     """Return how many characters the contexts of these runs had, on average. No other run was executed beside them."""
-    asked = [line for line in running.journal() if line["event"] == "asked" and not line["summary"]]
-    sizes: list[int] = [line["size"] for run in runs for line in asked if run.accepted < line["at"] < run.completed]
+    requests = [line for line in running.journal() if line["event"] == "asked" and not line["summary"]]
+    sizes: list[int] = [line["size"] for run in runs for line in requests if run.accepted < line["at"] < run.completed]
     return statistics.mean(sizes)
 
 
@@ -98,9 +98,9 @@ def _add(report: Report, kind: str, times: Times, sizes: dict[str, float], calls
 
     ratio = _ratio(times["on"], times["as-long"])
     quarters = [_ratio(*pair) for pair in zip(_quarters(times["on"]), _quarters(times["as-long"]), strict=True)]
-    found = f"{ratio:.3f} (quarters of the blocks: {min(quarters):.3f} to {max(quarters):.3f})"
+    result = f"{ratio:.3f} (quarters of the blocks: {min(quarters):.3f} to {max(quarters):.3f})"
     promise = f"summaries {kind}: p50 on : off, with as long a context, is at most {AT_MOST}"
-    report.checks.append(Check(promise, found, ratio <= AT_MOST))
+    report.checks.append(Check(promise, result, ratio <= AT_MOST))
     overlapping = sum(any(call.overlaps(run.accepted, run.completed) for run in times["on"]) for call in calls)
     promise = f"summaries {kind}: at least {REFRESHES_AT_LEAST} refreshes were in flight beside measured runs"
     report.checks.append(Check(promise, str(overlapping), overlapping >= REFRESHES_AT_LEAST))

@@ -32,7 +32,7 @@ from ops.bench.beside import (
     agno_rows,
     done,
     one_round,
-    our_rows,
+    product_rows,
     sides,
     until_ended,
     wrongs,
@@ -81,16 +81,16 @@ def measure(report: Report, _kinds: tuple[str, ...]) -> None:
     _add(report, "from a script", from_script, at_least=SCRIPT_AT_LEAST)
 
 
-def _rounds(how: str, senders: Mapping[str, partial[Round]]) -> Rounds:
-    found: Rounds = {}
+def _rounds(channel: str, senders: Mapping[str, partial[Round]]) -> Rounds:
+    measured: Rounds = {}
     for load, rounds in PLAN:
-        found[load] = {name: [] for name in senders}
+        measured[load] = {name: [] for name in senders}
         for n in range(rounds):
             for name, send in senders.items():
-                progress(f"throughput {how}: {load.runs} runs, round {n + 1} of {rounds}, {name}")
-                found[load][name] += [send(f"{load.runs}-{n}", load)]
-    del found[WARM_UP]
-    return found
+                progress(f"throughput {channel}: {load.runs} runs, round {n + 1} of {rounds}, {name}")
+                measured[load][name] += [send(f"{load.runs}-{n}", load)]
+    del measured[WARM_UP]
+    return measured
 
 
 @contextmanager
@@ -104,12 +104,14 @@ def _senders() -> Iterator[tuple[Sender, Sender]]:
         )
         running.start_workers(WORKERS, concurrency=THREADS)
         database = postgres.new_database().replace("postgresql:", "postgresql+psycopg:")
-        yield _ours(running), stack.enter_context(_celery(database, directory))
+        yield _product(running), stack.enter_context(_celery(database, directory))
 
 
-def _ours(running: System) -> Sender:
+def _product(running: System) -> Sender:
     program = Path(sys.executable)
-    return Sender("ours", program, "send_here.py", running.environment, our_rows(running.db), running.journal_file)
+    return Sender(
+        "Team Sessions", program, "send_here.py", running.environment, product_rows(running.db), running.journal_file
+    )
 
 
 @contextmanager
@@ -128,8 +130,8 @@ def celery_name() -> str:
 
 def celery_settings(database: str, *, broker: str, model: str) -> dict[str, str]:
     """Return the environment of the plain task's worker, and of who sends to it."""
-    about = {"DATABASE": database, "BROKER": broker, "OPENAI_BASE_URL": model, "OPENAI_API_KEY": "none"}
-    return {**about, "PYTHONPATH": str(environment.HERE)}
+    settings = {"DATABASE": database, "BROKER": broker, "OPENAI_BASE_URL": model, "OPENAI_API_KEY": "none"}
+    return {**settings, "PYTHONPATH": str(environment.HERE)}
 
 
 def celery_worker(settings: Mapping[str, str], *, log: Path) -> AbstractContextManager[environment.Process]:
@@ -137,7 +139,7 @@ def celery_worker(settings: Mapping[str, str], *, log: Path) -> AbstractContextM
     python = str(environment.python("agno"))
     command = [python, "-m", "celery", "-A", "celery_agno", "worker", "--concurrency", str(WORKERS)]
     return environment.started(
-        command, environment=settings, log=log, ready=lambda: "at work" in log.read_text(errors="replace")
+        command, environment=settings, log=log, is_ready=lambda: "at work" in log.read_text(errors="replace")
     )
 
 
@@ -147,28 +149,38 @@ def _one_script(sender: Sender, name: str, load: Load) -> Round:
         inputs.write_text(json.dumps([(f"warm-{name}", "Hello."), *load.inputs(name)]))
         settings = {**sender.environment, "INPUTS": str(inputs), "WARM_S": str(WARM_S)}
         sent = pool.submit(environment.run, sender.program, sender.script, environment=settings)
-        ended = until_ended(sender.counts, name, load.runs, every_s=load.look_s)
+        ended = until_ended(sender.counts, name, load.runs, every_s=load.poll_s)
         began, _took = sent.result()
     completed = sender.counts(name)["completed"]
     return Round(load, [], ended - began, completed, *done(sender.journal, load.inputs(name)))
 
 
-def _add(report: Report, how: str, found: Rounds, *, at_least: float) -> None:
+def _add(report: Report, channel: str, measured: Rounds, *, at_least: float) -> None:
     rows = []
-    for load, by_name in found.items():
+    for load, by_name in measured.items():
         for name, rounds in by_name.items():
-            speeds = [one.speed for one in rounds]
+            speeds = [result.speed for result in rounds]
             figures = [f"{speed:.0f}" for speed in (statistics.median(speeds), min(speeds), max(speeds))]
             rows.append([f"{load.runs:,}", name, len(rounds), *figures, wrongs(rounds) or "all, in order, once"])
-        (_, ours), *peers = by_name.items()
-        what, speed = f"throughput {how}, {load.runs:,} runs: runs/s", statistics.median(one.speed for one in ours)
-        for place, (peer, theirs) in enumerate(peers):
-            ratio = Ratio(what, "runs/s", speed, peer, statistics.median(one.speed for one in theirs), wrongs(theirs))
-            report.compare(ratio, at_least=None if place else at_least)  # the first is the one that is aimed at
-        promise = f"throughput {how}, {load.runs:,} runs: ours were executed once, those of a session in order"
-        report.checks.append(Check(promise, wrongs(ours) or "all", not wrongs(ours)))
+        (_, product), *peers = by_name.items()
+        what, speed = (
+            f"throughput {channel}, {load.runs:,} runs: runs/s",
+            statistics.median(result.speed for result in product),
+        )
+        for index, (peer, peer_rounds) in enumerate(peers):
+            ratio = Ratio(
+                what,
+                "runs/s",
+                speed,
+                peer,
+                statistics.median(result.speed for result in peer_rounds),
+                wrongs(peer_rounds),
+            )
+            report.compare(ratio, at_least=None if index else at_least)  # the first is the one that is aimed at
+        promise = f"throughput {channel}, {load.runs:,} runs: ours were executed once, those of a session in order"
+        report.checks.append(Check(promise, wrongs(product) or "all", not wrongs(product)))
     columns = ["runs", "side", "rounds", "runs/s, median", "lowest", "highest", "done"]
-    report.tables.append(table(f"throughput {how}, over {FEW.sessions} sessions, model 0 ms", columns, rows))
-    report.raw[how] = {
-        str(load.runs): {n: [asdict(r) for r in rs] for n, rs in by.items()} for load, by in found.items()
+    report.tables.append(table(f"throughput {channel}, over {FEW.sessions} sessions, model 0 ms", columns, rows))
+    report.raw[channel] = {
+        str(load.runs): {n: [asdict(r) for r in rs] for n, rs in by.items()} for load, by in measured.items()
     }

@@ -9,28 +9,29 @@ import os
 
 from matplotlib.figure import Figure
 
-asked = json.loads(os.environ["DRAWN"])
+request = json.loads(os.environ["DRAWN"])
 names, better = [], []
-for one in asked["ratios"]:
-    ratio = one["ours"] / one["theirs"] if one["unit"].endswith("/s") else one["theirs"] / one["ours"]
+for entry in request["ratios"]:
+    quotient = entry["value"] / entry["peer_value"]
+    ratio = quotient if entry["unit"].endswith("/s") else 1 / quotient
     better.append(ratio)
-    names.append(f"{one['what']}\n{one['ours']:.3g} : {one['theirs']:.3g} {one['unit']}, {one['peer']}")
+    names.append(f"{entry['what']}\n{entry['value']:.3g} : {entry['peer_value']:.3g} {entry['unit']}, {entry['peer']}")
 
 longest = max(3.0, *better)
 figure = Figure(figsize=(11, 1.2 + 0.5 * len(names)), layout="constrained")
 axes = figure.subplots()
-for place, (one, ratio) in enumerate(zip(asked["ratios"], better, strict=True)):
-    colour, hatch = ("#2a7f62" if ratio >= 1 else "#b5452c"), ("//" if one["wrong"] else "")
-    axes.barh(place, ratio - 1, left=1, color=colour, hatch=hatch, edgecolor="white")
-    said = f"{ratio:.3g} ×" + (" (the peer's is wrong)" if one["wrong"] else "")
-    axes.text(ratio, place, f" {said} ", va="center", ha="left" if ratio >= 1 else "right", fontsize=8)
+for index, (entry, ratio) in enumerate(zip(request["ratios"], better, strict=True)):
+    colour, hatch = ("#2a7f62" if ratio >= 1 else "#b5452c"), ("//" if entry["wrong"] else "")
+    axes.barh(index, ratio - 1, left=1, color=colour, hatch=hatch, edgecolor="white")
+    label = f"{ratio:.3g} ×" + (" (the peer's is wrong)" if entry["wrong"] else "")
+    axes.text(ratio, index, f" {label} ", va="center", ha="left" if ratio >= 1 else "right", fontsize=8)
 axes.set_xscale("log")
 axes.set_xlim(min(0.9, min(better) / 3), longest * 4)
 axes.axvline(1, color="black", linewidth=0.8)
 axes.set_yticks(range(len(names)), names, fontsize=8)
 axes.invert_yaxis()
 axes.set_xlabel("times better than the peer")
-axes.set_title(asked["title"], fontsize=9)
-for file in asked["files"]:
+axes.set_title(request["title"], fontsize=9)
+for file in request["files"]:
     figure.savefig(file, dpi=150)
-print(json.dumps(asked["files"]), flush=True)
+print(json.dumps(request["files"]), flush=True)

@@ -36,9 +36,9 @@ def version(peer: str) -> str:
 
 def pinned(peer: str, package: str) -> str:
     """Return the version of a package in the environment of a peer."""
-    found = re.search(rf"^{package}==(\S+)", (HERE / f"{peer}.lock").read_text(), flags=re.MULTILINE)
-    assert found is not None
-    return found[1]
+    match = re.search(rf"^{package}==(\S+)", (HERE / f"{peer}.lock").read_text(), flags=re.MULTILINE)
+    assert match is not None
+    return match[1]
 
 
 def python(peer: str) -> Path:
@@ -79,13 +79,15 @@ def serving(program: Path, script: str, *, environment: Mapping[str, str], port:
     Raises:
         RuntimeError: it did not listen in time, with the end of what it said.
     """
-    with started([program, HERE / script], environment=environment, log=log, ready=partial(_listens, port)) as process:
+    with started(
+        [program, HERE / script], environment=environment, log=log, is_ready=partial(_listens, port)
+    ) as process:
         yield process
 
 
 @contextmanager
 def started(
-    command: Sequence[str | Path], *, environment: Mapping[str, str], log: Path, ready: Callable[[], bool]
+    command: Sequence[str | Path], *, environment: Mapping[str, str], log: Path, is_ready: Callable[[], bool]
 ) -> Iterator[Process]:
     """Run a command that is at work once *ready* says so, while the block lasts; what it says goes to *log*.
 
@@ -97,10 +99,10 @@ def started(
         process = subprocess.Popen(command, cwd=directory, env=clean, stdout=out, stderr=out)
         try:
             deadline = time.monotonic() + START_S
-            while not ready():
+            while not is_ready():
                 if process.poll() is not None or time.monotonic() > deadline:
-                    said = log.read_text(errors="replace")[-2000:]
-                    raise RuntimeError(f"{' '.join(Path(part).name for part in command)} is not at work:\n{said}")
+                    output = log.read_text(errors="replace")[-2000:]
+                    raise RuntimeError(f"{' '.join(Path(part).name for part in command)} is not at work:\n{output}")
                 time.sleep(0.05)
             yield process
         finally:

@@ -12,14 +12,14 @@ from product import team
 from sqlalchemy import create_engine, text
 
 sizes, runs, input = json.loads(os.environ["SIZES"]), int(os.environ["RUNS"]), os.environ["INPUT"]
-one = team()
+agno_team = team()
 engine = create_engine(os.environ["DATABASE"])
 for size in sizes:
     print(f"a session of {size} runs", file=sys.stderr, flush=True)
-    one.run(input, session_id=f"s-{size}")
+    agno_team.run(input, session_id=f"s-{size}")
     with engine.begin() as connection:
-        asked = "SELECT column_name FROM information_schema.columns WHERE table_name = 'agno_runs'"
-        columns = connection.execute(text(asked)).scalars().all()
+        query = "SELECT column_name FROM information_schema.columns WHERE table_name = 'agno_runs'"
+        columns = connection.execute(text(query)).scalars().all()
         names = ", ".join(columns)
         values = ", ".join("run_id || '-' || n" if column == "run_id" else column for column in columns)
         rows = f"FROM ai.agno_runs, generate_series(2, {size}) n WHERE session_id = 's-{size}'"
@@ -30,7 +30,7 @@ times: dict[str, list[float]] = {str(size): [] for size in sizes}
 for n in range(runs + 1):  # the first warms up
     for size in sizes:
         began = time.perf_counter()
-        one.run(input, session_id=f"s-{size}")
+        agno_team.run(input, session_id=f"s-{size}")
         if n:
             times[str(size)].append((time.perf_counter() - began) * 1000)
 print(json.dumps(times), flush=True)

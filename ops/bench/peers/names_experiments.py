@@ -17,9 +17,9 @@ def _alone(p: Product) -> str:
     team = p.team(add_history_to_context=True)
     team.run("I am Ada.", user_id="a")
     team.run("I am Bob.", user_id="b")
-    seen = team.run("[echo]", user_id="a").content
-    found = "its user's" * ("Ada" in seen) + " and other users'" * ("Bob" in seen)
-    return f"without a session_id, of earlier calls a call is sent {found or 'nothing'}"
+    content = team.run("[echo]", user_id="a").content
+    users = "its user's" * ("Ada" in content) + " and other users'" * ("Bob" in content)
+    return f"without a session_id, of earlier calls a call is sent {users or 'nothing'}"
 
 
 @experiments("Team.run(user_id=)")
@@ -28,8 +28,8 @@ def _users(p: Product) -> str:
     team.run("I am Ada.", user_id="a", session_id="s")
     second = "Ada" in team.run("I am Bob. [echo]", user_id="b", session_id="s").content
     first = "Bob" in team.run("[echo]", user_id="a", session_id="s").content
-    found = " and ".join(["the first"] * first + ["the second"] * second) or "neither"
-    return f"of two users with one session id, {found} is sent the other's messages"
+    which = " and ".join(["the first"] * first + ["the second"] * second) or "neither"
+    return f"of two users with one session id, {which} is sent the other's messages"
 
 
 @experiments("Team.run(session_id=)")
@@ -155,8 +155,8 @@ def _state(p: Product) -> str:
 def _state_in_context(p: Product) -> str:
     team = p.team(session_state={"answer": 42}, add_session_state_to_context=True, instructions="Be brief.")
     messages = json.loads(team.run("[echo]", session_id="s").content)["messages"]
-    places = [n for n, m in enumerate(messages) if "42" in m["content"]]
-    return f"in the {'first' if places[0] == 0 else 'last'} message"
+    indexes = [n for n, m in enumerate(messages) if "42" in m["content"]]
+    return f"in the {'first' if indexes[0] == 0 else 'last'} message"
 
 
 @experiments("Team(id=)")
@@ -190,17 +190,17 @@ def _members(p: Product) -> str:
 @experiments("Team(role=)")
 def _role(p: Product) -> str:
     inner = p.Team(id="c", name="c", model=p.OpenAIChat(id="m"), members=[p.member("d")], role="leads the divers")
-    told = "leads the divers" in p.team(members=[inner]).run("[echo]").content
-    return f"a member's role is {'told' if told else 'not told'} to its leader"
+    includes_role = "leads the divers" in p.team(members=[inner]).run("[echo]").content
+    return f"a member's role is {'told' if includes_role else 'not told'} to its leader"
 
 
 @experiments("Team(mode=)")
 def _mode(p: Product) -> str:
     modes = ("coordinate", "route", "broadcast", "tasks")
-    known = [mode for mode in modes if tried(p.team, mode=mode, members=[p.member("a")]) is None]
+    accepted = [mode for mode in modes if tried(p.team, mode=mode, members=[p.member("a")]) is None]
     member = p.member("a", model="m[words=2]")
     routed = p.team(mode="route", members=[member]).run("[delegate=a][words=5] task: x", session_id="s").content
-    return f"{', '.join(known)}; in route the {'member' if len(routed.split()) == 2 else 'leader'} answers"
+    return f"{', '.join(accepted)}; in route the {'member' if len(routed.split()) == 2 else 'leader'} answers"
 
 
 @experiments("Team(instructions=)")
@@ -247,8 +247,8 @@ def _history_messages(p: Product) -> str:
         team = p.team(add_history_to_context=True, num_history_messages=limit, tools=[ping])
         team.run('[call=ping {"word": "a"}][call=ping {"word": "b"}]', session_id="s")
         history = sent(team.run("[echo]", session_id="s"))[:-1]
-        asked = [call["id"] for m in history for call in m.get("tool_calls") or []]
-        torn |= asked != [m["tool_call_id"] for m in history if m["role"] == "tool"]
+        call_ids = [call["id"] for m in history for call in m.get("tool_calls") or []]
+        torn |= call_ids != [m["tool_call_id"] for m in history if m["role"] == "tool"]
         sizes.append(len(history))
     pairs = "calls torn from results" if torn else "no call torn from its result"
     return f"1 to 5, of a run of 5 messages with two calls: {', '.join(map(str, sizes))}; {pairs}"
@@ -259,12 +259,12 @@ def _read_chat_history(p: Product) -> str:
     team = p.team(read_chat_history=True)
     for word in "first", "second", "third":
         team.run(f"{word} {'x' * 8_000}", session_id="s")
-    asked = json.loads(team.run("[steps=1][echo]", session_id="s").content)
-    tool = asked["tools"][0]["function"]
-    read = asked["messages"][-1]["content"]
-    found = sorted((read.index(word), word) for word in ("first", "second", "third") if word in read)
+    request = json.loads(team.run("[steps=1][echo]", session_id="s").content)
+    tool = request["tools"][0]["function"]
+    read = request["messages"][-1]["content"]
+    words = sorted((read.index(word), word) for word in ("first", "second", "third") if word in read)
     parameter = ", ".join(tool["parameters"]["properties"])
-    return f"{tool['name']}({parameter}); of three runs of 8,000 characters: {', '.join(w for _, w in found)}"
+    return f"{tool['name']}({parameter}); of three runs of 8,000 characters: {', '.join(w for _, w in words)}"
 
 
 @experiments("Team(read_tool_call_history=)")
@@ -272,10 +272,10 @@ def _read_tool_call_history(p: Product) -> str:
     team = p.team(read_tool_call_history=True, tools=[ping])
     for word in "first", "second":
         team.run(f'[call=ping {{"word": "{word}"}}]', session_id="s")
-    asked = json.loads(team.run("[call=get_tool_call_history {}][echo]", session_id="s").content)
-    read = asked["messages"][-1]["content"]
+    request = json.loads(team.run("[call=get_tool_call_history {}][echo]", session_id="s").content)
+    read = request["messages"][-1]["content"]
     order = "newest first" if read.index("second") < read.index("first") else "oldest first"
-    return f"{asked['tools'][-1]['function']['name']}, {order}"
+    return f"{request['tools'][-1]['function']['name']}, {order}"
 
 
 @experiments("Team(limits=)")

@@ -43,6 +43,6 @@ def _summary_in_context(p: Product) -> str:
     team = _summarising(p)
     team.run("I am Ada.", session_id="s")
     time.sleep(4 * SUMMARY_S)
-    seen = json.loads(team.run("[echo]", session_id="s").content)["messages"]
-    place = next((m["role"] for m in seen if "lines were read" in m["content"]), None)
-    return f"by default sent, as role {place}" if place else "by default not sent"
+    messages = json.loads(team.run("[echo]", session_id="s").content)["messages"]
+    role = next((m["role"] for m in messages if "lines were read" in m["content"]), None)
+    return f"by default sent, as role {role}" if role else "by default not sent"

@@ -60,10 +60,10 @@ class Experiments(dict[str, Callable[[Product], str]]):
         try:
             return self[name](product)
         except Exception as error:  # noqa: BLE001 - that a product raises is what was found
-            said = str(error).partition("\n")[0]
-            if isinstance(error, (AttributeError, TypeError)) and re.findall(r"\w+", name)[-1] in said:
+            message = str(error).partition("\n")[0]
+            if isinstance(error, (AttributeError, TypeError)) and re.findall(r"\w+", name)[-1] in message:
                 return "absent"
-            return f"raises {type(error).__name__}: {said}"
+            return f"raises {type(error).__name__}: {message}"
 
 
 def sent(output: Any) -> list[dict[str, Any]]:

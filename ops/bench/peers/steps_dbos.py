@@ -32,10 +32,10 @@ def ask(messages: list[dict[str, Any]]) -> dict[str, Any]:
             for choice in chunk.choices:
                 text += choice.delta.content or ""
                 for call in choice.delta.tool_calls or ():
-                    begun = calls.setdefault(call.index, {"id": call.id, "type": "function", "function": ["", ""]})
+                    started = calls.setdefault(call.index, {"id": call.id, "type": "function", "function": ["", ""]})
                     if call.function is not None:
-                        begun["function"][0] += call.function.name or ""
-                        begun["function"][1] += call.function.arguments or ""
+                        started["function"][0] += call.function.name or ""
+                        started["function"][1] += call.function.arguments or ""
     for whole in calls.values():
         whole["function"] = dict(zip(("name", "arguments"), whole["function"], strict=True))
     return {"role": "assistant", "content": text, **({"tool_calls": list(calls.values())} if calls else {})}

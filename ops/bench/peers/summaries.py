@@ -13,9 +13,9 @@ teams = {"off": team(), "on": team(summary_model=os.environ["SUMMARY_MODEL"])}
 times: dict[str, list[float]] = {name: [] for name in teams}
 for n in range(RUNS + WARM_UP):
     print(f"run {n}", file=sys.stderr, flush=True)
-    for name, one in teams.items():
+    for name, current in teams.items():
         began = time.perf_counter()
-        one.run("Hello.", session_id=name)
+        current.run("Hello.", session_id=name)
         if n >= WARM_UP:
             times[name].append((time.perf_counter() - began) * 1000)
 print(json.dumps(times), flush=True)
