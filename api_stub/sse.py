@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from api_stub.service import Service
-from worker.domain.event import TERMINAL, EventId
+from worker.domain.event import EVENT_TYPES, TERMINAL, EventId
 from worker.domain.run import Run
 from worker.errors import DatabaseUnavailable
 from worker.observe import logs, metrics
@@ -15,9 +15,13 @@ from worker.runs.watch import watch
 
 log = logs.get(__name__)
 
+_TYPES = " ".join(
+    f"`{each.name}` ({'the run' if each.name in TERMINAL else ', '.join(each.fields)}): {each.description}"
+    for each in EVENT_TYPES
+)
 ANSWER: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "Events, each with an id, a type such as `message.delta`, and a JSON object.",
+        "description": "Events, each with an id, a type and a JSON object. " + _TYPES,
         "content": {
             "text/event-stream": {
                 "schema": {"type": "string"},

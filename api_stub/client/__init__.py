@@ -8,7 +8,8 @@ from api_stub.client.async_client import AsyncClient
 from api_stub.client.client import Client
 from api_stub.client.core import Retries
 from api_stub.client.errors import ClientError, NotConfigured, RequestFailed, Unreachable
-from api_stub.client.types import Batch, BatchRun, Event, Item, Message, Run, Session, Summary, Why
+from api_stub.client.streams import Event
+from api_stub.client.types import Batch, BatchRun, Item, Message, Run, Session, Summary, Why
 
 __all__ = [
     "AsyncClient",

@@ -7,12 +7,19 @@ Wherever there is a `user_id`, a service key names with it the user that it acts
 """
 
 from datetime import datetime
+from enum import Enum
 from typing import Any, Literal
 
 from api_stub.client.core import Listing, Request, Waiting
 from api_stub.client.encoding import PAGE, given, path_of, query_of, time_of, with_key
 from api_stub.client.streams import Lines, Watch
-from api_stub.client.types import Erased, Keep, Message, Requested, Run, Session, Status, Summary, Team, Why
+from api_stub.client.types import Erased, Message, Requested, Run, Session, Status, Summary, Team, Why
+
+
+class Keep(Enum):
+    """The value of a field that stays as it is."""
+
+    KEEP = "keep"
 
 
 def enqueue(

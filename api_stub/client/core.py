@@ -9,10 +9,10 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypedDict, TypeVar, cast
 
 from api_stub.client.errors import RequestFailed, Unreachable
-from api_stub.client.types import Page, Run
+from api_stub.client.types import Run
 
 T = TypeVar("T")
 
@@ -189,6 +189,13 @@ class Waiting:
         if late and goes_on and self._strict:
             raise TimeoutError(f"Run {run['id']!r} is {run['status']} after {self._wait_s:g} s; it goes on.")
         self.pause_s = 0.5 if now - self._asked_at < 0.1 else 0.0  # the API did not hold it: do not run in circles
+
+
+class Page(TypedDict, Generic[T]):
+    """One page of a list, and the cursor of the next one."""
+
+    data: list[T]
+    next_cursor: str | None
 
 
 class Listing(Generic[T]):

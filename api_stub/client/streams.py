@@ -8,18 +8,32 @@ import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import replace
-from typing import Any, Generic, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar, cast
 
 from api_stub.client.core import Answer, Lost, Patience, Request, Retries
 from api_stub.client.errors import Unreachable
-from api_stub.client.types import Event
+from api_stub.client.types import EventType
 
 T = TypeVar("T")
 
 LINE_END = re.compile(rb"\r\n|\r|\n")
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 ENDS_A_RUN = "-0"  # ids are <fence>-<n>, and only a run's last event has n = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event of a run; `ops/handbook/events.md` describes them. The data of the terminal event is the run."""
+
+    id: str
+    type: EventType
+    data: dict[str, Any]
+
+    @property
+    def terminal(self) -> bool:
+        """Whether it is the run's last: 'run.completed', 'run.failed' or 'run.cancelled'."""
+        return self.type in ("run.completed", "run.failed", "run.cancelled")
 
 
 class Garbled(Exception):
@@ -181,7 +195,7 @@ class EventParser:
                 line, self._first = line.removeprefix(BYTE_ORDER_MARK), False
             if not line:
                 if self._id and self._data:
-                    yield Event(self._id, self._type, _object(b"\n".join(self._data)))
+                    yield Event(self._id, cast(EventType, self._type), _object(b"\n".join(self._data)))
                 self._forget()
             else:
                 self._read_field(line)

@@ -1,37 +1,46 @@
 """The shapes of the API, as the client returns them: plain dictionaries, typed.
 
-Times are RFC 3339 in UTC with six decimals; positions and seqs count from 1.
+`ops/handbook/api.md` explains each field. Times are RFC 3339 in UTC with six decimals; positions and seqs count from 1.
+Made by `python -m ops.handbook.generate`. Do not edit.
 """
 
-from dataclasses import dataclass
-from enum import Enum
-from typing import Any, Generic, Literal, TypedDict, TypeVar
+from typing import Any, Literal, NotRequired, TypedDict
 
-T = TypeVar("T")
+EventType = Literal[
+    "run.queued",
+    "run.started",
+    "run.requeued",
+    "message.delta",
+    "message.restarted",
+    "message.completed",
+    "tool_call.started",
+    "tool_call.completed",
+    "delegation.started",
+    "delegation.completed",
+    "run.completed",
+    "run.failed",
+    "run.cancelled",
+]
+Status = Literal["queued", "running", "completed", "failed", "cancelled"]
+BatchKind = Literal["refresh_summaries", "replay_runs", "retry_failed", "enqueue_runs"]
+ItemStatus = Literal[
+    "waiting", "queued", "running", "completed", "same", "changed", "diverged", "failed", "cancelled", "gone"
+]
 
-Status = Literal["queued", "running", "paused", "completed", "failed", "cancelled"]
-TERMINAL: tuple[Status, ...] = ("completed", "failed", "cancelled")
 
-
-class RunError(TypedDict):
-    """Why a run failed."""
-
+class RunError(TypedDict):  # Why a run failed.
     code: str
     message: str
 
 
-class Usage(TypedDict):
-    """What a run used of its models; `cached_input_tokens` are part of `input_tokens`."""
-
+class Usage(TypedDict):  # What a run used of its models.
     model_calls: int
     input_tokens: int
     cached_input_tokens: int
     output_tokens: int
 
 
-class Run(TypedDict):
-    """One input and everything done to answer it. `output` is the final answer, once completed."""
-
+class Run(TypedDict):  # One input and everything done to answer it.
     id: str
     team: str
     session_id: str
@@ -50,17 +59,13 @@ class Run(TypedDict):
     finished_at: str | None
 
 
-class ToolCall(TypedDict):
-    """A model's wish to call a tool. `arguments` is its text, meant to be a JSON object."""
-
+class ToolCall(TypedDict):  # A tool call that a model asked for.
     id: str
     name: str
     arguments: str
 
 
-class Message(TypedDict):
-    """One entry of a session's history. `delegation` names the one that a member's message belongs to."""
-
+class Message(TypedDict):  # One entry of the history.
     seq: int
     run_id: str
     role: Literal["user", "assistant", "tool"]
@@ -72,16 +77,12 @@ class Message(TypedDict):
     created_at: str
 
 
-class SummaryPlace(TypedDict):
-    """Which summary a session has, and how far it reaches."""
-
+class SessionSummary(TypedDict):  # How much of a session is condensed in its summary.
     version: int
     covers_through_seq: int
 
 
-class Session(TypedDict):
-    """One user's conversation with one team."""
-
+class Session(TypedDict):  # One user's conversation with one team.
     id: str
     team: str
     user_id: str
@@ -92,29 +93,23 @@ class Session(TypedDict):
     state: dict[str, Any]
     run_count: int
     message_count: int
-    summary: SummaryPlace | None
+    summary: SessionSummary | None
     created_at: str
     updated_at: str
 
 
-class Refresh(TypedDict):
-    """A refresh of a summary that a session waits for: 'waiting', 'running' or 'failed'."""
-
-    status: str
+class Refresh(TypedDict):  # A refresh that a session waits for.
+    status: Literal["waiting", "running", "failed"]
     failures: int
     error_code: str | None
     not_before: str | None
 
 
-class Requested(TypedDict):
-    """What became of a request for a refresh; None: the summary covers everything that has ended."""
-
+class Requested(TypedDict):  # What became of a request for a refresh.
     refresh: Refresh | None
 
 
-class Erased(TypedDict):
-    """How much of a user was erased."""
-
+class Erased(TypedDict):  # What was erased.
     sessions: int
     runs: int
     messages: int
@@ -123,9 +118,7 @@ class Erased(TypedDict):
     api_keys: int
 
 
-class Summary(TypedDict):
-    """The condensed past of a session; `behind` counts the messages that it does not cover yet."""
-
+class Summary(TypedDict):  # One version of the condensed past of a session.
     version: int
     text: str
     topics: list[str]
@@ -136,33 +129,21 @@ class Summary(TypedDict):
     refresh: Refresh | None
 
 
-class Why(TypedDict):
-    """Why a run is not moving: a stable code and a sentence. The facts of the reason stand beside them."""
-
+class Why(TypedDict):  # Why a run is not moving.
     run_id: str
     status: Status
     reason: str
     detail: str
 
 
-class Team(TypedDict):
-    """A team, as live workers serve it. It has several versions while a deploy is under way."""
-
+class Team(TypedDict):  # A team that live workers serve.
     team: str
     versions: list[str]
     workers: int
     queues: list[str]
 
 
-BatchKind = Literal["refresh_summaries", "replay_runs", "retry_failed", "enqueue_runs"]
-ItemStatus = Literal[
-    "waiting", "queued", "running", "completed", "same", "changed", "diverged", "failed", "cancelled", "gone"
-]
-
-
-class Selection(TypedDict, total=False):
-    """Which sessions or runs a batch is about: those that meet every filter that is given. Times are RFC 3339."""
-
+class Selection(TypedDict, total=False):  # Which sessions or runs: those that meet every filter that is given.
     team: str | None
     team_version: str | None
     user_id: str | None
@@ -175,38 +156,30 @@ class Selection(TypedDict, total=False):
     summary_not_by: str | None
 
 
-class Limits(TypedDict, total=False):
-    """How much a batch does in a minute, at most; None: any."""
-
+class Limits(TypedDict, total=False):  # How much a minute, at most; null: any.
     items_per_minute: int | None
     requests_per_minute: int | None
     tokens_per_minute: int | None
 
 
-class Budget(TypedDict, total=False):
-    """How much a batch uses in all, at most; None: any. What a cost is, the API's price list says."""
-
+class Budget(TypedDict, total=False):  # How much in all, at most; null: any.
     tokens: int | None
     cost: float | None
 
 
-class BatchRun(TypedDict, total=False):
-    """A run of a batch of kind 'enqueue_runs'; `team` and `input` are needed. `custom_id` is your name for it."""
-
-    custom_id: str | None
+class BatchRun(TypedDict):  # A run of a batch of kind 'enqueue_runs'.
+    custom_id: NotRequired[str | None]
     team: str
     input: str
-    session_id: str | None
-    user_id: str | None
-    metadata: dict[str, Any]
-    on_busy: Literal["enqueue", "reject", "interrupt", "rollback", "coalesce"]
-    not_before: str | None
-    timeout: float | None
+    session_id: NotRequired[str | None]
+    user_id: NotRequired[str | None]
+    metadata: NotRequired[dict[str, Any]]
+    on_busy: NotRequired[Literal["enqueue", "reject", "interrupt", "rollback", "coalesce"]]
+    not_before: NotRequired[str | None]
+    timeout: NotRequired[float | None]
 
 
-class Estimate(TypedDict):
-    """What a batch would be; `cost` is None where no prices are known."""
-
+class Estimate(TypedDict):  # What a batch would be.
     count: int
     sample: list[str]
     input_tokens: int
@@ -214,9 +187,7 @@ class Estimate(TypedDict):
     cost: float | None
 
 
-class Counts(TypedDict):
-    """The items of a batch, counted; those from `completed` on have ended so."""
-
+class Counts(TypedDict):  # The items of a batch, counted.
     planned: int
     waiting: int
     in_flight: int
@@ -230,9 +201,7 @@ class Counts(TypedDict):
     gone: int
 
 
-class Batch(TypedDict):
-    """One order over many sessions or runs."""
-
+class Batch(TypedDict):  # One order over many sessions or runs.
     id: str
     kind: BatchKind
     name: str | None
@@ -256,9 +225,7 @@ class Batch(TypedDict):
     finished_at: str | None
 
 
-class Item(TypedDict):
-    """One unit of a batch, as its run, or its session's refresh, stands now."""
-
+class Item(TypedDict):  # One unit of a batch.
     number: int
     custom_id: str | None
     session_id: str | None
@@ -271,30 +238,3 @@ class Item(TypedDict):
     error: RunError | None
     version: int | None
     usage: Usage
-
-
-class Page(TypedDict, Generic[T]):
-    """A piece of a list, and where the next one begins."""
-
-    data: list[T]
-    next_cursor: str | None
-
-
-class Keep(Enum):
-    """What is said of a field that stays as it is."""
-
-    KEEP = "keep"
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One event of a run: its id, its type such as 'message.delta', and its data. The terminal one carries the run."""
-
-    id: str
-    type: str
-    data: dict[str, Any]
-
-    @property
-    def terminal(self) -> bool:
-        """Whether it is the run's last: 'run.completed', 'run.failed' or 'run.cancelled'."""
-        return self.type.removeprefix("run.") in TERMINAL

@@ -8,7 +8,7 @@ from prometheus_client import Metric
 from pydantic import AliasChoices
 from pydantic_core import PydanticUndefined
 
-from ops.handbook import api_page, cli_page
+from ops.handbook import api_page, cli_page, client_types, events_page
 from worker import errors
 from worker.observe import metrics
 from worker.settings import PREFIX, Settings
@@ -97,9 +97,11 @@ PAGES = {
     "decisions/README.md": decisions_page,
     "cli.md": lambda: MADE + cli_page.page(),
     "errors.md": errors_page,
+    "events.md": lambda: MADE + events_page.page(),
     "metrics.md": metrics_page,
     "openapi.json": api_page.openapi_page,
     "settings.md": settings_page,
+    "../../api_stub/client/types.py": client_types.page,
 }
 
 

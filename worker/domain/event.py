@@ -9,7 +9,7 @@ is `0-1`, its last `<fence>-0`; both are made from the run's row where the strea
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, ParamSpec, TypedDict
+from typing import Any, Generic, ParamSpec, TypedDict, get_type_hints
 
 from worker.domain.message import Message, Role
 from worker.domain.run import Run, Status
@@ -32,6 +32,11 @@ class EventType(Generic[P]):
     name: str
     data: Callable[P, object]
     description: str
+
+    @property
+    def fields(self) -> list[str]:
+        """The names of the fields of its data."""
+        return list(get_type_hints(self.data))
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Event:
         return Event(self.name, kwargs)
