@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.support.shown import Shown
+from tests.support.run_view import RunView
 
 
 @dataclass(slots=True)
@@ -45,7 +45,7 @@ class Book:
     deleted: set[tuple[str, str]] = field(default_factory=set)
     renamed: dict[tuple[str, str], list[str]] = field(default_factory=dict)  # the names that were tried
     ended: dict[str, tuple[str, str | None]] = field(default_factory=dict)  # run → status, output
-    watched: list[tuple[str, Shown]] = field(default_factory=list)
+    watched: list[tuple[str, RunView]] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     refused: Counter[str] = field(default_factory=Counter)
     lock: threading.Lock = field(default_factory=threading.Lock)

@@ -17,7 +17,7 @@ from sqlalchemy import select
 from api_stub.client import Client, RequestFailed, Unreachable
 from ops.chaos.book import Accepted, Book, Slot
 from ops.chaos.system import Fleet
-from tests.support.shown import Shown
+from tests.support.run_view import RunView
 from worker.errors import DatabaseUnavailable
 from worker.store.columns import db_time
 from worker.store.tables import runs
@@ -174,7 +174,7 @@ class Workload:
 
     def _watch(self, run_id: str, slot: Slot, chance: random.Random) -> None:
         """Watch a run to its end; disconnect after a few events, and continue after the last of them."""
-        view = Shown()
+        view = RunView()
         self.book.watched.append((run_id, view))
         with self._fleet.client(tries=2) as client:
             while not view.ended and not self._over.is_set():

@@ -51,7 +51,7 @@ def keep_busy(running: System, client: Client) -> None:
             threading.Thread(target=act, args=(run_id,), daemon=True).start()
     wait_until(lambda: look.count(running.db, "running") == len(ids), description="the runs are running")
     wait_until(lambda: held(running.db, summary_jobs), description="a summary is in the making")
-    wait_until(lambda: look.asked(running, "[delay=60] slow"), description="a slow model is asked")
+    wait_until(lambda: look.calls_by_turn(running, "[delay=60] slow"), description="a slow model is asked")
 
 
 def held(db: Database, table: object) -> int:

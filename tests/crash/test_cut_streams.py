@@ -18,7 +18,7 @@ from sqlalchemy import select
 from api_stub.client import AsyncClient, Retries
 from tests.support import look
 from tests.support.proxy import proxy
-from tests.support.shown import Shown
+from tests.support.run_view import RunView
 from tests.support.system import System, system
 from tests.support.valkey import ValkeyServer
 from worker.store.tables import runs
@@ -35,7 +35,7 @@ STORIES = (
 STUBBORN = Retries(count=20, pause_s=0.02)
 
 
-async def watch(client: AsyncClient, run_id: str, shown: Shown, chance: random.Random) -> None:
+async def watch(client: AsyncClient, run_id: str, shown: RunView, chance: random.Random) -> None:
     """Watch a run to its end; leave after a few events, and come back behind the last of them."""
     while not shown.ended:
         left = chance.randrange(1, 15)
@@ -47,7 +47,7 @@ async def watch(client: AsyncClient, run_id: str, shown: Shown, chance: random.R
                     break
 
 
-def check_whole(running: System, run: dict[str, Any], shown: Shown) -> None:
+def check_whole(running: System, run: dict[str, Any], shown: RunView) -> None:
     """Check that the words shown are those of the history, each event came once, in order, and one ended the run."""
     places = [tuple(map(int, event.id.split("-"))) for event in shown.events]
     assert places == sorted(set(places))
@@ -71,11 +71,11 @@ async def watch_all(
     *,
     url: str,
     seed: str,
-    when: Callable[[list[Shown]], bool],
+    when: Callable[[list[RunView]], bool],
     then: Callable[[], None],
-) -> list[Shown]:
+) -> list[RunView]:
     """Watch each run several times over; do *then* when what was shown is such that *when*."""
-    shown = [Shown() for _ in range(len(ids) * WATCHERS)]
+    shown = [RunView() for _ in range(len(ids) * WATCHERS)]
     async with AsyncClient(url, running.key, retries=STUBBORN) as client, asyncio.TaskGroup() as tasks:
         for n, one in enumerate(shown):
             tasks.create_task(watch(client, ids[n // WATCHERS], one, random.Random(f"{seed} {n}")))
@@ -99,7 +99,7 @@ def test_streams_that_are_cut_anywhere_are_whole(running: System, valkey: Valkey
     stories = [STORIES[n % len(STORIES)] for n in range(RUNS)]
     ids = [client.enqueue(team, text, session_id=f"s{n}", user_id="u")["id"] for n, (team, text) in enumerate(stories)]
 
-    def some_are_told(shown: list[Shown]) -> bool:
+    def some_are_told(shown: list[RunView]) -> bool:
         return sum(bool(one.texts) for one in shown) >= 20
 
     def break_it() -> None:
@@ -136,7 +136,7 @@ def test_a_watcher_before_the_dispatch_and_one_behind_the_stream_are_told_all(
         running.start_worker()
         client = running.start_api()
 
-        def all_are_told(shown: list[Shown]) -> bool:
+        def all_are_told(shown: list[RunView]) -> bool:
             return all(one.events for one in shown)
 
         valkey.kill()

@@ -47,7 +47,7 @@ def test_a_killed_worker_loses_nothing_that_was_paid(running: System) -> None:
 
     assert done["status"] == "completed"
     look.check_whole(running.db, run["id"], steps=STEPS)
-    asked = look.asked(running, text)
+    asked = look.calls_by_turn(running, text)
     assert all(asked[turn] == 1 for turn in range(paid)), asked
     assert sum(asked.values()) <= STEPS + 2, "only the call in flight may be asked again"
     assert done["usage"]["model_calls"] == STEPS + 1
@@ -75,7 +75,7 @@ def test_a_frozen_worker_cannot_write_after_another_claimed_its_run(running: Sys
 
     assert done["status"] == "completed"
     look.check_whole(running.db, run["id"], steps=STEPS)
-    asked = look.asked(running, text)
+    asked = look.calls_by_turn(running, text)
     assert all(asked[turn] == 1 for turn in range(paid)), asked
     assert after["status"] == "completed", "the woken worker executes the next run"
     assert look.log(running.db, run["id"]) == written, "the woken worker wrote nothing into the old one"
@@ -96,7 +96,7 @@ def test_a_stopped_worker_hands_its_run_over(running: System) -> None:
     assert done["status"] == "completed"
     assert done["attempt"] == 2
     look.check_whole(running.db, run["id"], steps=STEPS)
-    assert max(look.asked(running, text).values()) == 1, "the reply in flight had time to arrive"
+    assert max(look.calls_by_turn(running, text).values()) == 1, "the reply in flight had time to arrive"
 
 
 @pytest.mark.extended
@@ -105,7 +105,7 @@ def test_a_call_in_flight_is_ended_when_the_grace_is_over(running: System) -> No
     text = "slow [delay=6]"
     client = start(running, TEAM_SESSIONS_LEASE_SECONDS="600")
     run = client.enqueue("plain", text, session_id="s", user_id="u")
-    wait_until(lambda: look.asked(running, text)[0] == 1, description="the model is asked")
+    wait_until(lambda: look.calls_by_turn(running, text)[0] == 1, description="the model is asked")
     first = executing(running, run["id"])
 
     first.send_signal(signal.SIGTERM)
@@ -114,7 +114,7 @@ def test_a_call_in_flight_is_ended_when_the_grace_is_over(running: System) -> No
 
     assert code == 0
     assert done["status"] == "completed"
-    assert look.asked(running, text)[0] == 2
+    assert look.calls_by_turn(running, text)[0] == 2
 
 
 @pytest.mark.extended
@@ -133,10 +133,10 @@ def test_a_crash_in_the_second_of_three_delegations_resumes_inside_it(running: S
     done = client.run(run["id"], wait_s=60)
 
     assert (done["status"], done["attempt"]) == ("completed", 2)
-    assert look.asked(running, tasks["a"]) == dict.fromkeys(range(4), 1)
-    assert all(look.asked(running, tasks["b"])[turn] == 1 for turn in range(paid))
-    assert sum(look.asked(running, tasks["b"]).values()) <= 5, "only the call in flight may be asked again"
-    assert look.asked(running, tasks["c"]) == dict.fromkeys(range(4), 1)
+    assert look.calls_by_turn(running, tasks["a"]) == dict.fromkeys(range(4), 1)
+    assert all(look.calls_by_turn(running, tasks["b"])[turn] == 1 for turn in range(paid))
+    assert sum(look.calls_by_turn(running, tasks["b"]).values()) <= 5, "only the call in flight may be asked again"
+    assert look.calls_by_turn(running, tasks["c"]) == dict.fromkeys(range(4), 1)
     log = look.log(running.db, run["id"])
     assert [m.author for m in log if m.delegation is None and m.role == "assistant"] == ["leads"] * 4
     for name in "abc":
@@ -162,7 +162,7 @@ def test_a_script_that_is_killed_in_its_run_leaves_it_to_a_worker(running: Syste
 
     assert (done["status"], done["attempt"], done["user_id"]) == ("completed", 2, "u")
     look.check_whole(running.db, run_id, steps=3)
-    assert max(look.asked(running, "script [steps=3] [delay=0.5]").values()) <= 2
+    assert max(look.calls_by_turn(running, "script [steps=3] [delay=0.5]").values()) <= 2
 
 
 @pytest.mark.extended

@@ -88,7 +88,7 @@ def test_a_background_run_outlives_its_worker(system: System, how: signal.Signal
     row = look.row(system.db, run_id)
     assert (row.attempt, row.priority) == (2, "background")
     look.check_whole(system.db, run_id, steps=4)
-    assert sum(look.asked(system, text).values()) <= 6
+    assert sum(look.calls_by_turn(system, text).values()) <= 6
 
 
 def test_a_run_starts_when_its_time_has_come(system: System) -> None:

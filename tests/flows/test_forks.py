@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import func, select
 
 from tests.support import look
-from tests.support.replaying import accept_replay, comparison, every_row, forks, replay, run, seen
+from tests.support.replaying import accept_replay, comparison, every_row, forks, get_run, replay, run
 from tests.support.valkey import ValkeyServer
 from worker import Calls, ScriptedModel, SqliteDb, Team, privacy, tool
 from worker.domain.principal import SERVICE, Principal
@@ -48,7 +48,7 @@ def test_forks_and_their_runs_are_in_no_list_and_found_by_their_ids(runtime: Run
     """Of sessions, latest activity first or newest first; of runs, whatever they are limited to but the fork itself."""
     source = run(runtime, "hello")
     repeated = replay(runtime, source)
-    fork = seen(runtime.db, repeated).session_id
+    fork = get_run(runtime.db, repeated).session_id
     db = runtime.db
 
     with db.read() as tx:
@@ -122,7 +122,7 @@ def test_forks_are_written_out_and_erased_with_their_user(runtime: Runtime, eras
     """Each row once, and counted once."""
     source = run(runtime, "hello")
     repeated = replay(runtime, source)
-    fork = seen(runtime.db, repeated).session_id
+    fork = get_run(runtime.db, repeated).session_id
 
     lines = list(privacy.export(runtime.db, "u", principal=SERVICE))
     counts = privacy.erase(runtime.db, eraser, runtime.settings, "u", principal=SERVICE)
@@ -167,4 +167,4 @@ def test_a_failed_replay_that_is_retried_repeats_the_same_run(process: Process) 
 
     assert comparison(runtime.db, again.id).status == "same"
     assert [m.content for m in model.requests[-2].messages] == ["hello", "hi", "look"]
-    assert (again.retry_of, again.session_id) == (failed, seen(runtime.db, failed).session_id)
+    assert (again.retry_of, again.session_id) == (failed, get_run(runtime.db, failed).session_id)

@@ -8,7 +8,7 @@ from sqlalchemy import update
 
 from tests.support import look
 from tests.support.condensing import cover
-from tests.support.replaying import Comparison, accept_replay, comparison, every_row, forks, replay, run, seen
+from tests.support.replaying import Comparison, accept_replay, comparison, every_row, forks, get_run, replay, run
 from worker import Agent, Calls, RunContext, ScriptedModel, Team, tool
 from worker.domain.chat import ChatRequest
 from worker.domain.message import Role
@@ -262,7 +262,7 @@ def test_nothing_of_the_session_is_touched(process: Process) -> None:
     cover(runtime.db, look.row(runtime.db, source).session_pk, seq=2, position=1)
     before = every_row(runtime.db, "s")
 
-    repeated = seen(runtime.db, replay(runtime, source))
+    repeated = get_run(runtime.db, replay(runtime, source))
     replay(runtime, source, execute_tools=True)
 
     assert every_row(runtime.db, "s") == before

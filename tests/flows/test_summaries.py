@@ -7,21 +7,21 @@ import pytest
 from tests.support import look
 from tests.support.condensing import (
     TWO,
-    Door,
+    HeldModel,
     answer,
-    apart,
     begin,
     bells,
+    condensed_messages,
     converse,
     covered,
     finish,
     formed,
     jobs,
     long_history,
+    on_thread,
     session_row,
     team,
     time_passes,
-    told,
     versions,
 )
 from worker import ScriptedModel
@@ -65,7 +65,7 @@ def test_a_version_is_built_on_the_one_before_it(db: Database, process: Start) -
         (1, "one", ["a"]),
         (2, "two", ["b", "c"]),
     ]
-    assert [told(request) for request in model.requests] == [["input 0", "result 0.0", "answer 0"]] * 2
+    assert [condensed_messages(request) for request in model.requests] == [["input 0", "result 0.0", "answer 0"]] * 2
     assert "so far" not in model.requests[0].messages[1].content
     assert model.requests[1].messages[1].content.startswith("The summary so far:\none\n\n")
     assert model.requests[1].messages[0].content.startswith("second prompt")
@@ -73,11 +73,11 @@ def test_a_version_is_built_on_the_one_before_it(db: Database, process: Start) -
 
 def test_a_delivery_that_comes_twice_does_nothing(db: Database, process: Start) -> None:
     """During the refresh, and after it."""
-    door = Door()
+    door = HeldModel()
     one = process(team(door))
     session_pk = converse(db, 2, due=TWO)
-    first = apart(lambda: refresh(one, session_pk, "t"))
-    door.wait_until_asked()
+    first = on_thread(lambda: refresh(one, session_pk, "t"))
+    door.wait_until_called()
 
     during = refresh(process(team(door)), session_pk, "t")
     door.answers.append(formed("x"))
@@ -161,11 +161,11 @@ def test_failures_count_in_a_row(db: Database, process: Start) -> None:
 
 def test_a_session_that_is_deleted_in_the_middle_leaves_nothing(db: Database, process: Start) -> None:
     """Its model answers into nothing; neither a version nor a job comes back, and the slot is free."""
-    door = Door()
+    door = HeldModel()
     one = process(team(door), summary_slots=1)
     session_pk = converse(db, 2, due=TWO)
-    first = apart(lambda: refresh(one, session_pk, "t"))
-    door.wait_until_asked()
+    first = on_thread(lambda: refresh(one, session_pk, "t"))
+    door.wait_until_called()
 
     with db.write() as tx:
         sessions.erase(tx, session_pk)
@@ -189,7 +189,7 @@ def test_old_versions_are_kept_as_far_as_the_settings_say(db: Database, process:
 
 def test_a_team_that_is_not_served_waits(db: Database, process: Start) -> None:
     """A worker without it puts the delivery back, and rings no bell for it; one with it makes the summary."""
-    door = Door(answers=[formed("x")])
+    door = HeldModel(answers=[formed("x")])
     session_pk = converse(db, 1, due=TWO)
 
     outcome = refresh(process(team(door, id="other")), session_pk, "t")
@@ -203,11 +203,11 @@ def test_a_team_that_is_not_served_waits(db: Database, process: Start) -> None:
 
 def test_a_process_on_its_way_out_hands_its_refresh_over(db: Database, process: Start) -> None:
     """The call in flight is ended when the grace is over, and the job can be had at once; nothing new is begun."""
-    door, other = Door(), Door(answers=[formed("x")])
+    door, other = HeldModel(), HeldModel(answers=[formed("x")])
     one = process(team(door))
     session_pk = converse(db, 1, due=TWO)
-    first = apart(lambda: refresh(one, session_pk, "t"))
-    door.wait_until_asked()
+    first = on_thread(lambda: refresh(one, session_pk, "t"))
+    door.wait_until_called()
 
     one.keeper.hand_over(grace_s=0)
     outcome = first.result(20)
@@ -219,11 +219,11 @@ def test_a_process_on_its_way_out_hands_its_refresh_over(db: Database, process: 
 
 def test_a_piece_that_is_answered_within_the_grace_is_kept(db: Database, process: Start) -> None:
     """The refresh ends at the boundary between two pieces; another process makes the rest."""
-    door, other = Door(), Door(answers=[formed("two")])
+    door, other = HeldModel(), HeldModel(answers=[formed("two")])
     one = process(team(door), summary_piece_tokens=100)
     session_pk = long_history(db, pieces=2)
-    first = apart(lambda: refresh(one, session_pk, "t"))
-    door.wait_until_asked()
+    first = on_thread(lambda: refresh(one, session_pk, "t"))
+    door.wait_until_called()
 
     one.keeper.hand_over(grace_s=600)
     door.answers.append(formed("one"))
@@ -231,7 +231,7 @@ def test_a_piece_that_is_answered_within_the_grace_is_kept(db: Database, process
     rest = refresh(process(team(other)), session_pk, "t")
 
     assert (outcome, rest) == ("handed_over", "1 new")
-    assert [told(request) for request in door.requests + other.requests] == [
+    assert [condensed_messages(request) for request in door.requests + other.requests] == [
         ["input 0", "answer 0"],
         ["input 1", "answer 1"],
     ]
@@ -246,14 +246,14 @@ def test_a_long_history_is_condensed_in_pieces_that_are_made_once(db: Database, 
 
     Every message is told once and in order, and no prompt is longer than its piece.
     """
-    door, other = Door(), Door(answers=[formed(f"other {n}") for n in range(20)])
+    door, other = HeldModel(), HeldModel(answers=[formed(f"other {n}") for n in range(20)])
     session_pk = converse(db, 50, turns=19)
     ask_for(db, session_pk)
-    first = apart(lambda: refresh(process(team(door), summary_piece_tokens=1_000), session_pk, "t"))
+    first = on_thread(lambda: refresh(process(team(door), summary_piece_tokens=1_000), session_pk, "t"))
     for n in range(3):
-        door.wait_until_asked()
+        door.wait_until_called()
         door.answers.append(formed(f"door {n}"))
-    door.wait_until_asked()
+    door.wait_until_called()
     door.answers.append(Killed())
     with pytest.raises(Killed):
         first.result(20)
@@ -267,12 +267,14 @@ def test_a_long_history_is_condensed_in_pieces_that_are_made_once(db: Database, 
     assert (session_row(db, session_pk).last_seq, early, rung) == (2_000, "nothing to do", [session_pk])
     assert 0 < stored < 2_000
     made = door.requests[:3] + other.requests
-    places = [place for request in made for place in told(request)]
+    places = [place for request in made for place in condensed_messages(request)]
     assert places == [
         place for n in range(50) for place in (f"input {n}", *(f"result {n}.{t}" for t in range(19)), f"answer {n}")
     ]
     assert outcome == f"{len(other.requests)} new"
-    assert told(door.requests[3]) == told(other.requests[0]), "what was in flight is asked again, and nothing else"
+    assert condensed_messages(door.requests[3]) == condensed_messages(other.requests[0]), (
+        "what was in flight is asked again, and nothing else"
+    )
     assert all(len(r.messages[1].content) <= 4_000 + 400 + 8_000 for r in made)
     assert (covered(db, session_pk), jobs(db)) == (2_000, [])
     assert session_row(db, session_pk).summary_version == len(made)

@@ -6,9 +6,9 @@ from dataclasses import replace
 from redis import Redis
 from sqlalchemy import update
 
-from tests.flows.test_summaries import TWO, apart, ask_for, team, told
+from tests.flows.test_summaries import TWO, ask_for, condensed_messages, on_thread, team
 from tests.support.condensing import (
-    Door,
+    HeldModel,
     answer,
     begin,
     called,
@@ -41,13 +41,13 @@ Start = Callable[..., Runtime]
 def test_a_stalled_refresh_stores_nothing_after_another_took_it_over(db: Database, process: Start) -> None:
     """It wakes up with an answer, before and after the other one has stored its own: both times refused."""
     for name in ("before", "after"):
-        stalled, other = Door(), Door()
+        stalled, other = HeldModel(), HeldModel()
         session_pk = converse(db, 2, session=name, due=TWO)
-        first = apart(lambda pk=session_pk, door=stalled: refresh(process(team(door)), pk, "t"))
-        stalled.wait_until_asked()
+        first = on_thread(lambda pk=session_pk, door=stalled: refresh(process(team(door)), pk, "t"))
+        stalled.wait_until_called()
         time_passes(db)
-        second = apart(lambda pk=session_pk, door=other: refresh(process(team(door)), pk, "t"))
-        other.wait_until_asked()
+        second = on_thread(lambda pk=session_pk, door=other: refresh(process(team(door)), pk, "t"))
+        other.wait_until_called()
 
         if name == "before":
             stalled.answers.append(formed("stalled"))
@@ -65,15 +65,15 @@ def test_a_stalled_refresh_stores_nothing_after_another_took_it_over(db: Databas
 
 def test_a_stalled_refresh_does_not_touch_the_next_one_of_its_session(db: Database, process: Start) -> None:
     """The one that it was told to make was made by another; it wakes up and fails while a third makes the next."""
-    stalled, third = Door(), Door()
+    stalled, third = HeldModel(), HeldModel()
     session_pk = converse(db, 1, due=TWO)
-    first = apart(lambda: refresh(process(team(stalled)), session_pk, "t"))
-    stalled.wait_until_asked()
+    first = on_thread(lambda: refresh(process(team(stalled)), session_pk, "t"))
+    stalled.wait_until_called()
     time_passes(db)
-    refresh(process(team(Door(answers=[formed("one")]))), session_pk, "t")
+    refresh(process(team(HeldModel(answers=[formed("one")]))), session_pk, "t")
     converse(db, 1, due=TWO)
-    last = apart(lambda: refresh(process(team(third)), session_pk, "t"))
-    third.wait_until_asked()
+    last = on_thread(lambda: refresh(process(team(third)), session_pk, "t"))
+    third.wait_until_called()
     [before] = jobs(db)
 
     stalled.answers.append(ModelRefused(model="m", reason="test"))
@@ -105,12 +105,12 @@ def test_a_version_is_stored_by_compare_and_set(db: Database) -> None:
 
 def test_a_process_makes_as_many_summaries_at_once_as_it_has_slots(db: Database, process: Start) -> None:
     """A delivery without a slot is dropped, and its job left to whoever has one."""
-    door = Door()
+    door = HeldModel()
     one = process(team(door), summary_slots=2)
     pks = [converse(db, 1, session=f"s{n}", due=TWO) for n in range(5)]
-    running = [apart(lambda pk=pk: refresh(one, pk, "t")) for pk in pks[:2]]
+    running = [on_thread(lambda pk=pk: refresh(one, pk, "t")) for pk in pks[:2]]
     for _ in running:
-        door.wait_until_asked()
+        door.wait_until_called()
 
     dropped = [refresh(one, pk, "t") for pk in pks[2:]]
 
@@ -124,7 +124,7 @@ def test_a_process_makes_as_many_summaries_at_once_as_it_has_slots(db: Database,
 
 def test_a_free_slot_rings_for_what_has_waited_longest(db: Database, process: Start, valkey: ValkeyServer) -> None:
     """For as many as it can take, each once; a process that is full, or on its way out, rings for none."""
-    one = process(team(Door()), summary_slots=2, redis_url=valkey.url)
+    one = process(team(HeldModel()), summary_slots=2, redis_url=valkey.url)
     one = replace(one, dispatcher=Dispatcher(make_app(one.settings), one.settings))
     for n in range(5):
         converse(db, 1, session=f"s{n}", due=TWO)
@@ -175,7 +175,7 @@ def test_what_was_rolled_back_is_in_no_summary(db: Database, process: Start) -> 
     outcome = refresh(one, session_pk, "t")
 
     assert outcome == "nothing to condense"
-    assert told(model.requests[0]) == ["input 0", "answer 0", "input 9", "answer 9"]
+    assert condensed_messages(model.requests[0]) == ["input 0", "answer 0", "input 9", "answer 9"]
     assert "rolled back" not in model.requests[0].messages[1].content
     assert "of a member" not in model.requests[0].messages[1].content
     row = session_row(db, session_pk)

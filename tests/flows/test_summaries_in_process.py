@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.condensing import Door, formed, jobs
+from tests.support.condensing import HeldModel, formed, jobs
 from tests.support.system import wait_until
 from worker import ScriptedModel, SessionSummaryManager, Team
 from worker.db import Db
@@ -57,12 +57,12 @@ def test_a_script_gets_its_summaries_without_workers(script: Db) -> None:
 
 def test_a_run_in_a_script_does_not_wait_for_a_summary(script: Db) -> None:
     """The model of the summary says nothing; the runs go on, with the history in its place."""
-    door = Door()
+    door = HeldModel()
     team = condensed(script, door)
 
     for n in range(5):
         assert team.run(f"input {n}", session_id="s").content == f"answer {n}"
-    door.wait_until_asked()
+    door.wait_until_called()
 
     assert team.get_session_summary("s") is None
     assert len(door.requests) == 1
@@ -75,11 +75,11 @@ def test_a_run_in_a_script_does_not_wait_for_a_summary(script: Db) -> None:
 def test_a_script_that_ends_waits_for_its_summaries(database_url: str) -> None:
     """As a worker does at SIGTERM: what was asked of the model is stored."""
     first, second = Db(database_url), Db(database_url)
-    door = Door()
+    door = HeldModel()
     team = condensed(first, door)
     for n in range(2):
         team.run(f"input {n}", session_id="s")
-    door.wait_until_asked()
+    door.wait_until_called()
     threading.Timer(0.2, lambda: door.answers.append(formed("in time"))).start()
 
     first.close()
@@ -92,13 +92,13 @@ def test_a_script_that_ends_waits_for_its_summaries(database_url: str) -> None:
 
 def test_more_sessions_than_slots_get_their_summaries(script: Db) -> None:
     """They wait for a slot in turn, each on its own thread: in a script nobody would ring again."""
-    door, sessions = Door(), [f"s{n}" for n in range(20)]
+    door, sessions = HeldModel(), [f"s{n}" for n in range(20)]
     team = condensed(script, door, answers=20, due_messages=2)
 
     for session_id in sessions:
         team.run("input", session_id=session_id)
     for _ in range(8):
-        door.wait_until_asked()
+        door.wait_until_called()
     asked_at_once = len(door.requests)
     door.answers += [formed("x")] * 20
 
@@ -109,12 +109,12 @@ def test_more_sessions_than_slots_get_their_summaries(script: Db) -> None:
 
 def test_a_script_that_ends_leaves_what_waits_for_a_slot(script: Db, database_url: str) -> None:
     """To the next who comes: nothing is begun any more, and nothing is marked as failed."""
-    door = Door()
+    door = HeldModel()
     team = condensed(script, door, answers=10, due_messages=2)
     for n in range(10):
         team.run("input", session_id=f"s{n}")
     for _ in range(8):
-        door.wait_until_asked()
+        door.wait_until_called()
     threading.Timer(0.2, lambda: door.answers.extend([formed("x")] * 10)).start()
 
     script.close()
@@ -228,7 +228,7 @@ def test_a_script_leaves_its_summaries_to_a_worker_that_makes_them(script: Db, d
 
 def test_a_script_waits_for_the_worker_that_is_at_its_summary(script: Db, database_url: str) -> None:
     """It does not make it a second time."""
-    door = Door()
+    door = HeldModel()
     team = condensed(script, door, due_messages=100)
     team.run("input 0", session_id="s")
     session = team.get_session("s")
@@ -240,7 +240,7 @@ def test_a_script_waits_for_the_worker_that_is_at_its_summary(script: Db, databa
     waiting = threading.Thread(target=lambda: found.append(session.refresh_summary()))
 
     waiting.start()
-    assert not door.asked.acquire(timeout=0.3)
+    assert not door.calls.acquire(timeout=0.3)
     assert job is not None
     with script.runtime.db.write() as tx:
         summary_jobs.give_back(tx, job)
@@ -253,7 +253,7 @@ def test_a_script_waits_for_the_worker_that_is_at_its_summary(script: Db, databa
 
 def test_a_deleted_session_has_no_summary(script: Db) -> None:
     """Deleted while it is made: the one who waits for it gets none."""
-    door = Door()
+    door = HeldModel()
     team = condensed(script, door)
     team.run("input 0", session_id="s")
     session = team.get_session("s")
@@ -261,7 +261,7 @@ def test_a_deleted_session_has_no_summary(script: Db) -> None:
     found: list[object] = []
     waiting = threading.Thread(target=lambda: found.append(session.refresh_summary()))
     waiting.start()
-    door.wait_until_asked()
+    door.wait_until_called()
 
     team.delete_session("s")
     door.answers.append(formed("x"))

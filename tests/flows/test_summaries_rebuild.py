@@ -7,18 +7,18 @@ from sqlalchemy import select, update
 from tests.support.condensing import (
     NEVER,
     TWO,
-    Door,
-    apart,
+    HeldModel,
     begin,
     covered,
     finish,
     formed,
     jobs,
     long_history,
+    on_thread,
     session_row,
     versions,
 )
-from tests.support.rebuilding import all_of, ask_anew, places, slowly, summarised
+from tests.support.rebuilding import all_of, request_rebuild, sent_messages, slowly, summarised
 from worker import ScriptedModel
 from worker.process.runtime import Runtime
 from worker.store.engine import Database
@@ -37,12 +37,12 @@ def test_a_rebuild_is_one_version_whatever_the_number_of_its_pieces(db: Database
     """
     session_pk = summarised(db, process, runs=4)
     before = session_row(db, session_pk)
-    door = Door("new model")
-    rung = ask_anew(db, session_pk)
-    first = apart(lambda: refresh(slowly(process, door), session_pk, "t"))
+    door = HeldModel("new model")
+    rung = request_rebuild(db, session_pk)
+    first = on_thread(lambda: refresh(slowly(process, door), session_pk, "t"))
     seen = []
     for n in range(4):
-        door.wait_until_asked()
+        door.wait_until_called()
         seen.append((covered(db, session_pk), [v.text for v in versions(db, session_pk)]))
         door.answers.append(formed(f"new {n}", f"topic {n}"))
 
@@ -50,7 +50,7 @@ def test_a_rebuild_is_one_version_whatever_the_number_of_its_pieces(db: Database
 
     assert (rung, outcome, jobs(db)) == (1, "1 new", [])
     assert seen == [(8, ["old"])] * 4
-    assert places(*door.requests) == all_of(4)
+    assert sent_messages(*door.requests) == all_of(4)
     assert "so far" not in door.requests[0].messages[1].content
     assert door.requests[3].messages[1].content.startswith("The summary so far:\nnew 2\n\n")
     _, new = versions(db, session_pk)
@@ -66,11 +66,11 @@ def test_what_a_rebuild_covers_in_addition_is_not_unsummarised_any_more(db: Data
     """And that alone: neither what was covered before, nor what has come while it was made."""
     session_pk = summarised(db, process, runs=2)
     long_history(db, pieces=1, begin_at=2, due=NEVER)
-    ask_anew(db, session_pk)
-    door = Door(answers=[formed("one"), formed("two")])
-    first = apart(lambda: refresh(slowly(process, door), session_pk, "t"))
+    request_rebuild(db, session_pk)
+    door = HeldModel(answers=[formed("one"), formed("two")])
+    first = on_thread(lambda: refresh(slowly(process, door), session_pk, "t"))
     for _ in range(3):
-        door.wait_until_asked()
+        door.wait_until_called()
     unfinished = begin(db, "z" * 7)
     before = session_row(db, session_pk).unsummarised
 
@@ -86,7 +86,7 @@ def test_what_a_rebuild_covers_in_addition_is_not_unsummarised_any_more(db: Data
 def test_a_session_without_a_summary_gets_its_first_one(db: Database, process: Start) -> None:
     """In one version, and not in one for each piece."""
     session_pk = long_history(db, pieces=3, due=NEVER)
-    ask_anew(db, session_pk)
+    request_rebuild(db, session_pk)
 
     outcome = refresh(slowly(process, ScriptedModel([formed(str(n)) for n in range(3)])), session_pk, "t")
 
@@ -98,7 +98,7 @@ def test_nothing_is_made_anew_where_nothing_is_finished(db: Database) -> None:
     """Neither of a session whose first run goes on, nor of one that is gone."""
     session_pk = begin(db).session_pk
 
-    assert (ask_anew(db, session_pk), ask_anew(db, session_pk + 1), jobs(db)) == (0, 0, [])
+    assert (request_rebuild(db, session_pk), request_rebuild(db, session_pk + 1), jobs(db)) == (0, 0, [])
 
 
 def test_a_history_that_was_rolled_back_makes_no_version(db: Database, process: Start) -> None:
@@ -106,7 +106,7 @@ def test_a_history_that_was_rolled_back_makes_no_version(db: Database, process: 
     session_pk = long_history(db, pieces=1, due=NEVER)
     with db.write() as tx:
         tx.execute(update(runs).where(runs.c.session_pk == session_pk).values(excluded=True))
-    ask_anew(db, session_pk)
+    request_rebuild(db, session_pk)
 
     outcome = refresh(slowly(process, ScriptedModel([])), session_pk, "t")
 
@@ -120,12 +120,12 @@ def test_what_was_rolled_back_is_left_out(db: Database, process: Start) -> None:
     with db.write() as tx:
         bad = select(runs.c.id).where(runs.c.session_pk == session_pk, runs.c.position.in_([2, 4]))
         tx.execute(update(runs).where(runs.c.id.in_(bad)).values(excluded=True))
-    ask_anew(db, session_pk)
+    request_rebuild(db, session_pk)
     model = ScriptedModel([formed("one"), formed("two")])
 
     outcome = refresh(slowly(process, model), session_pk, "t")
 
-    assert places(*model.requests) == ["input 0", "answer 0", "input 2", "answer 2"]
+    assert sent_messages(*model.requests) == ["input 0", "answer 0", "input 2", "answer 2"]
     assert (outcome, covered(db, session_pk), session_row(db, session_pk).unsummarised) == ("1 new", 8, 0)
 
 
@@ -135,7 +135,7 @@ def test_any_number_of_triggers_are_one_rebuild(db: Database, process: Start) ->
     long_history(db, pieces=1, begin_at=2)
     wanted = [(job.rebuild, job.through_seq) for job in jobs(db)]
     for _ in range(3):
-        ask_anew(db, session_pk)
+        request_rebuild(db, session_pk)
     with db.write() as tx:
         due.request(tx, session_pk, session_id="s", team="t")
     long_history(db, pieces=1, begin_at=3)
@@ -145,7 +145,7 @@ def test_any_number_of_triggers_are_one_rebuild(db: Database, process: Start) ->
     outcome = refresh(slowly(process, model), session_pk, "t")
 
     assert (wanted, becomes) == ([(False, 6)], [(True, 6)])
-    assert places(*model.requests) == all_of(4)
+    assert sent_messages(*model.requests) == all_of(4)
     assert outcome == "2 new", "the rebuild, and what became due behind it"
     assert [(v.version, v.text, v.covers_through_seq) for v in versions(db, session_pk)][1:] == [
         (2, "2", 6),
@@ -160,32 +160,32 @@ def test_a_refresh_under_way_becomes_a_rebuild(db: Database, process: Start) -> 
     long_history(db, pieces=1, begin_at=2, due=NEVER)
     with db.write() as tx:
         due.request(tx, session_pk, session_id="s", team="t")
-    door = Door()
-    first = apart(lambda: refresh(slowly(process, door), session_pk, "t"))
-    door.wait_until_asked()
+    door = HeldModel()
+    first = on_thread(lambda: refresh(slowly(process, door), session_pk, "t"))
+    door.wait_until_called()
 
-    rung = ask_anew(db, session_pk)
+    rung = request_rebuild(db, session_pk)
     door.answers += [formed(str(n)) for n in range(4)]
     outcome = first.result(20)
 
     assert (rung, outcome, jobs(db)) == (1, "2 new", [])
-    assert places(*door.requests) == ["input 2", "answer 2", *all_of(3)]
+    assert sent_messages(*door.requests) == ["input 2", "answer 2", *all_of(3)]
     assert [(v.text, v.covers_through_seq) for v in versions(db, session_pk)] == [("old", 4), ("0", 6), ("3", 6)]
 
 
 def test_a_rebuild_under_way_that_is_asked_for_again_goes_on(db: Database, process: Start) -> None:
     """It covers what had been finished by then too, and no piece is made twice."""
     session_pk = summarised(db, process, runs=2)
-    ask_anew(db, session_pk)
-    door = Door()
-    first = apart(lambda: refresh(slowly(process, door), session_pk, "t"))
-    door.wait_until_asked()
+    request_rebuild(db, session_pk)
+    door = HeldModel()
+    first = on_thread(lambda: refresh(slowly(process, door), session_pk, "t"))
+    door.wait_until_called()
     long_history(db, pieces=1, begin_at=2, due=NEVER)
 
-    ask_anew(db, session_pk)
+    request_rebuild(db, session_pk)
     door.answers += [formed(str(n)) for n in range(3)]
     outcome = first.result(20)
 
     assert (outcome, jobs(db)) == ("1 new", [])
-    assert places(*door.requests) == all_of(3)
+    assert sent_messages(*door.requests) == all_of(3)
     assert [(v.text, v.covers_through_seq) for v in versions(db, session_pk)] == [("old", 4), ("2", 6)]

@@ -7,17 +7,17 @@ from sqlalchemy import select
 
 from tests.support.condensing import (
     NEVER,
-    Door,
-    apart,
+    HeldModel,
     bells,
     covered,
     formed,
     jobs,
     long_history,
+    on_thread,
     time_passes,
     versions,
 )
-from tests.support.rebuilding import all_of, ask_anew, places, slowly, summarised
+from tests.support.rebuilding import all_of, request_rebuild, sent_messages, slowly, summarised
 from worker import ScriptedModel
 from worker.domain.summary import SummaryDraft
 from worker.errors import ModelRefused, ModelUnavailable
@@ -39,14 +39,14 @@ class Killed(BaseException):
 def interrupted(db: Database, process: Start, *, runs: int, by: BaseException) -> int:
     """Have a rebuild that has two pieces, and whose process ends in the third."""
     session_pk = summarised(db, process, runs=runs)
-    ask_anew(db, session_pk)
-    model = Door("scripted", answers=[formed("piece 0"), formed("piece 1"), by])
+    request_rebuild(db, session_pk)
+    model = HeldModel("scripted", answers=[formed("piece 0"), formed("piece 1"), by])
     if isinstance(by, Killed):
         with pytest.raises(Killed):
             refresh(slowly(process, model), session_pk, "t")
     else:
         refresh(slowly(process, model), session_pk, "t")
-    assert places(*model.requests) == all_of(3)
+    assert sent_messages(*model.requests) == all_of(3)
     assert [(job.rebuild, job.draft["text"], job.draft["covers_seq"]) for job in jobs(db)] == [(True, "piece 1", 4)]
     return session_pk
 
@@ -63,7 +63,7 @@ def test_what_a_rebuild_has_is_not_paid_twice(db: Database, process: Start, end:
     outcome = refresh(slowly(process, other), session_pk, "t")
 
     assert (kept, rung, outcome) == ((8, ["old"]), [session_pk], "1 new")
-    assert places(*other.requests) == all_of(4)[4:]
+    assert sent_messages(*other.requests) == all_of(4)[4:]
     assert other.requests[0].messages[1].content.startswith("The summary so far:\npiece 1\n\n")
     _, new = versions(db, session_pk)
     assert (new.text, new.model_calls, jobs(db)) == ("piece 3", 4, [])
@@ -75,12 +75,12 @@ def test_a_rebuild_whose_prompt_or_model_has_changed_begins_anew(
 ) -> None:
     """A deploy in the middle: a version is of one prompt and one model."""
     session_pk = interrupted(db, process, runs=3, by=Killed())
-    model = Door(model_id, answers=[formed(f"again {n}") for n in range(3)])
+    model = HeldModel(model_id, answers=[formed(f"again {n}") for n in range(3)])
 
     time_passes(db)
     outcome = refresh(slowly(process, model, prompt), session_pk, "t")
 
-    assert (outcome, places(*model.requests)) == ("1 new", all_of(3))
+    assert (outcome, sent_messages(*model.requests)) == ("1 new", all_of(3))
     _, new = versions(db, session_pk)
     assert (new.model, new.prompt_hash, new.model_calls) == (model_id, prompt_hash(prompt), 3)
 
@@ -88,15 +88,15 @@ def test_a_rebuild_whose_prompt_or_model_has_changed_begins_anew(
 def test_a_process_that_has_lost_a_rebuild_writes_nothing_to_it(db: Database, process: Start) -> None:
     """Neither to the draft of whoever goes on, nor a version."""
     session_pk = summarised(db, process, runs=2)
-    ask_anew(db, session_pk)
-    stale, other = Door(), Door()
-    first = apart(lambda: refresh(slowly(process, stale), session_pk, "t"))
-    stale.wait_until_asked()
+    request_rebuild(db, session_pk)
+    stale, other = HeldModel(), HeldModel()
+    first = on_thread(lambda: refresh(slowly(process, stale), session_pk, "t"))
+    stale.wait_until_called()
     time_passes(db)
-    second = apart(lambda: refresh(slowly(process, other), session_pk, "t"))
-    other.wait_until_asked()
+    second = on_thread(lambda: refresh(slowly(process, other), session_pk, "t"))
+    other.wait_until_called()
     other.answers.append(formed("other 0"))
-    other.wait_until_asked()
+    other.wait_until_called()
 
     stale.answers.append(formed("stale 0"))
     outcome = first.result(20)
@@ -110,11 +110,11 @@ def test_a_process_that_has_lost_a_rebuild_writes_nothing_to_it(db: Database, pr
 def test_a_session_that_is_deleted_during_a_rebuild_leaves_nothing(db: Database, process: Start) -> None:
     """Its draft is gone with it, and the answer to the piece in flight is not kept."""
     session_pk = summarised(db, process, runs=3)
-    ask_anew(db, session_pk)
-    door = Door(answers=[formed("one")])
-    first = apart(lambda: refresh(slowly(process, door), session_pk, "t"))
-    door.wait_until_asked()
-    door.wait_until_asked()
+    request_rebuild(db, session_pk)
+    door = HeldModel(answers=[formed("one")])
+    first = on_thread(lambda: refresh(slowly(process, door), session_pk, "t"))
+    door.wait_until_called()
+    door.wait_until_called()
 
     with db.write() as tx:
         sessions.erase(tx, session_pk)
@@ -130,10 +130,10 @@ def test_a_rebuild_that_failed_goes_on_when_it_is_asked_for_again(db: Database, 
     gone_by = bells(db, "t")
     model = ScriptedModel([formed("piece 2")])
 
-    ask_anew(db, session_pk)
+    request_rebuild(db, session_pk)
     outcome = refresh(slowly(process, model), session_pk, "t")
 
-    assert (gone_by, outcome, places(*model.requests)) == ([], "1 new", all_of(3)[4:])
+    assert (gone_by, outcome, sent_messages(*model.requests)) == ([], "1 new", all_of(3)[4:])
 
 
 def test_a_rebuild_that_failed_does_not_hold_up_a_refresh_that_is_due(db: Database, process: Start) -> None:
@@ -146,14 +146,14 @@ def test_a_rebuild_that_failed_does_not_hold_up_a_refresh_that_is_due(db: Databa
     outcome = refresh(slowly(process, model), session_pk, "t")
 
     assert wanted == [(False, None, 8, 0)]
-    assert (outcome, places(*model.requests)) == ("1 new", ["input 3", "answer 3"])
+    assert (outcome, sent_messages(*model.requests)) == ("1 new", ["input 3", "answer 3"])
     assert [v.text for v in versions(db, session_pk)] == ["old", "next"]
 
 
 def test_a_draft_is_read_as_it_was_kept(db: Database) -> None:
     """And a job that somebody else has taken keeps none."""
     session_pk = long_history(db, pieces=1, due=NEVER)
-    ask_anew(db, session_pk)
+    request_rebuild(db, session_pk)
     draft = SummaryDraft("m", "h", 3, "text", ["topic"], 4, 5, 6, 7)
     with db.write() as tx:
         job = summary_jobs.claim(tx, session_pk, owner="one", ttl_s=-1)

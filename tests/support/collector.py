@@ -52,14 +52,14 @@ class Collector:
             for scope in sent.scope_spans:
                 self.spans += [_span(span, service) for span in scope.spans]
 
-    def of_run(self, run_id: str) -> list[Span]:
+    def run_spans(self, run_id: str) -> list[Span]:
         """Return the spans of the trace that a run is in, those that began first before all others."""
         traces = {s.trace for s in list(self.spans) if s.facts.get("team_sessions.run_id") == run_id and s.parent}
         return sorted((s for s in list(self.spans) if s.trace in traces), key=lambda s: s.begun_ns)
 
     def tree(self, run_id: str) -> list[str]:
         """Return the names of a run's spans, each indented below its parent; siblings by name."""
-        spans = self.of_run(run_id)
+        spans = self.run_spans(run_id)
         ids = {s.id for s in spans}
 
         def below(parent: Span, depth: int) -> list[str]:

@@ -143,7 +143,7 @@ def team(model: ChatModel, prompt: str | None = None, *, id: str = "t") -> Team:
     return Team(id=id, session_summary_manager=manager, enable_session_summaries=True)
 
 
-def apart(work: Callable[[], object]) -> "Future[object]":
+def on_thread(work: Callable[[], object]) -> "Future[object]":
     """Do something on a thread."""
     pool = ThreadPoolExecutor(1)
     future: Future[object] = pool.submit(work)
@@ -151,7 +151,7 @@ def apart(work: Callable[[], object]) -> "Future[object]":
     return future
 
 
-def told(request: ChatRequest) -> list[str]:
+def condensed_messages(request: ChatRequest) -> list[str]:
     """Return the places of the messages that a model was given to condense: `input 0`, `result 0.0`, `answer 0`."""
     new_messages = request.messages[1].content.split("The messages that follow it:\n", 1)[1]
     return re.findall(r"(?:input|result|answer) [\d.]+", new_messages)
@@ -166,17 +166,17 @@ def long_history(db: Database, *, pieces: int, begin_at: int = 0, due: Due | Non
 
 
 @dataclass
-class Door:
+class HeldModel:
     """A model that answers when it is told to, and says when it is asked. `requests` keeps what it was asked."""
 
     id: str = "door"
     requests: list[ChatRequest] = field(default_factory=list)
-    asked: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    calls: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     answers: list[str | BaseException] = field(default_factory=list)
 
     async def reply(self, request: ChatRequest, on_delta: Callable[[str], None]) -> Reply:
         self.requests.append(request)
-        self.asked.release()
+        self.calls.release()
         while not self.answers:
             await asyncio.sleep(0.001)
         answer = self.answers.pop(0)
@@ -184,6 +184,6 @@ class Door:
             raise answer
         return Reply(answer, (), Usage(1, 1, 0, 1))
 
-    def wait_until_asked(self) -> None:
+    def wait_until_called(self) -> None:
         """Return when it is asked, once for each call."""
-        assert self.asked.acquire(timeout=120), "the model is not asked"
+        assert self.calls.acquire(timeout=120), "the model is not asked"

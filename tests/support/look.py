@@ -45,7 +45,7 @@ def count(db: Database, status: str) -> int:
         return len(tx.execute(select(runs.c.id).where(runs.c.status == status)).all())
 
 
-def asked(system: System, text: str) -> Counter[int]:
+def calls_by_turn(system: System, text: str) -> Counter[int]:
     """Return how often each turn of the run with input *text* was asked for."""
     return Counter(line["turn"] for line in system.journal() if line["user"] == text and line["event"] == "asked")
 

@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 from tests.support.condensing import (
     NEVER,
+    condensed_messages,
     formed,
     long_history,
     team,
-    told,
 )
 from worker import ScriptedModel
 from worker.domain.chat import ChatModel, ChatRequest
@@ -21,7 +21,7 @@ Start = Callable[..., Runtime]
 PIECE = 100  # tokens: of `long_history` one run
 
 
-def ask_anew(db: Database, session_pk: int) -> int:
+def request_rebuild(db: Database, session_pk: int) -> int:
     """Somebody wants the summary made anew; return how many bells ring."""
     with db.write() as tx:
         return len(due.request(tx, session_pk, session_id="s", team="t", rebuild=True))
@@ -42,9 +42,9 @@ def slowly(process: Start, model: ChatModel, prompt: str = "new prompt") -> Runt
     return process(team(model, prompt), summary_piece_tokens=PIECE)
 
 
-def places(*requests: ChatRequest) -> list[str]:
+def sent_messages(*requests: ChatRequest) -> list[str]:
     """Return what the model was told, in this order."""
-    return [place for request in requests for place in told(request)]
+    return [place for request in requests for place in condensed_messages(request)]
 
 
 def all_of(runs: int) -> list[str]:

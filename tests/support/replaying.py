@@ -52,9 +52,9 @@ def replay(runtime: Runtime, source: str, *, execute_tools: bool = False) -> str
 
 def comparison(db: Database, run_id: str) -> Comparison:
     """Return how a replay compares to the run that it repeats."""
-    new = seen(db, run_id)
+    new = get_run(db, run_id)
     assert new.replay is not None
-    old = seen(db, new.replay.of)
+    old = get_run(db, new.replay.of)
     return Comparison(_outcome(old, new), old.output, new.output)
 
 
@@ -84,7 +84,7 @@ def forks(db: Database) -> list[Any]:
         return list(tx.execute(select(sessions).where(is_fork).order_by(sessions.c.pk)))
 
 
-def seen(db: Database, run_id: str) -> Run:
+def get_run(db: Database, run_id: str) -> Run:
     """Return a run as its caller sees it."""
     with db.read() as tx:
         run = runs.get(tx, run_id, principal=SERVICE)

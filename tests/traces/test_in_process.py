@@ -77,7 +77,7 @@ def test_a_run_goes_on_in_the_current_trace_of_a_script(process: Process, traced
 
     place = script.get_span_context()
     assert traced.tree(run_id) == ["enqueue run", "  invoke_agent t", "    chat scripted"]
-    (first, *_) = traced.of_run(run_id)
+    (first, *_) = traced.run_spans(run_id)
     assert (first.trace, first.parent) == (f"{place.trace_id:032x}", f"{place.span_id:016x}")
 
 
@@ -90,7 +90,7 @@ def test_what_a_tool_traces_itself_is_below_its_call_and_is_not_sent_by_us(proce
     tracing.flush()
 
     (own,) = exported.get_finished_spans()
-    (call,) = (s for s in traced.of_run(run_id) if s.name == "execute_tool measure")
+    (call,) = (s for s in traced.run_spans(run_id) if s.name == "execute_tool measure")
     assert own.parent is not None
     assert f"{own.parent.span_id:016x}" == call.id
     assert (call.failed, call.facts["error.type"]) == (True, "ValueError")

@@ -57,10 +57,10 @@ def test_one_trace_from_the_request_over_the_queue_to_model_tool_and_member(runn
     run = post(running, "go [delegate=a] task: x [steps=1]", team="leads", traceparent=TRACEPARENT)
     assert client.run(run["id"], wait_s=60)["status"] == "completed"
     attempts(traced, run["id"])
-    wait_until(lambda: len(traced.of_run(run["id"])) == 10, description="all is told")
+    wait_until(lambda: len(traced.run_spans(run["id"])) == 10, description="all is told")
 
     assert traced.tree(run["id"]) == TREE.splitlines()
-    spans = {s.name: s for s in traced.of_run(run["id"])}
+    spans = {s.name: s for s in traced.run_spans(run["id"])}
     assert {s.trace for s in spans.values()} == {TRACE}
     assert {s.service for s in spans.values()} == {"team-sessions"}
     request = spans["POST /v1/runs"]
@@ -80,7 +80,7 @@ def test_one_trace_from_the_request_over_the_queue_to_model_tool_and_member(runn
         "team_sessions.outcome": "completed",
     }
     assert spans["invoke_agent a"].facts["gen_ai.agent.name"] == "a"
-    chats = [s for s in traced.of_run(run["id"]) if s.name == "chat rules"]
+    chats = [s for s in traced.run_spans(run["id"]) if s.name == "chat rules"]
     assert chats[0].facts == {
         "gen_ai.operation.name": "chat",
         "gen_ai.provider.name": "openai",
@@ -118,10 +118,10 @@ def test_the_attempt_after_a_kill_is_in_the_same_trace_and_linked(running: Syste
 
     assert (done["status"], done["attempt"], second.facts["team_sessions.attempt"]) == ("completed", 2, 2)
     ((trace, first),) = second.links
-    of_first = [s for s in traced.of_run(run["id"]) if s.parent == first]
+    of_first = [s for s in traced.run_spans(run["id"]) if s.parent == first]
     assert trace == second.trace
     assert {"chat rules", "execute_tool look_up"} <= {s.name for s in of_first}
-    (accepted,) = (s for s in traced.of_run(run["id"]) if s.name == "enqueue run")
+    (accepted,) = (s for s in traced.run_spans(run["id"]) if s.name == "enqueue run")
     assert second.parent == accepted.id
 
 
@@ -139,7 +139,7 @@ def test_an_attempt_that_waits_for_its_model_says_so(running: System, traced: Co
         ("failed", "model_unavailable"),
     ]
     assert second.links == ((first.trace, first.id),)
-    failed = [s for s in traced.of_run(run["id"]) if s.failed]
+    failed = [s for s in traced.run_spans(run["id"]) if s.failed]
     assert sorted(s.name for s in failed) == ["chat rules", "chat rules", "invoke_agent plain", "invoke_agent plain"]
     assert {(s.words, s.events) for s in traced.spans} == {("", 0)}
     assert not any(b"words of a user" in body for body in traced.bodies)
@@ -157,7 +157,7 @@ def test_a_header_that_is_no_traceparent_begins_a_trace(running: System, traced:
         assert client.run(run_id, wait_s=60)["status"] == "completed"
         attempts(traced, run_id)
 
-    requests = [s for run_id in runs for s in traced.of_run(run_id) if s.name == "POST /v1/runs"]
+    requests = [s for run_id in runs for s in traced.run_spans(run_id) if s.name == "POST /v1/runs"]
     assert len({s.trace for s in requests} - {TRACE}) == len(wrong)
     assert {s.parent for s in requests} == {""}
 
@@ -178,7 +178,7 @@ def test_an_order_through_the_broker_goes_on_in_its_senders_trace(
     client.run(run_id, wait_s=60)
     attempts(traced, run_id)
 
-    assert {s.trace for s in traced.of_run(run_id)} == {TRACE}
+    assert {s.trace for s in traced.run_spans(run_id)} == {TRACE}
     assert traced.tree(run_id) == ["process enqueue", "  enqueue run", "    invoke_agent plain", "      chat rules"]
 
 
@@ -195,7 +195,7 @@ def test_a_summary_has_a_trace_of_its_own_linked_to_the_run_that_it_covers(runni
     (summary,) = wait_until(refreshed, description="the summary is told")
     attempts(traced, run["id"])
 
-    (accepted,) = (s for s in traced.of_run(run["id"]) if s.name == "enqueue run")
+    (accepted,) = (s for s in traced.run_spans(run["id"]) if s.name == "enqueue run")
     assert summary.links == ((accepted.trace, accepted.id),)
     assert summary.trace != accepted.trace
     assert (summary.facts["team_sessions.run_id"], summary.facts["team_sessions.session_id"]) == (run["id"], "s")

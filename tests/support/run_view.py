@@ -3,7 +3,7 @@
 from api_stub.client import Event
 
 
-class Shown:
+class RunView:
     """What one watcher has been shown: the words of the models, by message, as a page would hold them."""
 
     def __init__(self) -> None:
