@@ -24,7 +24,7 @@ from worker.observe import tracing
 from worker.process.metrics_access import MetricsAccess
 from worker.queue.app import make_app as make_celery
 from worker.queue.dispatch import Dispatcher
-from worker.runs.enqueue import KnownTeams
+from worker.runs.known_teams import KnownTeams
 from worker.runs.queue_limits import QueueLimits
 from worker.settings import Settings
 from worker.store.engine import Database

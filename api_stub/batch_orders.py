@@ -9,9 +9,10 @@ from worker.batches import accept, prices
 from worker.domain.batch import BatchOrder, Kind, Limits, Selection
 from worker.domain.principal import Principal
 from worker.domain.run import OnBusy
+from worker.domain.run_order import RunOrder, validate_time
 from worker.domain.text import check_id, check_text
 from worker.errors import BatchInvalid
-from worker.runs.enqueue import KnownTeams, Order, check_time
+from worker.runs.known_teams import KnownTeams
 
 TAKES = {
     Kind.REFRESH_SUMMARIES: "session_ids",
@@ -32,7 +33,7 @@ def order_of(body: BatchRequest, *, prices_file: Path | None) -> BatchOrder:
         if isinstance(value, str):
             check_text(value, field=field)
         elif isinstance(value, datetime):
-            check_time(value, field=field)
+            validate_time(value, field=field)
     if body.name is not None:
         check_id(body.name, field="name")
     return BatchOrder(
@@ -89,15 +90,15 @@ def _requests(said: Sequence[BatchRun], principal: Principal, known: KnownTeams)
         if one.custom_id is not None:
             check_id(one.custom_id, field="custom_id")
         principal.check_team(one.team)
-        order = Order(
-            team=one.team,
-            input=one.input,
+        order = RunOrder(
+            one.team,
+            one.input,
             session_id=one.session_id,
             user_id=principal.acting_for(one.user_id) or "",
             metadata=one.metadata,
             on_busy=OnBusy(one.on_busy),
             not_before=one.not_before,
-            timeout_s=one.timeout,
+            timeout=one.timeout,
         )
         found.append(accept.Request(one.custom_id, order))
     for team in {one.team for one in said}:

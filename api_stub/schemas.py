@@ -3,14 +3,16 @@
 Times are RFC 3339 in UTC with six decimals. Positions and seqs count from 1.
 """
 
+from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
 
-from worker.domain.fields import ID, INPUT, TEXT, Metadata, SessionId, TeamId, Time, UserId, check_rfc3339, field
+from worker.domain.fields import TEXT, Metadata, SessionId, TeamId, Time, UserId, field
 from worker.domain.message import Message
-from worker.domain.run import OnBusyName, PriorityName, Run
+from worker.domain.run import Run
+from worker.domain.run_order import RunOrder
 from worker.domain.session import SessionRow, SessionSummary
 from worker.domain.text import check_json, check_text
 from worker.store.teams import Served
@@ -25,52 +27,9 @@ def storable(field: str) -> AfterValidator:
     return AfterValidator(partial(check_text, field=field))
 
 
-class RunRequest(BaseModel):
+@dataclass(frozen=True, slots=True)
+class RunRequest(RunOrder):
     """A run to be accepted."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    team: str = Field(description="Id of a team that some worker serves.", examples=["support"], json_schema_extra=ID)
-    input: str = Field(
-        description="What the user says; not blank.",
-        examples=["My parcel has not come. What now?"],
-        json_schema_extra=INPUT,
-    )
-    session_id: str | None = Field(
-        None,
-        description="The session that it continues, unique for its user; without it, a new one.",
-        examples=["s-42"],
-        json_schema_extra=ID,
-    )
-    user_id: str | None = Field(
-        None,
-        description="The user that a service key acts for. A user's own key leaves it out.",
-        examples=["u-7"],
-        json_schema_extra=ID | {"minLength": 0},
-    )
-    on_busy: OnBusyName = Field(
-        "enqueue",
-        examples=["interrupt"],
-        description="When the session has an unfinished run: wait for it; be refused (409); cancel the oldest one and "
-        "keep what it wrote; cancel it and leave it out of later contexts; or join the input to the newest queued run.",
-    )
-    priority: PriorityName = Field(
-        "interactive",
-        examples=["background"],
-        description="'background': executed when workers for it have time; nobody waits for it.",
-    )
-    not_before: Annotated[AwareDatetime | None, BeforeValidator(check_rfc3339)] = Field(
-        None, description="It does not start before this time.", examples=["2030-01-31T12:00:00Z"]
-    )
-    timeout: float | None = Field(
-        None,
-        gt=0,
-        le=86_400,
-        strict=True,
-        examples=[120],
-        description="Seconds that it may take from its start; at most what its team allows.",
-    )
-    metadata: Metadata = Field(default_factory=dict)
 
 
 class RunPage(BaseModel):

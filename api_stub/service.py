@@ -11,7 +11,7 @@ from worker.events.erase import Eraser
 from worker.events.follow import Follower
 from worker.process.metrics_access import MetricsAccess
 from worker.queue.dispatch import Dispatcher
-from worker.runs.enqueue import KnownTeams
+from worker.runs.known_teams import KnownTeams
 from worker.runs.queue_limits import QueueLimits
 from worker.settings import Settings
 from worker.store import api_keys

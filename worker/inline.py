@@ -8,12 +8,11 @@ from worker.db import IN_MEMORY, Db
 from worker.domain.event import TERMINAL, Event, queued, terminal_event
 from worker.domain.message import Message
 from worker.domain.run import Run, Status
+from worker.domain.run_order import RunOrder, validate_order
 from worker.domain.usage import Usage
 from worker.errors import RunFailed
 from worker.events.publish import Listeners
 from worker.loop.definition import Definition
-from worker.runs import enqueue
-from worker.runs.enqueue import Order
 from worker.runs.in_process import accept_in_process, execute_when_head
 from worker.store import messages, sessions
 from worker.summaries.in_process import refresh_in_background
@@ -31,14 +30,14 @@ class RunOutput:
     user_id: str
 
 
-def run(db: Db, definition: Definition, order: Order) -> RunOutput:
+def run(db: Db, definition: Definition, order: RunOrder) -> RunOutput:
     """Execute one run and return what came of it.
 
     Raises:
         RunFailed: it did not complete.
     """
     runtime = db.runtime
-    enqueue.check(order, max_input_bytes=runtime.settings.max_input_bytes)
+    validate_order(order, max_input_bytes=runtime.settings.max_input_bytes)
     accepted = accept_in_process(runtime, order)
     try:
         ended = execute_when_head(runtime, definition, accepted.id)
@@ -50,12 +49,12 @@ def run(db: Db, definition: Definition, order: Order) -> RunOutput:
                 sessions.erase_of_run(tx, accepted.id)
 
 
-def watch(db: Db, definition: Definition, order: Order) -> Iterator[Event]:
+def watch(db: Db, definition: Definition, order: RunOrder) -> Iterator[Event]:
     """Execute one run and yield its events as they happen, up to the terminal one."""
     runtime = db.runtime
     listeners = runtime.publisher
     assert isinstance(listeners, Listeners)
-    enqueue.check(order, max_input_bytes=runtime.settings.max_input_bytes)
+    validate_order(order, max_input_bytes=runtime.settings.max_input_bytes)
     accepted = accept_in_process(runtime, order)
     events = listeners.listen(accepted.id)
 

@@ -13,6 +13,7 @@ from worker.domain.message import Message, ToolCall
 from worker.domain.principal import Principal
 from worker.domain.retention import Retention
 from worker.domain.run import OnBusy, OnBusyName, Priority, PriorityName
+from worker.domain.run_order import RunOrder, validate_order
 from worker.domain.state import StateChange
 from worker.domain.summary import SessionSummaryManager, Summary
 from worker.domain.text import check_json
@@ -20,7 +21,7 @@ from worker.errors import AmbiguousSession, SessionNotFound
 from worker.handle import RunHandle
 from worker.inline import RunOutput
 from worker.loop.definition import Definition, Limits, Mode
-from worker.runs.enqueue import Order, check, enqueue, enqueue_in
+from worker.runs.enqueue import enqueue, enqueue_in
 from worker.session import PAGE, Session
 from worker.store import session_pages, sessions
 from worker.store.engine import Transaction as Connection
@@ -182,7 +183,7 @@ class Team:
             EmptyInput, InputTooLarge, InvalidText, SessionOfOtherTeam: nothing is written.
             RunFailed: the run did not complete; its input is kept.
         """
-        order = Order(self.id, input, session_id, user_id, metadata or {})
+        order = RunOrder(self.id, input, session_id=session_id, user_id=user_id, metadata=metadata or {})
         return inline.watch(self.db, self.definition, order) if stream else inline.run(self.db, self.definition, order)
 
     def enqueue(
@@ -216,19 +217,19 @@ class Team:
         if connection is not None and on_busy != "enqueue":
             raise ValueError(f"on_busy={on_busy!r} needs a transaction of its own; leave connection= out")
         db = self.db if self.db is not IN_MEMORY else service_db()
-        order = Order(
+        order = RunOrder(
             self.id,
             input,
-            session_id,
-            user_id,
-            metadata or {},
+            session_id=session_id,
+            user_id=user_id,
             on_busy=OnBusy(on_busy),
             priority=Priority(priority),
             not_before=not_before,
-            timeout_s=timeout,
+            timeout=timeout,
+            metadata=metadata or {},
         )
         settings = db.runtime.settings
-        check(order, max_input_bytes=settings.max_input_bytes)
+        validate_order(order, max_input_bytes=settings.max_input_bytes)
         if connection is not None:
             accepted = enqueue_in(connection, order, settings=settings, idempotency_key=idempotency_key)
         else:

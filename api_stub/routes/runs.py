@@ -1,5 +1,6 @@
 """Runs: enqueue, list, look, wait, watch, cancel."""
 
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Response
@@ -18,6 +19,7 @@ from worker.domain import run as domain
 from worker.domain.event import TERMINAL, EventId
 from worker.domain.fields import TEXT
 from worker.domain.principal import Principal
+from worker.domain.run_order import validate_order
 from worker.domain.text import check_id
 from worker.errors import InvalidEventId, RunNotFound
 from worker.runs import cancel, enqueue, retry
@@ -46,22 +48,12 @@ def enqueue_run(
 ) -> domain.Run:
     """Accept a run: it is committed before this answers, waits its turn in its session, and is executed by a worker."""
     principal.check_team(body.team)
-    order = enqueue.Order(
-        team=body.team,
-        input=body.input,
-        session_id=body.session_id,
-        user_id=principal.acting_for(body.user_id) or "",
-        metadata=body.metadata,
-        on_busy=domain.OnBusy(body.on_busy),
-        priority=domain.Priority(body.priority),
-        not_before=body.not_before,
-        timeout_s=body.timeout,
-    )
-    enqueue.check(order, max_input_bytes=service.settings.max_input_bytes)
+    order = replace(body, user_id=principal.acting_for(body.user_id))
+    validate_order(order, max_input_bytes=service.settings.max_input_bytes)
     if idempotency_key is not None:
         check_id(idempotency_key, field="Idempotency-Key")
     service.teams.check(order.team)
-    service.queue_limits.check(order.user_id, idempotency_key=idempotency_key)
+    service.queue_limits.check(order.user_id or "", idempotency_key=idempotency_key)
     accepted = enqueue.enqueue(service.db, order, settings=service.settings, idempotency_key=idempotency_key)
     service.dispatcher.send(accepted.dispatches)
     response.headers["Location"] = f"/v1/runs/{accepted.run.id}"

@@ -30,12 +30,13 @@ from ops.bench.flat import InstantModel
 from ops.bench.report import Check, Report, progress, quantile, table
 from worker.domain.message import Draft, Role
 from worker.domain.run import Claim, Status
+from worker.domain.run_order import RunOrder
 from worker.process import runtime as runtimes
 from worker.process.runtime import Runtime
 from worker.queue.app import make_app
 from worker.queue.dispatch import Dispatcher
 from worker.runs.claim import claim_head
-from worker.runs.enqueue import Order, enqueue
+from worker.runs.enqueue import enqueue
 from worker.runs.finish import Ending, Head, end_head
 from worker.runs.queue_limits import QueueLimits
 from worker.settings import Settings
@@ -103,7 +104,7 @@ def _backlogged(kind: str, url: str, broker: str, size: int, in_one_session: boo
     dispatcher, team = Dispatcher(make_app(settings), settings), Team(id=TEAM, model=InstantModel())
     runtime = runtimes.start(settings, dispatcher, {TEAM: team.definition}, ["runs"], isolated=None)
     try:
-        order = Order(TEAM, "Hello.", session_id=HOT if in_one_session else None)
+        order = RunOrder(TEAM, "Hello.", session_id=HOT if in_one_session else None)
         accepted = enqueue(runtime.db, order, settings=settings)
         dispatcher.send(accepted.dispatches)
         first = accepted.run.id, accepted.run.created_at
@@ -133,7 +134,7 @@ def _round(backlogged: Backlogged) -> None:
 
     def accept() -> None:
         backlogged.room.check("")
-        order = Order(TEAM, "Hello.", session_id=HOT if backlogged.in_one_session else None)
+        order = RunOrder(TEAM, "Hello.", session_id=HOT if backlogged.in_one_session else None)
         accepted = enqueue(db, order, settings=runtime.settings)
         runtime.dispatcher.send(accepted.dispatches)
         backlogged.waiting.append((accepted.run.id, accepted.run.created_at))

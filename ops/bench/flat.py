@@ -22,12 +22,13 @@ from ops.bench import databases, fill, flat_beside
 from ops.bench.meter import Cost, Meter
 from ops.bench.report import Check, Report, progress, spread, table
 from worker.domain.chat import ChatRequest, Reply
+from worker.domain.run_order import RunOrder
 from worker.domain.usage import Usage
 from worker.process import runtime as runtimes
 from worker.process.runtime import Runtime
 from worker.queue.app import make_app
 from worker.queue.dispatch import Dispatcher
-from worker.runs.enqueue import Order, enqueue
+from worker.runs.enqueue import enqueue
 from worker.runs.execute import execute
 from worker.settings import Settings
 from worker.team import Team
@@ -79,7 +80,7 @@ def measure(report: Report, kinds: tuple[str, ...]) -> None:
 
 def one_run(runtime: Runtime, session_id: str, input: str) -> str:
     """Accept a run and execute it to its end; return its id."""
-    order = Order(TEAM, input, session_id=session_id, user_id="u")
+    order = RunOrder(TEAM, input, session_id=session_id, user_id="u")
     run = enqueue(runtime.db, order, settings=runtime.settings).run
     outcome = execute(runtime, run.id, TEAM)
     assert outcome == "completed", outcome

@@ -23,11 +23,12 @@ from tests.support import look
 from tests.support.model import model_server
 from worker import OpenAIChat, Team, tool
 from worker.domain.message import Role
+from worker.domain.run_order import RunOrder
 from worker.process import runtime as runtimes
 from worker.process.runtime import Runtime
 from worker.queue.app import make_app
 from worker.queue.dispatch import Dispatcher
-from worker.runs.enqueue import Order, enqueue
+from worker.runs.enqueue import enqueue
 from worker.runs.execute import execute
 from worker.settings import Settings
 
@@ -81,7 +82,7 @@ def _runtime(url: str, model: str) -> Iterator[Runtime]:
 
 
 def _execute_run(runtime: Runtime) -> tuple[float, float]:
-    run = enqueue(runtime.db, Order(TEAM, INPUT), settings=runtime.settings).run
+    run = enqueue(runtime.db, RunOrder(TEAM, INPUT), settings=runtime.settings).run
     began = time.perf_counter(), time.process_time()
     outcome = execute(runtime, run.id, TEAM)
     took = time.perf_counter() - began[0], time.process_time() - began[1]

@@ -13,7 +13,8 @@ from worker.batches import accept, lifecycle
 from worker.batches.accept import ExplicitItems, Request
 from worker.domain.batch import Batch, BatchOrder, BatchStatus, Kind
 from worker.domain.principal import SERVICE
-from worker.runs.enqueue import Order, enqueue
+from worker.domain.run_order import RunOrder
+from worker.runs.enqueue import enqueue
 from worker.settings import Settings
 from worker.store.tables import batch_items, runs, summaries
 
@@ -45,9 +46,13 @@ def test_every_item_ends_once_although_everything_is_killed_twice(running: Syste
     """One run or one version an item; the model was asked in vain for what was in flight, and nothing else."""
     start(running)
     for n in range(ITEMS):
-        enqueue(running.db, Order("condensed-slowly", f"I am S{n}r0.", f"s{n}", "u"), settings=Settings())
+        enqueue(
+            running.db,
+            RunOrder("condensed-slowly", f"I am S{n}r0.", session_id=f"s{n}", user_id="u"),
+            settings=Settings(),
+        )
     wait_until(lambda: look.count(running.db, "completed") == ITEMS, description="there are sessions", timeout_s=90)
-    order = Order("plain", "again [delay=0.4]")
+    order = RunOrder("plain", "again [delay=0.4]")
     items = ExplicitItems(requests=[Request(f"r{n}", order) for n in range(ITEMS)])
     kinds = ((Kind.REFRESH_SUMMARIES, None), (Kind.ENQUEUE_RUNS, items))
     made = [

@@ -12,9 +12,10 @@ from tests.support import look
 from tests.support.condensing import jobs, session_row, versions
 from tests.support.system import System, wait_until
 from worker import settings as configuration
+from worker.domain.run_order import RunOrder
 from worker.queue.app import make_app
 from worker.queue.dispatch import Dispatcher
-from worker.runs.enqueue import Order, enqueue
+from worker.runs.enqueue import enqueue
 from worker.settings import Settings
 from worker.store import sessions
 from worker.summaries import due
@@ -41,7 +42,9 @@ def summarised(running: System, dispatcher: Dispatcher) -> int:
     """Have a session of a few runs whose summary covers all of it; return our key."""
     for n in range(RUNS):
         accepted = enqueue(
-            running.db, Order(PLACE["team"], f"I am S{n}. {'x' * 300}", PLACE["session_id"], "u"), settings=Settings()
+            running.db,
+            RunOrder(PLACE["team"], f"I am S{n}. {'x' * 300}", session_id=PLACE["session_id"], user_id="u"),
+            settings=Settings(),
         )
         dispatcher.send(accepted.dispatches)
     with running.db.read() as tx:

@@ -17,9 +17,10 @@ from tests.support.condensing import jobs, session_row, versions
 from tests.support.system import System, wait_until
 from tests.support.valkey import ValkeyServer
 from worker import settings as configuration
+from worker.domain.run_order import RunOrder
 from worker.queue.app import make_app
 from worker.queue.dispatch import Dispatcher
-from worker.runs.enqueue import Order, enqueue
+from worker.runs.enqueue import enqueue
 from worker.settings import Settings
 from worker.store import sessions
 from worker.store.engine import Database
@@ -57,7 +58,7 @@ def trigger(db: Database, dispatcher: Dispatcher, number: int) -> tuple[int, int
     runs = requests = pk = 0
     while runs + requests < TRIGGERS:
         if runs < RUNS or session_row(db, pk).summary_seq == 2 * runs:
-            order = Order(place["team"], f"I am S{number}r{runs}.", place["session_id"], "u")
+            order = RunOrder(place["team"], f"I am S{number}r{runs}.", session_id=place["session_id"], user_id="u")
             accepted = enqueue(db, order, settings=Settings())
             ready, runs = accepted.dispatches, runs + 1
             with db.read() as tx:
@@ -168,7 +169,9 @@ def test_runs_are_executed_at_once_while_every_summary_slot_is_taken(running: Sy
     maker = running.start_worker(queues="summaries", **slots)
 
     def run(session: str, text: str) -> str:
-        accepted = enqueue(running.db, Order("condensed-never", text, session, "u"), settings=Settings())
+        accepted = enqueue(
+            running.db, RunOrder("condensed-never", text, session_id=session, user_id="u"), settings=Settings()
+        )
         dispatcher.send(accepted.dispatches)
         return accepted.run.id
 

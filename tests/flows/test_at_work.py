@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.support.replaying import Order, enqueue
+from tests.support.replaying import enqueue
 from worker import Agent, Calls, ScriptedModel, Team, tool
 from worker.domain.chat import ChatRequest, Reply
+from worker.domain.run_order import RunOrder
 from worker.domain.usage import Usage
 from worker.errors import ModelUnavailable
 from worker.process.runtime import Runtime
@@ -44,7 +45,9 @@ class Waits:
 def executed(runtime: Runtime, times: int = 1) -> list[tuple[int, str]]:
     """Execute a run and return what was said meanwhile, each word once."""
     said: list[tuple[int, str]] = []
-    run_id = enqueue(runtime.db, Order("t", "the input", "s", "u", {}), settings=runtime.settings).run.id
+    run_id = enqueue(
+        runtime.db, RunOrder("t", "the input", session_id="s", user_id="u", metadata={}), settings=runtime.settings
+    ).run.id
     for _ in range(times):
         execute(runtime, run_id, "t", say=lambda attempt, words: said.append((attempt, words)))
     return list(dict.fromkeys(said))

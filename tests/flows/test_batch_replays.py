@@ -11,7 +11,8 @@ from tests.support.valkey import ValkeyServer
 from worker.batches import accept, lifecycle
 from worker.domain.batch import BatchOrder, BatchStatus, Kind, Selection
 from worker.domain.principal import SERVICE
-from worker.runs.enqueue import Order, enqueue
+from worker.domain.run_order import RunOrder
+from worker.runs.enqueue import enqueue
 from worker.settings import Settings
 
 pytestmark = pytest.mark.processes
@@ -32,7 +33,7 @@ def test_a_changed_instruction_is_tried_on_what_took_place(running: System) -> N
     made = {}
     for n in range(SESSIONS * RUNS):
         text = f"note {n} [steps=1]" if n % 2 else f"note {n} [steps=1] What is my name?"
-        order = Order("notes", text, f"s{n % SESSIONS}", "u")
+        order = RunOrder("notes", text, session_id=f"s{n % SESSIONS}", user_id="u")
         made[enqueue(running.db, order, settings=Settings()).run.id] = n % 2
     client = running.start_api()
     for run_id in made:

@@ -16,10 +16,11 @@ from tests.support import look
 from tests.support.life import end
 from worker.domain.message import Role
 from worker.domain.run import Claim, OnBusy, Run, Status
+from worker.domain.run_order import RunOrder
 from worker.errors import LeaseLost, SessionBusy
 from worker.loop.definition import Limits
 from worker.runs.claim import claim_head
-from worker.runs.enqueue import Order, enqueue
+from worker.runs.enqueue import enqueue
 from worker.runs.finish import Ending
 from worker.runs.session_history import SessionHistory
 from worker.settings import Settings
@@ -38,7 +39,7 @@ class World:
 
     db: Database
     seed: int
-    orders: dict[str, tuple[Order, Run]] = field(default_factory=dict)  # by text
+    orders: dict[str, tuple[RunOrder, Run]] = field(default_factory=dict)  # by text
     refused: set[str] = field(default_factory=set)
     endings: Counter[str] = field(default_factory=Counter)  # run → times that its end was taken
     contexts: list[tuple[str, list[str]]] = field(default_factory=list)  # (run, the runs that it saw)

@@ -12,11 +12,11 @@ import pytest
 
 from worker import Agent, Calls, ScriptedModel, Team, tool
 from worker.domain.chat import ChatRequest, Reply
+from worker.domain.run_order import RunOrder
 from worker.domain.usage import Usage
 from worker.observe import logs
 from worker.process.runtime import Runtime
 from worker.runs import enqueue
-from worker.runs.enqueue import Order
 from worker.runs.execute import execute
 
 Process = Callable[..., Runtime]
@@ -57,7 +57,7 @@ def log_and_fail(_request: ChatRequest) -> str:
 
 def accepted(runtime: Runtime, session_id: str, input: str = "hello") -> str:
     """Have a run accepted and return its id."""
-    return enqueue.enqueue(runtime.db, Order("t", input, session_id=session_id), settings=runtime.settings).run.id
+    return enqueue.enqueue(runtime.db, RunOrder("t", input, session_id=session_id), settings=runtime.settings).run.id
 
 
 def test_every_line_of_a_run_says_its_run_session_and_attempt(

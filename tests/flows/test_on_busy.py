@@ -10,9 +10,10 @@ from tests.support import look
 from tests.support.life import end, take
 from worker.domain.message import Draft, Role
 from worker.domain.run import Claim, OnBusy, Status
+from worker.domain.run_order import RunOrder
 from worker.errors import IdempotencyConflict, LeaseLost, QueueFull, SessionBusy
 from worker.loop.definition import Definition, Limits
-from worker.runs.enqueue import Accepted, Order, enqueue
+from worker.runs.enqueue import Accepted, enqueue
 from worker.runs.finish import Ending
 from worker.runs.session_history import SessionHistory
 from worker.settings import Settings
@@ -26,8 +27,8 @@ ANSWER = Draft(Role.ASSISTANT, "t", "an answer")
 REMEMBERS: Definition = Team(id="t", add_history_to_context=True, num_history_runs=50).definition
 
 
-def order(text: str, on_busy: str, *, session: str = "s", **fields: Any) -> Order:
-    return Order("t", text, session, "u", on_busy=OnBusy(on_busy), **fields)
+def order(text: str, on_busy: str, *, session: str = "s", **fields: Any) -> RunOrder:
+    return RunOrder("t", text, session_id=session, user_id="u", on_busy=OnBusy(on_busy), **fields)
 
 
 def send(

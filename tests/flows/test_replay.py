@@ -12,10 +12,11 @@ from tests.support.replaying import Comparison, accept_replay, comparison, every
 from worker import Agent, Calls, RunContext, ScriptedModel, Team, tool
 from worker.domain.chat import ChatRequest
 from worker.domain.message import Role
+from worker.domain.run_order import RunOrder
 from worker.errors import ModelUnavailable, RunNotFound, RunNotRetryable
 from worker.process.runtime import Runtime
 from worker.runs.cancel import cancel
-from worker.runs.enqueue import Order, enqueue
+from worker.runs.enqueue import enqueue
 from worker.runs.execute import execute
 from worker.store.tables import runs
 
@@ -294,7 +295,8 @@ def test_only_what_has_ended_is_replayed(process: Process) -> None:
     """Neither an unfinished run nor one whose place in the history is not known yet; nor one that is gone."""
     runtime = process(Team(id="t", model=ScriptedModel(["hello", "hello"])))
     head, behind = (
-        enqueue(runtime.db, Order("t", text, "s", "u"), settings=runtime.settings).run.id for text in ("a", "b")
+        enqueue(runtime.db, RunOrder("t", text, session_id="s", user_id="u"), settings=runtime.settings).run.id
+        for text in ("a", "b")
     )
     cancel(runtime.db, behind)
 

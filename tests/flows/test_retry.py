@@ -6,9 +6,10 @@ from tests.support import look
 from tests.support.life import end, take
 from worker.domain.principal import SERVICE
 from worker.domain.run import Priority, RunError, Status
+from worker.domain.run_order import RunOrder
 from worker.errors import IdempotencyConflict, RunNotFound, RunNotRetryable
 from worker.runs.cancel import cancel
-from worker.runs.enqueue import Accepted, Order, enqueue
+from worker.runs.enqueue import Accepted, enqueue
 from worker.runs.finish import Ending
 from worker.runs.queue_limits import QueueLimits
 from worker.runs.retry import retry
@@ -24,10 +25,12 @@ def again(db: Database, run_id: str, *, key: str | None = None) -> Accepted:
 
 def test_a_retry_is_a_new_run_at_the_sessions_end(db: Database) -> None:
     """With the input, the metadata, the priority and the timeout of the first, which stays as it is."""
-    order = Order("t", "hello", "s", "u", {"a": 1}, priority=Priority.BACKGROUND, timeout_s=9.5)
+    order = RunOrder(
+        "t", "hello", session_id="s", user_id="u", metadata={"a": 1}, priority=Priority.BACKGROUND, timeout=9.5
+    )
     first = enqueue(db, order, settings=Settings()).run
     end(db, take(db, first.id), Ending(Status.FAILED, error=RunError("model_refused", "no")))
-    waiting = enqueue(db, Order("t", "next", "s", "u"), settings=Settings()).run
+    waiting = enqueue(db, RunOrder("t", "next", session_id="s", user_id="u"), settings=Settings()).run
 
     second = again(db, first.id, key="k")
 
@@ -42,7 +45,7 @@ def test_a_retry_is_a_new_run_at_the_sessions_end(db: Database) -> None:
 
 def test_only_a_failed_or_cancelled_run_can_be_retried(db: Database) -> None:
     """A queued, running or completed one cannot; a cancelled one can."""
-    run = enqueue(db, Order("t", "hello", "s", "u"), settings=Settings()).run
+    run = enqueue(db, RunOrder("t", "hello", session_id="s", user_id="u"), settings=Settings()).run
     with pytest.raises(RunNotRetryable, match="queued"):
         again(db, run.id)
     claim = take(db, run.id)
@@ -51,7 +54,7 @@ def test_only_a_failed_or_cancelled_run_can_be_retried(db: Database) -> None:
     end(db, claim, Ending(Status.COMPLETED))
     with pytest.raises(RunNotRetryable, match="completed"):
         again(db, run.id)
-    cancelled = enqueue(db, Order("t", "hello", "s", "u"), settings=Settings()).run
+    cancelled = enqueue(db, RunOrder("t", "hello", session_id="s", user_id="u"), settings=Settings()).run
     cancel(db, cancelled.id)
 
     second = again(db, cancelled.id)
@@ -61,7 +64,7 @@ def test_only_a_failed_or_cancelled_run_can_be_retried(db: Database) -> None:
 
 def test_a_retry_does_not_bring_an_erased_session_back(db: Database) -> None:
     """Neither by its id nor under a key that another retry has used."""
-    runs = [enqueue(db, Order("t", "hello", s, "u"), settings=Settings()).run for s in ("s", "r")]
+    runs = [enqueue(db, RunOrder("t", "hello", session_id=s, user_id="u"), settings=Settings()).run for s in ("s", "r")]
     for run in runs:
         cancel(db, run.id)
     again(db, runs[0].id, key="k")

@@ -10,8 +10,9 @@ from sqlalchemy import event
 
 from tests.support import look
 from worker import ScriptedModel, Team
+from worker.domain.run_order import RunOrder
 from worker.process.runtime import Runtime
-from worker.runs.enqueue import Order, enqueue
+from worker.runs.enqueue import enqueue
 from worker.runs.execute import execute
 from worker.store.engine import Database
 
@@ -38,7 +39,7 @@ def test_a_plain_run_takes_few_statements(process: Process, session: str, key: s
 
 def order(runtime: Runtime, text: str, *, session: str, key: str | None = None) -> str:
     """Accept a run and execute it, as an API and a worker do; return its id."""
-    asked = Order("t", text, session, "u", {}, timeout_s=99.0)
+    asked = RunOrder("t", text, session_id=session, user_id="u", metadata={}, timeout=99.0)
     run_id = enqueue(runtime.db, asked, settings=runtime.settings, idempotency_key=key).run.id
     assert execute(runtime, run_id, "t") == "completed"
     return run_id

@@ -20,13 +20,14 @@ from worker.domain.chat import ChatRequest, Reply
 from worker.domain.identity import new_id
 from worker.domain.message import Role, ToolCall, open_calls
 from worker.domain.run import Status
+from worker.domain.run_order import RunOrder
 from worker.domain.usage import Usage
 from worker.errors import ModelRefused, ModelUnavailable
 from worker.loop.definition import Definition
 from worker.loop.tools import RunContext, tool
 from worker.process.runtime import Runtime
 from worker.runs.cancel import cancel
-from worker.runs.enqueue import Order, enqueue
+from worker.runs.enqueue import enqueue
 from worker.settings import Settings
 from worker.store import messages
 from worker.store.columns import db_time
@@ -50,7 +51,7 @@ class Promises(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.user = new_id("u")
-        self.orders: dict[str, Order] = {}
+        self.orders: dict[str, RunOrder] = {}
         self.keys: dict[str, str] = {}
         self.live: list[Attempt] = []
         self.count = 0
@@ -79,7 +80,9 @@ class Promises(RuleBasedStateMachine):
     @rule(target=accepted, session=st.sampled_from(["a", "b"]), key=st.sampled_from([None, "k1", "k2"]))
     def accept(self, session: str, key: str | None) -> Any:
         """A service enqueues a run, or repeats an order whose answer it lost."""
-        order = Order("t", f"input {session} {key}" if key else f"input {len(self.orders)}", session, self.user)
+        order = RunOrder(
+            "t", f"input {session} {key}" if key else f"input {len(self.orders)}", session_id=session, user_id=self.user
+        )
         known = self.keys.get(f"{session}{key}") if key else None
         accepted = enqueue(self.db, order, settings=Settings(), idempotency_key=f"{session}{key}" if key else None)
         if known is not None:

@@ -11,7 +11,9 @@ from worker.batches.accept import ExplicitItems
 from worker.domain.batch import BatchOrder, BatchStatus, Kind, Selection
 from worker.domain.principal import SERVICE, Principal
 from worker.domain.run import Status
+from worker.domain.run_order import RunOrder
 from worker.errors import BatchConflict, BatchInvalid, BatchNotFound, IdempotencyConflict, TeamForbidden, UserForbidden
+from worker.runs.enqueue import enqueue
 from worker.settings import Settings
 from worker.store.engine import Database
 from worker.store.tables import sessions as session_rows
@@ -54,7 +56,7 @@ def test_a_run_that_was_tried_again_is_not_selected(db: Database) -> None:
 def test_sessions_are_selected_by_filters(db: Database, wanted: Selection, found: list[int]) -> None:
     """Those that meet all of them, and the dry run tells the same."""
     for n in range(4):
-        accept.enqueue.enqueue(db, accept.enqueue.Order("t", "x", f"s{n}", "uv"[n % 2]), settings=Settings())
+        enqueue(db, RunOrder("t", "x", session_id=f"s{n}", user_id="uv"[n % 2]), settings=Settings())
     with db.write() as tx:
         for n in range(4):
             values = {"name": f"n{n}", "tags": [("even", "odd")[n % 2]], "summary_version": n % 3 * (n != 2) * 2}

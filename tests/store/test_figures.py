@@ -9,7 +9,8 @@ from tests.support.crowd import crowd
 from tests.support.life import accept, end, take
 from tests.support.plans import plan, statements
 from worker.domain.run import Priority, Status
-from worker.runs.enqueue import Order, enqueue
+from worker.domain.run_order import RunOrder
+from worker.runs.enqueue import enqueue
 from worker.runs.finish import Ending
 from worker.settings import Settings
 from worker.store import figures, summary_jobs, teams
@@ -44,7 +45,7 @@ def test_unfinished_runs_are_counted_by_queue_and_status(db: Database) -> None:
     """Those that have ended are not; a run that was started before waits in `resumed`."""
     ended, running, resumed = (accept(db, session=s).run.id for s in "abc")
     accept(db, session="c")
-    enqueue(db, Order("t", "x", "d", "u", priority=Priority.BACKGROUND), settings=Settings())
+    enqueue(db, RunOrder("t", "x", session_id="d", user_id="u", priority=Priority.BACKGROUND), settings=Settings())
     end(db, take(db, ended), Ending(Status.COMPLETED))
     take(db, running)
     take(db, resumed)

@@ -14,8 +14,8 @@ from worker.domain.dispatch import Dispatch
 from worker.domain.message import Draft, Role
 from worker.domain.principal import SERVICE
 from worker.domain.run import RunError, Status
+from worker.domain.run_order import RunOrder
 from worker.domain.usage import Usage
-from worker.runs.enqueue import Order
 from worker.runs.finish import Ending
 from worker.settings import Settings
 from worker.store.engine import Database
@@ -84,5 +84,5 @@ def ended_runs(db: Database, count: int, status: Status = Status.FAILED) -> list
 
 def requests(count: int, **fields: Any) -> ExplicitItems:
     """Order runs of team 't', each in a new session."""
-    order = Order("t", "hello", **fields)
+    order = RunOrder("t", "hello", **fields)
     return ExplicitItems(requests=[accept_batch.Request(f"r{n}", order) for n in range(1, count + 1)])

@@ -3,13 +3,15 @@
 from worker.domain.message import Draft, Role, ToolCall
 from worker.domain.principal import SERVICE
 from worker.domain.run import Claim, RunError, Status
+from worker.domain.run_order import RunOrder
 from worker.domain.summary import SummaryDraft
 from worker.domain.usage import Usage
 from worker.queue.dispatch import NoDispatcher
 from worker.runs.cancel import cancel
 from worker.runs.claim import claim_head
-from worker.runs.enqueue import Accepted, KnownTeams, Order, enqueue
+from worker.runs.enqueue import Accepted, enqueue
 from worker.runs.finish import Ending, Head, end_head
+from worker.runs.known_teams import KnownTeams
 from worker.runs.queue_limits import QueueLimits
 from worker.runs.replay import replay_in
 from worker.runs.why import why
@@ -25,7 +27,9 @@ def accept(
     db: Database, text: str = "hello", *, key: str | None = None, session: str = "s", lease: Lease | None = None
 ) -> Accepted:
     """Enqueue a run of team 't' for user 'u'."""
-    return enqueue(db, Order("t", text, session, "u"), settings=Settings(), idempotency_key=key, lease=lease)
+    return enqueue(
+        db, RunOrder("t", text, session_id=session, user_id="u"), settings=Settings(), idempotency_key=key, lease=lease
+    )
 
 
 def take(db: Database, run_id: str, *, owner: str = "me", ttl_s: float = 60) -> Claim:

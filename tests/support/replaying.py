@@ -7,9 +7,10 @@ from sqlalchemy import select
 
 from worker.domain.principal import SERVICE
 from worker.domain.run import Run, Status
+from worker.domain.run_order import RunOrder
 from worker.errors import ReplayDiverged
 from worker.process.runtime import Runtime
-from worker.runs.enqueue import Order, enqueue
+from worker.runs.enqueue import enqueue
 from worker.runs.execute import execute
 from worker.runs.replay import replay_in
 from worker.store import runs, users
@@ -31,7 +32,7 @@ class Comparison:
 
 def run(runtime: Runtime, text: str, *, session: str = "s", metadata: dict[str, Any] | None = None) -> str:
     """Execute a run of team 't' for user 'u' as far as it goes, and return its id."""
-    order = Order("t", text, session, "u", metadata or {}, timeout_s=99.0)
+    order = RunOrder("t", text, session_id=session, user_id="u", metadata=metadata or {}, timeout=99.0)
     run_id = enqueue(runtime.db, order, settings=runtime.settings).run.id
     execute(runtime, run_id, "t")
     return run_id

@@ -18,9 +18,9 @@ from tests.support.collector import Collector
 from tests.support.system import ROOT, System, system, wait_until
 from tests.support.valkey import ValkeyServer
 from worker.domain.run import Run
+from worker.domain.run_order import RunOrder
 from worker.queue.embedded import free_port
 from worker.runs import enqueue
-from worker.runs.enqueue import Order
 from worker.settings import Settings
 
 pytestmark = [pytest.mark.processes, pytest.mark.extended]
@@ -138,7 +138,7 @@ def lines(running: System, name: str) -> list[dict[str, Any]]:
 def accepted(running: System) -> Run:
     """Have a run accepted that nobody is told of."""
     settings = Settings(data_dir=running.directory)
-    return enqueue.enqueue(running.db, Order("fails", "hello", session_id="s"), settings=settings).run
+    return enqueue.enqueue(running.db, RunOrder("fails", "hello", session_id="s"), settings=settings).run
 
 
 def test_a_request_is_a_line_of_the_log(running: System) -> None:

@@ -16,12 +16,12 @@ from tests.support.collector import Collector
 from worker import Calls, ScriptedModel, Team, tool
 from worker import settings as configuration
 from worker.domain.chat import ChatRequest, Reply
+from worker.domain.run_order import RunOrder
 from worker.domain.usage import Usage
 from worker.errors import ModelRateLimited
 from worker.observe import tracing
 from worker.process.runtime import Runtime, start_in_process
 from worker.runs import enqueue
-from worker.runs.enqueue import Order
 from worker.runs.execute import execute
 from worker.store.engine import Database
 
@@ -63,7 +63,7 @@ def measure(fails: bool = False) -> str:
 
 def accepted(runtime: Runtime, session_id: str = "s") -> str:
     """Have a run accepted and return its id."""
-    return enqueue.enqueue(runtime.db, Order("t", "hello", session_id=session_id), settings=runtime.settings).run.id
+    return enqueue.enqueue(runtime.db, RunOrder("t", "hello", session_id=session_id), settings=runtime.settings).run.id
 
 
 def test_a_run_goes_on_in_the_current_trace_of_a_script(process: Process, traced: Collector) -> None:

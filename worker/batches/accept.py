@@ -7,15 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from worker.batches.plan import close
-from worker.clock import rfc3339
 from worker.domain.batch import Batch, BatchOrder, Kind, order_to_json
 from worker.domain.identity import new_id
 from worker.domain.principal import Principal
+from worker.domain.run_order import RunOrder, validate_order
 from worker.domain.summary import CHARS_PER_TOKEN
 from worker.domain.text import check_id
 from worker.domain.usage import Usage
 from worker.errors import BatchConflict, BatchInvalid, BatchNotFound, IdempotencyConflict
-from worker.runs import enqueue
 from worker.settings import Settings
 from worker.store import batch_plan, batches
 from worker.store.batches import Held
@@ -31,7 +30,7 @@ class Request:
     """One run of a batch of kind `enqueue_runs`. `custom_id` is the caller's name for it, once in its batch."""
 
     custom_id: str | None
-    order: enqueue.Order
+    order: RunOrder
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,11 +190,11 @@ def _write(tx: Transaction, held: Held, items: ExplicitItems, *, settings: Setti
             raise BatchInvalid(field="custom_ids", problem=f"were given before, as {known[0]!r}")
         rows = []
         for one in items.requests:
-            enqueue.check(one.order, max_input_bytes=settings.max_input_bytes)
+            validate_order(one.order, max_input_bytes=settings.max_input_bytes)
             principal.check_team(one.order.team)
-            if principal.user_id not in (None, one.order.user_id):
+            if principal.user_id not in (None, one.order.user_id or ""):
                 raise BatchInvalid(field="user_id", problem="of a request is not the user that the batch is for")
-            rows.append((one.custom_id, one.order.user_id, _request(one.order)))
+            rows.append((one.custom_id, one.order.user_id or "", one.order.to_json()))
         batch_plan.write_requests(tx, batch.id, rows, first=first)
         count = len(rows)
     if items.more:
@@ -212,16 +211,10 @@ def _check_once(names: Sequence[str], field: str) -> None:
         seen.add(name)
 
 
-def _request(order: enqueue.Order) -> dict[str, object]:
-    said = {name: getattr(order, name) for name in ("team", "input", "session_id", "user_id", "metadata", "timeout_s")}
-    at = order.not_before and rfc3339(order.not_before)
-    return {**said, "on_busy": order.on_busy.value, "not_before": at}
-
-
 def _said(items: ExplicitItems | None) -> Mapping[str, object] | None:
     if items is None:
         return None
-    requests = [[one.custom_id, _request(one.order)] for one in items.requests]
+    requests = [[one.custom_id, one.order.to_json()] for one in items.requests]
     return {"ids": list(items.ids), "requests": requests, "more": items.more}
 
 

@@ -5,16 +5,16 @@ read from the run that was made for it, or from its session's summary: `store/ba
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
 
 from worker.domain.batch import BatchOrder, Kind
 from worker.domain.dispatch import Dispatch
 from worker.domain.principal import SERVICE
-from worker.domain.run import OnBusy, Priority
+from worker.domain.run import Priority
+from worker.domain.run_order import parse_stored_order
 from worker.errors import RunNotFound, SessionNotFound
 from worker.runs import replay, retry
-from worker.runs.enqueue import Order, enqueue_in
+from worker.runs.enqueue import enqueue_in
 from worker.settings import Settings
 from worker.store import runs, sessions, summary_jobs
 from worker.store.batch_items import Waiting
@@ -73,17 +73,9 @@ def enqueue_run(tx: Transaction, item: Waiting, order: BatchOrder, settings: Set
         return retry_run(tx, item, order, settings)
     if item.request is None:
         raise RunNotFound(run_id="")  # its user was erased
-    accepted = enqueue_in(tx, order_of(item.request), settings=settings)
+    run_order = replace(parse_stored_order(item.request), priority=Priority.BACKGROUND)
+    accepted = enqueue_in(tx, run_order, settings=settings)
     return Begun(accepted.dispatches, accepted.run.id)
-
-
-def order_of(request: dict[str, object]) -> Order:
-    """Return the order that an item's request holds."""
-    said = dict(request)
-    if said.get("not_before") is not None:
-        said["not_before"] = datetime.fromisoformat(str(said["not_before"]))
-    said["on_busy"] = OnBusy(str(said.get("on_busy", OnBusy.ENQUEUE)))
-    return Order(**{**said, "priority": Priority.BACKGROUND})  # type: ignore[arg-type]  # checked when it was taken
 
 
 BEGIN: dict[Kind, Begin] = {

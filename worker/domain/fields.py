@@ -5,22 +5,29 @@ Times are RFC 3339 in UTC with six decimals.
 
 import re
 from datetime import datetime
+from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field, PlainSerializer, WithJsonSchema
+from pydantic import ConfigDict, Field, GetPydanticSchema, PlainSerializer, WithJsonSchema
+from pydantic_core.core_schema import no_info_after_validator_function
 
 from worker.clock import rfc3339
 from worker.domain.text import ID_LIMIT, JSON_DEPTH
 
 
-def field(description: str, *examples: Any) -> Any:
-    """Return the description of a field, with examples of its values."""
-    return Field(description=description, examples=list(examples) or None)
+def field(description: str, *examples: Any, schema: dict[str, Any] | None = None) -> Any:
+    """Return the description of a field, with examples of its values, and what else its JSON schema says."""
+    return Field(description=description, examples=list(examples) or None, json_schema_extra=schema)
+
+
+def parsed_as(enum: type[StrEnum], names: object) -> GetPydanticSchema:
+    """Return the annotation of an *enum* whose values the API describes in place, as the literal *names*."""
+    return GetPydanticSchema(lambda _source, schema: no_info_after_validator_function(enum, schema(names)))
 
 
 def check_rfc3339(value: object) -> object:
-    """Return *value*, None or the text of a time. Pydantic alone would take numbers, and text with a number, too."""
-    if value is not None and not (isinstance(value, str) and _RFC3339.fullmatch(value)):
+    """Return *value*: None, a time, or its text. Pydantic alone would take numbers, and text with a number, too."""
+    if (isinstance(value, str) and not _RFC3339.fullmatch(value)) or isinstance(value, (int, float)):
         raise ValueError("expected an RFC 3339 time with an offset, such as 2030-01-31T12:00:00Z")
     return value
 

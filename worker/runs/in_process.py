@@ -10,10 +10,11 @@ from dataclasses import replace
 
 from worker.domain.principal import SERVICE
 from worker.domain.run import Run
+from worker.domain.run_order import RunOrder
 from worker.errors import RunNotFound
 from worker.loop.definition import Definition
 from worker.process.runtime import Runtime
-from worker.runs.enqueue import Order, enqueue
+from worker.runs.enqueue import enqueue
 from worker.runs.execute import execute
 from worker.store import runs, sessions, teams
 from worker.store.leases import Lease
@@ -22,7 +23,7 @@ from worker.store.ready import SILENT_S
 LOOK_S = 0.05  # between two looks at a run that waits for its turn
 
 
-def accept_in_process(runtime: Runtime, order: Order) -> Run:
+def accept_in_process(runtime: Runtime, order: RunOrder) -> Run:
     """Accept a run that this process will execute."""
     lease = Lease(runtime.owner, runtime.settings.lease_seconds)
     return enqueue(runtime.db, order, settings=runtime.settings, lease=lease).run

@@ -8,11 +8,16 @@ import time
 from datetime import datetime
 from typing import Any
 
-from worker.domain.run import OnBusy, Priority, RunError
+from pydantic import ValidationError
+
+from worker.domain.message import Draft, Role
+from worker.domain.run import RunError, Status
+from worker.domain.run_order import RunOrder, parse_order, validate_order
 from worker.domain.text import ID_LIMIT, check_id, mend
 from worker.errors import (
     DatabaseUnavailable,
     IdempotencyConflict,
+    InvalidTime,
     OrderInvalid,
     RequestRefused,
     RunGone,
@@ -20,15 +25,21 @@ from worker.errors import (
 )
 from worker.observe import logs, metrics
 from worker.process.runtime import Runtime
-from worker.runs.enqueue import KnownTeams, Order, check, enqueue, refuse
+from worker.runs.enqueue import enqueue, enqueue_in
+from worker.runs.finish import Ending, Head, end_head
+from worker.runs.known_teams import KnownTeams
+from worker.settings import Settings
+from worker.store import sessions
+from worker.store.engine import Transaction
 
 log = logs.get(__name__)
 
 DATABASE_AWAY_S = 60  # an order keeps its slot for so long; then it goes back to the broker
-FIELDS = {"team", "input", "session_id", "user_id", "on_busy", "priority", "not_before", "timeout", "metadata"}
+# How pydantic names what is wrong with a time or a number of seconds.
+OUT_OF_RANGE = {"timezone_aware", "greater_than", "less_than_equal"}
 
 
-def accept_order(runtime: Runtime, sent: dict[str, Any], *, key: str) -> str:
+def accept_order(runtime: Runtime, fields: dict[str, Any], *, key: str) -> str:
     """Accept what was sent under *key*, and say in a few words, without message text, what became of it.
 
     Raises:
@@ -36,7 +47,7 @@ def accept_order(runtime: Runtime, sent: dict[str, Any], *, key: str) -> str:
     """
     for waited_s in range(DATABASE_AWAY_S + 1):
         try:
-            return _taken(runtime, sent, key=key)
+            return _taken(runtime, fields, key=key)
         except DatabaseUnavailable:
             if waited_s == DATABASE_AWAY_S or runtime.keeper.handing_over:
                 raise
@@ -44,15 +55,15 @@ def accept_order(runtime: Runtime, sent: dict[str, Any], *, key: str) -> str:
     raise AssertionError("unreachable")
 
 
-def _taken(runtime: Runtime, sent: dict[str, Any], *, key: str) -> str:
+def _taken(runtime: Runtime, fields: dict[str, Any], *, key: str) -> str:
     settings = runtime.settings
     try:
         check_id(key, field="task_id")
     except RequestRefused as error:  # nobody could find it under such a key
         return _refused(error, key)
     try:
-        order = _read(sent)
-        check(order, max_input_bytes=settings.max_input_bytes)
+        order = _parse(fields)
+        validate_order(order, max_input_bytes=settings.max_input_bytes)
         KnownTeams(runtime.db).check(order.team)
         accepted = enqueue(runtime.db, order, settings=settings, idempotency_key=key)
     except DatabaseUnavailable:
@@ -60,20 +71,20 @@ def _taken(runtime: Runtime, sent: dict[str, Any], *, key: str) -> str:
     except (IdempotencyConflict, RunGone) as error:  # its key finds what it found before: nothing is recorded under it
         return _refused(error, key)
     except RequestRefused as error:
-        return _recorded(runtime, sent, error, key)
+        return _recorded(runtime, fields, error, key)
     except Exception as error:  # noqa: BLE001 - a fault in us: who has sent the order finds that, too
         log.error("order met an unexpected error", task_id=key, error=error)
-        return _recorded(runtime, sent, TeamSessionsError(), key)
+        return _recorded(runtime, fields, TeamSessionsError(), key)
     runtime.dispatcher.send(accepted.dispatches)
     return f"accepted: {accepted.run.id}"
 
 
-def _recorded(runtime: Runtime, sent: dict[str, Any], error: TeamSessionsError, key: str) -> str:
+def _recorded(runtime: Runtime, fields: dict[str, Any], error: TeamSessionsError, key: str) -> str:
     settings = runtime.settings
-    kept = _readable(sent, limit=settings.max_input_bytes)
+    kept = _readable(fields, limit=settings.max_input_bytes)
     try:
         with runtime.db.write() as tx:
-            refuse(tx, kept, RunError(error.code, mend(error.message)), settings=settings, idempotency_key=key)
+            _refuse_in(tx, kept, RunError(error.code, mend(error.message)), settings=settings, idempotency_key=key)
     except (IdempotencyConflict, RunGone) as conflict:
         return _refused(conflict, key)
     return _refused(error, key)
@@ -85,44 +96,44 @@ def _refused(error: TeamSessionsError, key: str) -> str:
     return f"refused: {error.code}"
 
 
-def _read(sent: dict[str, Any]) -> Order:
-    """Return the order; raises OrderInvalid for a field that is missing, unknown, or no such thing."""
-    for field in sorted(set(sent) - FIELDS):
-        raise OrderInvalid(field=field, problem=f"not known; there are {', '.join(sorted(FIELDS))}")
-    for field, kinds in _KINDS.items():
-        value = sent.get(field)
-        if not isinstance(value, kinds) or isinstance(value, bool):
-            raise OrderInvalid(field=field, problem=f"a {type(value).__name__}")
+def _parse(fields: dict[str, Any]) -> RunOrder:
+    """Return the order. Null means the default.
+
+    Raises:
+        OrderInvalid, InvalidTime: for the first field that is wrong.
+    """
+    values = {name: value for name, value in fields.items() if value is not None}
     try:
-        not_before = datetime.fromisoformat(sent["not_before"]) if sent.get("not_before") else None
-        return Order(
-            team=sent["team"],
-            input=sent["input"],
-            session_id=sent.get("session_id"),
-            user_id=sent.get("user_id") or "",
-            metadata=sent.get("metadata") or {},
-            on_busy=OnBusy(sent.get("on_busy") or OnBusy.ENQUEUE),
-            priority=Priority(sent.get("priority") or Priority.INTERACTIVE),
-            not_before=not_before,
-            timeout_s=sent.get("timeout"),
-        )
-    except ValueError as error:
-        raise OrderInvalid(field="on_busy, priority or not_before", problem=str(error)) from None
+        if isinstance(values.get("not_before"), str):
+            values["not_before"] = datetime.fromisoformat(values["not_before"])
+    except ValueError:
+        raise OrderInvalid(field="not_before", problem="no time in ISO 8601 format") from None
+    try:
+        return parse_order(values)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        field, problem = ".".join(map(str, first["loc"])), first["msg"]
+        if first["type"] in OUT_OF_RANGE:
+            raise InvalidTime(field=field, found="out of range", expected=problem) from None
+        raise OrderInvalid(field=field, problem=problem) from None
 
 
-_KINDS: dict[str, tuple[type, ...]] = {
-    "team": (str,),
-    "input": (str,),
-    "metadata": (dict, type(None)),
-    "timeout": (int, float, type(None)),
-    **dict.fromkeys(("session_id", "user_id", "on_busy", "priority", "not_before"), (str, type(None))),
-}
-
-
-def _readable(sent: dict[str, Any], *, limit: int) -> Order:
-    """Return what can be kept of an order that was refused, *limit* characters of its input at most."""
+def _readable(fields: dict[str, Any], *, limit: int) -> RunOrder:
+    """Return what can be kept of a refused order: its ids, and at most *limit* characters of its input."""
 
     def text(field: str, limit: int) -> str:
-        return mend(str(sent.get(field) or ""))[:limit]
+        return mend(str(fields.get(field) or ""))[:limit]
 
-    return Order(text("team", ID_LIMIT), text("input", limit), user_id=text("user_id", ID_LIMIT))
+    return RunOrder(text("team", ID_LIMIT), text("input", limit), user_id=text("user_id", ID_LIMIT))
+
+
+def _refuse_in(tx: Transaction, order: RunOrder, error: RunError, *, settings: Settings, idempotency_key: str) -> None:
+    """Record a refused order under its key, as a failed run in a session of its own."""
+    accepted = enqueue_in(tx, order, settings=settings, idempotency_key=idempotency_key)
+    if accepted.repeated:
+        return
+    session = sessions.lock_of_run(tx, accepted.run.id)
+    assert session is not None
+    head = Head(accepted.run.id, session.pk, session.session_id, order.team, 1, 0, Status.QUEUED)
+    draft = Draft(Role.USER, accepted.run.user_id, order.input)
+    end_head(tx, head, Ending(Status.FAILED, [draft], error=error))

@@ -9,8 +9,9 @@ results that they returned then (`loop.recorded`); a call that has none fails th
 from worker.domain.identity import new_id
 from worker.domain.principal import SERVICE
 from worker.domain.run import Priority, Replay
+from worker.domain.run_order import Origin, RunOrder
 from worker.errors import RunNotFound, RunNotRetryable
-from worker.runs.enqueue import Accepted, Order, enqueue_in
+from worker.runs.enqueue import Accepted, enqueue_in
 from worker.settings import Settings
 from worker.store import runs, sessions
 from worker.store.engine import Transaction
@@ -36,14 +37,14 @@ def replay_in(tx: Transaction, source_run_id: str, *, execute_tools: bool, setti
         raise RunNotRetryable(run_id=source_run_id, status=source.status, which=which)
     fork_id = new_id("fork")
     sessions.fork(tx, session.pk, session_id=fork_id)
-    order = Order(
+    order = RunOrder(
         source.team,
         source.input,
-        fork_id,
-        source.user_id,
-        source.metadata,
+        session_id=fork_id,
+        user_id=source.user_id,
         priority=Priority.BACKGROUND,
-        timeout_s=source.timeout_s,
-        replay=Replay(source_run_id, execute_tools),
+        timeout=source.timeout_s,
+        metadata=source.metadata,
     )
-    return enqueue_in(tx, order, settings=settings)
+    origin = Origin(replay=Replay(source_run_id, execute_tools))
+    return enqueue_in(tx, order, settings=settings, origin=origin)

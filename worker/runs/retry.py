@@ -2,8 +2,9 @@
 
 from worker.domain.principal import Principal
 from worker.domain.run import Priority, Run, Status
+from worker.domain.run_order import Origin, RunOrder
 from worker.errors import RunNotFound, RunNotRetryable
-from worker.runs.enqueue import Accepted, Order, count, enqueue_in
+from worker.runs.enqueue import Accepted, count, enqueue_in
 from worker.runs.queue_limits import QueueLimits
 from worker.settings import Settings
 from worker.store import runs, sessions
@@ -44,11 +45,19 @@ def again(
     Raises:
         RunNotFound, IdempotencyConflict, QueueFull
     """
-    place = (run.team, run.input, run.session_id, run.user_id, run.metadata)
-    order = Order(*place, priority=priority, timeout_s=run.timeout_s, retry_of=run.id, replay=run.replay)
+    order = RunOrder(
+        run.team,
+        run.input,
+        session_id=run.session_id,
+        user_id=run.user_id,
+        priority=priority,
+        timeout=run.timeout_s,
+        metadata=run.metadata,
+    )
     if sessions.lock_of_run(tx, run.id) is None:
         raise RunNotFound(run_id=run.id)  # erased meanwhile: it must not bring its session back
-    return enqueue_in(tx, order, settings=settings, idempotency_key=idempotency_key)
+    origin = Origin(retry_of=run.id, replay=run.replay)
+    return enqueue_in(tx, order, settings=settings, idempotency_key=idempotency_key, origin=origin)
 
 
 def _ended(tx: Transaction, run_id: str, *, principal: Principal, user_id: str | None) -> Run:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
+from types import SimpleNamespace
 from typing import Any
 
 from sqlalchemy import (
@@ -24,7 +25,8 @@ from sqlalchemy import (
 )
 
 from worker.domain.principal import Principal
-from worker.domain.run import Priority, Replay, Run, RunError, RunTrace, Status, Viewpoint
+from worker.domain.run import Priority, Run, RunError, RunTrace, Status, Viewpoint
+from worker.domain.run_order import NO_ORIGIN, Origin, RunOrder
 from worker.domain.usage import Usage
 from worker.store import leases
 from worker.store.columns import UtcTime, db_time
@@ -62,71 +64,65 @@ class Following:
 class Added:
     """A run that was written. `sent_at` is when it counts as dispatched; None: it is not head, or has to wait."""
 
-    created_at: datetime
+    run: Run
     sent_at: datetime | None
 
 
 def add(
     tx: Transaction,
+    order: RunOrder,
+    appended: Place,
     *,
     run_id: str,
-    place: Place,
-    user_id: str,
-    input: str,
-    metadata: dict[str, Any],
-    lease: Lease | None,
-    priority: Priority = Priority.INTERACTIVE,
-    not_before: datetime | None = None,
-    timeout_s: float | None = None,
-    retry_of: str | None = None,
-    replay: Replay | None = None,
+    origin: Origin = NO_ORIGIN,
+    lease: Lease | None = None,
     traceparent: str | None = None,
 ) -> Added:
-    """Write a queued run.
+    """Write a queued run. *order* names its session and its user.
 
     As the head it counts as dispatched: the dispatch follows the commit, and may get lost. With a *lease* it is not
     dispatched: the process that holds the lease executes it, or leaves it to others by letting the lease run out. Nor
     is one that waits for its time.
     """
-    row = tx.execute(
-        _add(leased=lease is not None),
-        {
-            "id": run_id,
-            "session_pk": place.session_pk,
-            "position": place.position,
-            "user_id": user_id,
-            "team_id": place.team,
-            "input": input,
-            "metadata": metadata,
-            "is_head": place.head_run_id == run_id,
-            "earliest": not_before,
-            "lease_owner": lease and lease.owner,
-            "ttl_s": lease and lease.ttl_s,
-            "priority": priority,
-            "timeout_s": timeout_s,
-            "retry_of": retry_of,
-            "replay_of": replay and replay.of,
-            "execute_tools": replay is not None and replay.execute_tools,
-            "traceparent": traceparent,
-        },
-    ).one()
-    return Added(row.created_at, row.dispatched_at)
+    replay = origin.replay
+    values = {
+        "id": run_id,
+        "session_pk": appended.session_pk,
+        "position": appended.position,
+        "user_id": order.user_id,
+        "team_id": order.team,
+        "input": order.input,
+        "metadata": order.metadata,
+        "priority": order.priority,
+        "timeout_s": order.timeout,
+        "retry_of": origin.retry_of,
+        "replay_of": replay and replay.of,
+        "execute_tools": replay is not None and replay.execute_tools,
+        "traceparent": traceparent,
+    }
+    place = {"is_head": appended.head_run_id == run_id, "not_before": order.not_before}
+    leased = {"lease_owner": lease and lease.owner, "ttl_s": lease and lease.ttl_s}
+    row = tx.execute(_add(leased=lease is not None), {**values, **place, **leased}).one()
+    written = {**_EMPTY, **values, "session_id": order.session_id, "created_at": row.created_at}
+    return Added(from_row(SimpleNamespace(**written)), row.dispatched_at)
+
+
+_ZEROS = ("attempt", "fence", "losses", "retries", *(column.name for column in leases.USAGE))
+_NEW: dict[str, Any] = {"status": Status.QUEUED, "excluded": False, **dict.fromkeys(_ZEROS, 0)}
+_EMPTY = {**dict.fromkeys(runs.c.keys()), **_NEW}
 
 
 @cache
 def _add(*, leased: bool) -> Insert:
-    zeros = ("attempt", "fence", "losses", "retries", "model_calls")
-    tokens = ("input_tokens", "cached_input_tokens", "output_tokens")
-    fixed = {"status": Status.QUEUED, "excluded": False, **dict.fromkeys(zeros + tokens, 0)}
-    earliest = bindparam("earliest", type_=UtcTime())
-    waits = or_(not_(bindparam("is_head", type_=Boolean())), earliest > db_time())
+    not_before = bindparam("not_before", type_=UtcTime())
+    waits = or_(not_(bindparam("is_head", type_=Boolean())), not_before > db_time())
     return (
         insert(runs)
         .values(
             dispatched_at=None if leased else case((waits, None), else_=db_time()),
-            not_before=db_time(TTL) if leased else earliest,
+            not_before=db_time(TTL) if leased else not_before,
             created_at=db_time(),
-            **fixed,
+            **_NEW,
         )
         .returning(runs.c.created_at, runs.c.dispatched_at)
     )

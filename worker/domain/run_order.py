@@ -1,0 +1,142 @@
+"""What a caller asks of a run: the one shape of it.
+
+It is the body of `POST /v1/runs`, the order that `enqueue` takes, the request that a batch's item keeps as JSON, and
+what the Celery task `runs.enqueue` reads. To add an option: a field here, and a column where the run needs it later.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Annotated, Any, ClassVar
+
+from pydantic import AwareDatetime, BeforeValidator, ConfigDict, Field, TypeAdapter
+
+from worker.clock import rfc3339
+from worker.domain import fields
+from worker.domain.run import OnBusy, OnBusyName, Priority, PriorityName, Replay
+from worker.domain.text import check_id, check_input, check_json
+from worker.errors import InvalidTime
+
+MAX_TIMEOUT_S = 86_400.0
+# Databases and calendars can convert every time between these to every time zone; not every time outside.
+EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class RunOrder:
+    """A run to be accepted."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    team: Annotated[str, fields.field("Id of a team that some worker serves.", "support", schema=fields.ID)]
+    input: Annotated[
+        str, fields.field("What the user says; not blank.", "My parcel has not come. What now?", schema=fields.INPUT)
+    ]
+    _: KW_ONLY
+    session_id: Annotated[
+        str | None,
+        fields.field(
+            "The session that it continues, unique for its user; without it, a new one.", "s-42", schema=fields.ID
+        ),
+    ] = None
+    user_id: Annotated[
+        str | None,
+        fields.field(
+            "The user that a service key acts for. A user's own key leaves it out.",
+            "u-7",
+            schema=fields.ID | {"minLength": 0},
+        ),
+    ] = None
+    on_busy: Annotated[
+        OnBusy,
+        fields.parsed_as(OnBusy, OnBusyName),
+        fields.field(
+            "When the session has an unfinished run: wait for it; be refused (409); cancel the oldest one and keep "
+            "what it wrote; cancel it and leave it out of later contexts; or join the input to the newest queued run.",
+            "interrupt",
+        ),
+    ] = OnBusy.ENQUEUE
+    priority: Annotated[
+        Priority,
+        fields.parsed_as(Priority, PriorityName),
+        fields.field("'background': executed when workers for it have time.", "background"),
+    ] = Priority.INTERACTIVE
+    not_before: Annotated[
+        AwareDatetime | None,
+        BeforeValidator(fields.check_rfc3339),
+        fields.field("It does not start before this time.", "2030-01-31T12:00:00Z"),
+    ] = None
+    timeout: Annotated[
+        float | None,
+        Field(gt=0, le=MAX_TIMEOUT_S, strict=True),
+        fields.field("Seconds that it may take from its start; at most what its team allows.", 120),
+    ] = None
+    metadata: fields.Metadata = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the order as JSON, for the row of a batch's item."""
+        return {**asdict(self), "not_before": self.not_before and rfc3339(self.not_before)}
+
+    def fingerprint(self, *, retry_of: str | None = None) -> str:
+        """Return a hash that is equal for equal orders. Hashes are stored: their names and values must not change."""
+        values = self.to_json()
+        values |= {"user_id": self.user_id or "", "timeout_s": values.pop("timeout"), "retry_of": retry_of}
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+_ORDER = TypeAdapter(RunOrder)
+
+
+def parse_order(values: Mapping[str, Any]) -> RunOrder:
+    """Return the order that these fields describe. Text and times are checked by `validate_order`.
+
+    Raises:
+        pydantic.ValidationError: a field is missing, unknown, or of another type.
+    """
+    return _ORDER.validate_python(values)
+
+
+def parse_stored_order(row: Mapping[str, Any]) -> RunOrder:
+    """Return the order that `to_json` wrote. Earlier releases wrote `timeout_s` instead of `timeout`."""
+    return parse_order({"timeout" if name == "timeout_s" else name: value for name, value in row.items()})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """The earlier run that a run repeats, if any: as a retry in the same session, or as a replay in a fork."""
+
+    retry_of: str | None = None
+    replay: Replay | None = None
+
+
+NO_ORIGIN = Origin()
+
+
+def validate_order(order: RunOrder, *, max_input_bytes: int) -> None:
+    """Check an order before anything is written.
+
+    Raises:
+        EmptyInput, InputTooLarge, InvalidText, InvalidIdentifier, InvalidJson, InvalidTime
+    """
+    check_id(order.team, field="team")
+    if order.session_id is not None:
+        check_id(order.session_id, field="session_id")
+    if order.user_id:
+        check_id(order.user_id, field="user_id")
+    check_json(order.metadata, field="metadata")
+    check_input(order.input, limit=max_input_bytes)
+    if order.not_before is not None:
+        validate_time(order.not_before, field="not_before")
+    if order.timeout is not None and not 0 < order.timeout <= MAX_TIMEOUT_S:
+        expected = f"more than 0, at most {MAX_TIMEOUT_S:g}"
+        raise InvalidTime(field="timeout", found=f"{order.timeout:g}", expected=expected)
+
+
+def validate_time(time: datetime, *, field: str) -> None:
+    """Check a time that a caller sends. Raises InvalidTime."""
+    if time.tzinfo is None:
+        raise InvalidTime(field=field, found="a time without an offset", expected="one with 'Z' or '+01:00'")
+    if not EARLIEST <= time < LATEST:
+        raise InvalidTime(field=field, found="out of range", expected="a time in the years 1970 to 9998, in UTC")
