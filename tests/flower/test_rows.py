@@ -12,7 +12,7 @@ ID = "run_1.1"
 KWARGS = "{'run_id': 'run_1', 'session_id': 's-1', 'team': 'desk'}"
 
 
-def told(*events: dict[str, Any]) -> dict[str, Any]:
+def row_of(*events: dict[str, Any]) -> dict[str, Any]:
     """Return the row of the one task that the events are of."""
     rows = Rows()
     for clock, event in enumerate(events, start=1):
@@ -38,7 +38,7 @@ def ended(words: str) -> dict[str, Any]:
 
 def test_a_run_at_work_has_its_ids_its_attempt_and_its_progress() -> None:
     """In the state that the filter "Started" finds."""
-    row = told(RECEIVED, STARTED, PROGRESS)
+    row = row_of(RECEIVED, STARTED, PROGRESS)
 
     assert {name: row[name] for name in ("run_id", "session_id", "team", "attempt", "state", "result")} == {
         "run_id": "run_1",
@@ -64,21 +64,21 @@ def test_a_run_at_work_has_its_ids_its_attempt_and_its_progress() -> None:
 )
 def test_the_state_is_that_of_the_run_and_what_comes_late_leaves_it(words: str, state: str) -> None:
     """A task that returns that its run has failed is a failed one; progress behind it adds the attempt, no more."""
-    in_order = told(RECEIVED, STARTED, PROGRESS, ended(words))
-    late = told(RECEIVED, STARTED, ended(words), PROGRESS)
+    in_order = row_of(RECEIVED, STARTED, PROGRESS, ended(words))
+    late = row_of(RECEIVED, STARTED, ended(words), PROGRESS)
 
     for row in (in_order, late):
         assert (row["state"], row["result"], row["attempt"]) == (state, words, 2)
 
 
 def test_a_delivery_that_claimed_nothing_says_so_until_its_run_is_claimed() -> None:
-    """It comes again under the same id: a background run without a free slot, a team that nobody served."""
+    """It comes again under the same id: a background run without a free slot, a team that no worker served."""
     rejected = [RECEIVED, STARTED, ended("no free slot")]
 
-    assert [told(*rejected)[name] for name in ("state", "result", "attempt")] == ["REJECTED", "no free slot", None]
-    assert told(*rejected, RECEIVED, STARTED)["state"] == "STARTED"
-    assert told(*rejected, PROGRESS)["state"] == "STARTED"
-    again = told(*rejected, RECEIVED, STARTED, PROGRESS, ended("completed"))
+    assert [row_of(*rejected)[name] for name in ("state", "result", "attempt")] == ["REJECTED", "no free slot", None]
+    assert row_of(*rejected, RECEIVED, STARTED)["state"] == "STARTED"
+    assert row_of(*rejected, PROGRESS)["state"] == "STARTED"
+    again = row_of(*rejected, RECEIVED, STARTED, PROGRESS, ended("completed"))
     assert [again[name] for name in ("state", "result", "attempt")] == ["SUCCESS", "completed", 2]
 
 
@@ -86,9 +86,9 @@ def test_a_delivery_that_claimed_nothing_says_so_until_its_run_is_claimed() -> N
 def test_a_delivery_that_comes_twice_hides_nothing_of_the_first(outcome: str | None) -> None:
     """Neither how its run went nor what it is at."""
     first = [RECEIVED, STARTED, PROGRESS] + ([ended(outcome)] if outcome else [])
-    seen = told(*first)
+    seen = row_of(*first)
 
-    row = told(*first, RECEIVED, STARTED, ended("NotFree"))
+    row = row_of(*first, RECEIVED, STARTED, ended("NotFree"))
 
     assert row["result"] == seen["result"]
     assert row["attempt"] == 2
@@ -102,16 +102,16 @@ def test_what_claims_nothing_is_known_by_its_name() -> None:
 
 def test_whoever_begins_to_listen_in_the_middle_knows_the_run() -> None:
     """Its row stands with those that were just received: the table shows the newest first."""
-    row = told(PROGRESS)
+    row = row_of(PROGRESS)
 
     assert (row["name"], row["session_id"], row["state"]) == ("runs.execute", "s-1", "STARTED")
     assert row["received"] == row["started"] == 101.0
 
 
 def test_arguments_that_are_no_ids_make_no_columns() -> None:
-    """Whoever can write to the broker can send them; they are read as data, and what cannot be read is left."""
+    """Any client of the broker can send them; they are read as data, and unreadable ones are ignored."""
     for kwargs in ("", "{'run_id': 'run_1', 'session...", "[1]", "__import__('os').abort()", "{'session_id': ['x']}"):
-        row = told({**RECEIVED, "kwargs": kwargs})
+        row = row_of({**RECEIVED, "kwargs": kwargs})
 
         assert row["session_id"] in (None, "['x']")
 

@@ -1,4 +1,4 @@
-"""Sessions that grow old at once, and what is removed of them: for tests of lifetimes."""
+"""Sessions that are made old, and what is removed of them: for tests of retention."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ DAY_S = 86_400.0
 
 
 def talk(db: Database, count: int = 1, *, session: str = "s", key: str | None = None) -> list[str]:
-    """Have so many runs of team 't' completed, each of two messages; return their ids."""
+    """Complete *count* runs of team 't', each of two messages; return their ids."""
     made = []
     for n in range(count):
         made.append(accept(db, f"input {n}", session=session, key=key).run.id)
@@ -30,7 +30,7 @@ def talk(db: Database, count: int = 1, *, session: str = "s", key: str | None = 
 
 
 def age(db: Database, *, session: str = "s", days: float = 0, seconds: float = 0) -> int:
-    """Have everything that took place in a session be so long ago; return our key of it."""
+    """Move everything in a session into the past; return the session's primary key."""
     at = db_time(-days * DAY_S - seconds)
     with db.write() as tx:
         pk: int = tx.execute(select(sessions.c.pk).where(sessions.c.session_id == session)).scalar_one()
@@ -40,43 +40,43 @@ def age(db: Database, *, session: str = "s", days: float = 0, seconds: float = 0
 
 
 def age_run(db: Database, run_id: str, *, days: float) -> None:
-    """Have a run have ended so long ago."""
+    """Set the end of a run some *days* into the past."""
     with db.write() as tx:
         tx.execute(update(runs).where(runs.c.id == run_id).values(finished_at=db_time(-days * DAY_S)))
 
 
 def announce(db: Database, retention: Retention, *, team: str = "t", worker: str = "w") -> None:
-    """Have a live worker serve a team that says so."""
+    """Announce a live worker that serves a team with this retention."""
     with db.write() as tx:
         teams.announce(tx, worker=worker, versions={team: "1"}, queues=["batch"], retention={team: retention})
 
 
 def silence(db: Database, worker: str = "w", *, for_s: float = 3_600) -> None:
-    """Have a worker have said nothing for so long."""
+    """Set the last heartbeat of a worker *for_s* seconds into the past."""
     with db.write() as tx:
         tx.execute(update(team_rows).where(team_rows.c.worker == worker).values(seen_at=db_time(-for_s)))
 
 
 def remove(db: Database, **settings: Any) -> Removed:
-    """Remove all that may go, as a worker with these settings does in a round."""
+    """Remove all that has expired, as a worker with these settings does in a round."""
     return sum(Removal(db, Settings(**settings), erase=lambda _runs: None).round(), Removed())
 
 
 def left(db: Database) -> list[str]:
-    """Return the sessions that are there, the oldest first."""
+    """Return the ids of all sessions, the oldest first."""
     with db.read() as tx:
         return list(tx.execute(select(sessions.c.session_id).order_by(sessions.c.pk)).scalars())
 
 
 def runs_left(db: Database, session_pk: int) -> list[str]:
-    """Return the runs of a session that are there, in order."""
+    """Return the ids of a session's runs, in order."""
     with db.read() as tx:
         own = select(runs.c.id).where(runs.c.session_pk == session_pk)
         return list(tx.execute(own.order_by(runs.c.position)).scalars())
 
 
 def check_whole(db: Database) -> None:
-    """Assert that nothing is half gone: each run has its messages, and none has gone from between others."""
+    """Assert that nothing is half removed: each run has its messages, and positions and seqs have no gap."""
     with db.read() as tx:
         run_rows = tx.execute(select(runs).order_by(runs.c.session_pk, runs.c.position)).all()
         columns = select(messages.c.session_pk, messages.c.seq, messages.c.run_id)

@@ -1,4 +1,4 @@
-"""A batch without workers: for tests that look at how it is planned, fed and counted."""
+"""A batch without workers: for tests of how it is planned, fed and counted."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -32,16 +32,16 @@ class Played:
 
     @property
     def now(self) -> Batch:
-        """The batch as it stands."""
+        """The batch as it is now."""
         return lifecycle.get(self.db, self.id, principal=SERVICE)
 
     def step(self) -> Batch:
-        """Bring it on once, as a sweep does."""
+        """Feed it once, as a sweep does."""
         feed.step(self.db, self.id, settings=Settings(), send=self._send)
         return self.now
 
     def statuses(self) -> list[str]:
-        """How its items stand, by number."""
+        """The statuses of its items, by number."""
         return [item.status for item in lifecycle.items(self.db, self.id, principal=SERVICE, limit=1000)]
 
     def in_flight(self) -> list[str]:
@@ -52,7 +52,7 @@ class Played:
             return list(tx.execute(left.order_by(batch_items.c.number)).scalars())
 
     def end(self, status: Status = Status.COMPLETED, *, tokens: int = 10) -> int:
-        """End all runs that were made so far; return how many."""
+        """End all runs in flight; return how many."""
         ended = self.in_flight()
         for run_id in ended:
             end_as(self.db, run_id, status, tokens=tokens)
@@ -75,7 +75,7 @@ def end_as(db: Database, run_id: str, status: Status, *, tokens: int = 10, answe
 
 
 def ended_runs(db: Database, count: int, status: Status = Status.FAILED) -> list[str]:
-    """Make runs that have ended, each in a session of its own."""
+    """Make runs that have ended, each in its own session."""
     made = [accept(db, f"input {n}", session=f"s{n}").run.id for n in range(count)]
     for run_id in made:
         end_as(db, run_id, status)
@@ -83,6 +83,6 @@ def ended_runs(db: Database, count: int, status: Status = Status.FAILED) -> list
 
 
 def requests(count: int, **fields: Any) -> ExplicitItems:
-    """Order runs of team 't', each in a new session."""
+    """Return items that enqueue runs of team 't', each in a new session."""
     order = RunOrder("t", "hello", **fields)
     return ExplicitItems(requests=[accept_batch.Request(f"r{n}", order) for n in range(1, count + 1)])

@@ -25,7 +25,7 @@ FILE = "break-the-consumer"
 
 
 def block_the_loop() -> None:
-    """The consumer's thread stands still for ever, and can be reached by no signal handler's exception."""
+    """The consumer's thread blocks in a lock, where no exception of a signal handler reaches it."""
     locked = threading.Lock()
     locked.acquire()
     loop = get_event_loop()
@@ -34,7 +34,7 @@ def block_the_loop() -> None:
 
 
 def reconnect_for_ever() -> None:
-    """The next connection of the consumer is never made, whatever the server answers. The test cuts the present one."""
+    """The consumer never makes its next connection, whatever the server answers. The test cuts the current one."""
 
     def never(self: CarefulConsumer, _connection: Any) -> NoReturn:
         while True:
@@ -44,14 +44,14 @@ def reconnect_for_ever() -> None:
 
 
 def ask_for_nothing() -> None:
-    """The consumer stays connected and its loop turns, but it asks for no message any more."""
+    """The consumer stays connected and its loop runs, but it requests no more messages."""
     redis.Channel._brpop_start = lambda _channel, timeout=None: None  # type: ignore[method-assign]  # as above
 
 
 BREAKS: dict[str, Callable[[], None]] = {f.__name__: f for f in (block_the_loop, reconnect_for_ever, ask_for_nothing)}
 
 
-def break_when_told() -> None:
+def break_on_request() -> None:
     """Wait for the file, and break what it names."""
     file = Path(os.environ["TEAM_SESSIONS_DATA_DIR"]) / FILE
     mine = file.with_name(f"{FILE}-{os.getpid()}")
@@ -69,5 +69,5 @@ if __name__ == "__main__":
     watchdog.SILENT_S = SILENT_S
     up._ourselves = lambda: [sys.executable, "-m", "tests.support.broken_worker"]
     if "worker" in sys.argv:
-        threading.Thread(target=break_when_told, daemon=True).start()
+        threading.Thread(target=break_on_request, daemon=True).start()
     main()

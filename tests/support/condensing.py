@@ -1,4 +1,4 @@
-"""Sessions that are condensed, for tests: runs without executing them, a model that waits at its door, and the rows."""
+"""Summaries for tests: runs without executing them, a model that answers on command, and the rows."""
 
 import asyncio
 import json
@@ -52,16 +52,18 @@ def begin(
 
 
 def write(db: Database, claim: Claim, *drafts: Draft) -> None:
-    """Write messages of a claimed run, which goes on."""
+    """Write messages of a claimed run, which continues."""
     stream = Listeners(None).open(run_id=claim.run_id, fence=claim.fence)
     RunJournal(db, claim, stream, ttl_s=60).write(drafts)
 
 
 def finish(db: Database, claim: Claim, *drafts: Draft, status: Status = Status.COMPLETED) -> tuple[Dispatch, ...]:
-    """End a claimed run with these messages; return the refreshes that were asked for with it."""
-    place = (claim.run_id, claim.session_pk, claim.session_id, claim.team, claim.position, claim.fence)
+    """End a claimed run with these messages; return the dispatches of refreshes that this made due."""
+    head = Head(
+        claim.run_id, claim.session_pk, claim.session_id, claim.team, claim.position, claim.fence, Status.RUNNING
+    )
     with db.write() as tx:
-        _, dispatches = end_head(tx, Head(*place, Status.RUNNING), Ending(status, drafts))
+        _, dispatches = end_head(tx, head, Ending(status, drafts))
     return tuple(dispatch for dispatch in dispatches if dispatch.queue == "summaries")
 
 
@@ -78,9 +80,9 @@ def called(*results: str) -> list[Draft]:
 
 
 def converse(db: Database, runs: int, *, session: str = "s", due: Due | None = NEVER, turns: int = 0) -> int:
-    """Have so many runs completed, each with an input, so many calls with their results, and an answer; return our key.
+    """Complete *runs* runs, each with an input, *turns* calls with results, and an answer; return the session's key.
 
-    The texts tell their place: `input 0`, `result 0.0`, `answer 0`.
+    The texts name their position: `input 0`, `result 0.0`, `answer 0`.
     """
     for n in range(runs):
         claim = begin(db, f"input {n}", session=session, due=due)
@@ -90,7 +92,7 @@ def converse(db: Database, runs: int, *, session: str = "s", due: Due | None = N
 
 
 def cover(db: Database, session_pk: int, *, seq: int, position: int, text: str = "so far") -> None:
-    """Have the next version cover the history through a message, which belongs to the run of this position."""
+    """Write the next version, which covers the history through the message *seq* of the run at *position*."""
     with db.write() as tx:
         base = summaries.base(tx, session_pk)
         assert base is not None
@@ -106,13 +108,13 @@ def session_row(db: Database, session_pk: int) -> Any:
 
 
 def jobs(db: Database) -> list[Any]:
-    """Return every refresh that is wanted."""
+    """Return the rows of all requested refreshes."""
     with db.read() as tx:
         return list(tx.execute(select(jobs_table).order_by(jobs_table.c.session_pk)))
 
 
 def versions(db: Database, session_pk: int) -> list[Any]:
-    """Return the versions of a session that are kept, oldest first."""
+    """Return the kept versions of a session, oldest first."""
     in_session = select(versions_table).where(versions_table.c.session_pk == session_pk)
     with db.read() as tx:
         return list(tx.execute(in_session.order_by(versions_table.c.version)))
@@ -125,7 +127,7 @@ def covered(db: Database, session_pk: int) -> int:
 
 
 def time_passes(db: Database) -> None:
-    """Leases run out, waits are over, and lost bells are rung again."""
+    """Let leases expire and waits end, so that lost dispatches are sent again."""
     with db.write() as tx:
         tx.execute(update(jobs_table).where(jobs_table.c.held_until.is_not(None)).values(held_until=db_time(-1.0)))
         tx.execute(update(jobs_table).where(jobs_table.c.send_at.is_not(None)).values(send_at=db_time(-1.0)))
@@ -144,7 +146,7 @@ def team(model: ChatModel, prompt: str | None = None, *, id: str = "t") -> Team:
 
 
 def on_thread(work: Callable[[], object]) -> "Future[object]":
-    """Do something on a thread."""
+    """Call *work* on another thread."""
     pool = ThreadPoolExecutor(1)
     future: Future[object] = pool.submit(work)
     pool.shutdown(wait=False)
@@ -152,13 +154,13 @@ def on_thread(work: Callable[[], object]) -> "Future[object]":
 
 
 def condensed_messages(request: ChatRequest) -> list[str]:
-    """Return the places of the messages that a model was given to condense: `input 0`, `result 0.0`, `answer 0`."""
+    """Return the texts that a model was sent to condense, by position: `input 0`, `result 0.0`, `answer 0`."""
     new_messages = request.messages[1].content.split("The messages that follow it:\n", 1)[1]
     return re.findall(r"(?:input|result|answer) [\d.]+", new_messages)
 
 
 def long_history(db: Database, *, pieces: int, begin_at: int = 0, due: Due | None = TWO) -> int:
-    """Have runs completed each of which fills a piece of 100 tokens."""
+    """Complete runs that fill a piece of 100 tokens each."""
     for n in range(begin_at, begin_at + pieces):
         claim = begin(db, f"input {n} {'x' * 200}", due=due)
         finish(db, claim, answer(f"answer {n} {'y' * 100}"))
@@ -167,7 +169,7 @@ def long_history(db: Database, *, pieces: int, begin_at: int = 0, due: Due | Non
 
 @dataclass
 class HeldModel:
-    """A model that answers when it is told to, and says when it is asked. `requests` keeps what it was asked."""
+    """A model that waits until `answers` holds an answer. `requests` keeps its requests; `calls` counts them."""
 
     id: str = "door"
     requests: list[ChatRequest] = field(default_factory=list)
@@ -185,5 +187,5 @@ class HeldModel:
         return Reply(answer, (), Usage(1, 1, 0, 1))
 
     def wait_until_called(self) -> None:
-        """Return when it is asked, once for each call."""
-        assert self.calls.acquire(timeout=120), "the model is not asked"
+        """Return when the model is called, once for each call."""
+        assert self.calls.acquire(timeout=120), "the model is not called"

@@ -158,7 +158,7 @@ class Machine:
         return started
 
     def beside(self, command: Sequence[str], **environment: str) -> "subprocess.Popen[bytes]":
-        """Start a process of ours in the network, outside of any container."""
+        """Start a process in the network, outside of any container."""
         others = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
         process = subprocess.Popen([*self._inside(), *command], cwd=ROOT, env=others, stdout=subprocess.PIPE)
         self._others.append(process)

@@ -1,4 +1,4 @@
-"""Everything that can happen to runs, once, without a broker or a model: for tests that look at the statements."""
+"""Everything that can happen to runs, once, without a broker or a model: for tests of the statements."""
 
 from worker.domain.message import Draft, Role, ToolCall
 from worker.domain.principal import SERVICE
@@ -41,13 +41,15 @@ def take(db: Database, run_id: str, *, owner: str = "me", ttl_s: float = 60) -> 
 
 def end(db: Database, claim: Claim, ending: Ending) -> None:
     """End a claimed run."""
-    place = (claim.run_id, claim.session_pk, claim.session_id, claim.team, claim.position, claim.fence)
+    head = Head(
+        claim.run_id, claim.session_pk, claim.session_id, claim.team, claim.position, claim.fence, Status.RUNNING
+    )
     with db.write() as tx:
-        end_head(tx, Head(*place, Status.RUNNING), ending)
+        end_head(tx, head, ending)
 
 
 def live_through(db: Database) -> None:
-    """Accept, claim, write, requeue, finish, cancel, sweep, announce, look."""
+    """Accept, claim, write, requeue, finish, cancel, sweep, announce, read."""
     answer = Draft(Role.ASSISTANT, "t", "hi", usage=Usage(1, 2, 0, 3))
     first, second, third, fourth = (accept(db, str(n), key=str(n)).run.id for n in range(4))
     accept(db, "0", key="0")
@@ -108,7 +110,7 @@ def live_through(db: Database) -> None:
 
 
 def condense(db: Database, session_pk: int) -> None:
-    """Ask for a summary, take the job, fail, renew, write two versions."""
+    """Request a summary, take the job, fail, renew, write two versions."""
     with db.write() as tx:
         due.request(tx, session_pk, session_id="s", team="t")
         summary_jobs.want_due(tx, session_pk, covers_seq=0, through_seq=3, step=1)

@@ -1,4 +1,4 @@
-"""What the rows and the model's journal say, for tests."""
+"""Read rows and the model's journal, for tests."""
 
 import itertools
 from collections import Counter
@@ -26,7 +26,7 @@ def rows(db: Database) -> list[Any]:
 
 
 def only_run(db: Database) -> str | None:
-    """Return the id of the only run that there is, or None."""
+    """Return the id of the only run, or None."""
     with db.read() as tx:
         ids = list(tx.execute(select(runs.c.id)).scalars())
     assert len(ids) <= 1
@@ -46,12 +46,12 @@ def count(db: Database, status: str) -> int:
 
 
 def calls_by_turn(system: System, text: str) -> Counter[int]:
-    """Return how often each turn of the run with input *text* was asked for."""
+    """Return how often the model was called for each turn of the run with input *text*."""
     return Counter(line["turn"] for line in system.journal() if line["user"] == text and line["event"] == "asked")
 
 
 def check_whole(db: Database, run_id: str, *, steps: int) -> None:
-    """Assert that a completed run of so many tool steps has each message once, in order, and no open call."""
+    """Assert that a completed run of *steps* tool steps has each message once, in order, and no open call."""
     written = log(db, run_id)
     assert [m.role for m in written] == [Role.USER, *[Role.ASSISTANT, Role.TOOL] * steps, Role.ASSISTANT]
     assert [m.seq for m in written] == list(range(written[0].seq, written[0].seq + len(written)))

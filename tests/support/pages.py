@@ -1,4 +1,4 @@
-"""The commands of a page of the handbook, as it has them."""
+"""Read and run the commands of a page of the handbook."""
 
 import os
 import re
@@ -14,7 +14,7 @@ RUNBOOKS = ROOT / "ops/handbook/runbooks"
 
 
 def commands(page: Path) -> dict[str, str]:
-    """Return the block of commands under each heading that has one; two under one heading have one name too few."""
+    """Return the block of commands under each heading; several under one heading are numbered."""
     blocks_by_heading: dict[str, str] = {}
     for section in re.split(r"^## ", page.read_text(), flags=re.MULTILINE)[1:]:
         heading = section.split("\n", 1)[0]
@@ -25,9 +25,9 @@ def commands(page: Path) -> dict[str, str]:
 
 
 def follow(page: str, heading: str, *, directory: Path, environment: Mapping[str, str]) -> str:
-    """Do what a runbook says under a heading, as it stands there, and return what was printed.
+    """Run the commands of a runbook under a heading unchanged, and return their output.
 
-    Its placeholders are variables of the environment. An unset one is an error.
+    Placeholders are environment variables. An unset one is an error.
     """
     path = [str(Path(sys.executable).parent), *_postgres(), os.environ["PATH"]]
     done = subprocess.run(

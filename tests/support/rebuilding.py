@@ -1,4 +1,4 @@
-"""Summaries that are made anew, for tests: a long history with an old summary, and processes that make small pieces."""
+"""Rebuilt summaries, for tests: a long history with an old summary, and processes that condense small pieces."""
 
 from collections.abc import Callable
 
@@ -22,13 +22,13 @@ PIECE = 100  # tokens: of `long_history` one run
 
 
 def request_rebuild(db: Database, session_pk: int) -> int:
-    """Somebody wants the summary made anew; return how many bells ring."""
+    """Request a rebuild of the summary; return how many dispatches this makes ready."""
     with db.write() as tx:
         return len(due.request(tx, session_pk, session_id="s", team="t", rebuild=True))
 
 
 def summarised(db: Database, process: Start, *, runs: int, limit: Due = NEVER) -> int:
-    """Have a history whose summary covers all of it, in one version of an old prompt."""
+    """Make a history whose summary covers all of it, in one version of an old prompt."""
     session_pk = long_history(db, pieces=runs, due=limit)
     with db.write() as tx:
         due.request(tx, session_pk, session_id="s", team="t")
@@ -38,15 +38,15 @@ def summarised(db: Database, process: Start, *, runs: int, limit: Due = NEVER) -
 
 
 def slowly(process: Start, model: ChatModel, prompt: str = "new prompt") -> Runtime:
-    """A process that makes a piece of each run."""
+    """A process whose pieces are one run each."""
     return process(team(model, prompt), summary_piece_tokens=PIECE)
 
 
 def sent_messages(*requests: ChatRequest) -> list[str]:
-    """Return what the model was told, in this order."""
-    return [place for request in requests for place in condensed_messages(request)]
+    """Return the texts that the model was sent, in order."""
+    return [text for request in requests for text in condensed_messages(request)]
 
 
 def all_of(runs: int) -> list[str]:
-    """Return what there is to tell of a long history."""
-    return [place for n in range(runs) for place in (f"input {n}", f"answer {n}")]
+    """Return all texts of a long history."""
+    return [text for n in range(runs) for text in (f"input {n}", f"answer {n}")]

@@ -1,4 +1,4 @@
-"""Runs and their replays in one process, for tests, and what the rows of a session say."""
+"""Runs and their replays in one process, for tests, and the rows of a session."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -23,7 +23,7 @@ Outcome = Literal["same", "changed", "diverged", "failed"]
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a replay answered, and the run that it repeats. `status` None: it has not ended."""
+    """The output of a replay and of the run that it repeats. `status` None: it has not ended."""
 
     status: Outcome | None
     old_output: str | None
@@ -31,7 +31,7 @@ class Comparison:
 
 
 def run(runtime: Runtime, text: str, *, session: str = "s", metadata: dict[str, Any] | None = None) -> str:
-    """Execute a run of team 't' for user 'u' as far as it goes, and return its id."""
+    """Execute a run of team 't' for user 'u' until it ends or pauses, and return its id."""
     order = RunOrder("t", text, session_id=session, user_id="u", metadata=metadata or {}, timeout=99.0)
     run_id = enqueue(runtime.db, order, settings=runtime.settings).run.id
     execute(runtime, run_id, "t")
@@ -45,7 +45,7 @@ def accept_replay(runtime: Runtime, source: str, *, execute_tools: bool = False)
 
 
 def replay(runtime: Runtime, source: str, *, execute_tools: bool = False) -> str:
-    """Execute a replay of a run as far as it goes, and return its id."""
+    """Execute a replay of a run until it ends or pauses, and return its id."""
     run_id = accept_replay(runtime, source, execute_tools=execute_tools).id
     execute(runtime, run_id, "t")
     return run_id

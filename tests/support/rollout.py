@@ -1,4 +1,4 @@
-"""People who use the product while it is deployed, the steps of a deploy, and what it must not have done."""
+"""Users who call the product during a deploy, the steps of a deploy, and the check of their runs."""
 
 import itertools
 import signal
@@ -21,8 +21,8 @@ from worker.domain.message import Role, open_calls
 from worker.store.tables import runs
 
 ENDED = ("completed", "failed", "cancelled")
-WAIT_S = 180.0  # for a run, in the worst of cases
-# What people ask for: the team of their session, the input behind its name, the replies that it takes in all.
+WAIT_S = 180.0  # for a run, at worst
+# The users' requests: the team of the session, the input after its name, the number of replies it takes.
 STORIES = (
     ("with-tool", "[steps=3] [delay=0.5]", 4),
     ("plain", "[words=8] [pace=0.25]", 1),
@@ -32,7 +32,7 @@ STORIES = (
 
 
 class People:
-    """So many people, each with a session, who send *at_once* runs, wait for them, and so on until `stop`."""
+    """*count* users, each with a session, who send *at_once* runs, wait for them, and repeat this until `stop`."""
 
     def __init__(
         self, running: System, count: int, *, stories: Sequence[tuple[str, str, int]] = STORIES, at_once: int = 2
@@ -45,18 +45,18 @@ class People:
         self._works = [self._pool.submit(self._work, f"s{n}", *stories[n % len(stories)]) for n in range(count)]
 
     def wait_for(self, count: int) -> None:
-        """Wait until so many runs have been accepted in all. Raises what one of them met."""
+        """Wait until *count* runs have been accepted in all. Raises the error of a user."""
 
-        def there() -> bool:
+        def enough() -> bool:
             for work in self._works:
                 if work.done():
                     work.result()
             return len(self.accepted) >= count
 
-        wait_until(there, description=f"{count} runs are accepted", timeout_s=WAIT_S)
+        wait_until(enough, description=f"{count} runs are accepted", timeout_s=WAIT_S)
 
     def stop(self) -> None:
-        """Send nothing more, and wait until everything has ended. Raises what one of them met."""
+        """Send nothing more, and wait until everything has ended. Raises the error of a user."""
         self._stopping.set()
         for work in self._works:
             work.result()
@@ -77,7 +77,7 @@ class People:
         return str(self._ask(lambda client: client.enqueue(team, text, **order))["id"])
 
     def _ask(self, ask: Callable[[Client], Any]) -> Any:
-        """Ask the API that there is now; the next one if it was replaced meanwhile."""
+        """Call the current API, or its successor if it was replaced during the call."""
         while True:
             url = self._running.url
             try:
@@ -104,7 +104,7 @@ def replace_workers(running: System, version: Version, *, concurrency: int = 20)
 
 
 def replace_api(running: System, version: Version) -> None:
-    """Start an API of *version*, have people ask it, then stop the one before."""
+    """Start an API of *version*, send the users to it, then stop the old one."""
     before = running.api
     running.start_api(code=version.path)
     before.send_signal(signal.SIGTERM)
@@ -112,9 +112,10 @@ def replace_api(running: System, version: Version) -> None:
 
 
 def faults(running: System, expected: dict[str, int]) -> list[str]:
-    """Return one sentence for each run that is not as it should be; *expected* says how many replies a run takes.
+    """Return one sentence per run that is wrong; *expected* maps each run to its number of replies.
 
-    Completed, each input, reply and result written once, in order, and booked once; nothing asked for that was written.
+    A run must be completed, each input, reply and result written once, in order, and booked once. No written reply is
+    requested again.
     """
     problems: list[str] = []
     columns = [runs.c[name] for name in ("id", "session_pk", "status", "error_code", "model_calls")]
@@ -133,15 +134,15 @@ def faults(running: System, expected: dict[str, int]) -> list[str]:
                 f"{run_id}: {written_replies} replies, {row.model_calls} booked, {results} results of {calls} calls"
             )
         for _, part in groupby(sorted(log, key=lambda m: (m.delegation or "", m.seq)), lambda m: m.delegation):
-            of_one = list(part)
-            answers = [m for m in of_one if m.role is Role.ASSISTANT]
-            written |= {(of_one[0].content, n): m.created_at.timestamp() for n, m in enumerate(answers)}
+            messages = list(part)
+            answers = [m for m in messages if m.role is Role.ASSISTANT]
+            written |= {(messages[0].content, n): m.created_at.timestamp() for n, m in enumerate(answers)}
     requests = Counter(
         (line["user"], line["turn"])
         for line in running.journal()
         if line["event"] == "asked" and line["at"] > written.get((line["user"], line["turn"]), float("inf"))
     )
-    problems += [f"reply {turn} of {user!r} was asked for again, and was written" for user, turn in requests]
+    problems += [f"reply {turn} of {user!r} was requested again after it was written" for user, turn in requests]
     for pk in {row.session_pk for row in rows.values()}:
         look.check_history(running.db, pk)
     lines = (line for log in running.directory.glob("worker-*.log") for line in log.read_text().splitlines())

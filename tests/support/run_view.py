@@ -1,4 +1,4 @@
-"""What somebody who watches a run has on the page."""
+"""What a watcher of a run has on the page."""
 
 from api_stub.client import Event
 

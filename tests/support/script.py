@@ -1,4 +1,4 @@
-"""A script as somebody writes it: `python -m tests.support.script DATABASE_URL INPUT` executes one run itself."""
+"""A script as a user writes it: `python -m tests.support.script DATABASE_URL INPUT` executes one run itself."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""A shell that stays open between commands, as a terminal does: what one exports, the next one has."""
+"""A shell that stays open between commands: the next command has what one exports."""
 
 import os
 import re
@@ -17,7 +17,7 @@ from tests.support.system import wait_until
 
 MARK = "\x01"
 SERVES = re.compile(r"team-sessions (up|worker|api|flower)\b(?!.*--help)")
-READY = {"up": "Ready.", "worker": "worker ready"}  # the others: somebody listens on their port
+READY = {"up": "Ready.", "worker": "worker ready"}  # the others are ready when they listen on their port
 START_S = 120.0
 
 

@@ -1,6 +1,6 @@
-"""The whole product as real processes: model server, workers, API; on whichever database and broker are given.
+"""The whole product as real processes: model server, workers, API; on a given database and broker.
 
-For tests that break processes, for those of the HTTP door, and for the benches.
+For tests that break processes, for those of the HTTP API, and for the benches.
 """
 
 import json
@@ -97,7 +97,7 @@ class System:
     def start_workers(
         self, count: int, *, queues: str = "resumed,runs", concurrency: int = 20, code: Path = ROOT, **settings: str
     ) -> list[subprocess.Popen[bytes]]:
-        """Start several workers at once and wait until all are ready; *code*: where their version stands."""
+        """Start several workers at once and wait until all are ready; *code*: the directory of their version."""
         command = [*PROGRAM, "worker", "--queues", queues, "--concurrency", str(concurrency)]
         names = [f"worker-{len(self.workers) + n}" for n in range(1, count + 1)]
         environment = {**self.environment, "PYTHONPATH": str(code), **settings}
@@ -108,7 +108,7 @@ class System:
         return started
 
     def start_api(self, *, code: Path = ROOT) -> Client:
-        """Start an API process and return a client with a service key; *code*: where its version stands."""
+        """Start an API process and return a client with a service key; *code*: the directory of its version."""
         port = free_port()
         url = f"http://127.0.0.1:{port}"
         environment = {**self.environment, "PYTHONPATH": str(code)}
@@ -121,7 +121,7 @@ class System:
                 return False
 
         wait_until(answers, description="the API answers", timeout_s=120)
-        self.url = url  # not before: a deploy asks the one before meanwhile
+        self.url = url  # only now: until here a deploy calls the old API
         client = Client(self.url, self.key)
         self._clients.append(client)
         return client
@@ -137,12 +137,12 @@ class System:
         return process, client
 
     def freeze(self, pid: int) -> None:
-        """Stop a process that holds no write transaction: one that does keeps everybody else from writing on SQLite."""
+        """Stop a process outside a write transaction: inside one it would block all other writers on SQLite."""
         with self.db.write():
             os.kill(pid, signal.SIGSTOP)
 
     def log(self, name: str) -> str:
-        """Return what a process has printed so far."""
+        """Return what a process has printed."""
         return (self.directory / f"{name}.log").read_text(errors="replace")
 
     def wait_for_log(self, name: str, text: str, *, timeout_s: float = 120) -> None:
@@ -150,7 +150,7 @@ class System:
         wait_until(lambda: text in self.log(name), description=f"{name} prints {text!r}", timeout_s=timeout_s)
 
     def journal(self) -> list[dict[str, Any]]:
-        """Return the model server's journal: what it was asked and what it answered."""
+        """Return the model server's journal: its requests and its answers."""
         if not self.journal_file.exists():
             return []
         return [json.loads(line) for line in self.journal_file.read_text().splitlines()]

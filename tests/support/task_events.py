@@ -1,4 +1,4 @@
-"""What whoever watches the workers hears: their task events, as Flower gets them."""
+"""The task events of the workers, as Flower receives them."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -12,7 +12,7 @@ from tests.support.system import wait_until
 
 @contextmanager
 def listening(app: Celery, *, meanwhile: Callable[[], None] = lambda: None) -> Iterator[list[dict[str, Any]]]:
-    """Collect the events of all workers, from the first that is heard; *meanwhile* is done again until there is one."""
+    """Collect the events of all workers; *meanwhile* is called until the first one arrives."""
     events: list[dict[str, Any]] = []
 
     def listen() -> None:

@@ -28,7 +28,7 @@ def note(context: RunContext) -> str:
 
 @tool(repeatable=False)
 def charge(context: RunContext) -> str:
-    """Charge somebody, and take long to say so."""
+    """Charge a customer, and return after a long time."""
     effects = Path(os.environ["TEAM_SESSIONS_DATA_DIR"]) / "effects"
     with effects.open("a") as file:
         file.write(f"{context.idempotency_key}\n")
@@ -72,7 +72,7 @@ charges = Team(id="charges", model=model, tools=[charge])
 
 @dataclass(frozen=True)
 class Deadly:
-    """The rules' model, unless somebody says "die": then it ends the process that asks."""
+    """The rules' model, unless the input says "die": then it kills the calling process."""
 
     id: str = "rules"
 

@@ -1,4 +1,4 @@
-"""A program in a terminal of its own, typed to and read from as a person does."""
+"""A program in its own terminal, which a test types into and reads."""
 
 import os
 import pty
@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 CTRL_C, CTRL_D = "\x03", "\x04"
-# The child makes the terminal its own, so that Ctrl-C is a SIGINT to it.
+# The child makes the terminal its controlling one, so that Ctrl-C sends it SIGINT.
 IN_IT = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
 COLOURS = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 
@@ -39,7 +39,7 @@ class Terminal:
 
     @property
     def raw(self) -> str:
-        """Everything that was written, as it was."""
+        """Everything that was written, unchanged."""
         return self._written.decode(errors="replace")
 
     @property
@@ -48,16 +48,16 @@ class Terminal:
         return COLOURS.sub("", self.raw).replace("\r\n", "\n")
 
     def type(self, text: str) -> None:
-        """Press these keys; what is on the screen by now does not count as their effect."""
+        """Press these keys; `until` looks only at what appears after them."""
         self._read_to = len(self.screen)
         os.write(self._master, text.encode())
 
     def until(self, text: str, *, timeout_s: float = 120.0) -> str:
-        """Wait until *text* appears behind what was typed last; return what stands there."""
+        """Wait until *text* appears after the last input; return all text after that input."""
         return self._until(lambda: text in self.screen[self._read_to :], f"{text!r} appears", timeout_s)
 
     def interrupt_until(self, text: str) -> str:
-        """Press Ctrl-C until *text* appears; return what stands behind the first one.
+        """Press Ctrl-C until *text* appears; return all text after the first one.
 
         Python sees a signal that comes just before readline waits for a key only with the next key.
         """
@@ -69,7 +69,7 @@ class Terminal:
         return self.until(text)
 
     def prompt(self, *, timeout_s: float = 120.0) -> str:
-        """Wait until it asks for a line; return what stands behind what was typed last."""
+        """Wait for the prompt; return all text after the last input."""
         return self._until(lambda: self.screen[self._read_to :].endswith("\n> "), "it asks for a line", timeout_s)
 
     def end(self) -> int:

@@ -1,4 +1,4 @@
-"""Which test types the commands of which page, and what nobody types.
+"""Which test types the commands of which page, and which commands no test types.
 
 A page whose commands need no more than a running `up` and a run that has ended goes BESIDE_UP: its line here is all
 that has to be added.

@@ -15,7 +15,7 @@ from tests.support.shell import SERVES, Shell
 from tests.support.system import ROOT
 from tests.support.typed import NOT_TYPED
 
-PAUSED = 3  # the exit code of `batches --watch` where the batch waits for somebody
+PAUSED = 3  # the exit code of `batches --watch` for a batch that waits for an approval
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PROGRESS = re.compile(r"^(?:created|running|paused|completed)(?:: \d+ items so far|  \d+%).*\n", re.MULTILINE)
 ID = re.compile(r"\b(?:run|batch)_[0-9a-f]*…")
