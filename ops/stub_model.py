@@ -1,32 +1,31 @@
 """A small rule-based model behind the Chat Completions wire format: for the demo, the benches and the crash tests.
 
-It is no language model and says so. It knows names that were told to it in the conversation, and it does what marks in
-the last user message, or in the name of the model, ask for, so that tests need no state in the server:
+It is no language model and says so. It remembers names from the conversation. Marks in the last user message, or in the
+name of the model, control it, so that tests need no state in the server:
 
     [delay=2.5]    wait before the first byte
-    [words=50]     answer in so many words, one chunk each
+    [words=50]     answer in 50 words, one chunk each
     [pace=0.05]    wait before each word
     [stamp]        each word is the time at which it is written, in seconds, and ends with a semicolon
-    [steps=3]      ask for the first tool, so many times in a row, before the answer
-    [calls=2]      ask for it so many times in each of these replies
+    [steps=3]      call the first tool in 3 replies before the answer
+    [calls=2]      call it twice in each of these replies
     [call=NAME {"a": 1}]
-                   ask for this call in the first reply, together with others that are marked so
-    [delegate=a,b] delegate to member a, then to member b, each in a reply of its own, what stands behind "task:";
-                   the leader's own marks stand before it
-    [fail=400]     refuse with this HTTP status, in words that repeat the message
-    [retry-after=9]  say so with the refusal
-    [cut=3]        end the connection behind so many chunks
+                   make this call in the first reply, together with other marked calls
+    [delegate=a,b] delegate the text after "task:" to member a, then to member b, each in its own reply;
+                   the leader's marks come before "task:"
+    [fail=400]     refuse with this HTTP status; the error repeats the message
+    [retry-after=9]  send this Retry-After with the refusal
+    [cut=3]        end the connection after 3 chunks
     [garbage]      send a chunk that is no JSON
     [echo]         answer with the request as it came, in JSON
 
-Asked for an answer in a JSON schema, it makes a summary: which names were told, and how many lines it was given; with
-[words=N] so many words more.
+For a request with a JSON schema it makes a summary: the names, and the number of lines; with [words=N] N more words.
 
 With --journal FILE it writes a JSON line when a call arrives and another when its answer has left:
 {"call", "at", "event": "asked" | "answered", "user": the last user message (of a summary: its last line), "turn":
 replies so far in its run, "summary": whether it is one, "size": characters of the whole context}; with --contexts also
-"context": its messages as they came; "by" is the request's field "user", where it has one. The marks in the file that
---also names hold for every call while it is there.
+"context": its messages as they came; "by" is the request's field "user", if it has one. The marks in the file
+--also apply to every call while the file exists.
 """
 
 import argparse

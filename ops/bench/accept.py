@@ -1,8 +1,8 @@
-"""accept: how long 16 clients at once wait for "accepted", ours beside Agno's durable queue.
+"""accept: how long 16 concurrent clients wait for "accepted", compared with Agno's durable queue.
 
-A round (ops/bench/beside.py) sends 400 runs, two to each of 200 new sessions. Timed is one POST, from sending it to
-having read its answer. The workers execute meanwhile, as they do in production. The next round begins when all runs
-have ended; ours and Agno's take turns, and the first of each warms up.
+A round (ops/bench/beside.py) sends 400 runs, two to each of 200 new sessions. The time is that of one POST, from
+sending it to having read its response. The workers execute at the same time, as in production. The next round begins
+when all runs have ended; the two products take turns, and the first round of each warms up.
 """
 
 import statistics
@@ -41,7 +41,7 @@ def _add(report: Report, kind: str, rounds: dict[str, list[Round]]) -> None:
         rows.append([name, len(ms[name]), *(f"{time:.1f}" for time in times), f"{speed:.0f}", *counts])
     columns = ["side", "runs", "p50 ms", "p99", "lowest p99 of a round", "highest", "max", "runs/s to the end"]
     columns += ["completed", "asked once", "sessions in order"]
-    title = f"accept, ours on {kind}: from sending a POST to having read that it is accepted, {LOAD.clients} clients"
+    title = f"accept, Team Sessions on {kind}: from sending a POST to having read its response, {LOAD.clients} clients"
     report.tables.append(table(title, columns, rows))
 
     product, peer = rounds

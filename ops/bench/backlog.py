@@ -1,4 +1,4 @@
-"""backlog: what accept, claim, end and a sweep cost with up to 100,000 waiting heads, and 100,000 runs behind one head.
+"""backlog: what accept, claim, end and a sweep cost with up to 100,000 waiting heads, and 100,000 runs after one head.
 
 In one process, through the functions that the API and a worker call, on real databases and a real Valkey; a database
 for each size, all of one server. The waiting runs are copies of one that was really accepted, and their messages of the
@@ -52,18 +52,18 @@ PUSH = 5_000  # messages in one command
 
 @dataclass(slots=True)
 class Backlogged:
-    """A database with so many waiting runs, and what was measured on it, in milliseconds."""
+    """A database with *size* waiting runs, and the times measured on it, in milliseconds."""
 
     size: int
-    in_one_session: bool  # all in one session, behind one head
+    in_one_session: bool  # all in one session, after one head
     runtime: Runtime
     room: QueueLimits
-    waiting: deque[tuple[str, datetime]]  # oldest first; of those behind a head only their ids count
+    waiting: deque[tuple[str, datetime]]  # oldest first; of those after a head only the ids count
     ms: dict[str, list[float]] = field(default_factory=lambda: {"accept": [], "claim": [], "end": [], "sweep": []})
 
     @property
     def name(self) -> str:
-        return f"{self.size:,} {'behind one head' if self.in_one_session else 'heads'}"
+        return f"{self.size:,} {'after one head' if self.in_one_session else 'heads'}"
 
 
 def measure(report: Report, kinds: tuple[str, ...]) -> None:
@@ -122,7 +122,7 @@ def _backlogged(kind: str, url: str, broker: str, size: int, in_one_session: boo
 
 
 def _copy_message(broker: str, queue: str, count: int) -> None:
-    """Have so many more messages wait in a queue, each like the one that is there."""
+    """Add *count* copies of the one message in a queue."""
     with Redis.from_url(broker) as redis:
         [message] = redis.lrange(queue, 0, -1)
         for first in range(0, count, PUSH):

@@ -1,16 +1,16 @@
-"""Beside Agno: ours and its durable queue behind HTTP, on one machine, with one Postgres server, in turns.
+"""The comparison with Agno: Team Sessions and Agno's durable queue over HTTP, on one machine, in turns.
 
-Ours: an API process and workers for runs, on Postgres or SQLite, with Valkey. Agno: AgentOS with
+Team Sessions: an API process and workers for runs, on Postgres or SQLite, with Valkey. Agno: AgentOS with
 `QueueConfig(durable=True)` as its documentation shows it, one process that serves and works, always on Postgres: that
-queue knows no SQLite. On Postgres both have a database of one server. Every database keeps what it said over a power
-cut. Both teams are alike, and each has a model server of its own, which answers at once.
+queue does not support SQLite. On Postgres both use databases of one server. Every database is durable over a power cut.
+Both teams are alike, and each has its own model server, which answers at once.
 
-A round is a load: so many clients at once, each with a connection that it keeps and sessions of its own, send so many
-runs to each of so many new sessions: first the first of each, then the second ones, and so on. A round is over when
-its runs have ended, by the rows of the side: looking there is no load on its doors.
+A round sends a `Load`: concurrent clients, each with its own connection and sessions, send runs to new sessions: the
+first run of each session, then the second, and so on. A round is over when its runs have ended, by the rows of the
+product: polling them puts no load on its API.
 
-That what was accepted was also done is read from the rows (each run completed) and from the journals of the model
-servers: each input once, and in a session each after the answer to the one before.
+Rows and the journals of the model servers show whether the accepted runs were executed: each run completed, each input
+sent once, and in a session each after the answer to the one before.
 """
 
 import itertools
@@ -41,16 +41,16 @@ from worker.queue.embedded import free_port
 from worker.store.engine import Database
 from worker.store.tables import runs, sessions
 
-QUIET_S = 60.0  # nothing has ended for so long: the rest never will
+QUIET_S = 60.0  # no run has ended for this long: the rest never will
 UNFINISHED = {"queued", "pending", "running"}
 
 Door = tuple[str, dict[str, str], bytes]  # what to POST: path, headers, body
-Counts = Callable[[str], Counter[str]]  # session ids that begin so → status → how many runs
+Counts = Callable[[str], Counter[str]]  # prefix of session ids → status → number of runs
 
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One of the two, and how it is asked. `order` gives the request for (session, input)."""
+    """One of the two products, and how to call it. `order` returns the request for (session, input)."""
 
     name: str
     port: int
@@ -59,7 +59,7 @@ class Side:
     counts: Counts
     journal: Path
     database: str  # its address
-    completed: Callable[[str], int] | None = None  # where its counts do not say so: how many runs completed
+    completed: Callable[[str], int] | None = None  # if its counts do not have it: the number of completed runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +72,11 @@ class Load:
 
     @property
     def poll_s(self) -> float:
-        """How often to look whether its runs have ended: to one in a hundred of what it takes, and no load itself."""
+        """How often to poll for its end: exact to a hundredth of its time, without being a load itself."""
         return min(0.5, max(0.002, self.runs / 8_000))
 
     def inputs(self, name: str, sessions: range | None = None) -> list[tuple[str, str]]:
-        """Return (session, input) of each run in the order in which they are sent; of some *sessions* only."""
+        """Return (session, input) of each run in the order of sending; only of *sessions*, if given."""
         numbers = range(self.sessions) if sessions is None else sessions
         turns = range(1, self.runs // self.sessions + 1)
         return [(f"{name}-{n}", f"Input {turn} of session {name}-{n}.") for turn in turns for n in numbers]
@@ -84,7 +84,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """What one round found. The last three count: runs that completed, inputs asked once, sessions in order."""
+    """The result of one round. The last three count completed runs, inputs sent once, sessions in order."""
 
     load: Load
     ms: list[float]  # from sending a POST to having read that it is accepted
@@ -95,13 +95,13 @@ class Round:
 
     @property
     def right(self) -> bool:
-        """Tell whether all runs are there, in order, once."""
+        """Whether all runs were executed, in order, once."""
         return not self.wrong
 
     @property
     def wrong(self) -> str:
-        """What was not done as it should be, or ''."""
-        counts = {"runs completed": self.completed, "inputs asked once": self.once, "sessions in order": self.in_order}
+        """What was not done correctly, or ''."""
+        counts = {"runs completed": self.completed, "inputs sent once": self.once, "sessions in order": self.in_order}
         expected = (self.load.runs, self.load.runs, self.load.sessions)
         pairs = zip(counts.items(), expected, strict=True)
         return ", ".join(f"{count} of {all_} {what}" for (what, count), all_ in pairs if count != all_)
@@ -114,7 +114,7 @@ class Round:
 
 @contextmanager
 def sides(kind: str, *, workers: int = 1, concurrency: int = 20) -> Iterator[tuple[Side, Side]]:
-    """Start ours, with so many workers of so many threads, and Agno; end both with the block."""
+    """Start Team Sessions and Agno; end both with the block."""
     with ExitStack() as stack:
         directory = Path(stack.enter_context(TemporaryDirectory(prefix="ts-bench-")))
         postgres = stack.enter_context(databases.new_postgres())
@@ -155,13 +155,13 @@ def _product(running: System) -> Side:
 
 
 def agnos_order(session: str, input: str) -> Door:
-    """Return the request by which AgentOS is given a run of the team for its durable queue."""
+    """Return the request that enqueues a run in AgentOS's durable queue."""
     fields = {"message": input, "session_id": session, "background": "true", "stream": "false"}
     return "/teams/t/runs", {"Content-Type": "application/x-www-form-urlencoded"}, urlencode(fields).encode()
 
 
 def product_rows(db: Database) -> Counts:
-    """Return what counts our runs."""
+    """Return a function that counts the product's runs."""
 
     def counts(name: str) -> Counter[str]:
         mine = sessions.c.session_id.like(f"{name}-%")
@@ -175,7 +175,7 @@ def product_rows(db: Database) -> Counts:
 
 @contextmanager
 def agno_rows(database: str) -> Iterator[Counts]:
-    """Give what counts Agno's runs."""
+    """Yield a function that counts Agno's runs."""
     engine = create_engine(database, isolation_level="AUTOCOMMIT")
     statement = sql("SELECT lower(status), count(*) FROM ai.agno_runs WHERE session_id LIKE :mine GROUP BY 1")
 
@@ -194,7 +194,7 @@ def agno_rows(database: str) -> Iterator[Counts]:
 
 
 def one_round(side: Side, name: str, load: Load) -> Round:
-    """Send a load, wait until its runs have ended, and say what was done."""
+    """Send a load, wait until its runs have ended, and return the result."""
     together = Barrier(load.clients)
     with ThreadPoolExecutor(load.clients) as pool:
         shares = [load.inputs(name, range(n, load.sessions, load.clients)) for n in range(load.clients)]
@@ -210,7 +210,7 @@ def one_round(side: Side, name: str, load: Load) -> Round:
 
 
 def wrongs(rounds: Sequence[Round]) -> str:
-    """Say what was wrong in any of these rounds, or ''."""
+    """Return what was wrong in these rounds, or ''."""
     return "; ".join(result.wrong for result in rounds if result.wrong)
 
 
@@ -232,7 +232,7 @@ def _client(side: Side, inputs: Sequence[tuple[str, str]], together: Barrier) ->
 
 
 def until_ended(counts: Counts, name: str, count: int, *, every_s: float = 0.02, quiet_s: float = QUIET_S) -> float:
-    """Wait until so many runs have ended, or none has for long; return the time at which the last one had."""
+    """Wait until *count* runs have ended, or none has for *quiet_s*; return when the last one ended."""
     last_count, at = -1, time.time()
     while last_count < count and time.time() < at + quiet_s:
         ended = sum(number for status, number in counts(name).items() if status not in UNFINISHED)
@@ -243,7 +243,7 @@ def until_ended(counts: Counts, name: str, count: int, *, every_s: float = 0.02,
 
 
 def done(journal: Path, inputs: Sequence[tuple[str, str]]) -> tuple[int, int]:
-    """Return how many of these inputs the model was asked once, and how many sessions had theirs in order."""
+    """Return how many of the inputs the model got once, and how many sessions got their inputs in order."""
     lines = [json.loads(line) for line in journal.read_text().splitlines()]
     requests = Counter(line["user"] for line in lines if line["event"] == "asked")
     at = {(line["user"], line["event"]): line["at"] for line in lines}

@@ -1,11 +1,11 @@
-"""condense: what a refresh is sent, in sessions of 10, 100, 1,000 and 10,000 runs (promise 7), and what Agno's is.
+"""condense: the prompts of a refresh in sessions of 10, 100, 1,000 and 10,000 runs (promise 7), and Agno's.
 
 The whole service, with two workers for summaries. Sessions are filled with copies of a run that was really executed:
 input and answer of 1,000 characters each; the summaries' model answers 400 words after 20 ms.
 
-First each session is condensed as it stands: a first refresh over an existing history. In the largest one the worker
-that is at it is killed (kill -9) in the middle, and the other goes on when the lease (2 s here) has run out. Where a
-prompt's piece ends is told by its last line; the versions in the database, all kept, must end at the same messages.
+First each session gets its first refresh over an existing history. In the largest one the worker
+that makes it is killed (kill -9) in the middle, and the other continues when the lease (2 s here) has expired. The
+last line of a prompt says where its piece ends; the versions in the database, all kept, must end at the same messages.
 Then each session takes 20 runs more, which make a refresh due, and the sizes of its prompts are compared.
 
 Agno: a session of 500 such runs; the prompts of the summaries that are made at its 10th, 100th and 500th.
@@ -38,7 +38,7 @@ NEW_RUNS = 20  # of two messages each: then a summary is due
 EQUAL_WITHIN = 1.1
 KILLED_AFTER = 150  # pieces
 PIECE = Settings.model_fields["summary_piece_tokens"].default * CHARS_PER_TOKEN
-AT_MOST = PIECE + condense.TEXT_LIMIT + 2_000  # a piece, the summary so far, and what the model is told
+AT_MOST = PIECE + condense.TEXT_LIMIT + 2_000  # a piece, the previous summary, and the instructions
 SETTINGS = {
     "TEAM_SESSIONS_LEASE_SECONDS": "2",
     "TEAM_SESSIONS_SUMMARY_VERSIONS": "100000",
@@ -77,7 +77,7 @@ def measure(report: Report, kinds: tuple[str, ...]) -> None:
 
 
 def _kill_in_the_middle(running: System, pk: int, workers: list[Popen[bytes]], before: int) -> float:
-    """Kill the worker that is at a session's refresh, once it has made so many pieces; return when."""
+    """Kill the worker that refreshes a session after KILLED_AFTER pieces; return the time."""
     far = before + KILLED_AFTER
     wait_until(lambda: len(summary_calls(running)) > far, description=f"{KILLED_AFTER} pieces", timeout_s=300)
     with running.db.read() as tx:

@@ -1,8 +1,8 @@
 """cost: what a plain run costs each process of the service in processor time, and the broker in round trips.
 
 Postgres, one API, one worker of 20 threads. 1,200 runs over 200 sessions by 16 clients that do not wait for answers,
-behind 400 that warm up; a model that answers at once in about 15 chunks. From the first POST to the last end,
-heartbeats included. What ops/handbook/profiles.md reckons with; tests/flows/test_statements.py counts statements.
+after 400 that warm up; a model that answers at once in about 15 chunks. From the first POST to the last end,
+heartbeats included. ops/handbook/profiles.md uses the figures; tests/flows/test_statements.py counts statements.
 """
 
 import time
@@ -45,12 +45,12 @@ def measure(report: Report, _kinds: tuple[str, ...]) -> None:
         table(f"cost: {RUNS} runs, {RUNS / took_s:.0f} a second", ["process", "ms of CPU a run"], rows)
     )
     rows = [[name, f"{count:.1f}"] for name, count in redis.items()]
-    report.tables.append(table("cost: what Redis is asked", ["", "a run"], rows))
+    report.tables.append(table("cost: requests to Redis", ["", "a run"], rows))
     report.raw["cost"] = {"cpu_ms": cpu, "redis": redis, "runs_a_second": RUNS / took_s}
 
 
 def _cpu_s(running: System) -> dict[str, float]:
-    """Return the seconds that each has used so far. Postgres: all servers of this machine."""
+    """Return the CPU seconds that each process has used. Postgres: all servers of this machine."""
     servers: dict[str, list[psutil.Process]] = {"Postgres": [], "Redis": []}
     for process in psutil.process_iter(["name"]):
         name = str(process.info["name"])
@@ -66,7 +66,7 @@ def _cpu_s(running: System) -> dict[str, float]:
 
 
 def _redis_counts(running: System) -> dict[str, int]:
-    """Return how many commands Redis was sent so far, and in how many pieces: a piece is a round trip."""
+    """Return how many commands Redis has received, and in how many reads: a read is a round trip."""
     with Redis.from_url(running.environment["TEAM_SESSIONS_REDIS_URL"]) as redis:
         stats = redis.info("stats")
     return {"commands": stats["total_commands_processed"], "round trips": stats["total_reads_processed"]}

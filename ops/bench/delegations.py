@@ -25,7 +25,7 @@ ROUNDS, MEMBERS, MEMBER_S, AT_MOST = 15, 3, 0.8, 1.15
 
 @dataclass(frozen=True, slots=True)
 class Leader:
-    """Delegates once to each of so many members, then answers."""
+    """Delegates once to each member, then answers."""
 
     members: int
     id: str = "leader"

@@ -1,8 +1,8 @@
 """Sessions that already hold many finished runs, without executing them: copies of one that was really executed.
 Or many runs that wait: copies of one that was really accepted.
 
-A copy differs from the original in its ids, its place (position, seqs) and its texts, which are new and as long. Every
-other column is taken over as it is, whatever columns there are; `differences` compares both kinds afterwards.
+A copy differs from the original in its ids, its position and seqs, and its texts, which are new and equally long. Every
+other column is copied unchanged; `differences` compares copies with real runs.
 """
 
 import random
@@ -46,7 +46,7 @@ def fill(db: Database, *, like: str, session_id: str, count: int) -> int:
 
 
 def fill_sessions(db: Database, *, like: str, prefix: str, count: int) -> dict[int, str]:
-    """Make so many sessions that hold one copy of the run *like* each; return pk → session id."""
+    """Make *count* sessions that hold one copy of the run *like* each; return pk → session id."""
     made: dict[int, str] = {}
     with db.read() as tx:
         original, original_messages, new = _original(tx, like)
@@ -63,7 +63,7 @@ def fill_sessions(db: Database, *, like: str, prefix: str, count: int) -> dict[i
 
 
 def fill_waiting(db: Database, *, like: str, prefix: str, count: int) -> list[tuple[str, datetime]]:
-    """Make so many sessions whose only run waits, like the run *like* does; return id and dispatch of each.
+    """Make *count* sessions whose only run waits, as the run *like* does; return id and dispatch time of each.
 
     They were dispatched a millisecond apart, the first one first, up to now.
     """
@@ -87,7 +87,7 @@ def fill_waiting(db: Database, *, like: str, prefix: str, count: int) -> list[tu
 
 
 def fill_behind(db: Database, *, like: str, count: int) -> list[str]:
-    """Have so many runs wait behind the head *like* in its session; return their ids in order."""
+    """Add *count* runs that wait after the head *like* in its session; return their ids in order."""
     with db.write() as tx:
         original, _, _ = _original(tx, like)
         in_session = sessions.c.pk == original["session_pk"]
@@ -113,7 +113,7 @@ def trim(db: Database, *, pk: int, keep: int) -> None:
 
 
 def differences(db: Database, *, pk: int, real: str) -> list[str]:
-    """Compare the newest copied run of a session with *real*, executed right behind it; return what differs in shape.
+    """Compare the newest copied run of a session with *real*, executed right after it; return what differs in shape.
 
     Shape: the type of each column's value, the length of a text, the keys of an object. And nothing else of a run may
     stand in any other table.
@@ -131,7 +131,7 @@ def differences(db: Database, *, pk: int, real: str) -> list[str]:
             if _shape(a[column]) != _shape(b[column])
         ]
         if executed["first_seq"] != copied["last_seq"] + 1:
-            problems.append(f"runs.first_seq: really {executed['first_seq']} behind {copied['last_seq']}")
+            problems.append(f"runs.first_seq: really {executed['first_seq']} after {copied['last_seq']}")
         for table in metadata.sorted_tables:
             if "run_id" in table.c and table is not messages and _rows(tx, table, table.c.run_id == real):
                 problems.append(f"{table.name}: a real run leaves a row here")

@@ -1,9 +1,9 @@
-"""flat, beside the libraries: how much longer one run takes in a long session, at Agno and at the OpenAI Agents SDK.
+"""flat, compared with libraries: how much longer one run takes in a long session with Agno and the OpenAI Agents SDK.
 
-Each in a script of its own: Agno's `Team.run`, the SDK's `Runner.run` with its SQLAlchemySession; both are told to send
-the last three runs, of a model server that answers 2 kB at once, on Postgres. What is compared is the growth, time in
-a session of 10,000 runs to that in one of 10, each side's to its own: theirs holds a request over HTTP, which makes it
-look smaller, ours none.
+Each has its own script: Agno's `Team.run`, the SDK's `Runner.run` with its SQLAlchemySession. Both send the last three
+runs to a model server that answers 2 kB at once, on Postgres. The figure is the growth: the time in a session of 10,000
+runs, divided by that in one of 10. A peer's time includes a request over HTTP, which makes its growth look smaller;
+that of Team Sessions does not.
 """
 
 import json
@@ -41,7 +41,7 @@ def measure(report: Report, product_ms: Mapping[int, list[float]]) -> None:
     ]
     columns = ["runs in session", *(f"{size:,}" for size in sizes), "growth"]
     report.tables.append(
-        table(f"flat, beside the libraries, postgres: p50 ms of one run ({RUNS} of theirs)", columns, rows)
+        table(f"flat, beside the libraries, postgres: p50 ms of one run ({RUNS} of each peer)", columns, rows)
     )
     for name in list(medians_by_side)[1:]:
         what = f"flat: growth of a run's time from {sizes[0]} to {sizes[-1]:,} runs"

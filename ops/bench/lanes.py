@@ -44,7 +44,7 @@ def measure(report: Report, kinds: tuple[str, ...]) -> None:
             worker = start_summaries(running)[0]
             while_ringing = _until_all_bells_are_heard(running, client)
             for n in range(ROUNDS + 1):  # the first warms up
-                for phase, prepare in (("idle", _stop), ("loaded", _go_on)):
+                for phase, prepare in (("idle", _stop), ("loaded", _continue)):
                     progress(f"lanes {kind}: round {n} of {ROUNDS}, {phase}")
                     prepare(running, worker)
                     runs = [one_run(client, TEAM) for _ in range(RUNS)]
@@ -77,12 +77,12 @@ def _until_all_bells_are_heard(running: System, client: Client) -> list[Timed]:
 
 
 def _stop(running: System, worker: Popen[bytes]) -> None:
-    """Freeze the worker where it holds up nobody, and wait until the calls that it made are answered."""
+    """Freeze the worker outside a write transaction, and wait until its model calls are answered."""
 
     def frozen_outside_a_transaction() -> bool:
         os.kill(worker.pid, signal.SIGSTOP)
         time.sleep(0.05)
-        if _nobody_writes(running):
+        if _no_open_write(running):
             return True
         os.kill(worker.pid, signal.SIGCONT)
         return False
@@ -91,13 +91,13 @@ def _stop(running: System, worker: Popen[bytes]) -> None:
     wait_until(lambda: _in_flight(running) == 0, description="no summary is asked for")
 
 
-def _go_on(running: System, worker: Popen[bytes]) -> None:
-    """Have the worker go on, and wait until its slots are taken."""
+def _continue(running: System, worker: Popen[bytes]) -> None:
+    """Continue the worker, and wait until its slots are taken."""
     os.kill(worker.pid, signal.SIGCONT)
     wait_until(lambda: _in_flight(running) == SLOTS, description="all slots are taken")
 
 
-def _nobody_writes(running: System) -> bool:
+def _no_open_write(running: System) -> bool:
     if not running.db.is_sqlite:
         with running.db.read() as tx:
             inside = "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'"

@@ -1,8 +1,8 @@
-"""Measure what the design promises, and say PASS or FAIL.
+"""Measure the promises of the design, and print PASS or FAIL.
 
 Everything is real and on loopback: SQLite on this disk, a Postgres server with fsync, a Valkey server, workers and an
-API as processes, a rule-based model that answers at once. All of it is started here, and ended at the end; nothing
-else is touched. Close other programs first: the times are meant for an idle machine, and the load is printed.
+API as processes, a rule-based model that answers at once. It starts and ends all of them, and touches nothing else.
+Close other programs first: the limits are for an idle machine. The load is printed.
 """
 
 import argparse
@@ -75,61 +75,62 @@ SCENARIOS = {
 EPILOG = """
 scenarios:
   flat   What one run costs, in time, statements, rows and bytes, in sessions of 10, 100, 1,000 and 10,000 runs. All of
-         it must be equal, and the time at 10,000 at most 1.1 times that at 10. Beside it the
+         it must be equal, and the time at 10,000 at most 1.1 times that at 10. Compared with the
          growth at Agno and at the OpenAI Agents SDK. About 4 minutes.
   idle   From accepted to completed: p50 of 200 single runs at most 22 ms, 10 runs of one session at most 0.32 s; by
-         the rows' times and by a client's clock. Beside Agno's durable queue: p50 at most a quarter. About 2 minutes.
-  accept How long 16 clients at once wait for "accepted", workers at work: p99 at most 0.25 times that of Agno's durable
-         queue, in turns with it, same Postgres server. 5 to 10 minutes; the first time, pip installs Agno.
+         the rows' times and by a client's clock. p50 at most a quarter of that of Agno's durable queue. About 2
+         minutes.
+  accept How long 16 concurrent clients wait for "accepted" while workers execute: p99 at most 0.25 times that of Agno's
+         durable queue, in turns with it, same Postgres server. 5 to 10 minutes; the first time, pip installs Agno.
   hot    Time of 10 and of 100 runs of one session: at most a twentieth of that of Agno's durable queue. On Postgres.
-         Beside them LangGraph's development server, in memory. About 3 minutes.
+         Compared with LangGraph's development server, in memory. About 3 minutes.
   throughput
          Runs a second of 400 and 4,000 over 200 sessions, with a model that answers at once: over HTTP at least 5 times
          those of Agno's durable queue, from a script at least those of a plain Celery task around Agno. On Postgres.
-         Beside them LangGraph's development server, in memory. About 7 minutes.
+         Compared with LangGraph's development server, in memory. About 7 minutes.
   steps  A run of six model calls and five tools, model 0 ms: by a clock and in CPU at most the same loop as steps of
          DBOS. On Postgres. About 1 minute; the first time, pip installs DBOS.
   backlog
-         Accept, claim, end and a sweep while 100,000 heads wait, or 100,000 runs behind one: at most 1.2 times those
+         Accept, claim, end and a sweep while 100,000 heads wait, or 100,000 runs after one: at most 1.2 times those
          with 100. About 3 minutes a database.
   recover
-         A run whose worker is killed in its middle goes on within 20 s, and pays one call again. Beside it Agno's
+         A run whose worker is killed in its middle continues within 20 s, and pays one call again. Compared with Agno's
          durable queue, and a plain Celery task around Agno. On Postgres. 5 to 7 minutes, most of them Agno's.
   list   A page of 20 sessions of a user with 10,000, over HTTP: p50 at most a quarter of that of AgentOS. 2 minutes.
   parallel
          50 runs/s of a model that takes 4 s, and 20 s: at least 95 % of them, p99 at most 1.2 times the model's;
-         and where the processes saturate. With --workers and --threads as told. On Postgres. About 4 minutes.
+         and where the processes saturate. With --workers and --threads, if given. On Postgres. About 4 minutes.
   memory A worker process with 200 runs in flight: at most 160 MB. On Postgres. About 1 minute.
   delegations
          Three parallel delegations against one, members with an 800 ms model: at most 1.15 times. About 1 minute.
-  names  What each name that we share with Agno does here and there, each in an environment of its own; the facts must
+  names  What each name that the product shares with Agno does in both, each in its own environment; the results must
          be those of ops/handbook/names.md. On SQLite. About half a minute; the first time, pip installs Agno.
-  live   A real model, a small one that runs here, makes a summary, and the next run is sent it. On SQLite. One or two
+  live   A real model, a small one that runs here, makes a summary, and the next run contains it. On SQLite. One or two
          minutes; the first time, pip installs the model (100 MB).
   summaries
          p50 of runs with summaries on, a refresh of 500 ms nearly always in flight: at most 1.05 times that of runs
-         without that are sent as much history. Beside it Agno's Team.run, with and without. About 5 minutes.
+         without summaries and as much history. Compared with Agno's Team.run, with and without. About 5 minutes.
   condense
-         What a refresh is sent in sessions of 10, 100, 1,000 and 10,000 runs: equal within 10 %. A first refresh over
-         10,000 runs: bounded prompts, one worker killed in the middle, no piece twice but the one in flight. Beside
-         it the prompts of Agno's. About 4 minutes.
-  prefix How much of each context equals the start of the one before it, over 100 runs: ours and Agno's; ours is broken
-         by new summaries only. On SQLite. About half a minute.
+         The prompts of a refresh in sessions of 10, 100, 1,000 and 10,000 runs: equal within 10 %. A first refresh over
+         10,000 runs: bounded prompts, one worker killed in the middle, no piece twice but the one in flight.
+         Compared with the prompts of Agno. About 4 minutes.
+  prefix How much of each context equals the start of the one before it, over 100 runs, here and with Agno; here only
+         new summaries change it. On SQLite. About half a minute.
   lanes  p50 of runs while 10,000 summaries are due and all slots for them are taken: at most 1.2 times that of the
          idle machine. About 4 minutes.
   stream From the model's chunk to the watcher's event, with 1, 100 and 1,000 watchers of one API process: all of them
-         must be shown every event. About 2 minutes.
-  deploy A rolling deploy of 4 workers under 100 runs of 20 s: none may fail, no written reply may be asked for again,
-         and a run that is handed over goes on within 2 s. On Postgres. About 3 minutes.
+         must get every event. About 2 minutes.
+  deploy A rolling deploy of 4 workers under 100 runs of 20 s: none may fail, no written reply may be requested again,
+         and a run that is handed over continues within 2 s. On Postgres. About 3 minutes.
   batches
          100,000 sessions are planned as a batch, and the last items are begun as fast as the first. p50 of runs beside
          5,000 refreshes: at most 1.1 times that without. About 8 minutes a database.
-  poison A run that kills its workers, beside 100 that wait for a reply of 20 s: it fails, they are completed. On
+  poison A run that kills its workers, while 100 others wait for a reply of 20 s: it fails, they complete. On
          Postgres. About 4 minutes.
   size   What a worker process takes, at rest and with 200 runs at once, and what a run leaves on Postgres and in Redis:
-         no target, but what ops/handbook/sizing.md reckons with. On Postgres. About 4 minutes.
-  cost   What a plain run costs each process in processor time, and Redis in round trips: no target, but what
-         ops/handbook/profiles.md reckons with. On Postgres. About 1 minute.
+         no target; ops/handbook/sizing.md uses the figures. On Postgres. About 4 minutes.
+  cost   What a plain run costs each process in processor time, and Redis in round trips: no target;
+         ops/handbook/profiles.md uses the figures. On Postgres. About 1 minute.
   all    All of them.
 
 examples:
@@ -139,19 +140,19 @@ examples:
   ops/bench/run all --minutes 150 --json figures.json --plot figures
                                              each single figure, with machine, versions and load; the ratios drawn
 
-The first lines of ops/bench/<scenario>.py say how each is measured. Exit status: 0 if every check
+The docstring of ops/bench/<scenario>.py says how it measures. Exit status: 0 if every check
 passed, 1 if one failed, 2 if the bench was stopped.
 """
 
 
 def main() -> None:
-    """Run the scenarios that were asked for, print their tables, then each check with its verdict."""
+    """Run the chosen scenarios, print their tables, then each check with its verdict."""
     options = _options()
     for name in list(os.environ):
         is_setting = name.startswith(("TEAM_SESSIONS_", "OPENAI_")) or name in ("DATABASE_URL", "REDIS_URL")
         if is_setting and not name.startswith("TEAM_SESSIONS_TEST_"):
             del os.environ[name]  # no setting of this shell reaches what is measured
-    logs.configure("WARNING", style="readable")  # where a run fails inside the bench, its log says why
+    logs.configure("WARNING", style="readable")  # the log of a run that fails inside the bench says why
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGALRM, _stop)
     signal.alarm(int(options.minutes * 60))
@@ -178,7 +179,7 @@ def main() -> None:
         print(ratio_table(ratios), end="\n\n")
         raw["ratios"] = [asdict(ratio) for ratio in ratios]
     if ratios and options.plot:
-        title = f"Team Sessions beside its peers: {raw['machine']['cores']} cores, {raw['machine']['cpu']}"
+        title = f"Team Sessions and its peers: {raw['machine']['cores']} cores, {raw['machine']['cpu']}"
         print(*plot(ratios, options.plot, title=title), sep="\n")
     print(", ".join(f"{key} {value}" for key, value in raw["machine"].items()))
     if options.json:
@@ -194,14 +195,14 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--database", choices=[*KINDS, "both"], default="both", help="default: both")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every single figure to FILE")
     parser.add_argument("--plot", type=Path, metavar="DIR", help="draw the ratios into DIR/beside.png and .svg")
-    parser.add_argument("--minutes", type=float, default=45.0, help="give up after so long (default: 45)")
+    parser.add_argument("--minutes", type=float, default=45.0, help="stop after this time (default: 45)")
     parser.add_argument("--workers", type=int, help="parallel: worker processes (default: as up starts)")
     parser.add_argument("--threads", type=int, help="parallel: threads of each (default: as up starts, or as needed)")
     return parser.parse_args()
 
 
 def _stop(number: int, _frame: FrameType | None) -> None:
-    """End the bench by an exception, so that whatever it started is ended on the way out."""
+    """End the bench by an exception, so that every process it started is ended."""
     print(f"\nstopped by {signal.Signals(number).name}", file=sys.stderr)
     sys.exit(2)
 

@@ -1,9 +1,8 @@
 """memory: what a worker process holds with 200 runs in flight.
 
 One worker of 200 threads on Postgres. 200 runs, each in a new session, of a model that is silent for 20 s and then
-answers in 200 words. Twice, since what a process has once held it mostly keeps. Read from the kernel each half second,
-while all 200 are in flight and until they have ended: all pages of the process (RSS), and its share of them where
-others have them too (PSS).
+answers in 200 words. Twice, since a process mostly keeps memory that it has once used. Read from the kernel each half
+second, until all runs have ended: all pages of the process (RSS), and its share of pages that are shared (PSS).
 """
 
 import time

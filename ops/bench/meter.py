@@ -48,7 +48,7 @@ class Cost:
 
 
 class Meter:
-    """Counts the statements that the thread in `counting()` sends through *engine*; costs little when nobody does."""
+    """Counts the statements that the thread in `counting()` sends through *engine*; costs little otherwise."""
 
     def __init__(self, engine: Engine) -> None:
         self._sqlite = engine.dialect.name == "sqlite"

@@ -1,9 +1,9 @@
-"""names: what the names that we share with Agno do, here and there.
+"""names: the behaviour of names that the product shares with Agno, in both.
 
 Two processes, each in its own environment, carry out the experiments of peers/names_experiments.py: SQLite in a
-temporary directory, a rule-based model on loopback. What they find must stand word by word in the page of the handbook
-(ops/handbook/names.md), in the rows that it calls measured, so a promise of ours that does not hold, and a word about
-Agno that is not true of the locked release, are found. The first time, pip installs that release into .peers/agno.
+temporary directory, a rule-based model on loopback. Their results must equal the measured rows of ops/handbook/names.md
+word for word. This detects a broken promise of the product, and a wrong statement about the locked release of Agno.
+The first time, pip installs that release into .peers/agno.
 """
 
 import re

@@ -35,7 +35,7 @@ SATURATE_S, SATURATE_LATENCY_S, RATES = 10.0, 1.0, (50, 100, 150, 200, 300)
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What is asked: so many runs a second, for so long, of a model that takes so long."""
+    """The load: runs per second, for how long, and how long the model takes."""
 
     rate: int
     latency_s: float

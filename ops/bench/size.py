@@ -1,7 +1,7 @@
 """size: what one process takes, and what one run leaves behind; the figures of ops/handbook/sizing.md.
 
 Postgres. *Short*: 600 runs that a model answers at once, by 16 clients; the processor time of one worker and one API
-process. *Waiting*: 200 runs at once in one worker, each behind a model that says nothing for 15 s. *Streaming*: 200 at
+process. *Waiting*: 200 runs at once in one worker, each with a model that is silent for 15 s. *Streaming*: 200 at
 once, each 100 words, ten a second. *Rows*: 10,000 sessions of 1,000 users, 20 runs and 40 messages of 500 characters
 each, written one run of every session at a time, as they come in life: that decides how full the pages of an index are.
 """
@@ -112,7 +112,7 @@ def _connections(db: Database) -> int:
 
 
 def _written(db: Database) -> list[float]:
-    """Return bytes of WAL, and rows of ours that were written, updated, and updated in place, so far."""
+    """Return the bytes of WAL, and the rows written, updated, and updated in place, up to now."""
     of_rows = "coalesce(sum(n_tup_ins), 0), coalesce(sum(n_tup_upd), 0), coalesce(sum(n_tup_hot_upd), 0)"
     with db.read() as tx:
         answer = tx.execute(
@@ -122,7 +122,7 @@ def _written(db: Database) -> list[float]:
 
 
 def _fill(db: Database, *, like: str) -> None:
-    """Write the sessions, and then, EACH times, a run and its messages for each of them, like one that was executed."""
+    """Write the sessions, then, EACH times, a run and its messages for each of them: copies of an executed run."""
     words = func.substr(func.repeat(func.md5(cast(func.random(), Text)), CHARACTERS // 32 + 1), 1, CHARACTERS)
     made = func.generate_series(1, SESSIONS).table_valued("n").render_derived()
     pk, user = made.c.n + 10**6, func.concat("user-", made.c.n % USERS)
@@ -132,7 +132,7 @@ def _fill(db: Database, *, like: str) -> None:
         _copy(tx, sessions, made, sessions.c.pk == original, {"pk": pk, "user_id": user, "session_id": id})
     for position in range(1, EACH + 1):
         progress(f"size: {position * SESSIONS} of {SESSIONS * EACH} runs")
-        # Behind those that were executed, as the ids of newer runs are.
+        # These ids sort after those of the executed runs, as ids of newer runs do.
         id = func.concat("run_f", func.lpad(func.to_hex(made.c.n + position * SESSIONS), 31, "0"))
         ids = {"session_pk": pk, "user_id": user, "id": id, "run_id": id}
         with db.write() as tx:

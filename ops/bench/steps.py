@@ -5,7 +5,7 @@ every result before it goes on. Timed is one run after the other, by a clock and
 
 ours  claim to finish: `execute` in a process as a worker's is, with its keeper, its sweep and its stream on Valkey,
       which each delta goes to. The run was accepted before.
-DBOS  a workflow, called where it is executed (ops/bench/peers/steps_dbos.py). It tells nobody the deltas.
+DBOS  a workflow, called where it is executed (ops/bench/peers/steps_dbos.py). It publishes no deltas.
 
 In turns, a new process of DBOS each time; the first runs of each turn warm up. Each run's messages are looked at,
 untimed: one that is not whole ends the bench. On Postgres whatever the kind.

@@ -23,7 +23,7 @@ from ops.bench.service import service, start_front
 from tests.support.system import ROOT, System
 
 WATCHERS = (1, 100, 1_000)
-SHARE = 10  # so many watch the same run
+SHARE = 10  # watchers of the same run
 WORDS, PACE_S, DELAY_S = 50, 0.2, 5.0  # the watchers come while the model is silent
 LATEST_S = 120.0
 

@@ -8,7 +8,7 @@ from worker import Agent, OpenAIChat, Team, tool
 
 @tool
 def search(seconds: float) -> str:
-    """Search for so many seconds."""
+    """Search for some *seconds*."""
     time.sleep(seconds)
     return "found"
 

@@ -82,7 +82,7 @@ def _object(name: str, schema: Schema) -> str:
 
 
 def _type(schema: Schema) -> str:
-    """Return the type of a field in a word or two, with a link where it is an object of ours."""
+    """Return the type of a field in a word or two, with a link if it is an object of the API."""
     if "$ref" in schema:
         name = schema["$ref"].rpartition("/")[2]
         return f"[{name}](#{name.lower()})"

@@ -1,7 +1,7 @@
 """Scrape a running system with a real Prometheus: evaluate the dashboard's queries, have faults fire their alerts.
 
-The rules are those of `alerts.yml`; only how long a condition must last is shortened. Exit code 1: a query was not
-understood, or an alert did not fire. A query without an answer is named: nothing of its kind has happened.
+The rules are those of `alerts.yml` with shorter durations. Exit code 1: Prometheus refused a query, or an alert did not
+fire. Queries without a result are listed: nothing of their kind happened.
 """
 
 import json
@@ -28,7 +28,7 @@ from worker.queue.embedded import free_port
 
 HERE = Path(__file__).parent
 DASHBOARD = ROOT / "ops/grafana/dashboards/team-sessions.json"
-WORKERS = 3  # processes of `up`: two for runs, one for what nobody waits for
+WORKERS = 3  # processes of `up`: two for runs, one for background work
 FIRE_S = 180.0
 
 
@@ -39,18 +39,18 @@ class Prometheus:
         self._url = url
 
     def ask(self, path: str, **parameters: str) -> dict[str, Any]:
-        """Return what the API answers; an error of a query is one of its fields."""
+        """Return the response of the API; the error of a query is one of its fields."""
         address = f"{self._url}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
         try:
             with urllib.request.urlopen(address, timeout=10) as answer:
                 return dict(json.load(answer))
-        except urllib.error.HTTPError as error:  # what it says of a query; or in plain words that it is still starting
+        except urllib.error.HTTPError as error:  # the error of a query, or a text while it is still starting
             return {"status": "error", "error": error.read().decode(errors="replace"), "data": {}}
         except OSError as error:
             return {"status": "error", "error": str(error), "data": {}}
 
     def values(self, query: str) -> list[Any]:
-        """Return the answer of a query."""
+        """Return the result of a query."""
         return list(self.ask("query", query=query)["data"].get("result", []))
 
     def firing(self) -> set[str]:
@@ -60,7 +60,7 @@ class Prometheus:
 
 
 def main() -> None:
-    """Start everything, and look."""
+    """Start everything, and check."""
     postgres, valkey = PostgresServer(), ValkeyServer()
     with tempfile.TemporaryDirectory(prefix="team-sessions-metrics-") as name:
         directory = Path(name)
@@ -83,7 +83,7 @@ def main() -> None:
 
 @contextmanager
 def prometheus(directory: Path, running: System, targets: dict[str, list[str]]) -> Iterator[Prometheus]:
-    """A Prometheus with our rules, in which a condition has to last for 2 s."""
+    """A Prometheus with the rules of alerts.yml, in which a condition has to last for 2 s."""
     rules = re.sub(r"for: \w+", "for: 2s", (HERE / "alerts.yml").read_text())
     (directory / "alerts.yml").write_text(rules)
     jobs = [
@@ -120,7 +120,7 @@ def _queries(watching: Prometheus, client: Client) -> bool:
     _play(client)
     expressions = re.findall(r'"expr": ("(?:[^"\\]|\\.)*")', DASHBOARD.read_text())
     queries = [json.loads(query).replace("$__rate_interval", "1m") for query in expressions]
-    time.sleep(5)  # two scrapes behind the last thing that happened
+    time.sleep(5)  # two scrapes after the last run
     refused, empty = [], []
     for query in queries:
         answer = watching.ask("query", query=query)
@@ -129,13 +129,13 @@ def _queries(watching: Prometheus, client: Client) -> bool:
         elif not answer["data"]["result"]:
             empty.append(query)
     print(f"{len(queries)} queries of the dashboard: {len(queries) - len(refused) - len(empty)} answered.")
-    print("".join(f"  without an answer: {query}\n" for query in empty), end="")
-    print("".join(f"  NOT UNDERSTOOD: {query}\n" for query in refused), end="", flush=True)
+    print("".join(f"  without a result: {query}\n" for query in empty), end="")
+    print("".join(f"  REFUSED: {query}\n" for query in refused), end="", flush=True)
     return not refused
 
 
 def _play(client: Client) -> None:
-    """Runs, one that fails and one that is watched, a summary, a batch; for longer than a few scrapes."""
+    """Execute runs, a failing and a streamed one, a summary and a batch, for longer than a few scrapes."""
     failed = client.enqueue("team", "[fail=400] no", session_id="fails", user_id="u")
     for n in range(8):
         run = client.enqueue("condensed", f"hello {n}", session_id="long", user_id="u")
@@ -144,7 +144,7 @@ def _play(client: Client) -> None:
         time.sleep(1)
     client.wait(failed["id"])
     client.create_batch("retry_failed")
-    client.enqueue("team", "nobody waits", session_id="b", user_id="u", priority="background")
+    client.enqueue("team", "no hurry", session_id="b", user_id="u", priority="background")
     time.sleep(5)
 
 

@@ -1,7 +1,7 @@
 """A plain Celery task around Agno's Team.run: what people write today. Started by `celery -A celery_agno worker`.
 
 As Celery's documentation advises: the prefork pool with a process a core, a database connection that is opened in each
-process and not before the fork, no results where nobody asks for them. The rest is Celery's and Agno's defaults.
+process and not before the fork, no results, which nothing reads. The rest is Celery's and Agno's defaults.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Fill a session with runs; when it has so many as SIZES says, one of them makes a summary. The model server counts."""
+"""Fill a session with runs; at each number of runs in SIZES, a run makes a summary. The model server counts."""
 
 import json
 import os

@@ -1,6 +1,6 @@
 """Draw the ratios of DRAWN as bars on a logarithmic axis, into its files; see ops/bench/plot.py.
 
-A bar to the right: ours is so many times better; to the left: so many times worse. Where more is better (its unit is a
+A bar to the right: Team Sessions is better by this factor; to the left: worse. Where more is better (its unit is a
 rate) and where less is, the same. A peer that did not do what it was asked for is hatched.
 """
 

@@ -1,7 +1,7 @@
 """Environments for peers: one each, made once from its own lock, so that nothing of them is among our dependencies.
 
 Its lock is made by ops/lock from the file beside it, and holds all that is needed; pip installs it into .peers/, from
-whichever index that is set to. A peer's scripts run there, as processes, and import nothing of ours.
+whichever index that is set to. A peer's scripts run there, as processes, and import nothing of this repository.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from ops.bench.report import progress
 
 HERE = Path(__file__).parent
 ENVIRONMENTS = HERE.parents[2] / ".peers"
-QUIET = {"AGNO_TELEMETRY": "false"}  # a peer that runs here tells nobody
+QUIET = {"AGNO_TELEMETRY": "false"}  # no telemetry of a peer
 
 Process = subprocess.Popen[bytes]
 AT_MOST_S, START_S = 300.0, 60.0

@@ -1,6 +1,6 @@
-"""How long `Runner.run` takes in sessions of so many runs: {size: [milliseconds, …]}, the sizes in turn.
+"""How long `Runner.run` takes in sessions of these sizes: {size: [milliseconds, …]}, the sizes in turn.
 
-The OpenAI Agents SDK with its SQLAlchemySession, which is told to give the last 6 items, so the last 3 runs.
+The OpenAI Agents SDK with its SQLAlchemySession, which is set to return the last 6 items, so the last 3 runs.
 https://openai.github.io/openai-agents-python/sessions/sqlalchemy_session/
 """
 

@@ -1,4 +1,4 @@
-"""How long `Team.run` takes in sessions of so many runs: {size: [milliseconds, …]}, the sizes in turn.
+"""How long `Team.run` takes in sessions of these sizes: {size: [milliseconds, …]}, the sizes in turn.
 
 The sessions are filled with copies of one run, with ids of their own, which Agno keeps a row each of.
 """

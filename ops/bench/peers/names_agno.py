@@ -1,4 +1,4 @@
-"""Agno's names, for the experiments. Runs in Agno's environment, and imports nothing of ours."""
+"""Agno's names, for the experiments. Runs in Agno's environment, and imports nothing of this repository."""
 
 from agno.agent import Agent
 from agno.db.sqlite import SqliteDb

@@ -86,7 +86,7 @@ def tried(function: Callable[..., Any], *args: Any, **kwargs: Any) -> str | None
 
 
 def at_once(count: int, function: Callable[[int], Any]) -> None:
-    """Call a function in so many threads at once."""
+    """Call a function in *count* threads at once."""
     with ThreadPoolExecutor(count) as pool:
         list(pool.map(function, range(count)))
 

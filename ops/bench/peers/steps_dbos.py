@@ -4,7 +4,7 @@ As its documentation advises: what is not deterministic is in a step, the rest i
 https://docs.dbos.dev/python/tutorials/workflow-tutorial
 
 Prints the milliseconds of each run, of a clock and of a core: [[wall, CPU], …]. The model's reply is read as a stream,
-and its deltas are told nobody.
+and its deltas go nowhere.
 """
 
 import json
