@@ -44,10 +44,10 @@ class ObservabilityMiddleware:
                 route = getattr(scope.get("route"), "path_format", "") or OTHER  # the router has put it there
                 metrics.REQUESTS.labels(method, route, status).inc()
                 metrics.ANSWER.labels(method, route).observe(seconds if answered_s is None else answered_s)
-                span.rename(f"{method} {route}")
-                span.tell({"http.route": route, "http.response.status_code": status})
+                span.update_name(f"{method} {route}")
+                span.set_attributes({"http.route": route, "http.response.status_code": status})
                 if status >= 500:
-                    span.fail(str(status))
+                    tracing.fail(span, str(status))
                 if not probe:
                     say = log.warning if status >= 500 else log.debug
                     say("request answered", method=method, route=route, status=status, ms=round(seconds * 1000, 1))

@@ -43,7 +43,7 @@ def register(app: Celery, runtime: Runtime, progress: ProgressEvents) -> None:
         """Accept a run that another service sent through the broker, under the task's id as its idempotency key."""
         sent = order | {"positional arguments": len(args)} if args else order  # a field that is not known
         try:
-            with tracing.order(traceparent=_traceparent(self.request.headers)):
+            with tracing.enqueue_message(traceparent=_traceparent(self.request.headers)):
                 return accept_order(runtime, sent, key=self.request.id)
         except DatabaseUnavailable:
             raise Reject(requeue=True) from None  # back to the broker, which keeps it

@@ -37,7 +37,7 @@ tracer = theirs.get_tracer("theirs")
 @pytest.fixture
 def process(database_url: str, traced: Collector, monkeypatch: pytest.MonkeyPatch) -> Iterator[Process]:
     """Start what a process holds that serves a team 't' with a model and one tool, and that has a collector."""
-    monkeypatch.setattr(tracing, "_spans", None)
+    monkeypatch.setattr(tracing, "_collector", None)
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", traced.url)
     started: list[Runtime] = []
 
@@ -103,9 +103,9 @@ def test_attempts_share_a_trace_where_the_run_was_accepted_without_a_collector(
     """Its row has no place in a trace; the second attempt is linked to the first all the same."""
     limited = ModelRateLimited(model="m", reason="429", retry_after_s=0.0)
     runtime = process(ScriptedModel([limited, "done"]))
-    spans, tracing._spans = tracing._spans, None
+    collector, tracing._collector = tracing._collector, None
     run_id = accepted(runtime)
-    tracing._spans = spans
+    tracing._collector = collector
 
     outcomes = [execute(runtime, run_id, "t"), execute(runtime, run_id, "t")]
     tracing.flush()

@@ -74,7 +74,7 @@ class Tool:
             return self._called(arguments, context)
         # Not only Exception: a SystemExit or CancelledError would end the tool's thread, and the run wait on for ever.
         except BaseException as error:  # noqa: BLE001 - whatever a user's function raises, the model shall see it
-            tracing.failed(error)
+            tracing.fail_current(error)
             return f"Error: {type(error).__name__}: {error}"
 
     def parse(self, arguments: str) -> dict[str, Any] | str:

@@ -39,12 +39,11 @@ class ModelCall:
 
         return told
 
-    def answered(self, reply: Reply) -> Reply:
-        """Note the reply, and return it."""
+    def answered(self, reply: Reply) -> None:
+        """Note the reply."""
         assert self._began is not None
         metrics.MODEL_CALL.labels(self._model).observe(clock.monotonic() - self._began)
         used = reply.usage
         amounts = {"input": used.input_tokens, "cached_input": used.cached_input_tokens, "output": used.output_tokens}
         for kind, amount in amounts.items():
             metrics.TOKENS.labels(self._model, kind).inc(amount)
-        return reply

@@ -1,7 +1,7 @@
-"""Traces: what is done for a run, and when, as spans for a collector. Where none is named there are none, at no cost.
+"""Traces: the spans of a run, sent to a collector. Without a collector no span is made, at no cost.
 
-    POST /v1/runs                             a request, in the trace of whoever sent it
-    └─ enqueue run                            the run is accepted; its row keeps this place in the trace
+    POST /v1/runs                             a request, in the trace of its caller
+    └─ enqueue run                            the run is accepted; its row keeps this span as a `traceparent`
        ├─ invoke_agent support                the first attempt
        │  ├─ chat gpt-5-mini
        │  └─ execute_tool delegate_task_to_member
@@ -10,210 +10,273 @@
 
     refresh_summary support                   a trace of its own, linked to the newest run that it covers
 
-Names are those of the GenAI conventions: https://github.com/open-telemetry/semantic-conventions-genai. What a span says
-are ids, names of a definition, numbers and codes: no message text, no argument or result of a tool, no words of an
-exception. This file knows no library; the one that does, `observe/spans.py`, is imported once a collector is named.
+Names are those of the GenAI conventions: https://github.com/open-telemetry/semantic-conventions-genai. Attributes are
+ids, names of a definition, numbers and codes: no message text, no argument or result of a tool, no words of an
+exception. This file uses OpenTelemetry's API alone. The SDK is imported by `observe/spans.py`, for a collector only.
+
+The ids of an attempt's span are derived from its run and its number. So the next attempt, in any process, can link to
+it without reading anything, and both share a trace where a run was accepted by a process without a collector.
 """
 
+import hashlib
 import importlib
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
-from typing import Literal, Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
+from typing import Protocol
+
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags, Tracer
+from opentelemetry.trace import Span as Span
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from worker.domain.chat import ChatModel, Reply
 from worker.domain.run import Claim, RunTrace
+from worker.domain.stop import Stopped
 from worker.domain.text import ID_LIMIT
+from worker.errors import TeamSessionsError
 
-Facts = Mapping[str, str | int | Sequence[str]]
-Kind = Literal["server", "producer", "consumer", "client", "internal"]
+Attributes = Mapping[str, str | int | Sequence[str]]
 
 FLUSH_S = 2.0  # how long the end of a process may wait for its last spans
 FINISH_REASONS = {"stop", "length", "tool_calls", "function_call", "content_filter"}
-WENT_WELL = {"completed", "cancelled", "handed over"}
+SUCCESSFUL = {"completed", "cancelled", "handed over"}
+
+# Not OpenTelemetry's own no-op tracer, which makes the caller's span current once more: that costs 10 µs a span, and
+# what a tool adds to the current span would be lost.
+_NO_SPAN: AbstractContextManager[Span] = nullcontext(trace.INVALID_SPAN)
+_W3C = TraceContextTextMapPropagator()
+_next_ids: ContextVar[tuple[int, int] | None] = ContextVar("ids of the trace and of the span to start", default=None)
 
 
-class Span(Protocol):
-    """What is under way."""
+class Collector(Protocol):
+    """Where spans are sent: `observe.spans.Collector`."""
 
-    def tell(self, facts: Facts) -> None:
-        """Add facts to it."""
-
-    def fail(self, code: str) -> None:
-        """Mark it as failed, for the reason of this code."""
-
-    def rename(self, name: str) -> None:
-        """Give it a name that was not known when it began."""
-
-    def link(self, traceparent: str) -> None:
-        """Point to a place in another trace."""
-
-
-class Spans(Protocol):
-    """Where spans go."""
-
-    def begin(self, name: str, facts: Facts, kind: Kind) -> AbstractContextManager[Span]:
-        """Begin a span inside the current one."""
-
-    def begin_from(self, name: str, facts: Facts, kind: Kind, traceparent: str | None) -> AbstractContextManager[Span]:
-        """Begin a span where another process left off, or a new trace, if that is None or not as W3C has it."""
-
-    def begin_attempt(self, name: str, facts: Facts, claim: Claim) -> AbstractContextManager[Span]:
-        """Begin a span at the place that a run's row keeps, linked to that of the attempt before."""
-
-    def mark(self, name: str, facts: Facts) -> str | None:
-        """Make a span that is over at once, and return its place as a `traceparent`."""
-
-    def fail_current(self, code: str) -> None:
-        """Mark the current span as failed, for the reason of this code."""
+    tracer: Tracer
 
     def flush(self, *, within_s: float) -> None:
-        """Send what waits, as far as it goes within so many seconds."""
+        """Send the spans that wait, for at most *within_s* seconds."""
 
 
-_spans: Spans | None = None
+_collector: Collector | None = None
 
 
 def configure(endpoint: str | None) -> None:
     """Send the spans of this process to the collector at *endpoint*, from now on; None: make none.
 
-    Once a process; behind any fork.
+    Call it once in a process, after any fork.
     """
-    global _spans
-    if endpoint is not None and _spans is None:
-        _spans = importlib.import_module("worker.observe.spans").Otlp(endpoint)
+    global _collector
+    if endpoint is not None and _collector is None:
+        _collector = importlib.import_module("worker.observe.spans").Collector(endpoint, next_ids=_next_ids)
 
 
 def flush() -> None:
-    """Send what waits, for two seconds at most: a collector that is away holds up no stop."""
-    if _spans is not None:
-        _spans.flush(within_s=FLUSH_S)
+    """Send the spans that wait, for two seconds at most: a missing collector delays no stop."""
+    if _collector is not None:
+        _collector.flush(within_s=FLUSH_S)
 
 
 def is_on() -> bool:
-    """Tell whether anybody looks."""
-    return _spans is not None
+    """Return whether this process has a collector."""
+    return _collector is not None
+
+
+def untraced() -> AbstractContextManager[Span]:
+    """No span, for requests that belong in no trace."""
+    return _NO_SPAN
 
 
 def request(method: str, *, traceparent: str | None) -> AbstractContextManager[Span]:
     """An HTTP request, in the trace that its header names."""
-    facts = {"http.request.method": method}
-    return _NOTHING if _spans is None else _spans.begin_from(method, facts, "server", traceparent)
+    if _collector is None:
+        return _NO_SPAN
+    attributes = {"http.request.method": method}
+    return _span(_collector.tracer, method, attributes, SpanKind.SERVER, parent=_extract(traceparent))
 
 
-def untraced() -> AbstractContextManager[Span]:
-    """What nobody looks for in a trace."""
-    return _NOTHING
+def enqueue_message(*, traceparent: str | None) -> AbstractContextManager[Span]:
+    """A run's request that came through the broker, in the trace that its message names."""
+    if _collector is None:
+        return _NO_SPAN
+    return _span(_collector.tracer, "process enqueue", {}, SpanKind.CONSUMER, parent=_extract(traceparent))
 
 
-def order(*, traceparent: str | None) -> AbstractContextManager[Span]:
-    """An order that came through the broker, in the trace that its message names."""
-    return _NOTHING if _spans is None else _spans.begin_from("process enqueue", {}, "consumer", traceparent)
-
-
-def enqueued(*, run_id: str, session_id: str) -> str | None:
-    """A run that is accepted, inside whatever accepts it. Returns its place, for its row; None: there is no trace."""
-    return None if _spans is None else _spans.mark("enqueue run", _ids(run_id, session_id))
+def mark_accepted(*, run_id: str, session_id: str) -> str | None:
+    """Record that a run is accepted, and return the `traceparent` of that span for its row; None: there is no trace."""
+    if _collector is None:
+        return None
+    span = _collector.tracer.start_span(
+        "enqueue run", attributes=_run_attributes(run_id, session_id), kind=SpanKind.PRODUCER
+    )
+    span.end()
+    carrier: dict[str, str] = {}
+    _W3C.inject(carrier, trace.set_span_in_context(span, Context()))
+    return carrier.get("traceparent")
 
 
 def attempt(claim: Claim) -> AbstractContextManager[Span]:
-    """An attempt of a run, where the run was accepted, and linked to the attempt before."""
-    if _spans is None:
-        return _NOTHING
-    facts = {**_agent(claim.team), **_ids(claim.run_id, claim.session_id), "team_sessions.attempt": claim.attempt}
-    return _spans.begin_attempt(f"invoke_agent {claim.team}", facts, claim)
+    """An attempt of a run: a child of its acceptance, linked to the attempt before."""
+    if _collector is None:
+        return _NO_SPAN
+    parent = _extract(claim.traceparent)
+    accepted = trace.get_current_span(parent).get_span_context()
+    trace_id = accepted.trace_id if accepted.is_valid else _derive_id(claim.run_id, bits=128)
+    links = []
+    if claim.attempt > 1:
+        previous = _attempt_span_id(claim.run_id, claim.attempt - 1)
+        flags = accepted.trace_flags if accepted.is_valid else TraceFlags(TraceFlags.SAMPLED)
+        links.append(Link(SpanContext(trace_id, previous, is_remote=True, trace_flags=flags)))
+    return _span(
+        _collector.tracer,
+        f"invoke_agent {claim.team}",
+        {
+            **_agent_attributes(claim.team),
+            **_run_attributes(claim.run_id, claim.session_id),
+            "team_sessions.attempt": claim.attempt,
+        },
+        parent=parent,
+        links=links,
+        ids=(trace_id, _attempt_span_id(claim.run_id, claim.attempt)),
+    )
 
 
 def member(id: str) -> AbstractContextManager[Span]:
     """A member that works on a task."""
-    return _NOTHING if _spans is None else _spans.begin(f"invoke_agent {id}", _agent(id), "internal")
+    if _collector is None:
+        return _NO_SPAN
+    return _span(_collector.tracer, f"invoke_agent {id}", _agent_attributes(id))
 
 
 def chat(model: ChatModel) -> AbstractContextManager[Span]:
     """A model call."""
-    if _spans is None:
-        return _NOTHING
-    facts = {
+    if _collector is None:
+        return _NO_SPAN
+    attributes = {
         "gen_ai.operation.name": "chat",
         "gen_ai.provider.name": str(getattr(model, "provider", "_OTHER")),
         "gen_ai.request.model": model.id,
     }
-    return _spans.begin(f"chat {model.id}", facts, "client")
+    return _span(_collector.tracer, f"chat {model.id}", attributes, SpanKind.CLIENT)
 
 
 def tool(name: str, *, call_id: str) -> AbstractContextManager[Span]:
-    """A call of a tool that there is: of one that is not, the name is a model's words."""
-    facts = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": name, "gen_ai.tool.type": "function"}
-    facts["gen_ai.tool.call.id"] = call_id[:ID_LIMIT]
-    return _NOTHING if _spans is None else _spans.begin(f"execute_tool {name}", facts, "internal")
-
-
-def failed(error: BaseException) -> None:
-    """Say that what is under way has failed, by the name of the error's type."""
-    if _spans is not None:
-        _spans.fail_current(type(error).__name__)
+    """A call of a tool of the team. Never pass the name of an unknown tool: the model made it up, so it is text."""
+    if _collector is None:
+        return _NO_SPAN
+    attributes = {
+        "gen_ai.operation.name": "execute_tool",
+        "gen_ai.tool.name": name,
+        "gen_ai.tool.type": "function",
+        "gen_ai.tool.call.id": call_id[:ID_LIMIT],
+    }
+    return _span(_collector.tracer, f"execute_tool {name}", attributes)
 
 
 def summary(team: str) -> AbstractContextManager[Span]:
     """A refresh of a session's summary, in a trace of its own."""
-    facts = {"gen_ai.agent.name": team}
-    return _NOTHING if _spans is None else _spans.begin_from(f"refresh_summary {team}", facts, "consumer", None)
+    if _collector is None:
+        return _NO_SPAN
+    attributes = {"gen_ai.agent.name": team}
+    return _span(_collector.tracer, f"refresh_summary {team}", attributes, SpanKind.CONSUMER, parent=Context())
 
 
-def answered(span: Span, reply: Reply) -> Reply:
-    """Say how a model call ended, and return the reply."""
-    usage = reply.usage
+def fail(span: Span, code: str) -> None:
+    """Mark *span* as failed, for the reason of this code."""
+    if span.is_recording():
+        span.set_attribute("error.type", code)
+        span.set_status(Status(StatusCode.ERROR))
+
+
+def fail_current(error: BaseException) -> None:
+    """Mark the current span as failed, by the name of the error's type."""
+    if _collector is not None:
+        fail(trace.get_current_span(), type(error).__name__)
+
+
+def record_reply(span: Span, reply: Reply) -> None:
+    """Record how a model call ended."""
+    if not span.is_recording():
+        return
     reason = reply.finish_reason or ("tool_calls" if reply.tool_calls else "stop")
-    span.tell(
+    span.set_attributes(
         {
             "gen_ai.response.finish_reasons": [reason if reason in FINISH_REASONS else "_OTHER"],
-            "gen_ai.usage.input_tokens": usage.input_tokens,
-            "gen_ai.usage.output_tokens": usage.output_tokens,
-            "gen_ai.usage.cache_read.input_tokens": usage.cached_input_tokens,
+            "gen_ai.usage.input_tokens": reply.usage.input_tokens,
+            "gen_ai.usage.output_tokens": reply.usage.output_tokens,
+            "gen_ai.usage.cache_read.input_tokens": reply.usage.cached_input_tokens,
         }
     )
-    return reply
 
 
-def ended(span: Span, outcome: str) -> str:
-    """Say how an attempt ended, in words such as 'failed: model_refused', and return them."""
-    how, _, code = outcome.partition(": ")
-    span.tell({"team_sessions.outcome": how})
-    if how not in WENT_WELL:
-        span.fail(code or how.replace(" ", "_"))
+def record_outcome(span: Span, outcome: str) -> str:
+    """Record how an attempt ended, such as 'failed: model_refused', and return that outcome."""
+    name, _, code = outcome.partition(": ")
+    span.set_attribute("team_sessions.outcome", name)
+    if name not in SUCCESSFUL:
+        fail(span, code or name.replace(" ", "_"))
     return outcome
 
 
-def covers(span: Span, newest: RunTrace) -> None:
-    """Say which run is the newest that a summary covers."""
-    span.tell(_ids(newest.run_id, newest.session_id))
+def record_newest_run(span: Span, newest: RunTrace) -> None:
+    """Record the newest run that a summary covers, and link to it."""
+    span.set_attributes(_run_attributes(newest.run_id, newest.session_id))
     if newest.traceparent is not None:
-        span.link(newest.traceparent)
+        span.add_link(trace.get_current_span(_extract(newest.traceparent)).get_span_context())
 
 
-def _ids(run_id: str, session_id: str) -> Facts:
-    of_session = dict.fromkeys(("team_sessions.session_id", "gen_ai.conversation.id"), session_id)
-    return {"team_sessions.run_id": run_id, **of_session}
+@contextmanager
+def _span(
+    tracer: Tracer,
+    name: str,
+    attributes: Attributes,
+    kind: SpanKind = SpanKind.INTERNAL,
+    *,
+    parent: Context | None = None,
+    links: Sequence[Link] = (),
+    ids: tuple[int, int] | None = None,
+) -> Iterator[Span]:
+    """Make a span the current one inside the block. Of an exception it records the code or the type, never its words.
+
+    *parent* None: the current span; an empty context begins a new trace. *ids* of the trace and of the span: random.
+    """
+    token = _next_ids.set(ids)
+    try:
+        span = tracer.start_span(name, parent, kind, attributes, links)
+    finally:
+        _next_ids.reset(token)
+    with trace.use_span(span, end_on_exit=True, record_exception=False, set_status_on_exception=False):
+        try:
+            yield span
+        except Stopped as stopped:
+            span.set_attribute("team_sessions.outcome", stopped.reason.value)
+            raise
+        except BaseException as error:
+            fail(span, error.code if isinstance(error, TeamSessionsError) else type(error).__name__)
+            raise
 
 
-def _agent(id: str) -> Facts:
+def _extract(traceparent: str | None) -> Context:
+    """Return the context that *traceparent* names; an empty one for None and for what W3C does not allow."""
+    return _W3C.extract({"traceparent": traceparent or ""}, Context())
+
+
+def _attempt_span_id(run_id: str, attempt: int) -> int:
+    return _derive_id(f"{run_id}:{attempt}", bits=64)
+
+
+def _derive_id(text: str, *, bits: int) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[: bits // 8])
+
+
+def _run_attributes(run_id: str, session_id: str) -> dict[str, str]:
+    return {
+        "team_sessions.run_id": run_id,
+        "team_sessions.session_id": session_id,
+        "gen_ai.conversation.id": session_id,
+    }
+
+
+def _agent_attributes(id: str) -> dict[str, str]:
     return {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.id": id, "gen_ai.agent.name": id}
-
-
-class _Nothing(AbstractContextManager[Span]):
-    """The span that is none, where there is no collector."""
-
-    def __enter__(self) -> Span:
-        return self
-
-    def __exit__(self, *_error: object) -> None: ...
-
-    def tell(self, facts: Facts) -> None: ...
-
-    def fail(self, code: str) -> None: ...
-
-    def rename(self, name: str) -> None: ...
-
-    def link(self, traceparent: str) -> None: ...
-
-
-_NOTHING = _Nothing()

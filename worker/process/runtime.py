@@ -53,7 +53,9 @@ class Runtime:
             tracing.chat(model) as span,
         ):
             reply = self.event_loop.ask(model, request, call.begin(on_delta), stop=stop)
-            return tracing.answered(span, call.answered(reply))
+            call.answered(reply)
+            tracing.record_reply(span, reply)
+            return reply
 
     def in_background(self, work: Callable[[], object]) -> None:
         """Do *work* on a thread that the end of the process waits for."""

@@ -83,7 +83,7 @@ def enqueue_in(
     is_head = appended.head_run_id == run_id
     if not is_head:
         _check_session_takes(tx, order, appended, settings)
-    traceparent = tracing.enqueued(run_id=run_id, session_id=session_id)
+    traceparent = tracing.mark_accepted(run_id=run_id, session_id=session_id)
     added = runs.add(tx, order, appended, run_id=run_id, origin=origin, lease=lease, traceparent=traceparent)
     if not is_head:
         return Accepted(added.run, _interrupt_head(tx, order, appended))

@@ -73,7 +73,7 @@ def execute(
         runtime.sweep.note_claim(claim, sent_at=sent_at)
     about = {"run_id": run_id, "session_id": claim.session_id, "attempt": claim.attempt}
     with logs.bound(**about), tracing.attempt(claim) as span:
-        return tracing.ended(span, _executed(runtime, definition, claim, ttl_s=ttl_s, say=say))
+        return tracing.record_outcome(span, _executed(runtime, definition, claim, ttl_s=ttl_s, say=say))
 
 
 def _executed(runtime: Runtime, definition: Definition, claim: Claim, *, ttl_s: float, say: Say | None) -> str:

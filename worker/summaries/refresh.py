@@ -93,12 +93,12 @@ def _claim_and_refresh(runtime: Runtime, session_pk: int, definition: Definition
         except Stopped as stopped:
             return _stopped(runtime, job, stopped.reason)
         except ModelError as error:
-            span.fail(error.code)
+            tracing.fail(span, error.code)
             return _model_failed(runtime, job, error)
         except DatabaseUnavailable:
             raise
         except Exception as error:  # noqa: BLE001 - a bug in a model that the user wrote, or in this package
-            span.fail(TeamSessionsError.code)
+            tracing.fail(span, TeamSessionsError.code)
             log.error("summary failed on an unexpected error", error=error)
             metrics.SUMMARY_FAILURES.labels(TeamSessionsError.code).inc()
             with runtime.db.write() as tx:
@@ -114,7 +114,7 @@ def _link_trace(runtime: Runtime, session_pk: int, span: tracing.Span) -> None:
         base = summaries.base(tx, session_pk)
         newest = None if base is None else runs.run_trace(tx, session_pk, position=base.finished_position)
     if newest is not None:
-        tracing.covers(span, newest)
+        tracing.record_newest_run(span, newest)
 
 
 def _build_versions(runtime: Runtime, job: Job, definition: Definition, stop: Stop) -> str:
