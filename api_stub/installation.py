@@ -7,9 +7,9 @@ from worker.observe import metrics
 from worker.process.bounded_poll import BoundedPoll
 from worker.queue.app import QUEUES
 from worker.queue.dispatch import Dispatcher
-from worker.store import figures
+from worker.store import gauges
 from worker.store.engine import Database
-from worker.store.figures import Figures
+from worker.store.gauges import Gauges
 
 FRESH_S = 5.0
 
@@ -38,12 +38,12 @@ class Installation:
             _show(found)
             return metrics.text(metrics.PROCESS, metrics.REACHABILITY, metrics.INSTALLATION)
 
-    def _read(self) -> Figures:
+    def _read(self) -> Gauges:
         with self._db.read() as tx:
-            return figures.read(tx)
+            return gauges.read(tx)
 
 
-def _show(found: Figures) -> None:
+def _show(found: Gauges) -> None:
     for (queue, status), count in found.runs.items():
         metrics.UNFINISHED_RUNS.labels(queue, status).set(count)
     for queue, age_s in found.oldest_head_s.items():

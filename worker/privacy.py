@@ -17,6 +17,7 @@ PAGE = 200
 # What a row has for our own use: nothing of it is the user's.
 _OURS = {"session_pk", "fence", "lease_owner", "lease_until", "losses", "retries", "dispatched_at", "claimed_seq"}
 
+_EXPORTED_AS = {"covers_through_seq": "summary_seq"}  # keys of an export that do not have the name of their field
 _KINDS = (("run", runs, "position"), ("message", messages, "seq"), ("summary", summaries, "version"))
 
 
@@ -34,7 +35,7 @@ def export(db: Database, user_id: str, *, principal: Principal) -> Iterator[dict
             row = sessions.get(tx, pk)
         if row is None:
             continue
-        yield _line("session", {name: getattr(row, name) for name in row.__dataclass_fields__})
+        yield _line("session", {_EXPORTED_AS.get(name, name): getattr(row, name) for name in row.__dataclass_fields__})
         about = {"session_id": row.session_id}
         for kind, table, place in _KINDS:
             after = 0

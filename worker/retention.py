@@ -14,7 +14,8 @@ from worker.domain.retention import Lifetimes, Retention, lifetimes, longest
 from worker.errors import DatabaseUnavailable
 from worker.observe import logs
 from worker.settings import Settings
-from worker.store import ready, retention, teams
+from worker.store import retention, teams
+from worker.store.columns import db_now
 from worker.store.engine import Database, Transaction
 from worker.store.retention import FoundRun, FoundSession, Removed
 
@@ -61,7 +62,7 @@ class Removal:
         """Go through everything once; what comes is what was removed with the transaction before."""
         for team, kept in kept_by_teams(self._db, self._settings):
             with self._db.read() as tx:
-                now, streams_s = ready.db_now(tx), max(kept.stream_s, teams.stream_s(tx, team))
+                now, streams_s = db_now(tx), max(kept.stream_s, teams.stream_s(tx, team))
             if kept.sessions_s is not None:
                 yield from self._sessions(team, now - timedelta(seconds=kept.sessions_s), streams_s)
             if kept.runs_s is not None:
@@ -118,7 +119,7 @@ def kept_by_teams(db: Database, settings: Settings) -> Iterator[tuple[str, Lifet
     """
     default = lifetimes(Retention(), settings)
     with db.read() as tx:
-        said = teams.retentions(tx, silent_s=ready.SILENT_S)
+        said = teams.retentions(tx)
     for team in sorted(said) if default.for_ever else _all_teams(db):
         kept = longest([lifetimes(one, settings) for one in said.get(team, [Retention()])])
         if not kept.for_ever:
@@ -129,7 +130,7 @@ def due(db: Database, settings: Settings) -> Iterator[tuple[str, Lifetimes, int,
     """Yield teams with their lifetimes, and how many sessions and runs of theirs are past them."""
     for team, kept in kept_by_teams(db, settings):
         with db.read() as tx:
-            now = ready.db_now(tx)
+            now = db_now(tx)
             counts = retention.count_due(tx, team, kept, now=lambda seconds, now=now: now - timedelta(seconds=seconds))
         yield team, kept, *counts
 

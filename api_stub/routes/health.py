@@ -10,7 +10,6 @@ from api_stub.service import Service
 from worker.errors import DatabaseUnavailable
 from worker.queue.app import QUEUES
 from worker.store import migrate, teams
-from worker.store.ready import SILENT_S
 
 router = APIRouter(tags=["health"])
 
@@ -50,7 +49,7 @@ def _missing(service: Service) -> str:
         if migrate.misfit(service.db):
             return "no schema"
         with service.db.read() as tx:
-            consumed = teams.live_queues(tx, silent_s=SILENT_S)
+            consumed = teams.live_queues(tx)
     except DatabaseUnavailable:
         return "no database"
     if service.dispatcher.depths() is None:

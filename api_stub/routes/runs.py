@@ -87,7 +87,7 @@ def list_runs(
     """Runs, newest first."""
     if team is not None:
         principal.check_team(team)
-    wanted = run_pages.Wanted(user_id, team, status, session_id, idempotency_key)
+    wanted = run_pages.RunFilters(user_id, team, status, session_id, idempotency_key)
     before = RUNS.read(cursor)
     with service.db.read() as tx:
         found = run_pages.page(tx, wanted, principal=principal, before=before, limit=limit + 1)

@@ -52,7 +52,7 @@ def list_sessions(
     """Sessions, latest activity first. One that becomes active meanwhile moves in front of the first page."""
     if team is not None:
         principal.check_team(team)
-    wanted, before = session_pages.Wanted(user_id, team, name, tag), SESSIONS.read(cursor)
+    wanted, before = session_pages.SessionFilters(user_id, team, name, tag), SESSIONS.read(cursor)
     with service.db.read() as tx:
         found = session_pages.active(tx, wanted, principal=principal, before=before, limit=limit + 1)
     more = SESSIONS.behind(found, lambda one: (one[1].updated_at, one[0]), limit=limit)
@@ -134,7 +134,7 @@ def list_runs_of_session(
     """A session's runs, newest first."""
     before = RUNS.read(cursor)
     with service.db.read() as tx:
-        wanted = run_pages.Wanted(found_session(tx, session_id, principal, user_id).user_id, session_id=session_id)
+        wanted = run_pages.RunFilters(found_session(tx, session_id, principal, user_id).user_id, session_id=session_id)
         found = run_pages.page(tx, wanted, principal=principal, before=before, limit=limit + 1)
     more = RUNS.behind(found, lambda run: run.id, limit=limit)
     return schemas.RunPage(data=found[:limit], next_cursor=more)

@@ -38,7 +38,7 @@ def get_summary(
     with service.db.read() as tx:
         pk = found_session(tx, session_id, principal, user_id).pk
         summary = summaries.get(tx, pk, version=version)
-        refresh = summary_jobs.standing(tx, pk)
+        refresh = summary_jobs.state(tx, pk)
     if summary is None:
         raise SummaryNotFound(session_id=session_id)
     return replace(summary, refresh=refresh)
@@ -56,6 +56,6 @@ def refresh_summary(
     with service.db.write() as tx:
         session = found_session(tx, session_id, principal, user_id)
         ready = due.request(tx, session.pk, session_id=session_id, team=session.team_id, rebuild=rebuild)
-        refresh = summary_jobs.standing(tx, session.pk)
+        refresh = summary_jobs.state(tx, session.pk)
     service.dispatcher.send(ready)
     return Requested(refresh=refresh)

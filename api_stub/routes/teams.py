@@ -6,7 +6,6 @@ from api_stub import schemas
 from api_stub.auth import AnyScope, ServiceDep
 from api_stub.errors import responses
 from worker.store import teams
-from worker.store.ready import SILENT_S
 
 router = APIRouter(prefix="/v1/teams", tags=["teams"])
 
@@ -15,7 +14,7 @@ router = APIRouter(prefix="/v1/teams", tags=["teams"])
 def list_teams(service: ServiceDep, principal: AnyScope) -> schemas.TeamPage:
     """The teams that live workers serve, of those that the key may use. Any key may ask."""
     with service.db.read() as tx:
-        live = teams.live(tx, silent_s=SILENT_S)
+        live = teams.live(tx)
     return schemas.TeamPage(
         data=[schemas.Team.of(team) for team in live if principal.may_use(team.id)], next_cursor=None
     )

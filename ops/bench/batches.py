@@ -80,7 +80,7 @@ def _plan_and_feed(report: Report, kind: str) -> None:
 def _fill(db: Database, team: str) -> None:
     """Make sessions of one finished run each, of which there is nothing but their rows."""
     empty: dict[str, Any] = {"tags": [], "metadata": {}, "state": {}, "unsummarised": 4_000}
-    zeros = {"summary_version": 0, "summary_seq": 0, "summary_position": 0}
+    zeros = {"summary_version": 0, "covers_through_seq": 0, "summary_position": 0}
     row = {"team_id": team, "run_count": 1, "last_seq": 2, **empty, **zeros}
     for begin in range(0, SELECTED, 5_000):
         with db.write() as tx:

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, Table, delete, insert, select, update
 
 from worker.domain.identity import new_id
-from worker.store import ready
+from worker.store.columns import db_now
 from worker.store.engine import Database
 from worker.store.tables import messages, metadata, runs, sessions
 
@@ -69,7 +69,7 @@ def fill_waiting(db: Database, *, like: str, prefix: str, count: int) -> list[tu
     """
     with db.read() as tx:
         original, _, session = _original(tx, like)
-        last = ready.db_now(tx)
+        last = db_now(tx)
     made = [(new_id("run"), last - timedelta(milliseconds=count - n)) for n in range(count)]
     for first in range(0, count, BATCH):
         ids = made[first : first + BATCH]

@@ -61,7 +61,7 @@ def _make_due(running: System, *, like: str) -> None:
     for first in range(0, DUE, fill.BATCH):
         with running.db.write() as tx:
             for pk in waiting[first : first + fill.BATCH]:
-                summary_jobs.want_due(tx, pk, covers_seq=0, through_seq=2, step=1)
+                summary_jobs.request_if_due(tx, pk, covers_through_seq=0, through_seq=2, step=1)
     settings = Settings.model_validate({"TEAM_SESSIONS_REDIS_URL": running.environment["TEAM_SESSIONS_REDIS_URL"]})
     bells = [of_summary(pk, session_id=name, team=TEAM, version=0) for pk, name in pks.items()]
     Dispatcher(make_app(settings), settings).send(bells)

@@ -73,7 +73,7 @@ def install() -> None:
         left = cover(tx, pk, on, covered, new_version=new_version)
         if left is not None:
             version = (on.version + 1) * new_version
-            _note(tx, "cover", str(pk), fence=version, first=on.covers_seq + 1, last=covered.seq)
+            _note(tx, "cover", str(pk), fence=version, first=on.covers_through_seq + 1, last=covered.covers_through_seq)
         return left
 
     leases.claim = noted_claim

@@ -49,7 +49,7 @@ def not_stuck(e: Evidence) -> Iterator[str]:
         if job.send_at is not None:
             yield f"the summary of session {pk} was requested at {job.requested_at}, {job.failures} failures"
     for session in e.sessions.values():
-        uncovered = session.last_seq - session.summary_seq
+        uncovered = session.last_seq - session.covers_through_seq
         if session.due_messages is not None and uncovered >= session.due_messages and session.pk not in e.jobs:
             yield f"the summary of session {session.pk} is due ({uncovered} messages follow it) and not requested"
 
@@ -201,8 +201,8 @@ def summarised_once(e: Evidence) -> Iterator[str]:
             yield f"session {pk}: versions {[row.version for row in rows]}, the newest is {session.summary_version}"
         if [n.first for n in chain] != [1, *(n.last + 1 for n in chain)][: len(chain)]:
             yield f"session {pk}: the pieces are {[(n.first, n.last) for n in chain]}"
-        if chain and chain[-1].last != session.summary_seq:
-            yield f"session {pk}: covered through {session.summary_seq}, the last piece ends at {chain[-1].last}"
+        if chain and chain[-1].last != session.covers_through_seq:
+            yield f"session {pk}: covered through {session.covers_through_seq}, the last piece ends at {chain[-1].last}"
         heard = [m for m in e.written[pk] if m.role is Role.USER and m.delegation is None]
         for row in rows:
             inputs = (m.content for m in heard if m.seq <= row.covers_through_seq and not e.runs[m.run_id].excluded)

@@ -24,12 +24,11 @@ def worker_serves(host: str) -> bool:
     from worker.errors import DatabaseUnavailable  # noqa: PLC0415
     from worker.store import teams  # noqa: PLC0415
     from worker.store.engine import Database  # noqa: PLC0415
-    from worker.store.ready import SILENT_S  # noqa: PLC0415
 
     database = Database(configuration.load().database, pool_size=1)
     try:
         with database.read() as tx:
-            return teams.is_heard(tx, host=host, silent_s=SILENT_S)
+            return teams.has_live_worker(tx, host=host)
     except DatabaseUnavailable:
         return False
     finally:

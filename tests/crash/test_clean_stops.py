@@ -14,7 +14,6 @@ from tests.support.system import System, wait_until
 from worker.queue.app import BACKGROUND
 from worker.store import teams
 from worker.store.engine import Database
-from worker.store.ready import SILENT_S
 from worker.store.tables import runs, summary_jobs
 
 pytestmark = pytest.mark.processes
@@ -70,7 +69,7 @@ def check_nothing_is_left(running: System) -> None:
     assert held(running.db, runs) == held(running.db, summary_jobs) == 0
     assert look.count(running.db, "running") == 0
     with running.db.read() as tx:
-        assert teams.live(tx, silent_s=SILENT_S) == []
+        assert teams.live(tx) == []
     if running.database_url.startswith("postgres"):
         running.db.close()
         others = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"

@@ -18,7 +18,6 @@ from tests.support.system import System, system, wait_until
 from tests.support.valkey import ValkeyServer
 from worker.cli.worker import DEAD
 from worker.store import teams
-from worker.store.ready import SILENT_S as COUNTS_S
 
 pytestmark = pytest.mark.processes
 PROGRAM = [sys.executable, "-m", broken_worker.__name__]
@@ -49,7 +48,7 @@ def cut_connections(valkey: ValkeyServer) -> None:
 def counted(running: System) -> int:
     """Return how many workers count as live."""
     with running.db.read() as tx:
-        return max((served.workers for served in teams.live(tx, silent_s=COUNTS_S)), default=0)
+        return max((served.workers for served in teams.live(tx)), default=0)
 
 
 @pytest.mark.parametrize(

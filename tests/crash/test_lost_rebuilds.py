@@ -90,7 +90,7 @@ def test_killed_workers_cost_a_rebuild_the_pieces_in_flight_alone(running: Syste
     lines = asked(running, behind=begun)
     told = Counter(line["user"] for line in lines if line["event"] == "asked")
     assert old == kept
-    assert (new.version, new.covers_through_seq) == (before.summary_version + 1, before.summary_seq)
+    assert (new.version, new.covers_through_seq) == (before.summary_version + 1, before.covers_through_seq)
     assert re.findall(r"I am (S\d+)", new.text) == [f"S{n}" for n in range(RUNS)]
     assert session_row(running.db, pk).unsummarised == before.unsummarised == 0
     assert new.model_calls == len(told) >= 5, "each piece ends elsewhere, and its reply was paid once"

@@ -57,7 +57,7 @@ def trigger(db: Database, dispatcher: Dispatcher, number: int) -> tuple[int, int
     place = {"session_id": f"s{number}", "team": "condensed-soon"}
     runs = requests = pk = 0
     while runs + requests < TRIGGERS:
-        if runs < RUNS or session_row(db, pk).summary_seq == 2 * runs:
+        if runs < RUNS or session_row(db, pk).covers_through_seq == 2 * runs:
             order = RunOrder(place["team"], f"I am S{number}r{runs}.", session_id=place["session_id"], user_id="u")
             accepted = enqueue(db, order, settings=Settings())
             ready, runs = accepted.dispatches, runs + 1
@@ -128,7 +128,7 @@ def check_chain(running: System, number: int, pk: int) -> None:
     """Assert that each message of a session was told once, to the version that covers it."""
     session, chain = session_row(running.db, pk), versions(running.db, pk)
     assert [v.version for v in chain] == list(range(1, session.summary_version + 1))
-    assert session.summary_seq == session.last_seq == 2 * session.run_count, "all that ended is covered"
+    assert session.covers_through_seq == session.last_seq == 2 * session.run_count, "all that ended is covered"
     assert 1 <= len(chain) <= session.run_count, "no more versions than times that one became due"
     for before, version in itertools.pairwise([None, *chain]):
         since = before.covers_through_seq if before else 0

@@ -15,7 +15,6 @@ from tests.support.system import PROGRAM, System, system, wait_until
 from tests.support.valkey import ValkeyServer
 from worker.queue.embedded import free_port
 from worker.store import teams
-from worker.store.ready import SILENT_S
 
 pytestmark = [pytest.mark.processes, pytest.mark.extended]
 WORKER = [*PROGRAM, "worker"]
@@ -69,7 +68,7 @@ def test_a_worker_whose_database_goes_away_while_it_starts_sweeps_once_it_is_bac
 
         def live() -> bool:
             with running.db.read() as tx:
-                return bool(teams.live(tx, silent_s=SILENT_S))
+                return bool(teams.live(tx))
 
         wait_until(live, description="it has announced itself")
         client = running.start_api()

@@ -40,7 +40,7 @@ def runtime(process: Process) -> Runtime:
 
 def listed(db: Database, principal: Principal, **wanted: Any) -> list[Run]:
     with db.read() as tx:
-        return run_pages.page(tx, run_pages.Wanted(**wanted), principal=principal, before=None, limit=99)
+        return run_pages.page(tx, run_pages.RunFilters(**wanted), principal=principal, before=None, limit=99)
 
 
 @pytest.mark.parametrize("principal", [SERVICE, USER, Principal("k", teams=frozenset({"t"}))])
@@ -52,7 +52,7 @@ def test_forks_and_their_runs_are_in_no_list_and_found_by_their_ids(runtime: Run
     db = runtime.db
 
     with db.read() as tx:
-        active = session_pages.active(tx, session_pages.Wanted(), principal=principal, before=None, limit=99)
+        active = session_pages.active(tx, session_pages.SessionFilters(), principal=principal, before=None, limit=99)
         newest = session_pages.page(tx, principal=principal, user_id=None, team="t", before=None, limit=99)
         found = sessions.find(tx, session_id=fork, principal=principal, user_id=None)
         alone = runs.get(tx, repeated, principal=principal)

@@ -98,7 +98,7 @@ def test_a_model_that_fails_is_asked_again_later_and_given_up_in_the_end(db: Dat
     for _ in range(3):
         outcome = refresh(one, session_pk, "t")
         with db.read() as tx:
-            seen.append((outcome, summary_jobs.standing(tx, session_pk)))
+            seen.append((outcome, summary_jobs.state(tx, session_pk)))
         assert refresh(one, session_pk, "t") == "nothing to do"
         assert bells(db, "t") == []
         time_passes(db)

@@ -100,7 +100,7 @@ def test_a_version_is_stored_by_compare_and_set(db: Database) -> None:
     assert first is not None
     assert (again, empty) == (None, None)
     row = session_row(db, session_pk)
-    assert (row.summary_version, row.summary_seq, row.summary_position) == (1, 4, 2)
+    assert (row.summary_version, row.covers_through_seq, row.summary_position) == (1, 4, 2)
 
 
 def test_a_process_makes_as_many_summaries_at_once_as_it_has_slots(db: Database, process: Start) -> None:
@@ -179,7 +179,7 @@ def test_what_was_rolled_back_is_in_no_summary(db: Database, process: Start) -> 
     assert "rolled back" not in model.requests[0].messages[1].content
     assert "of a member" not in model.requests[0].messages[1].content
     row = session_row(db, session_pk)
-    assert (row.summary_version, row.summary_seq, jobs(db)) == (1, row.last_seq, [])
+    assert (row.summary_version, row.covers_through_seq, jobs(db)) == (1, row.last_seq, [])
 
 
 def test_the_size_behind_a_summary_does_not_drift(db: Database, process: Start) -> None:

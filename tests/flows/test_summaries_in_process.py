@@ -220,7 +220,7 @@ def test_a_script_leaves_its_summaries_to_a_worker_that_makes_them(script: Db, d
 
     with database.read() as tx:
         [job] = jobs(database)
-        standing = summary_jobs.standing(tx, job.session_pk)
+        standing = summary_jobs.state(tx, job.session_pk)
     assert standing is not None
     assert (standing.status, model.requests) == ("waiting", [])
     database.close()
@@ -234,7 +234,7 @@ def test_a_script_waits_for_the_worker_that_is_at_its_summary(script: Db, databa
     session = team.get_session("s")
     assert session is not None
     with script.runtime.db.write() as tx:
-        summary_jobs.want_now(tx, session.pk, through_seq=2)
+        summary_jobs.request_now(tx, session.pk, through_seq=2)
         job = summary_jobs.claim(tx, session.pk, owner="other", ttl_s=60)
     found: list[object] = []
     waiting = threading.Thread(target=lambda: found.append(session.refresh_summary()))

@@ -58,7 +58,11 @@ def test_a_rebuild_is_one_version_whatever_the_number_of_its_pieces(db: Database
     assert (new.model, new.prompt_hash, new.model_calls) == ("new model", prompt_hash("new prompt"), 4)
     assert (new.input_tokens, new.output_tokens) == (4, 4)
     after = session_row(db, session_pk)
-    assert (after.summary_seq, after.summary_position) == (before.summary_seq, before.summary_position) == (8, 4)
+    assert (
+        (after.covers_through_seq, after.summary_position)
+        == (before.covers_through_seq, before.summary_position)
+        == (8, 4)
+    )
     assert after.unsummarised == before.unsummarised == 0
 
 

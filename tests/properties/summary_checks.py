@@ -115,7 +115,7 @@ def marks(db: Database, session_pks: Iterable[int]) -> dict[int, tuple[Any, ...]
     joined = sessions.outerjoin(summary_jobs, summary_jobs.c.session_pk == sessions.c.pk)
     now = (sessions.c.last_seq, sessions.c.run_count, sessions.c.head_run_id, sessions.c.summary_version)
     held = (summary_jobs.c.fence, summary_jobs.c.lease_owner, summary_jobs.c.failures)
-    job = (sessions.c.summary_seq, *held, summary_jobs.c.rebuild, summary_jobs.c.send_at.is_(None))
+    job = (sessions.c.covers_through_seq, *held, summary_jobs.c.rebuild, summary_jobs.c.send_at.is_(None))
     mine = select(sessions.c.pk, *now, *job).select_from(joined).where(sessions.c.pk.in_(list(session_pks)))
     with db.read() as tx:
         return {row.pk: tuple(row) for row in tx.execute(mine)}
@@ -137,7 +137,7 @@ def problems(db: Database, session_pk: int, story: Story, definition: Definition
 
 def _of_chain(rows: Rows, story: Story) -> Iterator[str]:
     """Each message went into one piece, in order, and into none before its run had ended."""
-    covers = rows.session.summary_seq
+    covers = rows.session.covers_through_seq
     told = [name for asked in (story.chain[-1].pieces if story.chain else []) for name in asked.told]
     heard = [token(m) for m in rows.heard]
     if strangers := set(told) - set(heard):
@@ -160,26 +160,26 @@ def text_of(asked: Asked) -> str:
     return f"summary {asked.number}.{len(asked.request.messages[1].content)}.{'.'.join(asked.told)}"
 
 
-def of_version(story: Story, asked: Asked, *, covers_seq: int) -> Iterator[str]:
+def of_version(story: Story, asked: Asked, *, covers_through_seq: int) -> Iterator[str]:
     """Yield what does not hold of a new version, and note that a rebuild is made, if it is one."""
     pieces, anew = asked.pieces, story.anew
     if anew is not None and pieces[0].number > anew.asks:
         story.anew = None
-        if covers_seq < anew.finished_seq:
-            yield f"less: a rebuild covers {covers_seq}, and {anew.finished_seq} was finished when it was asked for"
+        if covers_through_seq < anew.finished_seq:
+            yield f"less: a rebuild covers {covers_through_seq}; {anew.finished_seq} was finished at its request"
         if len({piece.attempt.prompt for piece in pieces}) > 1:
             yield "mixed: a rebuild is made by two prompts"
     elif asked.before is not (story.chain[-1] if story.chain else None):
         yield "once: a version is not built on the one before it"
-    if covers_seq < story.covers:
-        yield f"less: a version covers {covers_seq}, and {story.covers} was covered"
-    story.covers = covers_seq
+    if covers_through_seq < story.covers:
+        yield f"less: a version covers {covers_through_seq}, and {story.covers} was covered"
+    story.covers = covers_through_seq
     story.chain.append(asked)
 
 
 def _of_job(rows: Rows, story: Story, due: Due) -> Iterator[str]:
     """A refresh that is due is wanted; who makes it is not disturbed by those who made it before."""
-    if rows.finished_seq - rows.session.summary_seq >= due.messages and rows.job is None:
+    if rows.finished_seq - rows.session.covers_through_seq >= due.messages and rows.job is None:
         yield "due: the threshold is passed, and no refresh is wanted"
     holder = story.holder
     if holder is not None and holder.alive:
@@ -204,7 +204,7 @@ def _of_context(db: Database, rows: Rows, story: Story, definition: Definition) 
     """The next run sees the summary and all behind it, once."""
     after = {"first_seq": rows.session.last_seq + 1, "position": rows.session.run_count + 1}
     claim = story.claim if story.unfinished else replace(story.claim, **after)
-    covers, past = rows.session.summary_seq, SessionHistory(db, claim)
+    covers, past = rows.session.covers_through_seq, SessionHistory(db, claim)
     whole, some = past.history(definition, PLENTY), past.history(definition, LITTLE)
     shown, part = ([m.seq for m in history.messages] for history in (whole, some))
     if [seq for seq in shown if seq > covers] != [m.seq for m in rows.heard if m.seq > covers] or whole.missing:

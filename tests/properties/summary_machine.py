@@ -203,7 +203,9 @@ class Summaries(Runs):
             self.promises_hold()
         for pk, _story in self.stories.values():
             rows = read(self.db, pk)
-            assert (rows.job, rows.session.summary_seq) == (None, rows.finished_seq), "stuck: a refresh was not made"
+            assert (rows.job, rows.session.covers_through_seq) == (None, rows.finished_seq), (
+                "stuck: a refresh was not made"
+            )
 
     # How the machine moves a refresh from door to door.
 
@@ -260,7 +262,7 @@ class Summaries(Runs):
         for version in read(self.db, refreshing.session_pk).versions:
             if version.version > len(story.chain):
                 asked = self.answered[version.text]
-                for problem in of_version(story, asked, covers_seq=version.covers_through_seq):
+                for problem in of_version(story, asked, covers_through_seq=version.covers_through_seq):
                     self._find(problem)
                 if asked.attempt.taken != story.taken:
                     self._find("zombie: a process stored a version after another had taken its refresh over")

@@ -79,12 +79,12 @@ def compare_and_set_off(patch: pytest.MonkeyPatch) -> None:
     cover, add = summaries.cover, summaries.add
 
     def version(tx: Any, session_pk: int) -> Any:
-        now = select(sessions.c.summary_version, sessions.c.summary_seq).where(sessions.c.pk == session_pk)
+        now = select(sessions.c.summary_version, sessions.c.covers_through_seq).where(sessions.c.pk == session_pk)
         return tx.execute(now).one_or_none()
 
     def cover_anyway(tx: Any, session_pk: int, on: Any, covered: Any, *, new_version: bool) -> Any:
         now = version(tx, session_pk)
-        on = on if now is None else replace(on, version=now.summary_version, covers_seq=now.summary_seq)
+        on = on if now is None else replace(on, version=now.summary_version, covers_through_seq=now.covers_through_seq)
         return cover(tx, session_pk, on, covered, new_version=new_version)
 
     def add_next(tx: Any, session_pk: int, new: Any, *, keep: int) -> None:
@@ -134,13 +134,13 @@ def draft_of_another_prompt_taken_on(patch: pytest.MonkeyPatch) -> None:
 
 def rebuild_not_merged(patch: pytest.MonkeyPatch) -> None:
     """A refresh that is wanted already does not become one."""
-    want_now = summary_jobs.want_now
+    want_now = summary_jobs.request_now
 
     def want(tx: Any, session_pk: int, *, through_seq: int, rebuild: bool = False) -> None:
-        wanted = summary_jobs.standing(tx, session_pk)
+        wanted = summary_jobs.state(tx, session_pk)
         want_now(tx, session_pk, through_seq=through_seq, rebuild=rebuild and wanted is None)
 
-    patch.setattr(summary_jobs, "want_now", want)
+    patch.setattr(summary_jobs, "request_now", want)
 
 
 MUTANTS: dict[Mutant, tuple[str, int]] = {  # which promise falls, and in schedules of how many steps

@@ -10,8 +10,8 @@ from worker.domain.run import Status
 from worker.runs.cancel import cancel
 from worker.runs.claim import NotFree, NotHead, claim_head
 from worker.runs.finish import Ending
-from worker.store import leases, messages, ready, teams
-from worker.store.columns import db_time
+from worker.store import dispatchable, leases, messages, teams
+from worker.store.columns import db_now, db_time
 from worker.store.engine import Database
 from worker.store.tables import runs
 from worker.team import Team
@@ -53,7 +53,7 @@ def test_a_cancel_just_before_a_requeue_is_not_lost(db: Database) -> None:
 
     with db.write() as tx:
         leases.requeue(tx, claim, wait_s=3600, waits_for=None, retried=True)
-        sent = ready.take_due(tx, limit=10)
+        sent = dispatchable.take_due(tx, limit=10)
 
     assert [dispatch.ids["run_id"] for dispatch in sent] == [run_id]
     assert take(db, run_id).cancel_requested
@@ -78,10 +78,10 @@ def test_runs_of_a_team_that_nobody_serves_are_left_alone(db: Database) -> None:
         tx.execute(update(runs).values(dispatched_at=db_time(-60.0)))
 
     with db.write() as tx:
-        before = ready.take_expired(tx, limit=10)
+        before = dispatchable.take_expired(tx, limit=10)
     announce(db)
     with db.write() as tx:
-        after = ready.take_expired(tx, limit=10)
+        after = dispatchable.take_expired(tx, limit=10)
 
     assert before == []
     assert [dispatch.queue for dispatch in after] == ["resumed"]
@@ -94,11 +94,11 @@ def test_a_lost_dispatch_is_found_by_its_age_and_queue(db: Database) -> None:
     accept(db, session="a")
 
     with db.write() as tx:
-        now = ready.db_now(tx)
-        young = ready.take_lost(tx, resumed=False, before=now - timedelta(seconds=60), limit=10)
-        lost = ready.take_lost(tx, resumed=False, before=now, limit=10)
-        again = ready.take_lost(tx, resumed=False, before=now, limit=10)
-        other = ready.take_lost(tx, resumed=True, before=ready.db_now(tx), limit=10)
+        now = db_now(tx)
+        young = dispatchable.take_lost(tx, resumed=False, before=now - timedelta(seconds=60), limit=10)
+        lost = dispatchable.take_lost(tx, resumed=False, before=now, limit=10)
+        again = dispatchable.take_lost(tx, resumed=False, before=now, limit=10)
+        other = dispatchable.take_lost(tx, resumed=True, before=db_now(tx), limit=10)
 
     assert (young, again, other) == ([], [], [])
     assert [dispatch.ids["run_id"] for dispatch in lost] == [head]
@@ -112,7 +112,7 @@ def test_a_leased_run_goes_to_others_when_its_script_dies(db: Database) -> None:
 
     with db.write() as tx:
         tx.execute(update(runs).where(runs.c.id == run_id).values(not_before=db_time(-1.0)))
-        sent = ready.take_due(tx, limit=10)
+        sent = dispatchable.take_due(tx, limit=10)
 
     assert refused == NotFree(run_id)
     assert [dispatch.ids["run_id"] for dispatch in sent] == [run_id]

@@ -12,43 +12,48 @@ from worker.domain.run import Run, Status
 from worker.domain.session import SessionRow
 from worker.store import run_pages, session_pages, sessions, tables
 from worker.store.engine import Database
-from worker.store.run_pages import Wanted
+from worker.store.run_pages import RunFilters
 
 SERVICE = Principal("k")
 USER = Principal("k", user_id="u3")
 TEAM = Principal("k", teams=frozenset({"t1"}))
 BOTH = Principal("k", user_id="u3", teams=frozenset({"t1", "t7"}))
+BY_POSITION = "uq_runs_session_pk_position"
 WANTED = {
-    "all": (SERVICE, Wanted(), "pk_runs"),
-    "of a user": (SERVICE, Wanted(user_id="u3"), "ix_runs_of_user"),
-    "of a user's key": (USER, Wanted(), "ix_runs_of_user"),
-    "of a team": (SERVICE, Wanted(team="t1"), "ix_runs_of_team"),
-    "of a team's key": (TEAM, Wanted(), "ix_runs_of_team"),
-    "of a status": (SERVICE, Wanted(status=Status.FAILED), "ix_runs_of_status"),
-    "of a session": (USER, Wanted(session_id="s2"), "uq_runs_session_pk_position"),
-    "of a session and a status": (USER, Wanted(session_id="s2", status=Status.FAILED), "uq_runs_session_pk_position"),
-    "of a user and a team": (BOTH, Wanted(team="t1"), None),
-    "of sessions of one id": (SERVICE, Wanted(session_id="s2"), None),
-    "under a user's key": (USER, Wanted(idempotency_key="s0/2"), "pk_idempotency"),
-    "under any key": (SERVICE, Wanted(idempotency_key="s0/2"), "ix_idempotency_key"),
-    "of everything": (BOTH, Wanted("u3", "t1", Status.FAILED, "s1", "s1/9"), None),
+    "all": (SERVICE, RunFilters(), "pk_runs"),
+    "of a user": (SERVICE, RunFilters(user_id="u3"), "ix_runs_of_user"),
+    "of a user's key": (USER, RunFilters(), "ix_runs_of_user"),
+    "of a team": (SERVICE, RunFilters(team="t1"), "ix_runs_of_team"),
+    "of a team's key": (TEAM, RunFilters(), "ix_runs_of_team"),
+    "of a status": (SERVICE, RunFilters(status=Status.FAILED), "ix_runs_of_status"),
+    "of a session": (USER, RunFilters(session_id="s2"), BY_POSITION),
+    "of a session and a status": (
+        USER,
+        RunFilters(session_id="s2", status=Status.FAILED),
+        BY_POSITION,
+    ),
+    "of a user and a team": (BOTH, RunFilters(team="t1"), None),
+    "of sessions of one id": (SERVICE, RunFilters(session_id="s2"), None),
+    "under a user's key": (USER, RunFilters(idempotency_key="s0/2"), "pk_idempotency"),
+    "under any key": (SERVICE, RunFilters(idempotency_key="s0/2"), "ix_idempotency_key"),
+    "of everything": (BOTH, RunFilters("u3", "t1", Status.FAILED, "s1", "s1/9"), None),
 }
 NOTHING = {
-    "under another's key": (Principal("k", user_id="u99"), Wanted(idempotency_key="s0/2")),
-    "of nobody": (SERVICE, Wanted(user_id="nobody")),
-    "of a session that is not there": (SERVICE, Wanted(session_id="s99")),
-    "under a key of another session": (USER, Wanted(session_id="s0", idempotency_key="s1/2")),
-    "of another team": (TEAM, Wanted(team="t0")),
+    "under another's key": (Principal("k", user_id="u99"), RunFilters(idempotency_key="s0/2")),
+    "of nobody": (SERVICE, RunFilters(user_id="nobody")),
+    "of a session that is not there": (SERVICE, RunFilters(session_id="s99")),
+    "under a key of another session": (USER, RunFilters(session_id="s0", idempotency_key="s1/2")),
+    "of another team": (TEAM, RunFilters(team="t0")),
 }
 # SQLite numbers the indexes of keys in the order of the table.
 ON_SQLITE = {
     "pk_runs": "autoindex_runs_1",
-    "uq_runs_session_pk_position": "autoindex_runs_2 (session_pk=?",
+    BY_POSITION: "autoindex_runs_2 (session_pk=?",
     "pk_idempotency": "autoindex_idempotency_1 (user_id=? AND key=?)",
 }
 
 
-def expected(rows: Crowd, principal: Principal, wanted: Wanted) -> list[str]:
+def expected(rows: Crowd, principal: Principal, wanted: RunFilters) -> list[str]:
     """Return the ids of the runs that are wanted, newest first, the long way."""
     found = []
     for run in reversed(rows.runs):
@@ -61,7 +66,7 @@ def expected(rows: Crowd, principal: Principal, wanted: Wanted) -> list[str]:
     return found
 
 
-def pages(db: Database, principal: Principal, wanted: Wanted, *, limit: int) -> list[list[Run]]:
+def pages(db: Database, principal: Principal, wanted: RunFilters, *, limit: int) -> list[list[Run]]:
     """Return the pages of a list, up to the first that is not full."""
     found: list[list[Run]] = []
     while not found or len(found[-1]) == limit:
@@ -104,8 +109,10 @@ def test_each_filter_of_runs_is_served_by_an_index(db: Database, case: str, plac
     assert not (in_order and re.search("Sort|TEMP B-TREE", text))
 
 
-@pytest.mark.parametrize("wanted", [Wanted(), Wanted(user_id="u3"), Wanted(team="t1"), Wanted(status=Status.QUEUED)])
-def test_replays_cost_a_list_of_runs_nothing(db: Database, wanted: Wanted) -> None:
+@pytest.mark.parametrize(
+    "wanted", [RunFilters(), RunFilters(user_id="u3"), RunFilters(team="t1"), RunFilters(status=Status.QUEUED)]
+)
+def test_replays_cost_a_list_of_runs_nothing(db: Database, wanted: RunFilters) -> None:
     """They stand before the range of the index that a page is read from, however many there are."""
     crowd(db, users=100, each=4, runs_each=5)
 
@@ -117,23 +124,23 @@ def test_replays_cost_a_list_of_runs_nothing(db: Database, wanted: Wanted) -> No
 
 
 SESSIONS = {
-    "all": (SERVICE, session_pages.Wanted()),
-    "of a user": (SERVICE, session_pages.Wanted(user_id="u3")),
-    "of a user's key": (USER, session_pages.Wanted()),
-    "of a team": (SERVICE, session_pages.Wanted(team="t1")),
-    "of a team's key": (TEAM, session_pages.Wanted()),
-    "of a user in a team": (BOTH, session_pages.Wanted(team="t1")),
-    "of a name": (SERVICE, session_pages.Wanted(name="n1")),
-    "with a tag": (SERVICE, session_pages.Wanted(tag="tag 2")),
-    "with a tag that all have": (USER, session_pages.Wanted(tag="ä\"'%")),
-    "of everything": (BOTH, session_pages.Wanted("u3", "t1", "n0", "tag 0")),
+    "all": (SERVICE, session_pages.SessionFilters()),
+    "of a user": (SERVICE, session_pages.SessionFilters(user_id="u3")),
+    "of a user's key": (USER, session_pages.SessionFilters()),
+    "of a team": (SERVICE, session_pages.SessionFilters(team="t1")),
+    "of a team's key": (TEAM, session_pages.SessionFilters()),
+    "of a user in a team": (BOTH, session_pages.SessionFilters(team="t1")),
+    "of a name": (SERVICE, session_pages.SessionFilters(name="n1")),
+    "with a tag": (SERVICE, session_pages.SessionFilters(tag="tag 2")),
+    "with a tag that all have": (USER, session_pages.SessionFilters(tag="ä\"'%")),
+    "of everything": (BOTH, session_pages.SessionFilters("u3", "t1", "n0", "tag 0")),
 }
 NO_SESSIONS = {
-    "of nobody": (SERVICE, session_pages.Wanted(user_id="nobody")),
-    "with half a tag": (SERVICE, session_pages.Wanted(tag="tag")),
-    "with a pattern": (SERVICE, session_pages.Wanted(tag="tag %")),
-    "of another team": (TEAM, session_pages.Wanted(team="t0")),
-    "with a tag, of another user": (Principal("k", user_id="u99"), session_pages.Wanted(tag="tag 2")),
+    "of nobody": (SERVICE, session_pages.SessionFilters(user_id="nobody")),
+    "with half a tag": (SERVICE, session_pages.SessionFilters(tag="tag")),
+    "with a pattern": (SERVICE, session_pages.SessionFilters(tag="tag %")),
+    "of another team": (TEAM, session_pages.SessionFilters(team="t0")),
+    "with a tag, of another user": (Principal("k", user_id="u99"), session_pages.SessionFilters(tag="tag 2")),
 }
 
 

@@ -8,7 +8,7 @@ from worker.domain.principal import Principal
 from worker.store import api_keys, migrate, run_pages, tables
 from worker.store.columns import db_time
 from worker.store.engine import Database
-from worker.store.run_pages import Wanted
+from worker.store.run_pages import RunFilters
 
 
 def test_runs_and_keys_of_before_are_found_after(db: Database) -> None:
@@ -29,7 +29,13 @@ def test_runs_and_keys_of_before_are_found_after(db: Database) -> None:
     migrate.upgrade(db)
 
     with db.read() as tx:
-        asked = [Wanted(), Wanted(user_id="ada"), Wanted(user_id=""), Wanted(team="t"), Wanted(user_id="ada", team="u")]
+        asked = [
+            RunFilters(),
+            RunFilters(user_id="ada"),
+            RunFilters(user_id=""),
+            RunFilters(team="t"),
+            RunFilters(user_id="ada", team="u"),
+        ]
         pages = [run_pages.page(tx, wanted, principal=Principal("k"), before=None, limit=9) for wanted in asked]
         scopes = [key.scopes for key in api_keys.every(tx)]
     found = [[run.id.removeprefix("run_") for run in page] for page in pages]

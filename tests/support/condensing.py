@@ -123,7 +123,7 @@ def versions(db: Database, session_pk: int) -> list[Any]:
 def covered(db: Database, session_pk: int) -> int:
     """Return the last message that the current summary covers."""
     with db.read() as tx:
-        return summaries.current(tx, session_pk).covers_seq
+        return summaries.current(tx, session_pk).covers_through_seq
 
 
 def time_passes(db: Database) -> None:

@@ -16,7 +16,8 @@ from worker.runs.queue_limits import QueueLimits
 from worker.runs.replay import replay_in
 from worker.runs.why import why
 from worker.settings import Settings
-from worker.store import api_keys, leases, messages, ready, runs, sessions, summaries, summary_jobs, teams
+from worker.store import api_keys, dispatchable, leases, messages, runs, sessions, summaries, summary_jobs, teams
+from worker.store.columns import db_now
 from worker.store.engine import Database
 from worker.store.leases import Lease
 from worker.summaries import due
@@ -69,14 +70,14 @@ def live_through(db: Database) -> None:
         leases.watch(tx, [first])
         leases.requeue(tx, claim, wait_s=0, waits_for="x", retried=True)
         leases.put_back(tx, first, wait_s=0)
-        ready.take_due(tx, limit=10)
-        ready.take_background(tx, limit=10)
+        dispatchable.take_due(tx, limit=10)
+        dispatchable.take_background(tx, limit=10)
         for resumed in (True, False):
-            ready.take_lost(tx, resumed=resumed, before=ready.db_now(tx), limit=10)
+            dispatchable.take_lost(tx, resumed=resumed, before=db_now(tx), limit=10)
     cancel(db, second)
     again = take(db, first, ttl_s=-1)
     with db.write() as tx:
-        ready.take_expired(tx, limit=10)
+        dispatchable.take_expired(tx, limit=10)
     cancel(db, first)
     end(db, take(db, third), Ending(Status.COMPLETED, [answer], output="hi", usage=answer.usage))
     end(db, take(db, fourth), Ending(Status.FAILED, error=RunError("x", "y")))
@@ -105,7 +106,7 @@ def live_through(db: Database) -> None:
         messages.page(tx, session_pk=again.session_pk, after_seq=0, limit=10)
         sessions.find(tx, session_id="s", principal=SERVICE, user_id="u")
         runs.get(tx, first, principal=SERVICE, user_id="u")
-        teams.live_queues(tx, silent_s=15)
+        teams.live_queues(tx)
         api_keys.verify(tx, key)
 
 
@@ -113,16 +114,16 @@ def condense(db: Database, session_pk: int) -> None:
     """Request a summary, take the job, fail, renew, write two versions."""
     with db.write() as tx:
         due.request(tx, session_pk, session_id="s", team="t")
-        summary_jobs.want_due(tx, session_pk, covers_seq=0, through_seq=3, step=1)
+        summary_jobs.request_if_due(tx, session_pk, covers_through_seq=0, through_seq=3, step=1)
         assert summary_jobs.take_ready(tx, teams=["t"], limit=3) == []  # it was just sent
         job = summary_jobs.claim(tx, session_pk, owner="me", ttl_s=60)
         assert job is not None
-        summary_jobs.wanted(tx, job)
+        summary_jobs.requested(tx, job)
         summary_jobs.renew(tx, [session_pk], owner="me", ttl_s=60)
         summary_jobs.watch(tx, [session_pk])
         base = summaries.base(tx, session_pk)
         assert base is not None
-        place = {"after_seq": base.covers_seq, "through_seq": base.finished_seq}
+        place = {"after_seq": base.covers_through_seq, "through_seq": base.finished_seq}
         read = messages.to_condense(tx, session_pk=session_pk, **place, limit=10, cut=10)
         covered = summaries.Covered(base.finished_seq, base.finished_position, 1)
         assert read
@@ -130,12 +131,12 @@ def condense(db: Database, session_pk: int) -> None:
         new = summaries.NewVersion(1, base.finished_seq, "text", ["topic"], "model", "hash", Usage(1, 2, 0, 3))
         summaries.add(tx, session_pk, new, keep=1)
         due.request(tx, session_pk, session_id="s", team="t", rebuild=True)
-        assert summary_jobs.keep(tx, job, SummaryDraft("model", "hash", 0), ttl_s=60)
-        assert summary_jobs.done(tx, job, through_seq=99, wanted_seq=0, ttl_s=60) is False
-        summary_jobs.done(tx, job, through_seq=0, wanted_seq=0, ttl_s=60, rebuilt=True)
+        assert summary_jobs.save_draft(tx, job, SummaryDraft("model", "hash", 0), ttl_s=60)
+        assert summary_jobs.finish(tx, job, through_seq=99, wanted_seq=0, ttl_s=60) is False
+        summary_jobs.finish(tx, job, through_seq=0, wanted_seq=0, ttl_s=60, rebuilt=True)
         summary_jobs.fail(tx, job, code="x", wait_s=0)
         summary_jobs.give_back(tx, job)
         summary_jobs.put_back(tx, session_pk, wait_s=0)
-        summary_jobs.standing(tx, session_pk)
-        assert summary_jobs.done(tx, job, through_seq=99, wanted_seq=0, ttl_s=60)
+        summary_jobs.state(tx, session_pk)
+        assert summary_jobs.finish(tx, job, through_seq=99, wanted_seq=0, ttl_s=60)
         assert summaries.get(tx, session_pk, version=1) == summaries.get(tx, session_pk)

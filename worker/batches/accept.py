@@ -17,7 +17,7 @@ from worker.domain.usage import Usage
 from worker.errors import BatchConflict, BatchInvalid, BatchNotFound, IdempotencyConflict
 from worker.settings import Settings
 from worker.store import batch_plan, batches
-from worker.store.batches import Held
+from worker.store.batches import LockedBatch
 from worker.store.engine import Database, Transaction
 
 MAX_WINDOW = 1_000
@@ -171,7 +171,7 @@ def _check_sense(order: BatchOrder) -> None:
             raise BatchInvalid(field=field, problem=problem)
 
 
-def _write(tx: Transaction, held: Held, items: ExplicitItems, *, settings: Settings) -> None:
+def _write(tx: Transaction, held: LockedBatch, items: ExplicitItems, *, settings: Settings) -> None:
     """Write given items down, behind those that are there: of what the batch was ordered for, whoever gives them."""
     batch, principal = held.batch, held.principal
     first, order = batch.planned + 1, batch.order

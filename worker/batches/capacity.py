@@ -7,10 +7,10 @@ them did on average; until the first has ended, they go one at a time where a li
 import math
 
 from worker.domain.batch import Batch, BatchStatus, PausedBy
-from worker.store.batches import Held
+from worker.store.batches import LockedBatch
 
 
-def capacity(held: Held) -> int:
+def capacity(held: LockedBatch) -> int:
     """Return how many items may be begun now."""
     batch, limits = held.batch, held.batch.order.limits
     if batch.status is not BatchStatus.RUNNING:
@@ -34,7 +34,7 @@ def capacity(held: Held) -> int:
     return max(0, math.floor(min(bounds)))
 
 
-def pause_reason(held: Held) -> PausedBy | None:
+def pause_reason(held: LockedBatch) -> PausedBy | None:
     """Return why a batch with nothing in flight, and items left, shall wait for somebody; None: it shall not."""
     batch, limits = held.batch, held.batch.order.limits
     if batch.status is not BatchStatus.RUNNING or batch.in_flight or batch.fed >= batch.planned:

@@ -18,7 +18,7 @@ from worker.process.runtime import Runtime
 from worker.runs import cancel
 from worker.settings import Settings
 from worker.store import batch_items, batches
-from worker.store.batch_items import Waiting
+from worker.store.batch_items import PendingItem
 from worker.store.batches import Ended
 from worker.store.engine import Database, Transaction, translated
 
@@ -103,7 +103,7 @@ def _begin_some(db: Database, batch_id: str, *, settings: Settings) -> list[Disp
         held = batches.lock(tx, batch_id, wait=False)
         if held is None:
             return None
-        waiting = batch_items.waiting(tx, batch_id, limit=min(TOGETHER, capacity(held)))
+        waiting = batch_items.pending(tx, batch_id, limit=min(TOGETHER, capacity(held)))
         ready: list[Dispatch] = []
         ended: list[Ended] = []
         begun = 0
@@ -134,7 +134,9 @@ def _observe(batch: Batch, *, begun: int, ended: list[Ended]) -> None:
         metrics.BATCH_ITEMS_ENDED.labels(batch.order.kind, item.outcome).inc()
 
 
-def _begin(tx: Transaction, batch: Batch, item: Waiting, settings: Settings) -> tuple[Iterable[Dispatch], list[Ended]]:
+def _begin(
+    tx: Transaction, batch: Batch, item: PendingItem, settings: Settings
+) -> tuple[Iterable[Dispatch], list[Ended]]:
     """Begin one item; where it cannot be begun, it has ended with that."""
     code, outcome = None, Outcome.COMPLETED
     try:

@@ -17,7 +17,7 @@ from worker.runs import replay, retry
 from worker.runs.enqueue import enqueue_in
 from worker.settings import Settings
 from worker.store import runs, sessions, summary_jobs
-from worker.store.batch_items import Waiting
+from worker.store.batch_items import PendingItem
 from worker.store.engine import Transaction
 from worker.summaries import due
 
@@ -35,29 +35,29 @@ class Begun:
     done: bool = False
 
 
-Begin = Callable[[Transaction, Waiting, BatchOrder, Settings], Begun]
+Begin = Callable[[Transaction, PendingItem, BatchOrder, Settings], Begun]
 """Raises RunNotFound or SessionNotFound for what is gone, another TeamSessionsError for what cannot be begun."""
 
 
-def refresh_summary(tx: Transaction, item: Waiting, order: BatchOrder, settings: Settings) -> Begun:
+def refresh_summary(tx: Transaction, item: PendingItem, order: BatchOrder, settings: Settings) -> Begun:
     """Have a session's summary refreshed; its job makes one of any number of triggers."""
     assert item.session_pk is not None
     if not sessions.lock(tx, item.session_pk) or (row := sessions.get(tx, item.session_pk)) is None:
         raise SessionNotFound(session_id=str(item.session_pk))
     place = {"session_id": row.session_id, "team": row.team}
     ready = due.request(tx, item.session_pk, **place, rebuild=order.rebuild)
-    wanted = summary_jobs.standing(tx, item.session_pk)
+    wanted = summary_jobs.state(tx, item.session_pk)
     return Begun(ready, base_version=row.summary_version, done=wanted is None)
 
 
-def replay_run(tx: Transaction, item: Waiting, order: BatchOrder, settings: Settings) -> Begun:
+def replay_run(tx: Transaction, item: PendingItem, order: BatchOrder, settings: Settings) -> Begun:
     """Give the input of an earlier run to the team as it is now, in a fork of its session."""
     assert item.source_run_id is not None
     accepted = replay.replay_in(tx, item.source_run_id, execute_tools=order.execute_tools, settings=settings)
     return Begun(accepted.dispatches, accepted.run.id)
 
 
-def retry_run(tx: Transaction, item: Waiting, order: BatchOrder, settings: Settings) -> Begun:
+def retry_run(tx: Transaction, item: PendingItem, order: BatchOrder, settings: Settings) -> Begun:
     """Repeat a failed run, or that of the try before, at the end of its session."""
     run_id = item.run_id or item.source_run_id or ""
     run = runs.get(tx, run_id, principal=SERVICE)
@@ -67,7 +67,7 @@ def retry_run(tx: Transaction, item: Waiting, order: BatchOrder, settings: Setti
     return Begun(accepted.dispatches, accepted.run.id)
 
 
-def enqueue_run(tx: Transaction, item: Waiting, order: BatchOrder, settings: Settings) -> Begun:
+def enqueue_run(tx: Transaction, item: PendingItem, order: BatchOrder, settings: Settings) -> Begun:
     """Accept a run as its caller has ordered it; where an earlier try of it failed, repeat that."""
     if item.run_id is not None:
         return retry_run(tx, item, order, settings)

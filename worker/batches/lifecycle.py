@@ -8,7 +8,7 @@ from worker.domain.batch import Batch, BatchStatus, Item, PausedBy, order_to_jso
 from worker.domain.principal import Principal
 from worker.errors import BatchConflict, BatchInvalid, BatchNotFound
 from worker.store import batch_items, batches
-from worker.store.batches import Held
+from worker.store.batches import LockedBatch
 from worker.store.engine import Database, Transaction
 
 
@@ -81,7 +81,7 @@ def resume(
             if pause_reason(would_be) is PausedBy.BUDGET:
                 raise BatchInvalid(field="budget", problem="is used up: name a higher one to resume it")
         canary = None if batch.paused_by is PausedBy.CANARY else batch.canary
-        batches.change(tx, batch_id, wanted=order_to_json(order), canary=canary)
+        batches.change(tx, batch_id, spec=order_to_json(order), canary=canary)
         if batch.status is BatchStatus.PAUSED:
             batches.set_status(tx, batch_id, BatchStatus.CREATED if held.open else BatchStatus.RUNNING)
         return _now(tx, batch_id)
@@ -114,7 +114,7 @@ def retry(db: Database, batch_id: str, *, principal: Principal) -> Batch:
         return _now(tx, batch_id)
 
 
-def _held(tx: Transaction, batch_id: str, principal: Principal) -> Held:
+def _held(tx: Transaction, batch_id: str, principal: Principal) -> LockedBatch:
     """Take the lock of a batch that *principal* may see."""
     held = batches.lock(tx, batch_id) if batches.get(tx, batch_id, principal=principal) is not None else None
     if held is None:

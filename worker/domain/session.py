@@ -19,7 +19,7 @@ class SessionSummary:
 class SessionRow:
     """A session as its row has it. `session_id` is unique per user; `state` is what its tools store.
 
-    `summary_version` is 0 if there is no summary; `summary_seq` is the last message that the summary covers.
+    `summary_version` is 0 if there is no summary; `covers_through_seq` is the last message that the summary covers.
     """
 
     session_id: str
@@ -33,11 +33,11 @@ class SessionRow:
     run_count: int
     message_count: int
     summary_version: int
-    summary_seq: int
+    covers_through_seq: int
     created_at: datetime
     updated_at: datetime
 
     @property
     def summary(self) -> SessionSummary | None:
         """How much of it is condensed; None: nothing."""
-        return SessionSummary(self.summary_version, self.summary_seq) if self.summary_version else None
+        return SessionSummary(self.summary_version, self.covers_through_seq) if self.summary_version else None

@@ -77,7 +77,7 @@ class SummaryDraft:
     replaces_seq: int
     text: str = ""
     topics: list[str] = dataclasses.field(default_factory=list)
-    covers_seq: int = 0
+    covers_through_seq: int = 0
     covers_position: int = 0
     size: int = 0
     pieces: int = 0

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from worker import clock
-from worker.domain.held import Watched
+from worker.domain.lease import LeaseState
 from worker.domain.stop import Reason, Stop
 from worker.observe import logs
 from worker.store import leases
@@ -28,7 +28,7 @@ class Leases(Protocol):
     def renew(self, tx: Transaction, keys: Any, /, *, owner: str, ttl_s: float) -> None:
         """Keep the leases of these rows; rows that somebody holds are skipped."""
 
-    def watch(self, tx: Transaction, keys: Any, /) -> list[Watched[Any]]:
+    def watch(self, tx: Transaction, keys: Any, /) -> list[LeaseState[Any]]:
         """Return how these rows stand. Reads; waits for nobody."""
 
 
@@ -45,7 +45,7 @@ class Keeper:
     """The leases of one process. `owner` names it in the rows."""
 
     def __init__(self, db: Database, *, owner: str, ttl_s: float) -> None:
-        self._db = db.apart()
+        self._db = db.dedicated()
         self._owner = owner
         self._ttl_s = ttl_s
         self._kept: dict[str | int, _Kept] = {}  # ids of runs are text, keys of sessions numbers
@@ -159,7 +159,7 @@ def _keys(kept: list[_Kept], kind: Leases) -> list[str | int]:
     return [one.key for one in kept if one.kind is kind]
 
 
-def _tell(one: _Kept, row: Watched[Any] | None) -> None:
+def _tell(one: _Kept, row: LeaseState[Any] | None) -> None:
     if row is None or row.fence != one.fence or not row.running:
         one.stop.set(Reason.LEASE_LOST)
     elif row.cancel_requested:

@@ -28,7 +28,7 @@ class MetricsServer:
     """Listens from `start` to `close`, with a connection of its own to the database."""
 
     def __init__(self, db: Database, *, host: str, port: int) -> None:
-        self._db = db.apart()
+        self._db = db.dedicated()
         self._address = (host, port)
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._listen, name="metrics", daemon=True)

@@ -14,7 +14,8 @@ from worker.domain.dispatch import queue_of
 from worker.domain.run import Claim
 from worker.observe import logs, metrics
 from worker.queue.dispatch import Dispatcher, NoDispatcher
-from worker.store import ready
+from worker.store import dispatchable
+from worker.store.columns import db_now
 from worker.store.engine import Database
 
 EVERY_S = 1.0
@@ -68,12 +69,12 @@ class Sweep:
             self._empty_since.clear()
             return 0
         with self._db.write() as tx:
-            expired, due = ready.take_expired(tx, limit=BATCH), ready.take_due(tx, limit=BATCH)
+            expired, due = dispatchable.take_expired(tx, limit=BATCH), dispatchable.take_due(tx, limit=BATCH)
             lost = []
             for queue, depth in depths.items():
-                before = self._lost_before(queue, depth, now=ready.db_now(tx))
+                before = self._lost_before(queue, depth, now=db_now(tx))
                 if before is not None:
-                    lost += ready.take_lost(tx, resumed=queue == "resumed", before=before, limit=BATCH)
+                    lost += dispatchable.take_lost(tx, resumed=queue == "resumed", before=before, limit=BATCH)
         for kind, heads in (("lease_expired", expired), ("time_come", due), ("dispatch_lost", lost)):
             metrics.REPAIRS.labels(kind).inc(len(heads))
             self._dispatcher.send(heads)

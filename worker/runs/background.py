@@ -4,7 +4,7 @@ from worker.errors import DatabaseUnavailable
 from worker.process.runtime import Runtime
 from worker.runs.execute import execute
 from worker.runs.progress import Say
-from worker.store import ready
+from worker.store import dispatchable
 
 
 def execute_in_slot(runtime: Runtime, run_id: str, team: str, *, say: Say) -> str:
@@ -25,7 +25,7 @@ def feed(runtime: Runtime) -> None:
         return
     try:
         with runtime.db.write() as tx:
-            found = ready.take_background(tx, limit=free)
+            found = dispatchable.take_background(tx, limit=free)
     except DatabaseUnavailable:
         return
     runtime.dispatcher.send(found)

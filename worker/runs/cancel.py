@@ -61,7 +61,7 @@ def end_or_ask(tx: Transaction, run_id: str, *, rolled_back: bool = False) -> tu
     return ()
 
 
-def _end_now(tx: Transaction, session: sessions.Locked, run: runs.Unfinished) -> tuple[Dispatch, ...]:
+def _end_now(tx: Transaction, session: sessions.LockedSession, run: runs.Unfinished) -> tuple[Dispatch, ...]:
     if run.first_seq is None or run.last_seq is None:
         drafts = [Draft(Role.USER, session.user_id, run.input)]
     else:

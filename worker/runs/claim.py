@@ -97,6 +97,6 @@ def claim_head(
         return replace(claim, log=tuple(log), state=state)
 
 
-def is_head(session: sessions.Locked, run_id: str) -> bool:
+def is_head(session: sessions.LockedSession, run_id: str) -> bool:
     """The order check: tell whether *run_id* is the oldest unfinished run of its session."""
     return session.head_run_id == run_id

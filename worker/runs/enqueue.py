@@ -106,7 +106,7 @@ def _join(tx: Transaction, order: RunOrder, settings: Settings) -> Run | None:
     return None if joined is None else _existing(tx, joined)
 
 
-def _check_session_takes(tx: Transaction, order: RunOrder, appended: sessions.Place, settings: Settings) -> None:
+def _check_session_takes(tx: Transaction, order: RunOrder, appended: sessions.AppendedRun, settings: Settings) -> None:
     if order.on_busy is OnBusy.REJECT:
         raise SessionBusy(session_id=order.session_id, run_id=appended.head_run_id)
     if appended.position - runs.position(tx, appended.head_run_id) > settings.max_queued_per_session:
@@ -114,7 +114,7 @@ def _check_session_takes(tx: Transaction, order: RunOrder, appended: sessions.Pl
         raise QueueFull(whose=f"Session {order.session_id!r}", limit=settings.max_queued_per_session, setting=setting)
 
 
-def _interrupt_head(tx: Transaction, order: RunOrder, appended: sessions.Place) -> tuple[Dispatch, ...]:
+def _interrupt_head(tx: Transaction, order: RunOrder, appended: sessions.AppendedRun) -> tuple[Dispatch, ...]:
     """Cancel the head of the session, if the order says so."""
     if order.on_busy not in (OnBusy.INTERRUPT, OnBusy.ROLLBACK):
         return ()

@@ -18,7 +18,6 @@ from worker.runs.enqueue import enqueue
 from worker.runs.execute import execute
 from worker.store import runs, sessions, teams
 from worker.store.leases import Lease
-from worker.store.ready import SILENT_S
 
 LOOK_S = 0.05  # between two looks at a run that waits for its turn
 
@@ -46,7 +45,7 @@ def execute_when_head(runtime: Runtime, definition: Definition, run_id: str) -> 
                 return run
             with runtime.db.read() as tx:
                 head = sessions.head_of_run(tx, run_id)
-                served = teams.is_served(tx, definition.id, silent_s=SILENT_S, queue="runs")
+                served = teams.is_served(tx, definition.id, queue="runs")
             if head is not None and head != run_id and not served:
                 execute(ours, head, definition.id)
             time.sleep(LOOK_S)

@@ -57,7 +57,7 @@ class SessionHistory:
         pk, before = self._from.session_pk, self._from.first_seq
         with self._db.read() as tx:
             summary = summaries.current(tx, pk) if self._from.at is None else summaries.as_of(tx, self._from)
-            covers = summary.covers_seq
+            covers = summary.covers_through_seq
             begin = covers + 1
             if covers and definition.add_history_to_context:
                 runs, count = definition.num_history_runs, definition.num_history_messages

@@ -14,10 +14,9 @@ from worker.domain.run import Status
 from worker.errors import RunNotFound
 from worker.queue.dispatch import Dispatcher, NoDispatcher
 from worker.settings import Settings
-from worker.store import runs, standing
+from worker.store import run_state, runs
 from worker.store.engine import Database
-from worker.store.ready import SILENT_S
-from worker.store.standing import Served, Standing
+from worker.store.run_state import RunState, Served
 
 Fact = str | int | None
 LATE = 2 / 3  # a lease is renewed each third of its time: with so much of it over, its process is silent
@@ -50,14 +49,14 @@ def why(
     """
     with db.read() as tx:
         run = runs.get(tx, run_id, principal=principal, user_id=user_id)
-        row = standing.of_run(tx, run_id) if run is not None else None
+        row = run_state.of_run(tx, run_id) if run is not None else None
         if row is None:
             raise RunNotFound(run_id=run_id)
-        team = standing.served(tx, row.team, silent_s=SILENT_S)
+        team = run_state.served(tx, row.team)
     return _with_summary(_of_run(row, team, dispatcher, settings), row)
 
 
-def _of_run(row: Standing, team: Served, dispatcher: Dispatcher | NoDispatcher, settings: Settings) -> Why:
+def _of_run(row: RunState, team: Served, dispatcher: Dispatcher | NoDispatcher, settings: Settings) -> Why:
     if row.status.terminal:
         return _because(row, "finished", f"It has ended: it is {row.status}.")
     if row.status is Status.RUNNING:
@@ -72,7 +71,7 @@ def _of_run(row: Standing, team: Served, dispatcher: Dispatcher | NoDispatcher, 
     return _unserved(row, team) or _waiting(row) or _queued(row, dispatcher)
 
 
-def _running(row: Standing, team: Served, settings: Settings) -> Why:
+def _running(row: RunState, team: Served, settings: Settings) -> Why:
     assert row.lease_until is not None
     facts: dict[str, Fact] = {
         "worker": row.lease_owner,
@@ -92,7 +91,7 @@ def _running(row: Standing, team: Served, settings: Settings) -> Why:
     return _because(row, "running", f"It is moving: worker {row.lease_owner!r} executes it.", **facts)
 
 
-def _unserved(row: Standing, team: Served) -> Why | None:
+def _unserved(row: RunState, team: Served) -> Why | None:
     """Tell whether nobody is there to execute it."""
     queue = queue_of(attempt=row.attempt, priority=row.priority)
     heard = rfc3339(team.heard_at) if team.heard_at else None
@@ -105,7 +104,7 @@ def _unserved(row: Standing, team: Served) -> Why | None:
     return None
 
 
-def _waiting(row: Standing) -> Why | None:
+def _waiting(row: RunState) -> Why | None:
     """Tell whether it waits for a time."""
     if row.not_before is None or row.not_before <= row.now:
         return None
@@ -122,7 +121,7 @@ def _waiting(row: Standing) -> Why | None:
     return _because(row, "waits", detail, until=until, error_code=row.waits_for)
 
 
-def _queued(row: Standing, dispatcher: Dispatcher | NoDispatcher) -> Why:
+def _queued(row: RunState, dispatcher: Dispatcher | NoDispatcher) -> Why:
     queue = queue_of(attempt=row.attempt, priority=row.priority)
     sent = rfc3339(row.dispatched_at) if row.dispatched_at else None
     depths = dispatcher.depths()
@@ -137,7 +136,7 @@ def _queued(row: Standing, dispatcher: Dispatcher | NoDispatcher) -> Why:
     return _because(row, "in_queue", detail, queue=queue, dispatched_at=sent, waiting_in_queue=waiting)
 
 
-def _with_summary(why: Why, row: Standing) -> Why:
+def _with_summary(why: Why, row: RunState) -> Why:
     """Add what keeps the session's summary from being refreshed. It delays no run."""
     if row.summary_error is None:
         return why
@@ -148,5 +147,5 @@ def _with_summary(why: Why, row: Standing) -> Why:
     return replace(why, detail=detail, facts=facts)
 
 
-def _because(row: Standing, reason: str, detail: str, **facts: Fact) -> Why:
+def _because(row: RunState, reason: str, detail: str, **facts: Fact) -> Why:
     return Why(row.run_id, row.status, reason, detail, facts)

@@ -25,7 +25,7 @@ DIVERGED = "replay_diverged"  # the error code of a replay whose tools were not 
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class PendingItem:
     """An item that was not begun. `run_id` is the run of an earlier try."""
 
     number: int
@@ -35,12 +35,12 @@ class Waiting:
     run_id: str | None
 
 
-def waiting(tx: Transaction, batch_id: str, *, limit: int) -> list[Waiting]:
+def pending(tx: Transaction, batch_id: str, *, limit: int) -> list[PendingItem]:
     """Return the first items that were not begun."""
-    columns = (getattr(batch_items.c, name) for name in Waiting.__dataclass_fields__)
+    columns = (getattr(batch_items.c, name) for name in PendingItem.__dataclass_fields__)
     first = (batch_items.c.batch_id == batch_id, batch_items.c.fed_at.is_(None))
     rows = tx.execute(select(*columns).where(*first).order_by(batch_items.c.number).limit(limit))
-    return [Waiting(*row) for row in rows]
+    return [PendingItem(*row) for row in rows]
 
 
 def begin(

@@ -10,7 +10,7 @@ from worker.domain.batch import BatchOrder, Kind, Selection
 from worker.domain.principal import Principal
 from worker.domain.run import Status
 from worker.store.engine import Transaction
-from worker.store.session_pages import Wanted, meeting
+from worker.store.session_pages import SessionFilters, meeting
 from worker.store.sessions import visible
 from worker.store.tables import batch_items, runs, sessions, summaries
 
@@ -175,7 +175,7 @@ def _statuses(order: BatchOrder) -> list[str]:
 
 
 def _of_session(tx: Transaction, wanted: Selection, principal: Principal) -> list[ColumnElement[bool]]:
-    return meeting(tx, Wanted(wanted.user_id, wanted.team, wanted.name, wanted.tag), principal=principal)
+    return meeting(tx, SessionFilters(wanted.user_id, wanted.team, wanted.name, wanted.tag), principal=principal)
 
 
 def _between(wanted: Selection, time: ColumnElement[Any]) -> list[ColumnElement[bool]]:

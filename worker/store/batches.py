@@ -27,7 +27,7 @@ NOTHING = {"items": 0, "requests": 0, "tokens": 0}
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class LockedBatch:
     """A batch whose row this transaction holds, at the database's time `now`.
 
     `principal` is whose sessions it may touch, `open` whether more items will be written down, `minute` what it has
@@ -70,7 +70,7 @@ def add(
     tokens = ("input_tokens", "cached_input_tokens", "output_tokens")
     row = {"id": batch_id, "status": BatchStatus.CREATED, "open": True, **dict.fromkeys(zeros + tokens, 0)}
     reach = {"user_id": order.select.user_id, "teams": _teams(principal)}
-    asked = {"wanted": order_to_json(order), "request_key": request_key, "request_hash": request_hash}
+    asked = {"spec": order_to_json(order), "request_key": request_key, "request_hash": request_hash}
     empty = {"outcomes": {}, "minute": NOTHING, "created_at": db_time()}
     new = upsert(tx.dialect.name, batches).values(**row, **reach, **asked, **empty)
     made = new.on_conflict_do_nothing(index_elements=[batches.c.request_key]).returning(batches.c.id)
@@ -112,7 +112,7 @@ def unfinished(tx: Transaction) -> list[str]:
     return list(tx.execute(left).scalars())
 
 
-def lock(tx: Transaction, batch_id: str, *, wait: bool = True) -> Held | None:
+def lock(tx: Transaction, batch_id: str, *, wait: bool = True) -> LockedBatch | None:
     """Take the batch's lock; None: it is gone, or without *wait* somebody else has it."""
     own = select(batches, db_time().label("now")).where(batches.c.id == batch_id)
     row: Any = tx.execute(own.with_for_update(skip_locked=not wait)).one_or_none()
@@ -120,7 +120,7 @@ def lock(tx: Transaction, batch_id: str, *, wait: bool = True) -> Held | None:
         return None
     reach = Principal("", user_id=row.user_id, teams=frozenset(json.loads(row.teams)))
     over = row.minute_at is None or (row.now - row.minute_at).total_seconds() >= MINUTE_S
-    return Held(
+    return LockedBatch(
         batch=_batch(row),
         principal=reach,
         open=row.open,
@@ -145,13 +145,13 @@ def set_status(tx: Transaction, batch_id: str, status: BatchStatus, *, paused_by
     change(tx, batch_id, status=status, paused_by=paused_by, **begun)
 
 
-def count_fed(tx: Transaction, held: Held, count: int) -> None:
+def count_fed(tx: Transaction, held: LockedBatch, count: int) -> None:
     """Count items that were begun."""
     minute = {**held.minute, "items": held.minute["items"] + count}
     change(tx, held.batch.id, fed=held.batch.fed + count, minute=minute, minute_at=held.minute_at)
 
 
-def count_ended(tx: Transaction, held: Held, ended: Sequence[Ended]) -> None:
+def count_ended(tx: Transaction, held: LockedBatch, ended: Sequence[Ended]) -> None:
     """Count items that have ended: their outcomes, what they have used, and how fast they come."""
     batch, spent = held.batch, held.batch.spent
     used = sum((one.usage for one in ended), Usage())
@@ -184,7 +184,7 @@ def count_ended(tx: Transaction, held: Held, ended: Sequence[Ended]) -> None:
     )
 
 
-def take_back(tx: Transaction, held: Held, outcomes: Mapping[str, int]) -> None:
+def take_back(tx: Transaction, held: LockedBatch, outcomes: Mapping[str, int]) -> None:
     """Have items that have ended count as waiting again: so many of each outcome."""
     batch, number = held.batch, sum(outcomes.values())
     left = dict(Counter(batch.outcomes) - Counter(outcomes))
@@ -198,7 +198,7 @@ def _teams(principal: Principal) -> str:
 def _batch(row: Any) -> Batch:
     return Batch(
         id=row.id,
-        order=order_from_json(row.wanted),
+        order=order_from_json(row.spec),
         status=BatchStatus(row.status),
         paused_by=None if row.paused_by is None else PausedBy(row.paused_by),
         planned=row.planned,

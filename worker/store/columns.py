@@ -18,6 +18,7 @@ from sqlalchemy import (
     exists,
     func,
     literal,
+    select,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.compiler import compiles
@@ -79,6 +80,11 @@ def _on_sqlite(element: db_time, compiler: SQLCompiler, **kw: Any) -> str:
 def utc_now(offset_s: float) -> str:
     """What `db_time` calls on SQLite, whose own clock has no microseconds. `engine.py` registers it."""
     return (clock.now() + timedelta(seconds=offset_s)).strftime("%Y-%m-%d %H:%M:%S.%f")
+
+
+def db_now(tx: Connection) -> datetime:
+    """Return the database's time."""
+    return tx.execute(select(db_time())).scalar_one()
 
 
 def upsert(dialect: str, table: Table) -> sqlite.Insert | postgresql.Insert:

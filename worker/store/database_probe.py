@@ -15,8 +15,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from worker import clock
 from worker.errors import DatabaseUnavailable
 from worker.store import teams
+from worker.store.columns import db_now
 from worker.store.engine import Database, Transaction
-from worker.store.ready import db_now
 from worker.store.tables import teams as table
 
 OLDEST_POSTGRES = (14, "14")

@@ -72,7 +72,7 @@ class Database:
         with translated(), one_by_one, self.engine.connect().execution_options(**options) as connection:
             yield connection
 
-    def apart(self) -> "Database":
+    def dedicated(self) -> "Database":
         """Return this database with connections of its own, which no crowd of others can use up.
 
         SQLite stays as it is: all writers of a process queue on one mutex.

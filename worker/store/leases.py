@@ -27,12 +27,12 @@ from sqlalchemy import (
     update,
 )
 
-from worker.domain.held import Watched
+from worker.domain.lease import LeaseState
 from worker.domain.run import Claim, Priority, Replay, Status
 from worker.domain.usage import Usage
 from worker.store.columns import db_time
 from worker.store.engine import Transaction
-from worker.store.sessions import Locked
+from worker.store.sessions import LockedSession
 from worker.store.tables import runs, tool_starts
 
 SUSPECT = 2  # losses in a row after which a run is executed in a process of its own, and behind which it is failed
@@ -49,7 +49,7 @@ class Lease:
 
 
 def claim(
-    tx: Transaction, *, run_id: str, session: Locked, owner: str, ttl_s: float, version: str, isolated: bool
+    tx: Transaction, *, run_id: str, session: LockedSession, owner: str, ttl_s: float, version: str, isolated: bool
 ) -> Claim | None:
     """Take the lease of a head that is free, raise its fence, mark it running; None: it is not free.
 
@@ -234,11 +234,11 @@ def renew_waiting(tx: Transaction, run_ids: Sequence[str], *, owner: str, ttl_s:
     tx.execute(update(runs).where(*mine).values(not_before=db_time(ttl_s)))
 
 
-def watch(tx: Transaction, run_ids: Sequence[str]) -> list[Watched[str]]:
+def watch(tx: Transaction, run_ids: Sequence[str]) -> list[LeaseState[str]]:
     """Return how these runs stand. Reads; waits for nobody."""
     columns = (runs.c.id, runs.c.fence, runs.c.status == Status.RUNNING, runs.c.cancel_requested_at.is_not(None))
     return [
-        Watched(row[0], row[1], row[2], row[3]) for row in tx.execute(select(*columns).where(runs.c.id.in_(run_ids)))
+        LeaseState(row[0], row[1], row[2], row[3]) for row in tx.execute(select(*columns).where(runs.c.id.in_(run_ids)))
     ]
 
 

@@ -145,9 +145,9 @@ def first_of_last(tx: Transaction, *, session_pk: int, summary: Current, runs_wa
     if count is None:
         statement, covered, wanted = _FIRST_OF_LAST_RUNS, summary.covers_position, runs_wanted
     else:
-        statement, covered, wanted = _FIRST_OF_LAST_MESSAGES, summary.covers_seq, count
+        statement, covered, wanted = _FIRST_OF_LAST_MESSAGES, summary.covers_through_seq, count
     begin = tx.execute(statement, {"session_pk": session_pk, "covered": covered, "wanted": wanted}).scalar_one()
-    return min(begin or summary.covers_seq + 1, summary.covers_seq + 1)
+    return min(begin or summary.covers_through_seq + 1, summary.covers_through_seq + 1)
 
 
 def newest_that_fit(

@@ -90,7 +90,7 @@ def ended_runs(tx: Transaction, team: str, *, before: datetime, after: FoundRun 
     oldest = (
         select(*place, runs.c.session_pk, runs.c.last_seq).where(*conditions).order_by(*place).limit(limit).subquery()
     )
-    covered = or_(sessions.c.due_messages.is_(None), oldest.c.last_seq <= sessions.c.summary_seq)
+    covered = or_(sessions.c.due_messages.is_(None), oldest.c.last_seq <= sessions.c.covers_through_seq)
     free = func.coalesce(and_(sessions.c.head_run_id.is_(None), covered), False)
     found = select(oldest.c.finished_at, oldest.c.id, oldest.c.session_pk, free)
     of_session = found.join(sessions, sessions.c.pk == oldest.c.session_pk)
@@ -176,7 +176,7 @@ def _asked_for(tx: Transaction, pks: list[int]) -> set[int]:
 
 def _remove_first(tx: Transaction, pk: int, *, before: datetime, size: int, streams_s: float) -> tuple[Removed, bool]:
     """Remove the first runs of a session that may go, and say whether there may be more behind what fits."""
-    columns = (sessions.c.forked_from, sessions.c.run_count, sessions.c.summary_seq, sessions.c.due_messages)
+    columns = (sessions.c.forked_from, sessions.c.run_count, sessions.c.covers_through_seq, sessions.c.due_messages)
     idle = (sessions.c.pk == pk, sessions.c.head_run_id.is_(None))
     row = tx.execute(select(*columns).where(*idle).with_for_update(skip_locked=True)).one_or_none()
     if row is None:
@@ -185,7 +185,7 @@ def _remove_first(tx: Transaction, pk: int, *, before: datetime, size: int, stre
     refreshed = exists().where(summary_jobs.c.session_pk == pk, summary_jobs.c.send_at.is_not(None))
     if needed or _asked_for(tx, list(root)) or tx.execute(select(refreshed)).scalar_one():
         return Removed(), False
-    covered = None if row.due_messages is None else int(row.summary_seq)
+    covered = None if row.due_messages is None else int(row.covers_through_seq)
     gone, more = _first_runs(tx, pk, before=before, size=size, covered=covered, streams_s=streams_s)
     if not gone:
         return Removed(), False
@@ -194,7 +194,7 @@ def _remove_first(tx: Transaction, pk: int, *, before: datetime, size: int, stre
         return _remove_whole(tx, [pk], streams_s=streams_s) if whole else Removed(), False
     of_session = (messages.c.session_pk == pk, messages.c.seq <= gone[-1].last_seq)
     if covered is None:
-        _forget_size(tx, pk, messages.c.seq > row.summary_seq, *of_session)
+        _forget_size(tx, pk, messages.c.seq > row.covers_through_seq, *of_session)
     count = tx.execute(delete(messages).where(*of_session)).rowcount
     tx.execute(delete(runs).where(runs.c.session_pk == pk, runs.c.position <= gone[-1].position))
     return Removed(0, len(gone), count, tuple(run.id for run in gone if run.streaming)), more

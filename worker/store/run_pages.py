@@ -16,7 +16,7 @@ LISTED = "run"  # where the ids of the runs begin that lists show: those of repl
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class RunFilters:
     """Which runs a list is limited to; None: no limit."""
 
     user_id: str | None = None
@@ -26,7 +26,7 @@ class Wanted:
     idempotency_key: str | None = None
 
 
-def page(tx: Transaction, wanted: Wanted, *, principal: Principal, before: str | None, limit: int) -> list[Run]:
+def page(tx: Transaction, wanted: RunFilters, *, principal: Principal, before: str | None, limit: int) -> list[Run]:
     """Return up to *limit* runs that *principal* may see, newest first, behind the run *before*.
 
     Each filter is the beginning of an index that holds the list in its order; further ones are applied to what comes.

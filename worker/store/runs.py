@@ -32,7 +32,7 @@ from worker.store import leases
 from worker.store.columns import UtcTime, db_time
 from worker.store.engine import Transaction
 from worker.store.leases import TTL, Lease, added, more, replay_of, usage_of
-from worker.store.sessions import Place, visible
+from worker.store.sessions import AppendedRun, visible
 from worker.store.tables import runs, sessions
 
 
@@ -71,7 +71,7 @@ class Added:
 def add(
     tx: Transaction,
     order: RunOrder,
-    appended: Place,
+    appended: AppendedRun,
     *,
     run_id: str,
     origin: Origin = NO_ORIGIN,

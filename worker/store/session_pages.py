@@ -29,7 +29,7 @@ def page(
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class SessionFilters:
     """Which sessions a list is limited to; None: no limit."""
 
     user_id: str | None = None
@@ -38,7 +38,7 @@ class Wanted:
     tag: str | None = None
 
 
-def meeting(tx: Transaction, wanted: Wanted, *, principal: Principal) -> list[ColumnElement[bool]]:
+def meeting(tx: Transaction, wanted: SessionFilters, *, principal: Principal) -> list[ColumnElement[bool]]:
     """Return the conditions of sessions that are wanted and that *principal* may see; no forks.
 
     Raises:
@@ -55,7 +55,7 @@ def meeting(tx: Transaction, wanted: Wanted, *, principal: Principal) -> list[Co
 
 
 def active(
-    tx: Transaction, wanted: Wanted, *, principal: Principal, before: tuple[datetime, int] | None, limit: int
+    tx: Transaction, wanted: SessionFilters, *, principal: Principal, before: tuple[datetime, int] | None, limit: int
 ) -> list[tuple[int, SessionRow]]:
     """Return up to *limit* sessions with their pk, latest activity first, behind the one of this time and pk.
 

@@ -36,7 +36,7 @@ from worker.store.teams import stream_s
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class AppendedRun:
     """Where a newly accepted run stands in its session."""
 
     session_pk: int
@@ -46,20 +46,20 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Moved:
+class MovedHead:
     """A session whose head has moved: the new head, and how its history stands to its summary."""
 
     head_run_id: str | None
     run_count: int
     last_seq: int
     summary_version: int
-    summary_seq: int
+    covers_through_seq: int
     unsummarised: int
     due: Due | None
 
 
 @dataclass(frozen=True, slots=True)
-class Locked:
+class LockedSession:
     """A session whose row this transaction holds."""
 
     pk: int
@@ -85,13 +85,13 @@ def visible(principal: Principal, user_id: str | None, *, of: Table = sessions) 
     return and_(of_user, of.c.team_id.in_(principal.teams)) if principal.teams else of_user
 
 
-def append_run(tx: Transaction, *, user_id: str, session_id: str, team: str, run_id: str) -> Place:
+def append_run(tx: Transaction, *, user_id: str, session_id: str, team: str, run_id: str) -> AppendedRun:
     """Make room for one more run at the session's end; the session is created if it is new. Takes the lock.
 
     The run becomes the head where there is none. The caller checks the team: a session belongs to one.
     """
     new = {"user_id": user_id, "session_id": session_id, "team_id": team, "head_run_id": run_id}
-    return Place(*tx.execute(_append_run(tx.dialect.name), new).one())
+    return AppendedRun(*tx.execute(_append_run(tx.dialect.name), new).one())
 
 
 @cache
@@ -108,17 +108,17 @@ def _append_run(dialect: str) -> ReturningInsert[Any]:
     ).returning(sessions.c.pk, sessions.c.team_id, sessions.c.run_count, sessions.c.head_run_id)
 
 
-def lock_by_id(tx: Transaction, *, user_id: str, session_id: str) -> Locked | None:
+def lock_by_id(tx: Transaction, *, user_id: str, session_id: str) -> LockedSession | None:
     """Take the lock of a user's session; None: there is none."""
     own = (sessions.c.user_id == user_id, sessions.c.session_id == session_id)
     row = tx.execute(select(*_LOCKED).where(*own).with_for_update()).one_or_none()
-    return None if row is None else Locked(*row)
+    return None if row is None else LockedSession(*row)
 
 
-def lock_of_run(tx: Transaction, run_id: str) -> Locked | None:
+def lock_of_run(tx: Transaction, run_id: str) -> LockedSession | None:
     """Take the lock of the session that *run_id* belongs to; None: there is no such run any more."""
     row = tx.execute(_lock_of_run(), {"run": run_id}).one_or_none()
-    return None if row is None else Locked(*row)
+    return None if row is None else LockedSession(*row)
 
 
 @cache
@@ -178,7 +178,7 @@ def change_state(tx: Transaction, pk: int, change: StateChange) -> dict[str, Any
     return state
 
 
-def move_head(tx: Transaction, pk: int, *, behind: int) -> Moved:
+def move_head(tx: Transaction, pk: int, *, behind: int) -> MovedHead:
     """Make the first queued run behind position *behind* the head.
 
     Only for the holder of the lock: under it no run can be accepted, so none is overlooked. A statement of its own,
@@ -186,7 +186,7 @@ def move_head(tx: Transaction, pk: int, *, behind: int) -> Moved:
     """
     row = tx.execute(_move_head(), {"session": pk, "behind": behind}).one()
     due = None if row.due_messages is None else Due(row.due_messages, row.due_size)
-    return Moved(row[0], row[1], row[2], row[3], row[4], row[5], due)
+    return MovedHead(row[0], row[1], row[2], row[3], row[4], row[5], due)
 
 
 @cache
@@ -208,7 +208,7 @@ def _move_head() -> Update:
             sessions.c.run_count,
             sessions.c.last_seq,
             sessions.c.summary_version,
-            sessions.c.summary_seq,
+            sessions.c.covers_through_seq,
             sessions.c.unsummarised,
             sessions.c.due_messages,
             sessions.c.due_size,
@@ -291,7 +291,7 @@ COLUMNS = (
     sessions.c.run_count,
     sessions.c.last_seq,
     sessions.c.summary_version,
-    sessions.c.summary_seq,
+    sessions.c.covers_through_seq,
     sessions.c.created_at,
     sessions.c.updated_at,
 )

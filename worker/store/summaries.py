@@ -22,7 +22,7 @@ class Base:
 
     version: int
     text: str
-    covers_seq: int
+    covers_through_seq: int
     finished_seq: int
     finished_position: int
     begins: bool = True
@@ -33,7 +33,7 @@ class Current:
     """A session's summary as a context needs it. Without one it is empty, and covers nothing."""
 
     text: str
-    covers_seq: int
+    covers_through_seq: int
     covers_position: int
 
 
@@ -41,7 +41,7 @@ class Current:
 class Covered:
     """What a new version covers in addition: through which message and run, and how many characters of history."""
 
-    seq: int
+    covers_through_seq: int
     position: int
     size: int
 
@@ -80,7 +80,7 @@ def base(tx: Transaction, session_pk: int) -> Base | None:
     text = func.coalesce(summaries.c.text, "")
     begins = exists().where(messages.c.session_pk == session_pk, messages.c.seq == 1)
     statement = (
-        select(sessions.c.summary_version, text, sessions.c.summary_seq, _finished, position, begins)
+        select(sessions.c.summary_version, text, sessions.c.covers_through_seq, _finished, position, begins)
         .select_from(sessions.outerjoin(_head, _head.c.id == sessions.c.head_run_id).outerjoin(summaries, _current))
         .where(sessions.c.pk == session_pk)
     )
@@ -115,7 +115,7 @@ def as_of(tx: Transaction, seen_from: Viewpoint) -> Current:
 
 # Built once: each run of a team with summaries sends it, and building it took longer than executing it.
 _CURRENT = (
-    select(func.coalesce(summaries.c.text, ""), sessions.c.summary_seq, sessions.c.summary_position)
+    select(func.coalesce(summaries.c.text, ""), sessions.c.covers_through_seq, sessions.c.summary_position)
     .select_from(sessions.outerjoin(summaries, _current))
     .where(sessions.c.pk == bindparam("session_pk"))
 )
@@ -127,13 +127,13 @@ def cover(tx: Transaction, session_pk: int, on: Base, covered: Covered, *, new_v
     Takes the session's lock. Without a *new_version* what is covered held nothing to say.
     """
     behind = sessions.c.unsummarised - covered.size
-    unchanged = (sessions.c.summary_version == on.version, sessions.c.summary_seq == on.covers_seq)
+    unchanged = (sessions.c.summary_version == on.version, sessions.c.covers_through_seq == on.covers_through_seq)
     moved = tx.execute(
         update(sessions)
         .where(sessions.c.pk == session_pk, *unchanged)
         .values(
             summary_version=on.version + new_version,
-            summary_seq=covered.seq,
+            covers_through_seq=covered.covers_through_seq,
             summary_position=covered.position,
             unsummarised=case((behind > 0, behind), else_=0),
         )
@@ -160,7 +160,7 @@ def get(tx: Transaction, session_pk: int, *, version: int | None = None) -> Summ
     """Return the session's current summary, or an older *version* of it; None: there is none."""
     which = _current if version is None else (summaries.c.session_pk == sessions.c.pk)
     covers = case(
-        (summaries.c.version == sessions.c.summary_version, sessions.c.summary_seq),
+        (summaries.c.version == sessions.c.summary_version, sessions.c.covers_through_seq),
         else_=summaries.c.covers_through_seq,
     ).label("covers")
     statement = (

@@ -10,11 +10,12 @@ stands in its row, so that another process goes on with it, and nobody reads it 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import ColumnElement, and_, case, delete, func, or_, select, true, update
 
 from worker.domain.dispatch import Dispatch, of_summary
-from worker.domain.held import Watched
+from worker.domain.lease import LeaseState
 from worker.domain.summary import Refresh, SummaryDraft
 from worker.domain.usage import Usage
 from worker.store.columns import db_time, upsert
@@ -39,7 +40,7 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class RefreshRequest:
     """What a job asks for: a summary that covers at least *through_seq*, made anew if it is a `rebuild`."""
 
     through_seq: int
@@ -47,7 +48,7 @@ class Wanted:
     draft: SummaryDraft | None
 
 
-def want_due(tx: Transaction, session_pk: int, *, covers_seq: int, through_seq: int, step: int) -> bool:
+def request_if_due(tx: Transaction, session_pk: int, *, covers_through_seq: int, through_seq: int, step: int) -> bool:
     """Ask for a refresh unless one is wanted already; one that failed is asked for again *step* messages later.
 
     Or once as many messages have come as it failed on, where their size made it due before *step* of them were there.
@@ -55,7 +56,7 @@ def want_due(tx: Transaction, session_pk: int, *, covers_seq: int, through_seq: 
     The caller holds the session's lock.
     """
     new = _new(tx, session_pk, through_seq=through_seq)
-    failed_on = summary_jobs.c.through_seq - covers_seq
+    failed_on = summary_jobs.c.through_seq - covers_through_seq
     come = through_seq - summary_jobs.c.through_seq
     failed = and_(summary_jobs.c.send_at.is_(None), or_(summary_jobs.c.rebuild, come >= step, come >= failed_on))
     again = {"through_seq": through_seq, "send_at": db_time(RESEND_S), "held_until": None, "failures": 0, **_NO_REBUILD}
@@ -63,7 +64,7 @@ def want_due(tx: Transaction, session_pk: int, *, covers_seq: int, through_seq: 
     return tx.execute(statement.returning(summary_jobs.c.session_pk)).one_or_none() is not None
 
 
-def want_now(tx: Transaction, session_pk: int, *, through_seq: int, rebuild: bool = False) -> None:
+def request_now(tx: Transaction, session_pk: int, *, through_seq: int, rebuild: bool = False) -> None:
     """Ask for a refresh that covers at least *through_seq*; one that waits after a failure waits no longer.
 
     With *rebuild* it becomes one. One that is a rebuild already stays one, and goes on with its draft.
@@ -119,23 +120,22 @@ def claim(tx: Transaction, session_pk: int, *, owner: str, ttl_s: float) -> Job 
     return None if row is None else Job(session_pk, row.fence, row.requested_at)
 
 
-def wanted(tx: Transaction, job: Job) -> Wanted | None:
+def requested(tx: Transaction, job: Job) -> RefreshRequest | None:
     """Return what a job asks for now, which may be more than when it was taken; None: it is somebody else's."""
     columns = (summary_jobs.c.through_seq, summary_jobs.c.rebuild, summary_jobs.c.draft)
     row = tx.execute(select(*columns).where(_mine(job))).one_or_none()
     if row is None:
         return None
-    draft = row.draft and SummaryDraft(**{**row.draft, "usage": Usage(**row.draft["usage"])})
-    return Wanted(row.through_seq, row.rebuild, draft)
+    return RefreshRequest(row.through_seq, row.rebuild, None if row.draft is None else _draft_from_json(row.draft))
 
 
-def keep(tx: Transaction, job: Job, draft: SummaryDraft, *, ttl_s: float) -> bool:
+def save_draft(tx: Transaction, job: Job, draft: SummaryDraft, *, ttl_s: float) -> bool:
     """Keep what a rebuild has so far, and renew the lease; False: the job is somebody else's, and nothing is kept."""
-    values = {"draft": asdict(draft), "failures": 0, "error_code": None, **_until(ttl_s)}
+    values = {"draft": _draft_to_json(draft), "failures": 0, "error_code": None, **_until(ttl_s)}
     return _changed(tx, update(summary_jobs).where(_mine(job)).values(**values))
 
 
-def done(
+def finish(
     tx: Transaction, job: Job, *, through_seq: int, wanted_seq: int, ttl_s: float, rebuilt: bool = False
 ) -> bool | None:
     """Note that the summary covers *through_seq*, and that it is due as far as *wanted_seq* now.
@@ -180,15 +180,15 @@ def renew(tx: Transaction, keys: Sequence[int], *, owner: str, ttl_s: float) -> 
     tx.execute(update(summary_jobs).where(summary_jobs.c.session_pk.in_(free)).values(**_until(ttl_s)))
 
 
-def watch(tx: Transaction, keys: Sequence[int]) -> list[Watched[int]]:
+def watch(tx: Transaction, keys: Sequence[int]) -> list[LeaseState[int]]:
     """Return how these jobs stand; see `process.keeper`."""
     leased = summary_jobs.c.lease_owner
     columns = (summary_jobs.c.session_pk, summary_jobs.c.fence, leased)
     rows = tx.execute(select(*columns).where(summary_jobs.c.session_pk.in_(keys)))
-    return [Watched(row[0], row[1], row[2] is not None, False) for row in rows]
+    return [LeaseState(row[0], row[1], row[2] is not None, False) for row in rows]
 
 
-def standing(tx: Transaction, session_pk: int) -> Refresh | None:
+def state(tx: Transaction, session_pk: int) -> Refresh | None:
     """Return the refresh that a session waits for; None: none is wanted."""
     running = func.coalesce(and_(summary_jobs.c.lease_owner.is_not(None), summary_jobs.c.held_until > db_time()), False)
     columns = (running, summary_jobs.c.send_at, summary_jobs.c.held_until)
@@ -204,6 +204,17 @@ def standing(tx: Transaction, session_pk: int) -> Refresh | None:
 def _new(tx: Transaction, session_pk: int, *, through_seq: int, rebuild: bool = False):  # type: ignore[no-untyped-def]
     row = {"session_pk": session_pk, "through_seq": through_seq, "fence": 0, "failures": 0, "rebuild": rebuild}
     return upsert(tx.dialect.name, summary_jobs).values(**row, send_at=db_time(RESEND_S), requested_at=db_time())
+
+
+def _draft_to_json(draft: SummaryDraft) -> dict[str, Any]:
+    """Return a draft as the column holds it: `covers_seq` was the field's name in the first release with drafts."""
+    values = asdict(draft)
+    return {**values, "covers_seq": values.pop("covers_through_seq")}
+
+
+def _draft_from_json(values: dict[str, Any]) -> SummaryDraft:
+    own = {name: value for name, value in values.items() if name != "covers_seq"}
+    return SummaryDraft(**{**own, "covers_through_seq": values["covers_seq"], "usage": Usage(**values["usage"])})
 
 
 def _mine(job: Job) -> ColumnElement[bool]:

@@ -52,7 +52,7 @@ sessions = Table(
     Column("run_count", Integer, nullable=False),  # position of the newest run
     Column("last_seq", Integer, nullable=False),  # seq of the newest message; 0: none yet
     Column("summary_version", Integer, nullable=False, server_default="0"),  # the current summary; 0: none yet
-    Column("summary_seq", Integer, nullable=False, server_default="0"),  # the last message that it covers
+    Column("summary_seq", Integer, nullable=False, server_default="0", key="covers_through_seq"),  # by the summary
     Column("summary_position", Integer, nullable=False, server_default="0"),  # the last run that it covers
     Column("unsummarised", BigInteger, nullable=False, server_default="0"),  # characters of the history behind it
     Column("due_messages", Integer),  # so many messages behind it, and a refresh is due; None: the team has none made
@@ -249,7 +249,7 @@ batches = Table(
     Column("id", String(64), primary_key=True),
     Column("status", String(16), nullable=False),  # domain.batch.BatchStatus
     Column("paused_by", String(16)),  # domain.batch.PausedBy
-    Column("wanted", JSON, nullable=False),  # object: domain.batch.BatchOrder
+    Column("wanted", JSON, nullable=False, key="spec"),  # object: domain.batch.BatchOrder
     Column("user_id", String(255)),  # whose it is; None: a service's, over every user
     Column(
         "teams", Text, nullable=False

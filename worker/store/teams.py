@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import and_, delete, exists, select
+from sqlalchemy import ColumnElement, and_, delete, exists, select
 
 from worker.domain.retention import Retention, from_json, to_json
 from worker.store.columns import db_time, upsert
 from worker.store.engine import Transaction
 from worker.store.tables import teams
+
+SILENT_S = 15.0  # a worker that was not seen for this long counts as gone
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,37 +68,41 @@ def is_known(tx: Transaction, team: str) -> bool:
     return tx.execute(select(teams.c.worker).where(teams.c.team_id == team).limit(1)).one_or_none() is not None
 
 
-def is_served(tx: Transaction, team: str, *, silent_s: float, queue: str | None = None) -> bool:
-    """Tell whether a worker that was heard of in the last *silent_s* seconds serves *team*, if named on *queue*."""
-    seen = (teams.c.team_id == team, teams.c.seen_at > db_time(-silent_s))
-    return any(queue is None or queue in row.queues for row in tx.execute(select(teams.c.queues).where(*seen)))
+def is_live() -> ColumnElement[bool]:
+    """Return the condition that limits `teams` to rows of live workers: those seen in the last SILENT_S seconds."""
+    return teams.c.seen_at > db_time(-SILENT_S)
 
 
-def is_heard(tx: Transaction, *, host: str, silent_s: float) -> bool:
-    """Tell whether a worker of *host* was heard of in the last *silent_s* seconds."""
+def is_served(tx: Transaction, team: str, *, queue: str) -> bool:
+    """Tell whether a live worker that consumes *queue* serves *team*."""
+    rows = tx.execute(select(teams.c.queues).where(teams.c.team_id == team, is_live()))
+    return any(queue in row.queues for row in rows)
+
+
+def has_live_worker(tx: Transaction, *, host: str) -> bool:
+    """Tell whether a live worker runs on *host*."""
     of_host = teams.c.worker.startswith(f"{host[:64]}:", autoescape=True)
-    found = tx.execute(select(teams.c.worker).where(of_host, teams.c.seen_at > db_time(-silent_s)).limit(1))
-    return found.one_or_none() is not None
+    return tx.execute(select(teams.c.worker).where(of_host, is_live()).limit(1)).one_or_none() is not None
 
 
-def live_queues(tx: Transaction, *, silent_s: float) -> set[str]:
-    """Return the queues that workers consume which were heard of in the last *silent_s* seconds."""
-    rows = tx.execute(select(teams.c.queues).where(teams.c.seen_at > db_time(-silent_s)))
+def live_queues(tx: Transaction) -> set[str]:
+    """Return the queues that live workers consume."""
+    rows = tx.execute(select(teams.c.queues).where(is_live()))
     return {queue for row in rows for queue in row.queues}
 
 
-def live_workers(tx: Transaction, *, silent_s: float) -> dict[str, int]:
-    """Return how many workers that were heard of in the last *silent_s* seconds consume each queue that one does."""
-    found = tx.execute(select(teams.c.worker, teams.c.queues).where(teams.c.seen_at > db_time(-silent_s)))
-    return dict(Counter(queue for queues in {row.worker: row.queues for row in found}.values() for queue in queues))
+def live_workers(tx: Transaction) -> dict[str, int]:
+    """Return how many live workers consume each queue."""
+    rows = tx.execute(select(teams.c.worker, teams.c.queues).where(is_live()))
+    return dict(Counter(queue for queues in {row.worker: row.queues for row in rows}.values() for queue in queues))
 
 
-def live(tx: Transaction, *, silent_s: float) -> list[Served]:
-    """Return the teams of the workers that were heard of in the last *silent_s* seconds, by id."""
+def live(tx: Transaction) -> list[Served]:
+    """Return the teams that live workers serve, by id."""
     columns = (teams.c.team_id, teams.c.version, teams.c.queues)
-    found: dict[str, list[Any]] = {}
-    for row in tx.execute(select(*columns).where(teams.c.seen_at > db_time(-silent_s)).order_by(teams.c.team_id)):
-        found.setdefault(row.team_id, []).append(row)
+    by_team: dict[str, list[Any]] = {}
+    for row in tx.execute(select(*columns).where(is_live()).order_by(teams.c.team_id)):
+        by_team.setdefault(row.team_id, []).append(row)
     return [
         Served(
             team,
@@ -104,20 +110,20 @@ def live(tx: Transaction, *, silent_s: float) -> list[Served]:
             workers=len(rows),
             queues=sorted({queue for row in rows for queue in row.queues}),
         )
-        for team, rows in found.items()
+        for team, rows in by_team.items()
     ]
 
 
-def retentions(tx: Transaction, *, silent_s: float) -> dict[str, list[Retention]]:
+def retentions(tx: Transaction) -> dict[str, list[Retention]]:
     """Return what the live workers of each team say of how long it keeps things; without one, what was said last.
 
     The newest row of a team is never forgotten: so what it says holds on while nobody serves it.
     """
-    columns = (teams.c.team_id, teams.c.retention, teams.c.seen_at > db_time(-silent_s))
+    columns = (teams.c.team_id, teams.c.retention, is_live())
     found: dict[str, list[tuple[Retention, bool]]] = {}
-    for team, said, is_live in tx.execute(select(*columns).order_by(teams.c.seen_at)):
-        found.setdefault(team, []).append((from_json(said or {}), is_live))
-    return {team: [of for of, is_live in said if is_live] or [said[-1][0]] for team, said in found.items()}
+    for team, said, live in tx.execute(select(*columns).order_by(teams.c.seen_at)):
+        found.setdefault(team, []).append((from_json(said or {}), live))
+    return {team: [of for of, live in said if live] or [said[-1][0]] for team, said in found.items()}
 
 
 def stream_s(tx: Transaction, team: str) -> int:

@@ -8,14 +8,18 @@ messages, it begins with the current summary's text, which is all that is left o
 
 from worker.domain.summary import SummaryDraft
 from worker.store.summaries import Base
-from worker.store.summary_jobs import Wanted
+from worker.store.summary_jobs import RefreshRequest
 
 
-def begin(base: Base, request: Wanted, *, model: str, prompt_hash: str) -> SummaryDraft:
+def begin(base: Base, request: RefreshRequest, *, model: str, prompt_hash: str) -> SummaryDraft:
     """Return the draft that the next piece extends."""
     if not request.rebuild:
-        return SummaryDraft(model, prompt_hash, base.covers_seq, text=base.text, covers_seq=base.covers_seq)
-    empty = SummaryDraft(model, prompt_hash, replaces_seq=base.covers_seq, text="" if base.begins else base.text)
+        return SummaryDraft(
+            model, prompt_hash, base.covers_through_seq, text=base.text, covers_through_seq=base.covers_through_seq
+        )
+    empty = SummaryDraft(
+        model, prompt_hash, replaces_seq=base.covers_through_seq, text="" if base.begins else base.text
+    )
     return request.draft if request.draft is not None and continues(request.draft, empty) else empty
 
 
@@ -24,6 +28,6 @@ def continues(saved: SummaryDraft, empty: SummaryDraft) -> bool:
     return (saved.model, saved.prompt_hash, saved.replaces_seq) == (empty.model, empty.prompt_hash, empty.replaces_seq)
 
 
-def is_version(draft: SummaryDraft, base: Base, request: Wanted) -> bool:
+def is_version(draft: SummaryDraft, base: Base, request: RefreshRequest) -> bool:
     """Return whether the draft is the next version. A rebuild must cover the request and the current summary."""
-    return not request.rebuild or draft.covers_seq >= max(request.through_seq, base.covers_seq)
+    return not request.rebuild or draft.covers_through_seq >= max(request.through_seq, base.covers_through_seq)

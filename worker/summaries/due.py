@@ -5,7 +5,7 @@ from worker.domain.summary import CHARS_PER_TOKEN, Due, SessionSummaryManager
 from worker.settings import Settings
 from worker.store import sessions, summaries, summary_jobs
 from worker.store.engine import Transaction
-from worker.store.sessions import Moved
+from worker.store.sessions import MovedHead
 
 
 def threshold(manager: SessionSummaryManager, settings: Settings) -> Due:
@@ -21,17 +21,21 @@ def is_due(due: Due | None, messages: int, size: int) -> bool:
 
 
 def decide(
-    tx: Transaction, session_pk: int, session: Moved, *, session_id: str, team: str, through_seq: int
+    tx: Transaction, session_pk: int, session: MovedHead, *, session_id: str, team: str, through_seq: int
 ) -> tuple[Dispatch, ...]:
     """Request a refresh if one is due, now that the history is finished through *through_seq*.
 
     Runs in the transaction that ends a run, under the session's lock: a refresh is neither lost nor requested twice.
     Returns what to send after the commit.
     """
-    if not is_due(session.due, through_seq - session.summary_seq, session.unsummarised) or session.due is None:
+    if not is_due(session.due, through_seq - session.covers_through_seq, session.unsummarised) or session.due is None:
         return ()
-    requested = summary_jobs.want_due(
-        tx, session_pk, covers_seq=session.summary_seq, through_seq=through_seq, step=session.due.messages
+    requested = summary_jobs.request_if_due(
+        tx,
+        session_pk,
+        covers_through_seq=session.covers_through_seq,
+        through_seq=through_seq,
+        step=session.due.messages,
     )
     if not requested:
         return ()
@@ -49,7 +53,7 @@ def request(
     """
     sessions.lock(tx, session_pk)
     base = summaries.base(tx, session_pk)
-    if base is None or base.finished_seq <= (0 if rebuild else base.covers_seq):
+    if base is None or base.finished_seq <= (0 if rebuild else base.covers_through_seq):
         return ()
-    summary_jobs.want_now(tx, session_pk, through_seq=base.finished_seq, rebuild=rebuild)
+    summary_jobs.request_now(tx, session_pk, through_seq=base.finished_seq, rebuild=rebuild)
     return (of_summary(session_pk, session_id=session_id, team=team, version=base.version),)

@@ -7,7 +7,6 @@ from worker.errors import SummaryFailed
 from worker.loop.definition import Definition
 from worker.process.runtime import Runtime
 from worker.store import sessions, summary_jobs, teams
-from worker.store.ready import SILENT_S
 from worker.summaries.refresh import FULL, refresh
 
 POLL_S = 0.05  # between two checks of a refresh that another process executes
@@ -26,7 +25,7 @@ def refresh_now(runtime: Runtime, definition: Definition, session_pk: int) -> No
         if outcome.startswith(FAILED):
             raise SummaryFailed(reason=outcome.removeprefix(FAILED))
         with runtime.db.read() as tx:
-            state = summary_jobs.standing(tx, session_pk)
+            state = summary_jobs.state(tx, session_pk)
         if state is None or state.status == "failed":
             return
         time.sleep(POLL_S)
@@ -41,8 +40,8 @@ def refresh_in_background(runtime: Runtime, definition: Definition, run_id: str)
         return
     with runtime.db.read() as tx:
         pk = sessions.pk_of_run(tx, run_id)
-        state = None if pk is None else summary_jobs.standing(tx, pk)
-        served = teams.is_served(tx, definition.id, silent_s=SILENT_S, queue="summaries")
+        state = None if pk is None else summary_jobs.state(tx, pk)
+        served = teams.is_served(tx, definition.id, queue="summaries")
     if pk is None or state is None or state.status != "waiting" or served:
         return
     serving = replace(runtime, teams={definition.id: definition})

@@ -130,14 +130,14 @@ def _build_versions(runtime: Runtime, job: Job, definition: Definition, stop: St
             base = summaries.base(tx, job.session_pk)
             if base is None:
                 return "gone"
-            request = summary_jobs.wanted(tx, job)
+            request = summary_jobs.requested(tx, job)
             if request is None:
                 raise Stopped(Reason.LEASE_LOST)
             current = draft.begin(base, request, model=model.id[:ID_LIMIT], prompt_hash=prompt_hash)
             parts = messages.to_condense(
                 tx,
                 session_pk=job.session_pk,
-                after_seq=current.covers_seq,
+                after_seq=current.covers_through_seq,
                 through_seq=base.finished_seq,
                 limit=MAX_MESSAGES,
                 cut=condense.LINE_LIMIT + 1,
@@ -166,7 +166,7 @@ def _next_piece(parts: list[Part], base: Base, *, size: int) -> tuple[list[Messa
     else:
         last = parts[-1] if count == len(included) else included[count - 1]
         through_seq, position = last.message.seq, last.position
-    uncovered = sum(part.size for part in parts if base.covers_seq < part.message.seq <= through_seq)
+    uncovered = sum(part.size for part in parts if base.covers_through_seq < part.message.seq <= through_seq)
     return texts[:count], Covered(through_seq, position, uncovered)
 
 
@@ -188,7 +188,10 @@ def _ask_model(
 def _extended(current: SummaryDraft, covered: Covered, reply: Reply | None) -> SummaryDraft:
     """Return the draft with one more piece. Without a reply, the piece had no text to condense."""
     extended = replace(
-        current, covers_seq=covered.seq, covers_position=covered.position, size=current.size + covered.size
+        current,
+        covers_through_seq=covered.covers_through_seq,
+        covers_position=covered.position,
+        size=current.size + covered.size,
     )
     if reply is None:
         return extended
@@ -202,7 +205,7 @@ def _extended(current: SummaryDraft, covered: Covered, reply: Reply | None) -> S
 def _save_draft(runtime: Runtime, job: Job, extended: SummaryDraft) -> None:
     """Save a rebuild's draft, if this process still has the job."""
     with runtime.db.write() as tx:
-        if not summary_jobs.keep(tx, job, extended, ttl_s=runtime.settings.lease_seconds):
+        if not summary_jobs.save_draft(tx, job, extended, ttl_s=runtime.settings.lease_seconds):
             raise _write_refused()
 
 
@@ -214,18 +217,18 @@ def _store_version(
     Older versions than the newest *keep_versions* are removed. Returns whether the job is done: the summary covers
     what the job asks for, and no further messages have become due since.
     """
-    covered = Covered(new.covers_seq, new.covers_position, new.size)
+    covered = Covered(new.covers_through_seq, new.covers_position, new.size)
     with runtime.db.write() as tx:
         left = summaries.cover(tx, job.session_pk, base, covered, new_version=new.pieces > 0)
         if left is None:
             raise _write_refused()
         if new.pieces:
             summaries.add(tx, job.session_pk, _version(base, new), keep=keep_versions)
-        is_due = due.is_due(left.due, left.finished_seq - new.covers_seq, left.size)
-        done = summary_jobs.done(
+        is_due = due.is_due(left.due, left.finished_seq - new.covers_through_seq, left.size)
+        done = summary_jobs.finish(
             tx,
             job,
-            through_seq=new.covers_seq,
+            through_seq=new.covers_through_seq,
             wanted_seq=left.finished_seq if is_due else 0,
             rebuilt=rebuilt,
             ttl_s=runtime.settings.lease_seconds,
@@ -243,7 +246,9 @@ def _write_refused() -> Stopped:
 
 
 def _version(base: Base, new: SummaryDraft) -> NewVersion:
-    return NewVersion(base.version + 1, new.covers_seq, new.text, new.topics, new.model, new.prompt_hash, new.usage)
+    return NewVersion(
+        base.version + 1, new.covers_through_seq, new.text, new.topics, new.model, new.prompt_hash, new.usage
+    )
 
 
 def _stopped(runtime: Runtime, job: Job, reason: Reason) -> str:
@@ -261,7 +266,7 @@ def _stopped(runtime: Runtime, job: Job, reason: Reason) -> str:
 def _model_failed(runtime: Runtime, job: Job, error: ModelError) -> str:
     """Let the job wait for its next try; mark it as failed if a retry cannot help or there were too many."""
     with runtime.db.write() as tx:
-        state = summary_jobs.standing(tx, job.session_pk)  # read again: storing a piece resets its failures
+        state = summary_jobs.state(tx, job.session_pk)  # read again: storing a piece resets its failures
         wait_s = _wait_s(runtime, error, failures=state.failures if state else 0)
         summary_jobs.fail(tx, job, code=error.code, wait_s=wait_s, counted=error.counted)
     metrics.SUMMARY_FAILURES.labels(error.code).inc()

@@ -6,9 +6,8 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 from worker.cli.checks.finding import Case, Finding, failed, ok, warning
-from worker.store import overdue, teams
+from worker.store import stuck, teams
 from worker.store.engine import Database, Transaction
-from worker.store.ready import SILENT_S
 
 LONG_S = 60.0
 
@@ -16,9 +15,9 @@ LONG_S = 60.0
 def runs(case: Case) -> Iterator[Finding]:
     """Runs that could be executed, and are not."""
     with _reading(case) as tx:
-        ready = overdue.ready_runs(tx)
-        left = overdue.unattended(tx)
-        served = {team.id for team in teams.live(tx, silent_s=SILENT_S)}
+        ready = stuck.ready_runs(tx)
+        left = stuck.unattended(tx)
+        served = {team.id for team in teams.live(tx)}
     troubles = []
     for team, count in Counter(run.team for run in ready if run.team not in served).most_common():
         detail = f"{_runs(count)} for team {team!r}, which no live worker serves."
@@ -40,7 +39,7 @@ def runs(case: Case) -> Iterator[Finding]:
 def summaries(case: Case) -> Iterator[Finding]:
     """Refreshes that failed."""
     with _reading(case) as tx:
-        found = overdue.failed_summaries(tx)
+        found = stuck.failed_summaries(tx)
     for code, count in sorted(found.items()):
         detail = f"{count} could not be refreshed ({code}); runs go on with the version before."
         advice = "See the log of the worker for 'summaries'. Then: team-sessions batches create refresh_summaries."
@@ -61,4 +60,4 @@ def _reading(case: Case) -> Iterator[Transaction]:
 
 def _runs(count: int) -> str:
     many = f"{count:,} runs wait" if count > 1 else "1 run waits"
-    return f"At least {many}" if count >= overdue.MOST else many
+    return f"At least {many}" if count >= stuck.MOST else many

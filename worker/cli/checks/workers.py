@@ -6,10 +6,9 @@ from worker.cli.checks.configured import importable
 from worker.cli.checks.finding import Case, Finding, failed, ok, warning
 from worker.errors import TeamSessionsError
 from worker.queue.app import BACKGROUND, QUEUES, RUNS
-from worker.store import overdue, teams
+from worker.store import stuck, teams
 from worker.store.engine import Database
-from worker.store.overdue import Silent
-from worker.store.ready import SILENT_S
+from worker.store.stuck import Silent
 from worker.store.teams import Served
 
 RECENTLY_S = 600.0  # a worker that fell silent longer ago was replaced, or nobody misses it
@@ -21,8 +20,8 @@ def look(case: Case) -> Iterator[Finding]:
     db = Database(case.settings.database, pool_size=1)
     try:
         with db.read() as tx:
-            live = teams.live(tx, silent_s=SILENT_S)
-            silent = overdue.silent_workers(tx, silent_s=SILENT_S, within_s=RECENTLY_S)
+            live = teams.live(tx)
+            silent = stuck.silent_workers(tx, within_s=RECENTLY_S)
     finally:
         db.close()
     consumed = {queue for team in live for queue in team.queues}

@@ -9,6 +9,7 @@ from worker.domain.run import Priority, Status
 from worker.store.columns import db_time
 from worker.store.engine import Transaction
 from worker.store.tables import runs, sessions, teams
+from worker.store.teams import is_live
 
 # Spelled out, so that they are seen to be what an index is limited to: SQLite does not look at bound values for that.
 queued: ColumnElement[bool] = runs.c.status == literal_column(f"'{Status.QUEUED.value}'")
@@ -19,7 +20,6 @@ never_claimed: ColumnElement[bool] = runs.c.attempt == literal_column("0")
 claimed_before: ColumnElement[bool] = runs.c.attempt > literal_column("0")
 
 RESEND_S = 2.0  # a background run that was sent and not claimed is sent again
-SILENT_S = 15.0  # a worker that has said nothing for so long counts as gone
 
 
 def take_expired(tx: Transaction, *, limit: int) -> list[Dispatch]:
@@ -61,11 +61,6 @@ def take_background(tx: Transaction, *, limit: int) -> list[Dispatch]:
     return _take(tx, waiting, runs.c.created_at, limit=limit)
 
 
-def db_now(tx: Transaction) -> datetime:
-    """Return the database's time."""
-    return tx.execute(select(db_time())).scalar_one()
-
-
 def _take(
     tx: Transaction, condition: ColumnElement[bool], order: ColumnElement[datetime], *, limit: int
 ) -> list[Dispatch]:
@@ -73,7 +68,7 @@ def _take(
 
     Only runs of teams that a live worker serves: others would come back, again and again.
     """
-    served = exists().where(teams.c.team_id == sessions.c.team_id, teams.c.seen_at > db_time(-SILENT_S))
+    served = exists().where(teams.c.team_id == sessions.c.team_id, is_live())
     heads = (
         select(runs.c.id)
         .join(sessions, sessions.c.pk == runs.c.session_pk)

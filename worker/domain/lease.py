@@ -7,7 +7,7 @@ K = TypeVar("K")
 
 
 @dataclass(frozen=True, slots=True)
-class Watched(Generic[K]):
+class LeaseState(Generic[K]):
     """One row. `running` False: nobody holds it any more; another `fence`: somebody else does."""
 
     key: K

@@ -13,6 +13,7 @@ from worker.domain.run import Priority, Status
 from worker.store.columns import db_time
 from worker.store.engine import Transaction
 from worker.store.tables import runs, sessions, summary_jobs, teams
+from worker.store.teams import SILENT_S
 
 MOST = 1_000  # rows that a question looks at: the oldest tell enough
 LATE_S = 10.0  # beyond its lease, and nobody has taken the run over
@@ -36,14 +37,14 @@ class Ready:
     waits_s: float
 
 
-def silent_workers(tx: Transaction, *, silent_s: float, within_s: float) -> list[Silent]:
-    """Return the workers whose last word is older than *silent_s* and younger than *within_s*.
+def silent_workers(tx: Transaction, *, within_s: float) -> list[Silent]:
+    """Return the workers whose last word is older than `teams.SILENT_S` and younger than *within_s*.
 
     One that signed off counts as silent for an hour (`teams.leave`): *within_s* is less than that.
     """
     last = func.max(teams.c.seen_at).label("last")
     grouped = select(teams.c.worker, last, db_time()).group_by(teams.c.worker).order_by(teams.c.worker)
-    rows = tx.execute(grouped.having(last.between(db_time(-within_s), db_time(-silent_s))))
+    rows = tx.execute(grouped.having(last.between(db_time(-within_s), db_time(-SILENT_S))))
     return [Silent(worker, (now - seen).total_seconds()) for worker, seen, now in rows]
 
 

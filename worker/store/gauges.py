@@ -15,9 +15,9 @@ from sqlalchemy import ColumnElement, and_, func, select
 from worker.domain.dispatch import queue_of
 from worker.domain.run import Priority
 from worker.store import teams
-from worker.store.columns import db_time
+from worker.store.columns import db_now, db_time
+from worker.store.dispatchable import background, claimed_before, interactive, never_claimed, queued, running
 from worker.store.engine import Transaction
-from worker.store.ready import SILENT_S, background, claimed_before, db_now, interactive, never_claimed, queued, running
 from worker.store.tables import batches, runs, sessions, summary_jobs
 
 MOST = 100_000
@@ -31,7 +31,7 @@ _QUEUES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
+class Gauges:
     """Counts, and ages in seconds; of a queue in which no head waits the age is 0."""
 
     runs: dict[tuple[str, str], int]  # (queue, status)
@@ -44,19 +44,19 @@ class Figures:
     batch_items: dict[str, int]  # waiting, in_flight
 
 
-def read(tx: Transaction) -> Figures:
+def read(tx: Transaction) -> Gauges:
     """Return how things stand."""
     counted = {(queue, "queued"): _count(tx, runs.c.id, *where) for queue, where in _QUEUES.items()}
     for queue, of in (("runs", interactive), ("batch", background)):
         counted[queue, "running"] = _count(tx, runs.c.id, running, of)
-    live = teams.live(tx, silent_s=SILENT_S)
+    live = teams.live(tx)
     waits, failed = summary_jobs.c.send_at.is_not(None), summary_jobs.c.send_at.is_(None)
     unfinished = select(batches.c.status, batches.c.planned, batches.c.fed, batches.c.ended)
     found: Any = tx.execute(unfinished.where(batches.c.finished_at.is_(None))).all()
-    return Figures(
+    return Gauges(
         runs=counted,
         oldest_head_s=_oldest_heads(tx, now=db_now(tx)),
-        workers=teams.live_workers(tx, silent_s=SILENT_S),
+        workers=teams.live_workers(tx),
         team_workers={team.id: team.workers for team in live},
         summary_jobs={
             name: _count(tx, summary_jobs.c.session_pk, of) for name, of in (("due", waits), ("failed", failed))

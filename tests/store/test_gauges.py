@@ -13,18 +13,18 @@ from worker.domain.run_order import RunOrder
 from worker.runs.enqueue import enqueue
 from worker.runs.finish import Ending
 from worker.settings import Settings
-from worker.store import figures, summary_jobs, teams
+from worker.store import gauges, summary_jobs, teams
 from worker.store.columns import db_time
 from worker.store.engine import Database
-from worker.store.figures import Figures
+from worker.store.gauges import Gauges
 from worker.store.leases import Lease
 from worker.store.tables import runs, sessions
 from worker.store.tables import summary_jobs as jobs
 
 
-def read(db: Database) -> Figures:
+def read(db: Database) -> Gauges:
     with db.read() as tx:
-        return figures.read(tx)
+        return gauges.read(tx)
 
 
 def change(db: Database, run_id: str, **values: Any) -> None:
@@ -109,7 +109,7 @@ def test_summaries_that_are_wanted_and_failed_are_told_apart(db: Database) -> No
         accept(db, session=session)
     with db.write() as tx:
         for pk in tx.execute(select(sessions.c.pk)).scalars().all():
-            summary_jobs.want_now(tx, pk, through_seq=1)
+            summary_jobs.request_now(tx, pk, through_seq=1)
             job = summary_jobs.claim(tx, pk, owner="me", ttl_s=60)
             assert job is not None
         tx.execute(update(jobs).values(requested_at=db_time(-100.0), send_at=db_time(-1.0)))

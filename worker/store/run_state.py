@@ -10,10 +10,11 @@ from worker.domain.run import Priority, Status
 from worker.store.columns import db_time
 from worker.store.engine import Transaction
 from worker.store.tables import runs, sessions, summary_jobs, teams
+from worker.store.teams import is_live
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class RunState:
     """A run's row and its session's head, at the database's time `now`."""
 
     run_id: str
@@ -42,7 +43,7 @@ class Served:
     queues: frozenset[str]
 
 
-def of_run(tx: Transaction, run_id: str) -> Standing | None:
+def of_run(tx: Transaction, run_id: str) -> RunState | None:
     """Return how a run stands; None: there is no such run."""
     head = runs.alias("head")
     ahead = func.coalesce(runs.c.position - head.c.position, 0)
@@ -57,12 +58,11 @@ def of_run(tx: Transaction, run_id: str) -> Standing | None:
         .where(runs.c.id == run_id)
     )
     row: Any = tx.execute(statement).one_or_none()
-    return None if row is None else Standing(row[0], row[1], Status(row[2]), Priority(row[3]), *row[4:])
+    return None if row is None else RunState(row[0], row[1], Status(row[2]), Priority(row[3]), *row[4:])
 
 
-def served(tx: Transaction, team: str, *, silent_s: float) -> Served:
-    """Return who serves *team*; a worker that was not heard of for *silent_s* seconds is not live."""
-    live = teams.c.seen_at > db_time(-silent_s)
-    rows = tx.execute(select(teams.c.seen_at, teams.c.queues, live).where(teams.c.team_id == team)).all()
+def served(tx: Transaction, team: str) -> Served:
+    """Return who serves *team*."""
+    rows = tx.execute(select(teams.c.seen_at, teams.c.queues, is_live()).where(teams.c.team_id == team)).all()
     queues = {queue for _seen, consumed, is_live in rows if is_live for queue in consumed}
     return Served(max((row[0] for row in rows), default=None), frozenset(queues))

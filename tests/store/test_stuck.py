@@ -4,11 +4,11 @@ import pytest
 
 from tests.support.crowd import crowd
 from tests.support.plans import plan, statements
-from worker.store import overdue
+from worker.store import stuck
 from worker.store.engine import Database
 
 
-@pytest.mark.parametrize("question", [overdue.ready_runs, overdue.unattended])
+@pytest.mark.parametrize("question", [stuck.ready_runs, stuck.unattended])
 def test_no_question_reads_all_runs_or_sessions(db: Database, question: object) -> None:
     """Each finds its rows through indexes, and looks at a bounded number of them."""
     crowd(db)
