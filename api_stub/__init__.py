@@ -1,1 +1,1 @@
-"""The HTTP door: thin. It validates, asks the rooms of `worker`, and answers."""
+"""The HTTP API. It validates requests, calls `worker`, and answers."""

@@ -1,4 +1,4 @@
-"""The one translation of errors into answers: problem+json (RFC 9457), the framework's own errors too."""
+"""Turns every error, the framework's own too, into an answer: problem+json (RFC 9457)."""
 
 import math
 
@@ -14,15 +14,18 @@ from worker.observe import logs, metrics
 log = logs.get(__name__)
 
 _HTTP = {
-    400: ("malformed_json", "The body is not JSON that can be read: not UTF-8, nested too deep, or a number too long."),
-    404: ("route_not_found", "There is nothing at this path. See /openapi.json for what there is."),
-    405: ("method_not_allowed", "This path does not take this method. See /openapi.json for those it takes."),
+    400: (
+        "malformed_json",
+        "The body is not readable JSON: not UTF-8, nested too deep, or with a number that is too long.",
+    ),
+    404: ("route_not_found", "This path does not exist. /openapi.json lists all paths."),
+    405: ("method_not_allowed", "This path does not accept this method. /openapi.json lists those that it accepts."),
     413: ("body_too_large", ""),
 }
 
 
 def problem(*, status: int, code: str, detail: str, retry: bool = False, wait_s: float = 1.0) -> JSONResponse:
-    """Return an error as an answer, and count it; *wait_s* says when to come again, where that helps."""
+    """Return an error as an answer, and count it. A 429 or 503 asks the client to wait *wait_s* seconds."""
     metrics.REFUSALS.labels(code).inc()
     body = {
         "type": f"urn:team-sessions:error:{code}",
@@ -38,33 +41,33 @@ def problem(*, status: int, code: str, detail: str, retry: bool = False, wait_s:
 
 
 def install(app: FastAPI) -> None:
-    """Give *app* the translation."""
-    app.add_exception_handler(TeamSessionsError, _ours)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _framework)
-    app.add_exception_handler(Exception, _unexpected)
+    """Add the error handlers to *app*."""
+    app.add_exception_handler(TeamSessionsError, _team_sessions_error)
+    app.add_exception_handler(RequestValidationError, _invalid_request)
+    app.add_exception_handler(HTTPException, _http_exception)
+    app.add_exception_handler(Exception, _unexpected_error)
 
 
 def responses(*codes: int) -> dict[int | str, dict[str, object]]:
-    """Return the OpenAPI description of the errors that a route with a key can answer with."""
+    """Return the OpenAPI description of a route's errors: *codes*, and those of every route that needs a key."""
     content = {"application/problem+json": {"schema": {"$ref": f"#/components/schemas/{Problem.__name__}"}}}
     return {code: {"description": _MEANINGS[code], "content": content} for code in sorted({*codes, 401, 403, 429, 503})}
 
 
 _MEANINGS = {
     400: "The body is not JSON.",
-    401: "The request carries no key, or one that is not in force.",
+    401: "The request has no valid key.",
     403: "The key may not do this: `scope_missing`, `user_forbidden`, `team_forbidden`, `key_bound`.",
-    404: "There is nothing of this id that the key may see.",
-    409: "What is asked for contradicts what there is; `code` says which.",
+    404: "Nothing that the key may see has this id.",
+    409: "The request conflicts with the current state; `code` says how.",
     413: "The body or the input is too large.",
-    422: "Something in the request cannot be taken; `detail` names it.",
-    429: "There is too much of it just now; the same request may succeed later: `Retry-After` says when.",
-    503: "The database did not answer; the same request may succeed later.",
+    422: "Something in the request is invalid; `detail` names it.",
+    429: "Too many requests, or a full queue. Retry after `Retry-After` seconds.",
+    503: "The database did not answer. Retry later.",
 }
 
 
-async def _ours(request: Request, error: Exception) -> JSONResponse:
+async def _team_sessions_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, TeamSessionsError)
     if error.status >= 500:
         log.error("request failed", error=error)
@@ -75,39 +78,39 @@ async def _ours(request: Request, error: Exception) -> JSONResponse:
     return problem(status=error.status, code=error.code, detail=error.message, retry=error.retry, wait_s=wait_s)
 
 
-async def _invalid(_request: Request, error: Exception) -> JSONResponse:
-    """Name every field that is wrong, without the values: they may be message text."""
+async def _invalid_request(_request: Request, error: Exception) -> JSONResponse:
+    """Name every invalid field, without its value, which may be message text."""
     assert isinstance(error, RequestValidationError)
-    mistakes = error.errors()
-    if any(m["type"] == "json_invalid" for m in mistakes):
+    problems = error.errors()
+    if any(p["type"] == "json_invalid" for p in problems):
         return problem(status=400, code="malformed_json", detail="The body is not JSON.")
-    detail = "; ".join(f"{'.'.join(map(str, m['loc']))}: {m['msg']}" for m in mistakes)
+    detail = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in problems)
     return problem(status=422, code="invalid_request", detail=detail)
 
 
-async def _framework(request: Request, error: Exception) -> JSONResponse:
+async def _http_exception(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     code, detail = _HTTP.get(error.status_code, ("http_error", ""))
     answer = problem(status=error.status_code, code=code, detail=detail or str(error.detail))
     answer.headers.update(error.headers or {})
     if error.status_code == 405 and (methods := request.app.openapi()["paths"].get(_template(request))):
-        # All methods of the path; the framework names those of the first route that it has there.
+        # All methods of the path. The framework lists those of its first route only.
         answer.headers["Allow"] = ", ".join(map(str.upper, methods))
     return answer
 
 
-async def _unexpected(_request: Request, error: Exception) -> JSONResponse:
+async def _unexpected_error(_request: Request, error: Exception) -> JSONResponse:
     log.error("request failed on an unexpected error", error=error)
-    detail = "The server met an error that it has no name for. Its log says where."
+    detail = "Unexpected server error. The log of the server has the details."
     return problem(status=500, code="internal", detail=detail)
 
 
 def _audit(request: Request, error: TeamSessionsError) -> None:
-    """Log who was turned away from where: the id of a key, never the key; the route's template, never what it names."""
+    """Log a denied request: the id of its key, never the key; the route's template, never the ids in the path."""
     key_id = getattr(request.state, "key_id", None)
     log.warning("request denied", code=error.code, method=request.method, route=_template(request), key_id=key_id)
 
 
 def _template(request: Request) -> str | None:
-    """Return the path as the route spells it, such as /v1/runs/{run_id}."""
+    """Return the path as the route declares it, for example /v1/runs/{run_id}."""
     return getattr(request.scope.get("route"), "path_format", None)

@@ -1,22 +1,26 @@
-"""What operators see of a request: counts and times, a span, a line in the log at DEBUG, or at WARNING if it failed.
+"""ASGI middleware: metrics, traces and logs of requests, a limit for bodies, and slashes in ids."""
 
-By its method, the route's template, the status and the time that it took: no path, no query, no id, no text.
-"""
+from urllib.parse import unquote
 
+from fastapi import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api_stub import errors
 from worker import clock
 from worker.observe import logs, metrics, tracing
 
 log = logs.get(__name__)
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-OTHER = "_OTHER"  # a route that there is not, a method that nobody knows
+OTHER = "_OTHER"  # a route or a method that does not exist
 PROBES = {"/healthz", "/readyz", "/metrics"}
 
 
 class ObservabilityMiddleware:
-    """Tells of each request; of those that ask how the process is, only their counts."""
+    """Counts, times, traces and logs each request: at DEBUG, or at WARNING if it failed. Probes are only counted.
+
+    Labels are the method, the route's template and the status: no path, no query, no id, no text.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -25,23 +29,23 @@ class ObservabilityMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        begun, answered_s = clock.monotonic(), None
-        status = 500  # where nothing was answered, the outermost handler answers with this
+        started_at, answered_s = clock.monotonic(), None
+        status = 500  # without an answer, the outermost handler answers with this
 
-        async def noted(message: Message) -> None:
+        async def send_timed(message: Message) -> None:
             nonlocal status, answered_s
             if message["type"] == "http.response.start":
-                status, answered_s = message["status"], clock.monotonic() - begun
+                status, answered_s = message["status"], clock.monotonic() - started_at
             await send(message)
 
         probe = scope["path"] in PROBES
         method = scope["method"] if scope["method"] in METHODS else OTHER
         with tracing.untraced() if probe else tracing.request(method, traceparent=_traceparent(scope)) as span:
             try:
-                await self._app(scope, receive, noted)
+                await self._app(scope, receive, send_timed)
             finally:
-                seconds = clock.monotonic() - begun
-                route = getattr(scope.get("route"), "path_format", "") or OTHER  # the router has put it there
+                seconds = clock.monotonic() - started_at
+                route = getattr(scope.get("route"), "path_format", "") or OTHER  # set by the router
                 metrics.REQUESTS.labels(method, route, status).inc()
                 metrics.ANSWER.labels(method, route).observe(seconds if answered_s is None else answered_s)
                 span.update_name(f"{method} {route}")
@@ -49,11 +53,59 @@ class ObservabilityMiddleware:
                 if status >= 500:
                     tracing.fail(span, str(status))
                 if not probe:
-                    say = log.warning if status >= 500 else log.debug
-                    say("request answered", method=method, route=route, status=status, ms=round(seconds * 1000, 1))
+                    write = log.warning if status >= 500 else log.debug
+                    write("request answered", method=method, route=route, status=status, ms=round(seconds * 1000, 1))
 
 
 def _traceparent(scope: Scope) -> str | None:
-    """Return the header by which a caller names its place in a trace; None: there is none, or more than one."""
-    found = [value.decode("latin-1") for name, value in scope["headers"] if name == b"traceparent"]
-    return found[0] if len(found) == 1 else None
+    """Return the header that joins a request to its caller's trace; None if there is none, or more than one."""
+    values = [value.decode("latin-1") for name, value in scope["headers"] if name == b"traceparent"]
+    return values[0] if len(values) == 1 else None
+
+
+class BodyLimitMiddleware:
+    """Refuses a body over *limit* bytes before it is read whole."""
+
+    def __init__(self, app: ASGIApp, *, limit: int) -> None:
+        self._app = app
+        self._limit = limit
+        self._detail = f"The body is larger than {limit} bytes. Shorten it, or raise TEAM_SESSIONS_MAX_INPUT_BYTES."
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        length = dict(scope["headers"]).get(b"content-length", b"")
+        if length.isdigit() and int(length) > self._limit:
+            response = errors.problem(status=413, code="body_too_large", detail=self._detail)
+            await response(scope, receive, send)
+            return
+        received = 0
+
+        async def receive_limited() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self._limit:
+                # FastAPI passes its own exception on when it reads the body, and turns every other one into a 400.
+                raise HTTPException(413, self._detail)
+            return message
+
+        await self._app(scope, receive_limited, send)
+
+
+class PathSegmentsMiddleware:
+    """Keeps an id in one segment of the path, also if it contains a slash, sent as %2F.
+
+    A path is decoded before it is routed. This keeps `%` and `/` encoded inside a segment; `dependencies` decodes them.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        raw = scope.get("raw_path") or b""
+        if b"%" in raw:
+            segments = [unquote(segment) for segment in raw.decode("latin-1").split("/")]
+            scope = {**scope, "path": "/".join(s.replace("%", "%25").replace("/", "%2F") for s in segments)}
+        await self._app(scope, receive, send)

@@ -4,17 +4,17 @@ Times are RFC 3339 in UTC with six decimals. Positions and seqs count from 1.
 """
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from worker.domain.fields import TEXT, Metadata, SessionId, TeamId, Time, UserId, field
 from worker.domain.message import Message
-from worker.domain.run import Run
+from worker.domain.run import Run, Status
 from worker.domain.run_order import RunOrder
 from worker.domain.session import SessionRow, SessionSummary
-from worker.domain.text import check_json, check_text
+from worker.domain.summary import Refresh
+from worker.domain.text import check_json
 from worker.store.teams import Served
 
 NextCursor = Annotated[
@@ -22,14 +22,20 @@ NextCursor = Annotated[
 ]
 
 
-def storable(field: str) -> AfterValidator:
-    """Return a validator of an id in a path or a query: Postgres fails on a NUL character."""
-    return AfterValidator(partial(check_text, field=field))
-
-
 @dataclass(frozen=True, slots=True)
 class RunRequest(RunOrder):
     """A run to be accepted."""
+
+
+class Why(BaseModel):
+    """Why a run is not moving. More fields hold the facts behind the reason."""
+
+    model_config = ConfigDict(extra="allow")
+
+    run_id: str = field("ID of the run.", "run_019ab3c4d5e6f708192a3b4c5d6e7f80")
+    status: Status = field("Status of the run.", "queued")
+    reason: str = field("Stable code of the reason.", "behind_run")
+    detail: str = field("One sentence.", "It is behind run 'run_019…': the runs of a session execute one by one.")
 
 
 class RunPage(BaseModel):
@@ -98,6 +104,12 @@ class SessionChange(BaseModel):
         for name, value in values.items():
             check_json(value, field=name)
         return values
+
+
+class Requested(BaseModel):
+    """The result of a request for a refresh."""
+
+    refresh: Refresh | None = Field(description="The refresh; null: the summary already covers every run that ended.")
 
 
 class SessionPage(BaseModel):

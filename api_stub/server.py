@@ -1,4 +1,4 @@
-"""Serve the application on a socket, and end quietly: a stop that was asked for is no error."""
+"""Serves the application on a socket. A requested stop is no error: the process exits with 0."""
 
 import signal
 import socket
@@ -32,11 +32,11 @@ class _Server(uvicorn.Server):
         self._before_shutdown = before_shutdown
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """End. uvicorn would raise the signal again afterwards, and the process would end with another code than 0."""
+        """Stop. uvicorn's own handler raises the signal again afterwards, so the process would not exit with 0."""
         self.force_exit = self.should_exit and sig == signal.SIGINT
         self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Have watchers and waiters leave first: they would hold it open for as long as their runs last."""
+        """Close streams and waiting requests first: they would delay the shutdown until their runs end."""
         self._before_shutdown()
         await super().shutdown(sockets)

@@ -44,26 +44,26 @@ _LINE_ENDS = {ord(end): f"\\u{ord(end):04x}" for end in "\x85\u2028\u2029"}
 
 
 async def follow(service: Service, run: Run, *, after: EventId | None) -> AsyncIterator[str]:
-    """Yield the events of *run* behind *after*, up to its one terminal event; comments while nothing happens.
+    """Yield the events of *run* after *after*, the terminal event last; comments while nothing happens.
 
-    It ends early where the database goes away: whoever reads comes back behind the last event.
+    Ends early if the database goes away: the reader reconnects and continues after its last event.
     """
     metrics.WATCHERS.inc()
     try:
-        async for happened in watch(service.db, service.follower, run, after=after):
-            if happened is None:
+        async for item in watch(service.db, service.follower, run, after=after):
+            if item is None:
                 yield ": still here\n\n"
                 continue
-            id, event, now = happened
-            data = _RUN.dump_python(now, mode="json") if event.type in TERMINAL else event.data
-            yield _spelled(id, event.type, data)
+            id, event, state = item
+            data = _RUN.dump_python(state, mode="json") if event.type in TERMINAL else event.data
+            yield _format(id, event.type, data)
     except DatabaseUnavailable as error:
-        log.warning("stream left to its watcher's next try", run_id=run.id, session_id=run.session_id, error=error)
+        log.warning("stream ended early, to be resumed", run_id=run.id, session_id=run.session_id, error=error)
     finally:
         metrics.WATCHERS.dec()
 
 
-def _spelled(id: EventId, type: str, data: dict[str, Any]) -> str:
-    # Many clients end a line where Python's splitlines does: at these three too, which JSON need not escape.
+def _format(id: EventId, type: str, data: dict[str, Any]) -> str:
+    # Many clients split lines as Python's splitlines does: at these three characters too, which JSON need not escape.
     text = json.dumps(data, ensure_ascii=False).translate(_LINE_ENDS)
     return f"id: {id}\nevent: {type}\ndata: {text}\n\n"

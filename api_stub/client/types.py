@@ -105,11 +105,11 @@ class Refresh(TypedDict):  # A refresh that a session waits for.
     not_before: str | None
 
 
-class Requested(TypedDict):  # What became of a request for a refresh.
+class Requested(TypedDict):  # The result of a request for a refresh.
     refresh: Refresh | None
 
 
-class Erased(TypedDict):  # What was erased.
+class Erased(TypedDict):  # How much was erased.
     sessions: int
     runs: int
     messages: int

@@ -7,24 +7,25 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
 from fastapi.responses import JSONResponse, StreamingResponse
-from pydantic import Field, TypeAdapter
+from pydantic import Field
 
 from api_stub import batch_schemas as schemas
-from api_stub.auth import Batches, ServiceDep
 from api_stub.batch_orders import check_no_filter, given_of, order_of
-from api_stub.cursors import Cursors
+from api_stub.dependencies import Batches, BatchId, ForUser, IdempotencyKey, ServiceDep
 from api_stub.errors import responses
-from api_stub.parameters import BatchId, Cursor, ForUser, IdempotencyKey, Limit
+from api_stub.pagination import Cursor, Limit, Pages
 from api_stub.service import Service
 from worker.batches import accept, lifecycle
+from worker.domain.batch import Batch, Item
 from worker.domain.principal import Principal
 from worker.errors import BatchInvalid
 from worker.store import batches
 
 router = APIRouter(prefix="/v1/batches", tags=["batches"])
 
-BATCHES: Cursors[str] = Cursors("batches", TypeAdapter(Annotated[str, Field(pattern="^batch_[0-9a-f]{32}$")]))  # by id
-ITEMS: Cursors[int] = Cursors("items", TypeAdapter(Annotated[int, Field(ge=1, lt=2**31)]))  # by number
+_Id = Annotated[str, Field(pattern="^batch_[0-9a-f]{32}$")]
+BATCHES = Pages[Batch, str]("batches", _Id, lambda batch: batch.id)
+ITEMS = Pages[Item, int]("items", Annotated[int, Field(ge=1, lt=2**31)], lambda item: item.number)
 AT_ONCE = 200  # items that are read at once for their results
 
 ACCEPTED: dict[int | str, dict[str, Any]] = {
@@ -72,11 +73,11 @@ def list_batches(
     service: ServiceDep, principal: Batches, user_id: ForUser = None, cursor: Cursor = None, limit: Limit = 50
 ) -> schemas.BatchPage:
     """Batches, newest first. A key bound to teams sees those that were ordered by keys bound to the same ones."""
-    before = BATCHES.read(cursor)
+    before = BATCHES.decode(cursor)
     with service.db.read() as tx:
         found = batches.page(tx, principal=_acting_for(principal, user_id), before=before, limit=limit + 1)
-    more = BATCHES.behind(found, lambda batch: batch.id, limit=limit)
-    return schemas.BatchPage(data=[schemas.Batch.of(batch) for batch in found[:limit]], next_cursor=more)
+    page, next_cursor = BATCHES.page(found, limit=limit)
+    return schemas.BatchPage(data=[schemas.Batch.of(batch) for batch in page], next_cursor=next_cursor)
 
 
 @router.get("/{batch_id}", responses=responses(404, 422))
@@ -96,10 +97,10 @@ def list_items(
     limit: Limit = 50,
 ) -> schemas.ItemPage:
     """The items of a batch, in their order, each with the status that its run or its session's refresh has now."""
-    after, principal = ITEMS.read(cursor) or 0, _acting_for(principal, user_id)
+    after, principal = ITEMS.decode(cursor) or 0, _acting_for(principal, user_id)
     found = lifecycle.items(service.db, batch_id, principal=principal, after=after, limit=limit + 1, status=status)
-    more = ITEMS.behind(found, lambda item: item.number, limit=limit)
-    return schemas.ItemPage(data=[schemas.Item.of(item) for item in found[:limit]], next_cursor=more)
+    page, next_cursor = ITEMS.page(found, limit=limit)
+    return schemas.ItemPage(data=[schemas.Item.of(item) for item in page], next_cursor=next_cursor)
 
 
 @router.post("/{batch_id}/items", status_code=202, responses=responses(400, 404, 409, 413, 422))

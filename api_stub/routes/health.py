@@ -1,30 +1,37 @@
-"""Probes: the two paths that need no key, and say nothing but a status."""
+"""Probes, which need no key and answer a status only, and metrics for Prometheus."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 
-from api_stub.auth import ServiceDep
-from api_stub.service import Service
+from api_stub.dependencies import MetricsRead, ServiceDep
+from api_stub.errors import responses
 from worker.errors import DatabaseUnavailable
+from worker.observe.metrics import CONTENT_TYPE
 from worker.queue.app import QUEUES
 from worker.store import migrate, teams
 
 router = APIRouter(tags=["health"])
+METRICS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "Metrics, one sample a line.",
+        "content": {"text/plain": {"schema": {"type": "string"}}},
+    }
+}
 
 
 class Health(BaseModel):
-    """Whether the process lives."""
+    """That the process is alive."""
 
     status: Literal["ok"] = Field("ok", description="Always this.")
 
 
 class Readiness(BaseModel):
-    """Whether a run could be executed now, or the first thing that is missing."""
+    """Whether a run could be executed now, or what is missing."""
 
     status: str = Field(
-        description="'ready', with the queues that nobody consumes; 'no database', 'no schema' (not migrated yet), "
+        description="'ready', with the queues that no worker consumes; 'no database', 'no schema' (not migrated yet), "
         "'no broker' or 'no worker'.",
         examples=["ready", "ready; nobody consumes batch, summaries"],
     )
@@ -32,19 +39,28 @@ class Readiness(BaseModel):
 
 @router.get("/healthz")
 async def healthz() -> Health:
-    """The process lives."""
+    """Answers while the process is alive."""
     return Health()
 
 
-@router.get("/readyz", responses={503: {"model": Readiness, "description": "A run would have to wait."}})
+@router.get(
+    "/readyz",
+    responses={503: {"model": Readiness, "description": "A run would have to wait; `status` says for what."}},
+)
 def readyz(service: ServiceDep, response: Response) -> Readiness:
-    """A run could be executed: database and broker answer, and a live worker consumes the queue `runs`."""
+    """Ready when the database and the broker answer, and a live worker consumes the queue `runs`."""
     status = _missing(service)
     response.status_code = 200 if status.startswith("ready") else 503
     return Readiness(status=status)
 
 
-def _missing(service: Service) -> str:
+@router.get("/metrics", response_class=Response, responses=METRICS | responses())
+def metrics(service: ServiceDep, _principal: MetricsRead) -> Response:
+    """Metrics of this process and of the installation. Needs a key with `runs:read`, bound to no user and no team."""
+    return Response(service.installation_metrics.render(), media_type=CONTENT_TYPE)
+
+
+def _missing(service: ServiceDep) -> str:
     try:
         if migrate.misfit(service.db):
             return "no schema"
@@ -56,5 +72,5 @@ def _missing(service: Service) -> str:
         return "no broker"
     if "runs" not in consumed:
         return "no worker"
-    left = [queue for queue in QUEUES if queue not in consumed]
-    return f"ready; nobody consumes {', '.join(left)}" if left else "ready"
+    unconsumed = [queue for queue in QUEUES if queue not in consumed]
+    return f"ready; nobody consumes {', '.join(unconsumed)}" if unconsumed else "ready"

@@ -1,39 +1,47 @@
-"""Runs: enqueue, list, look, wait, watch, cancel."""
+"""Runs: enqueue, list, get, wait, cancel, retry, watch, and why one is not moving."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import StreamingResponse
-from pydantic import Field, TypeAdapter
+from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
 from api_stub import schemas, sse
-from api_stub.auth import RunsRead, RunsWrite, ServiceDep
-from api_stub.cursors import Cursors
+from api_stub.dependencies import (
+    ByIdempotencyKey,
+    ForUser,
+    IdempotencyKey,
+    OfSession,
+    OfTeam,
+    RunId,
+    RunsRead,
+    RunsWrite,
+    ServiceDep,
+)
 from api_stub.errors import responses
-from api_stub.parameters import Cursor, ForUser, IdempotencyKey, Limit, OfTeam, RunId
-from api_stub.service import Service
+from api_stub.pagination import Cursor, Limit, Pages
 from worker import clock
-from worker.domain import run as domain
 from worker.domain.event import TERMINAL, EventId
-from worker.domain.fields import TEXT
 from worker.domain.principal import Principal
+from worker.domain.run import Run, Status
 from worker.domain.run_order import validate_order
 from worker.domain.text import check_id
 from worker.errors import InvalidEventId, RunNotFound
-from worker.runs import cancel, enqueue, retry
+from worker.runs import cancel, enqueue, retry, why
 from worker.store import run_pages, runs
 
 router = APIRouter(prefix="/v1/runs", tags=["runs"])
-LOOK_S = 1.0  # while waiting, look at the row at least so often: its event may be lost
+POLL_S = 1.0  # while waiting, read the row at least this often: its event may be lost
 
-RUNS: Cursors[str] = Cursors("runs", TypeAdapter(Annotated[str, Field(pattern="^(run|replay)_[0-9a-f]{32}$")]))  # by id
+_Id = Annotated[str, Field(pattern="^(run|replay)_[0-9a-f]{32}$")]
+RUNS = Pages[Run, str]("runs", _Id, lambda run: run.id)
 
 ACCEPTED: dict[int | str, dict[str, Any]] = {
     202: {
         "description": "The run is committed.",
-        "headers": {"Location": {"description": "Where to look at it.", "schema": {"type": "string"}}},
+        "headers": {"Location": {"description": "URL of the run.", "schema": {"type": "string"}}},
     }
 }
 
@@ -45,8 +53,8 @@ def enqueue_run(
     principal: RunsWrite,
     response: Response,
     idempotency_key: IdempotencyKey = None,
-) -> domain.Run:
-    """Accept a run: it is committed before this answers, waits its turn in its session, and is executed by a worker."""
+) -> Run:
+    """Accept a run. It is committed before this answers; a worker executes it when its turn in its session comes."""
     principal.check_team(body.team)
     order = replace(body, user_id=principal.acting_for(body.user_id))
     validate_order(order, max_input_bytes=service.settings.max_input_bytes)
@@ -64,35 +72,23 @@ def enqueue_run(
 def list_runs(
     service: ServiceDep,
     principal: RunsRead,
-    status: Annotated[domain.Status | None, Query(description="Only those of this status.")] = None,
+    status: Annotated[Status | None, Query(description="Only runs with this status.")] = None,
     team: OfTeam = None,
     user_id: ForUser = None,
-    session_id: Annotated[
-        str | None,
-        Query(description="Only those of this session.", examples=["s-42"], json_schema_extra=TEXT),
-        schemas.storable("session_id"),
-    ] = None,
-    idempotency_key: Annotated[
-        str | None,
-        Query(
-            description="Only the one that was accepted under this Idempotency-Key; a key belongs to a user.",
-            examples=["order-17"],
-            json_schema_extra=TEXT,
-        ),
-        schemas.storable("idempotency_key"),
-    ] = None,
+    session_id: OfSession = None,
+    idempotency_key: ByIdempotencyKey = None,
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> schemas.RunPage:
     """Runs, newest first."""
     if team is not None:
         principal.check_team(team)
-    wanted = run_pages.RunFilters(user_id, team, status, session_id, idempotency_key)
-    before = RUNS.read(cursor)
+    filters = run_pages.RunFilters(user_id, team, status, session_id, idempotency_key)
+    before = RUNS.decode(cursor)
     with service.db.read() as tx:
-        found = run_pages.page(tx, wanted, principal=principal, before=before, limit=limit + 1)
-    more = RUNS.behind(found, lambda run: run.id, limit=limit)
-    return schemas.RunPage(data=found[:limit], next_cursor=more)
+        rows = run_pages.page(tx, filters, principal=principal, before=before, limit=limit + 1)
+    data, next_cursor = RUNS.page(rows, limit=limit)
+    return schemas.RunPage(data=data, next_cursor=next_cursor)
 
 
 @router.get("/{run_id}", responses=responses(404, 422))
@@ -102,22 +98,22 @@ async def get_run(
     principal: RunsRead,
     user_id: ForUser = None,
     wait: Annotated[float, Query(ge=0, le=60, description="Seconds to wait for its end.", examples=[30])] = 0,
-) -> domain.Run:
-    """The run as it is: at once, or as soon as it is terminal, at the latest after `wait` seconds."""
+) -> Run:
+    """One run. With `wait`, answers as soon as the run has ended, or after `wait` seconds."""
     deadline = clock.monotonic() + wait
-    place = await service.follower.newest(run_id) if wait else EventId(0, 0)
+    last_id = await service.follower.newest(run_id) if wait else EventId(0, 0)
     run = await _find(service, principal, run_id, user_id)
     while not (run.status.terminal or service.follower.leaving) and (left := deadline - clock.monotonic()) > 0:
-        events = await service.follower.read(run_id, after=place, wait_s=min(left, LOOK_S))
-        place = events[-1][0] if events else place
+        events = await service.follower.read(run_id, after=last_id, wait_s=min(left, POLL_S))
+        last_id = events[-1][0] if events else last_id
         if not events or any(event.type in TERMINAL for _id, event in events):
             run = await _find(service, principal, run_id, user_id)
     return run
 
 
 @router.post("/{run_id}/cancel", status_code=202, responses=responses(404, 422))
-def cancel_run(run_id: RunId, service: ServiceDep, principal: RunsWrite, user_id: ForUser = None) -> domain.Run:
-    """End a run: at once if it is queued or its worker is silent, else within a second. What it wrote is kept."""
+def cancel_run(run_id: RunId, service: ServiceDep, principal: RunsWrite, user_id: ForUser = None) -> Run:
+    """Cancel a run: at once if it is queued or its worker is silent, else within a second. Its messages are kept."""
     run, dispatches = cancel.cancel(service.db, run_id, principal=principal, user_id=user_id)
     service.dispatcher.send(dispatches)
     return run
@@ -131,8 +127,8 @@ def retry_run(
     response: Response,
     user_id: ForUser = None,
     idempotency_key: IdempotencyKey = None,
-) -> domain.Run:
-    """A failed or cancelled run again: a new run with its input at the end of its session, with `retry_of`."""
+) -> Run:
+    """Repeat a failed or cancelled run: a new run with the same input at the end of its session, with `retry_of`."""
     if idempotency_key is not None:
         check_id(idempotency_key, field="Idempotency-Key")
     accepted = retry.retry(
@@ -159,13 +155,13 @@ async def watch_run(
         str | None,
         Header(
             alias="Last-Event-ID",
-            description="Go on behind this event.",
+            description="Continue after this event.",
             examples=["1-5"],
             json_schema_extra={"pattern": r"^([0-9]+-[0-9]+)?$"},
         ),
     ] = None,
 ) -> StreamingResponse:
-    """The run's events as they happen, as text/event-stream, up to the one terminal event."""
+    """The run's events as they happen, as text/event-stream; the terminal event is the last one."""
     after = EventId.parse(last_event_id) if last_event_id else None
     run = await _find(service, principal, run_id, user_id)
     if last_event_id and (after is None or after.fence > run.fence or after.n >= 2**64):
@@ -174,8 +170,16 @@ async def watch_run(
     return StreamingResponse(sse.follow(service, run, after=after), media_type="text/event-stream", headers=headers)
 
 
-async def _find(service: Service, principal: Principal, run_id: str, user_id: str | None) -> domain.Run:
-    def read() -> domain.Run | None:
+@router.get("/{run_id}/why", responses=responses(404, 422))
+def why_run(run_id: RunId, service: ServiceDep, principal: RunsRead, user_id: ForUser = None) -> schemas.Why:
+    """Why the run is not moving: one sentence, and the facts behind it."""
+    answer = why.why(service.db, service.dispatcher, service.settings, run_id, principal=principal, user_id=user_id)
+    fields = asdict(answer)
+    return schemas.Why(**fields.pop("facts"), **fields)
+
+
+async def _find(service: ServiceDep, principal: Principal, run_id: str, user_id: str | None) -> Run:
+    def read() -> Run | None:
         with service.db.read() as tx:
             return runs.get(tx, run_id, principal=principal, user_id=user_id)
 

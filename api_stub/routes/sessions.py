@@ -1,29 +1,41 @@
-"""Sessions: list, look, change, delete; their messages and runs."""
+"""Sessions: list, get, change, delete; their messages, runs and summaries."""
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
-from pydantic import AwareDatetime, Field, TypeAdapter
+from pydantic import AwareDatetime, Field
 
 from api_stub import schemas
-from api_stub.auth import ServiceDep, SessionsRead, SessionsWrite
-from api_stub.cursors import Cursors
+from api_stub.dependencies import (
+    ByName,
+    ByTag,
+    ForUser,
+    OfTeam,
+    ServiceDep,
+    SessionId,
+    SessionsRead,
+    SessionsWrite,
+)
 from api_stub.errors import responses
-from api_stub.parameters import Cursor, ForUser, Limit, OfTeam, SessionId
+from api_stub.pagination import Cursor, Limit, Pages
 from api_stub.routes.runs import RUNS
-from worker.domain.fields import TEXT
-from worker.domain.message import Role
+from worker.domain.message import Message, Role
 from worker.domain.principal import Principal
-from worker.errors import AmbiguousSession, SessionNotFound
-from worker.store import messages, run_pages, session_pages, sessions
+from worker.domain.session import SessionRow
+from worker.domain.summary import Summary
+from worker.errors import AmbiguousSession, SessionNotFound, SummaryNotFound
+from worker.store import messages, run_pages, session_pages, sessions, summaries, summary_jobs
 from worker.store.engine import Transaction
+from worker.summaries import due
 
 router = APIRouter(prefix="/v1/sessions", tags=["sessions"])
 
 _Pk = Annotated[int, Field(ge=1, lt=2**63)]
-SESSIONS: Cursors[tuple[datetime, int]] = Cursors("sessions", TypeAdapter(tuple[AwareDatetime, _Pk]))  # by activity
-MESSAGES: Cursors[int] = Cursors("messages", TypeAdapter(Annotated[int, Field(ge=1, lt=2**31)]))  # by seq
+_Activity = tuple[AwareDatetime, _Pk]
+SESSIONS = Pages[tuple[int, SessionRow], tuple[datetime, int]]("sessions", _Activity, lambda r: (r[1].updated_at, r[0]))
+MESSAGES = Pages[Message, int]("messages", Annotated[int, Field(ge=1, lt=2**31)], lambda message: message.seq)
 
 
 @router.get("", responses=responses(422))
@@ -32,31 +44,19 @@ def list_sessions(
     principal: SessionsRead,
     team: OfTeam = None,
     user_id: ForUser = None,
-    name: Annotated[
-        str | None,
-        Query(
-            description="Only those of exactly this name.",
-            examples=["Where is my parcel?"],
-            json_schema_extra=TEXT,
-        ),
-        schemas.storable("name"),
-    ] = None,
-    tag: Annotated[
-        str | None,
-        Query(description="Only those with this tag.", examples=["urgent"], json_schema_extra=TEXT),
-        schemas.storable("tag"),
-    ] = None,
+    name: ByName = None,
+    tag: ByTag = None,
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> schemas.SessionPage:
-    """Sessions, latest activity first. One that becomes active meanwhile moves in front of the first page."""
+    """Sessions, latest activity first. A session that becomes active while you page moves to the front."""
     if team is not None:
         principal.check_team(team)
-    wanted, before = session_pages.SessionFilters(user_id, team, name, tag), SESSIONS.read(cursor)
+    filters, before = session_pages.SessionFilters(user_id, team, name, tag), SESSIONS.decode(cursor)
     with service.db.read() as tx:
-        found = session_pages.active(tx, wanted, principal=principal, before=before, limit=limit + 1)
-    more = SESSIONS.behind(found, lambda one: (one[1].updated_at, one[0]), limit=limit)
-    return schemas.SessionPage(data=[schemas.Session.of(row) for _pk, row in found[:limit]], next_cursor=more)
+        rows = session_pages.active(tx, filters, principal=principal, before=before, limit=limit + 1)
+    data, next_cursor = SESSIONS.page(rows, limit=limit)
+    return schemas.SessionPage(data=[schemas.Session.of(row) for _pk, row in data], next_cursor=next_cursor)
 
 
 @router.get("/{session_id}", responses=responses(404, 409, 422))
@@ -65,7 +65,7 @@ def get_session(
 ) -> schemas.Session:
     """One session."""
     with service.db.read() as tx:
-        row = sessions.get(tx, found_session(tx, session_id, principal, user_id).pk)
+        row = sessions.get(tx, _find(tx, session_id, principal, user_id).pk)
     if row is None:
         raise SessionNotFound(session_id=session_id)
     return schemas.Session.of(row)
@@ -79,10 +79,10 @@ def change_session(
     principal: SessionsWrite,
     user_id: ForUser = None,
 ) -> schemas.Session:
-    """Replace the fields that are given, and return the session."""
+    """Replace the fields that are sent, and return the session."""
     values = body.values()
     with service.db.write() as tx:
-        pk = found_session(tx, session_id, principal, user_id).pk
+        pk = _find(tx, session_id, principal, user_id).pk
         if values and sessions.lock(tx, pk):
             sessions.change(tx, pk, values)
         row = sessions.get(tx, pk)
@@ -95,9 +95,9 @@ def change_session(
 def delete_session(
     session_id: SessionId, service: ServiceDep, principal: SessionsWrite, user_id: ForUser = None
 ) -> None:
-    """Erase a session with its messages, its runs and their streams, at once. A run of it ends at its next write."""
+    """Erase a session with its messages, runs and streams, at once. A running run ends at its next write."""
     with service.db.write() as tx:
-        pk = found_session(tx, session_id, principal, user_id).pk
+        pk = _find(tx, session_id, principal, user_id).pk
         streaming = sessions.erase(tx, pk, streams_s=service.settings.stream_seconds)
     service.eraser.erase(streaming)
 
@@ -110,16 +110,16 @@ def list_messages(
     user_id: ForUser = None,
     cursor: Cursor = None,
     limit: Limit = 50,
-    role: Annotated[Literal["user", "assistant", "tool"] | None, Query(description="Only these.")] = None,
+    role: Annotated[Literal["user", "assistant", "tool"] | None, Query(description="Only this role.")] = None,
 ) -> schemas.MessagePage:
-    """A session's history, oldest first."""
-    after_seq = MESSAGES.read(cursor) or 0
+    """The messages of a session, oldest first."""
+    after_seq = MESSAGES.decode(cursor) or 0
     with service.db.read() as tx:
-        pk = found_session(tx, session_id, principal, user_id).pk
+        pk = _find(tx, session_id, principal, user_id).pk
         only = Role(role) if role else None
-        page = messages.page(tx, session_pk=pk, after_seq=after_seq, limit=limit + 1, role=only)
-    more = MESSAGES.behind(page, lambda message: message.seq, limit=limit)
-    return schemas.MessagePage(data=page[:limit], next_cursor=more)
+        rows = messages.page(tx, session_pk=pk, after_seq=after_seq, limit=limit + 1, role=only)
+    data, next_cursor = MESSAGES.page(rows, limit=limit)
+    return schemas.MessagePage(data=data, next_cursor=next_cursor)
 
 
 @router.get("/{session_id}/runs", responses=responses(404, 409, 422))
@@ -131,24 +131,62 @@ def list_runs_of_session(
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> schemas.RunPage:
-    """A session's runs, newest first."""
-    before = RUNS.read(cursor)
+    """The runs of a session, newest first."""
+    before = RUNS.decode(cursor)
     with service.db.read() as tx:
-        wanted = run_pages.RunFilters(found_session(tx, session_id, principal, user_id).user_id, session_id=session_id)
-        found = run_pages.page(tx, wanted, principal=principal, before=before, limit=limit + 1)
-    more = RUNS.behind(found, lambda run: run.id, limit=limit)
-    return schemas.RunPage(data=found[:limit], next_cursor=more)
+        owner = _find(tx, session_id, principal, user_id).user_id
+        filters = run_pages.RunFilters(owner, session_id=session_id)
+        rows = run_pages.page(tx, filters, principal=principal, before=before, limit=limit + 1)
+    data, next_cursor = RUNS.page(rows, limit=limit)
+    return schemas.RunPage(data=data, next_cursor=next_cursor)
 
 
-def found_session(tx: Transaction, session_id: str, principal: Principal, user_id: str | None) -> Any:
-    """Return pk, user and team of the one session of this id that a key may see.
+@router.get("/{session_id}/summary", responses=responses(404, 409, 422))
+def get_summary(
+    session_id: SessionId,
+    service: ServiceDep,
+    principal: SessionsRead,
+    user_id: ForUser = None,
+    version: Annotated[
+        int | None, Query(ge=1, lt=2**31, description="An older version; if omitted, the current one.", examples=[1])
+    ] = None,
+) -> Summary:
+    """The summary of a session."""
+    with service.db.read() as tx:
+        pk = _find(tx, session_id, principal, user_id).pk
+        summary = summaries.get(tx, pk, version=version)
+        refresh = summary_jobs.state(tx, pk)
+    if summary is None:
+        raise SummaryNotFound(session_id=session_id)
+    return replace(summary, refresh=refresh)
+
+
+@router.post("/{session_id}/summary", status_code=202, responses=responses(404, 409, 422))
+def refresh_summary(
+    session_id: SessionId,
+    service: ServiceDep,
+    principal: SessionsWrite,
+    user_id: ForUser = None,
+    rebuild: Annotated[bool, Query(description="Start over from the first message.", examples=[True])] = False,
+) -> schemas.Requested:
+    """Refresh the summary now, whether it is due or not. Requests that come before it is done share one refresh."""
+    with service.db.write() as tx:
+        session = _find(tx, session_id, principal, user_id)
+        dispatches = due.request(tx, session.pk, session_id=session_id, team=session.team_id, rebuild=rebuild)
+        refresh = summary_jobs.state(tx, session.pk)
+    service.dispatcher.send(dispatches)
+    return schemas.Requested(refresh=refresh)
+
+
+def _find(tx: Transaction, session_id: str, principal: Principal, user_id: str | None) -> Any:
+    """Return pk, user and team of the only session with this id that the key may see.
 
     Raises:
         SessionNotFound, AmbiguousSession, UserForbidden
     """
-    found = sessions.find(tx, session_id=session_id, principal=principal, user_id=user_id)
-    if not found:
+    rows = sessions.find(tx, session_id=session_id, principal=principal, user_id=user_id)
+    if not rows:
         raise SessionNotFound(session_id=session_id)
-    if len(found) > 1:
+    if len(rows) > 1:
         raise AmbiguousSession(session_id=session_id)
-    return found[0]
+    return rows[0]

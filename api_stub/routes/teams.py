@@ -1,9 +1,9 @@
-"""Teams: what can be asked for."""
+"""Teams that can be used."""
 
 from fastapi import APIRouter
 
 from api_stub import schemas
-from api_stub.auth import AnyScope, ServiceDep
+from api_stub.dependencies import AnyScope, ServiceDep
 from api_stub.errors import responses
 from worker.store import teams
 
@@ -12,7 +12,7 @@ router = APIRouter(prefix="/v1/teams", tags=["teams"])
 
 @router.get("", responses=responses())
 def list_teams(service: ServiceDep, principal: AnyScope) -> schemas.TeamPage:
-    """The teams that live workers serve, of those that the key may use. Any key may ask."""
+    """The teams that live workers serve and that the key may use. Any key will do."""
     with service.db.read() as tx:
         live = teams.live(tx)
     return schemas.TeamPage(

@@ -1,4 +1,4 @@
-"""Everything of one user: export and erasure."""
+"""All data of one user: export and erasure."""
 
 import json
 from collections.abc import Iterator
@@ -9,9 +9,8 @@ from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
-from api_stub.auth import ServiceDep, SessionsRead, SessionsWrite
+from api_stub.dependencies import ServiceDep, SessionsRead, SessionsWrite, UserId
 from api_stub.errors import responses
-from api_stub.parameters import UserId
 from worker import privacy
 from worker.domain.fields import field
 
@@ -19,38 +18,38 @@ router = APIRouter(prefix="/v1/users", tags=["users"])
 
 LINES: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "One JSON object a line, with its type: session, run, message, summary, batch_item.",
+        "description": "One JSON object a line; `type` is session, run, message, summary or batch_item.",
         "content": {"application/jsonl": {"schema": {"type": "string"}}},
     }
 }
 
 
 class Erased(BaseModel):
-    """What was erased."""
+    """How much was erased."""
 
     sessions: int = field("Sessions.", 3)
     runs: int = field("Runs.", 12)
     messages: int = field("Messages.", 40)
     summaries: int = field("Versions of summaries.", 2)
-    streams: int = field("Streams of runs, at most so many.", 1)
+    streams: int = field("Streams of runs; an upper bound.", 1)
     api_keys: int = field("API keys that were bound to the user.", 1)
 
 
 @router.get("/{user_id}/export", response_class=StreamingResponse, responses=LINES | responses(422))
 def export_user(user_id: UserId, service: ServiceDep, principal: SessionsRead) -> StreamingResponse:
-    """Everything of a user as JSON lines: each session, then its runs, messages and summaries."""
+    """All data of a user as JSON lines: each session, then its runs, messages and summaries."""
     lines = privacy.export(service.db, user_id, principal=principal)
-    first = next(lines, None)  # what is refused is refused before the answer begins
-    found = chain([first], lines) if first is not None else iter(())
-    return StreamingResponse(_spelled(found), media_type="application/jsonl")
+    first = next(lines, None)  # so that an error is raised before the answer starts
+    objects = chain([first], lines) if first is not None else iter(())
+    return StreamingResponse(_json_lines(objects), media_type="application/jsonl")
 
 
 @router.delete("/{user_id}", responses=responses(422))
 def erase_user(user_id: UserId, service: ServiceDep, principal: SessionsWrite) -> Erased:
-    """Erase everything of a user, with the API keys that are bound to them, and say what was erased."""
+    """Erase all data of a user, with the API keys that are bound to the user."""
     return Erased(**privacy.erase(service.db, service.eraser, service.settings, user_id, principal=principal))
 
 
-def _spelled(lines: Iterator[dict[str, Any]]) -> Iterator[str]:
-    for line in lines:
+def _json_lines(objects: Iterator[dict[str, Any]]) -> Iterator[str]:
+    for line in objects:
         yield json.dumps(line, ensure_ascii=False) + "\n"

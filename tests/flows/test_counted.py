@@ -16,6 +16,7 @@ from worker.domain.run import Status
 from worker.errors import DatabaseUnavailable, LeaseLost
 from worker.observe import metrics
 from worker.process.bounded_poll import BoundedPoll
+from worker.process.key_cache import KeyCache
 from worker.process.metrics_access import MetricsAccess
 from worker.process.sweep import Sweep
 from worker.queue.app import make_app
@@ -149,7 +150,7 @@ def test_unknown_keys_leave_a_bounded_number_of_threads_at_a_frozen_database(
     monkeypatch.setattr("worker.process.metrics_access.FRESH_S", 0.0)
     with db.write() as tx:
         key = api_keys.create(tx, name="prometheus", scopes=frozenset({"runs:read"}))
-    access, goes_on = MetricsAccess(db), threading.Event()
+    access, goes_on = MetricsAccess(KeyCache(db)), threading.Event()
     wait_until(lambda: _is_let_in(access, key), description="the key is known")
     verify = api_keys.verify
 

@@ -1,34 +1,30 @@
 """Who may read metrics, at the API and at a worker alike: a key with `runs:read` that is bound to no user and no team.
 
-Figures are of the whole installation. A key that was in force within the last hour is let in while the database does
-not answer: that is when somebody looks at them. It is forgotten once the database says that it is no key any more.
+Metrics are of the whole installation. A key that was valid within the last hour is let in while the database does not
+answer: that is when operators need the metrics. It is forgotten once the database answers that it is invalid.
 """
 
 import threading
 
-from worker import clock
 from worker.domain.principal import Principal, Scope
 from worker.errors import DatabaseUnavailable, KeyBound, KeyInvalid
 from worker.process.bounded_poll import BoundedPoll
-from worker.store import api_keys
-from worker.store.engine import Database
+from worker.process.key_cache import FRESH_S, KeyCache
 
 REMEMBERED_S = 3600.0
-FRESH_S = 2.0  # a revoked key works for so much longer, at most
-KEYS_KEPT = 100  # keys that are asked about or known; beyond them nobody new is let in while the database is frozen
+KEYS_KEPT = 100  # keys with a poll; beyond them no new key is let in while the database is frozen
 
 
 class MetricsAccess:
-    """The keys that one process was asked with."""
+    """Checks the keys of scrapers, without waiting long for a database that does not answer."""
 
-    def __init__(self, db: Database) -> None:
-        self._db = db
+    def __init__(self, keys: KeyCache) -> None:
+        self._keys = keys
         self._polls: dict[str, BoundedPoll[Principal | KeyInvalid]] = {}
-        self._verified: dict[str, tuple[float, Principal]] = {}
         self._lock = threading.Lock()
 
     def check(self, key: str) -> Principal:
-        """Return who *key* is.
+        """Return the principal of *key*.
 
         Raises:
             KeyInvalid, ScopeMissing, KeyBound
@@ -39,23 +35,22 @@ class MetricsAccess:
                 self._polls = {k: poll for k, poll in self._polls.items() if poll.running}
                 if len(self._polls) >= KEYS_KEPT:
                     raise DatabaseUnavailable(reason="no answer")
-            poll = self._polls.setdefault(key, BoundedPoll(lambda: self._ask(key), fresh_s=FRESH_S))
+            poll = self._polls.setdefault(key, BoundedPoll(lambda: self._verify(key), fresh_s=FRESH_S))
         result = poll.result()
-        with self._lock:
-            if isinstance(result, Principal):
-                self._verified[key] = (clock.monotonic() + REMEMBERED_S, result)
-            elif result is not None:
-                self._verified.pop(key, None)
-                self._polls.pop(key, None)  # what anybody can send is not kept
-                raise result
-            until, principal = self._verified.get(key, (0.0, None))
-        if principal is None or until < clock.monotonic():
+        if isinstance(result, KeyInvalid):
+            with self._lock:
+                self._polls.pop(key, None)  # invalid keys are not kept: anybody can send them
+            raise result
+        principal = result or self._keys.get(key, max_age_s=REMEMBERED_S)
+        if principal is None:
             raise DatabaseUnavailable(reason="no answer")
         principal.check_scope(Scope.RUNS_READ)
         if principal.user_id is not None or principal.teams:
             raise KeyBound()
         return principal
 
-    def _ask(self, key: str) -> Principal | KeyInvalid:
-        with self._db.read() as tx:
-            return api_keys.verify(tx, key) or KeyInvalid()
+    def _verify(self, key: str) -> Principal | KeyInvalid:
+        try:
+            return self._keys.verify(key)
+        except KeyInvalid as error:
+            return error

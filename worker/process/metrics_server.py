@@ -12,6 +12,7 @@ from typing import Any
 
 from worker.errors import KeyMissing, TeamSessionsError
 from worker.observe import logs, metrics
+from worker.process.key_cache import KeyCache
 from worker.process.metrics_access import MetricsAccess
 from worker.process.semaphore import Semaphore
 from worker.store.engine import Database
@@ -47,7 +48,7 @@ class MetricsServer:
         told = False
         while not self._closing.is_set():
             try:
-                with _Server(self._address, MetricsAccess(self._db)) as server:
+                with _Server(self._address, MetricsAccess(KeyCache(self._db))) as server:
                     log.info("metrics are served", host=self._address[0], port=self._address[1])
                     while not self._closing.is_set():
                         server.handle_request()

@@ -1,4 +1,4 @@
-"""What the metrics say of the whole installation, asked at most every five seconds, however often it is scraped."""
+"""Metrics of the whole installation, read from the database and the broker at most every five seconds."""
 
 import threading
 
@@ -9,13 +9,12 @@ from worker.queue.app import QUEUES
 from worker.queue.dispatch import Dispatcher
 from worker.store import gauges
 from worker.store.engine import Database
-from worker.store.gauges import Gauges
 
 FRESH_S = 5.0
 
 
-class Installation:
-    """The database and the broker, as one API process last saw them."""
+class InstallationMetrics:
+    """The state of the database and the broker, as one API process last read it."""
 
     def __init__(self, db: Database, dispatcher: Dispatcher) -> None:
         self._db = db
@@ -23,40 +22,40 @@ class Installation:
         self._broker = BoundedPoll(dispatcher.depths, fresh_s=FRESH_S)
         self._lock = threading.Lock()
 
-    def text(self) -> bytes:
+    def render(self) -> bytes:
         """Return all metrics of this process; those of the database only if it answers within two seconds."""
         self._broker.start()
-        found, depths = self._database.result(), self._broker.result()
+        state, depths = self._database.result(), self._broker.result()
         with self._lock:
-            metrics.DATABASE_UP.set(found is not None)
+            metrics.DATABASE_UP.set(state is not None)
             metrics.BROKER_UP.set(depths is not None)
             metrics.QUEUE_MESSAGES.clear()
             for queue, depth in (depths or {}).items():
                 metrics.QUEUE_MESSAGES.labels(queue).set(depth)
-            if found is None:
+            if state is None:
                 return metrics.text(metrics.PROCESS, metrics.REACHABILITY)
-            _show(found)
+            _set_gauges(state)
             return metrics.text(metrics.PROCESS, metrics.REACHABILITY, metrics.INSTALLATION)
 
-    def _read(self) -> Gauges:
+    def _read(self) -> gauges.Gauges:
         with self._db.read() as tx:
             return gauges.read(tx)
 
 
-def _show(found: Gauges) -> None:
-    for (queue, status), count in found.runs.items():
+def _set_gauges(state: gauges.Gauges) -> None:
+    for (queue, status), count in state.runs.items():
         metrics.UNFINISHED_RUNS.labels(queue, status).set(count)
-    for queue, age_s in found.oldest_head_s.items():
+    for queue, age_s in state.oldest_head_s.items():
         metrics.OLDEST_HEAD.labels(queue).set(age_s)
     for queue in QUEUES:
-        metrics.WORKERS.labels(queue).set(found.workers.get(queue, 0))
+        metrics.WORKERS.labels(queue).set(state.workers.get(queue, 0))
     metrics.TEAM_WORKERS.clear()
-    for team, count in found.team_workers.items():
+    for team, count in state.team_workers.items():
         metrics.TEAM_WORKERS.labels(team).set(count)
-    for status, count in found.summary_jobs.items():
+    for status, count in state.summary_jobs.items():
         metrics.SUMMARY_JOBS.labels(status).set(count)
-    metrics.OLDEST_SUMMARY.set(found.oldest_summary_s)
-    for of in BatchStatus:
-        metrics.BATCHES.labels(of.value).set(found.batches.get(of.value, 0))
-    for status, count in found.batch_items.items():
+    metrics.OLDEST_SUMMARY.set(state.oldest_summary_s)
+    for batch_status in BatchStatus:
+        metrics.BATCHES.labels(batch_status.value).set(state.batches.get(batch_status.value, 0))
+    for status, count in state.batch_items.items():
         metrics.BATCH_ITEMS.labels(status).set(count)

@@ -1,0 +1,125 @@
+"""What routes take from a request: the service, the principal of its API key, ids and filters.
+
+Every request needs a key, except the two probes. A route declares the scope that it needs by the type of its
+`principal`: `RunsRead`, or `AnyScope` if any key will do. The scope is checked here and nowhere else, and no route gets
+the key itself. Which rows a key may see is checked where they are read, by `store.sessions.visible`.
+"""
+
+from functools import partial
+from typing import Annotated, Any
+from urllib.parse import unquote
+
+from fastapi import Depends, Header, Path, Query, Request, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
+from pydantic import AfterValidator, BeforeValidator
+from starlette.concurrency import run_in_threadpool
+
+from api_stub.service import Service
+from worker.domain.fields import ID, TEXT
+from worker.domain.principal import Principal, Scope
+from worker.domain.text import check_text
+from worker.errors import KeyMissing
+from worker.store import api_keys
+
+_bearer = HTTPBearer(scheme_name="key", description="A key made with 'team-sessions keys create'.", auto_error=False)
+_Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+
+
+async def get_service(request: Request) -> Service:
+    """Return the service of this process."""
+    service = request.app.state.service
+    assert isinstance(service, Service)
+    return service
+
+
+ServiceDep = Annotated[Service, Depends(get_service)]
+
+
+async def get_principal(
+    request: Request, service: ServiceDep, required: SecurityScopes, credentials: _Credentials
+) -> Principal:
+    """Return the principal of the request's key.
+
+    Raises:
+        KeyMissing, KeyInvalid, ScopeMissing, RateLimited
+    """
+    key = _key(request, credentials)
+    principal = service.keys.get(key)
+    if principal is None:  # a thread only now: four thread hops a request were a fifth of the cost of accepting a run
+        principal = await run_in_threadpool(service.keys.verify, key)
+    service.rate_limiter.take(principal.key_id)
+    for scope in required.scopes:
+        principal.check_scope(Scope(scope))
+    return principal
+
+
+async def get_metrics_reader(request: Request, service: ServiceDep, credentials: _Credentials) -> Principal:
+    """Return the principal of a key that may read metrics; also while the database is away, if it was valid lately.
+
+    Raises:
+        KeyMissing, KeyInvalid, ScopeMissing, KeyBound, RateLimited, DatabaseUnavailable
+    """
+    principal = await run_in_threadpool(service.metrics_access.check, _key(request, credentials))
+    service.rate_limiter.take(principal.key_id)
+    return principal
+
+
+def _key(request: Request, credentials: HTTPAuthorizationCredentials | None) -> str:
+    """Return the key of a request, and keep its id, which is no secret, for the log."""
+    if credentials is None:
+        raise KeyMissing()
+    key = credentials.credentials.strip()
+    request.state.key_id = api_keys.public_id(key)
+    return key
+
+
+AnyScope = Annotated[Principal, Security(get_principal)]
+MetricsRead = Annotated[Principal, Security(get_metrics_reader, scopes=[Scope.RUNS_READ.value])]  # it checks itself
+RunsRead = Annotated[Principal, Security(get_principal, scopes=[Scope.RUNS_READ.value])]
+RunsWrite = Annotated[Principal, Security(get_principal, scopes=[Scope.RUNS_WRITE.value])]
+SessionsRead = Annotated[Principal, Security(get_principal, scopes=[Scope.SESSIONS_READ.value])]
+SessionsWrite = Annotated[Principal, Security(get_principal, scopes=[Scope.SESSIONS_WRITE.value])]
+Batches = Annotated[Principal, Security(get_principal, scopes=[Scope.BATCHES.value])]
+
+
+def _storable(name: str) -> AfterValidator:
+    """Return a validator of text in a path or a query: Postgres fails on a NUL character."""
+    return AfterValidator(partial(check_text, field=name))
+
+
+def _id_in_path(description: str, example: str) -> Any:
+    return Path(description=description, examples=[example], json_schema_extra=TEXT)
+
+
+def _filter(description: str, example: str) -> Any:
+    return Query(description=description, examples=[example], json_schema_extra=TEXT)
+
+
+# `unquote` undoes what `middleware.PathSegmentsMiddleware` encodes.
+_segment = BeforeValidator(unquote)
+_RUN, _BATCH = "run_019ab3c4d5e6f708192a3b4c5d6e7f80", "batch_019ab3c4d5e6f708192a3b4c5d6e7f80"
+RunId = Annotated[str, _id_in_path("ID of a run.", _RUN), _segment, _storable("run_id")]
+SessionId = Annotated[str, _id_in_path("ID of a session, unique per user.", "s-42"), _segment, _storable("session_id")]
+UserId = Annotated[str, _id_in_path("ID of a user.", "u-7"), _segment, _storable("user_id")]
+BatchId = Annotated[str, _id_in_path("ID of a batch.", _BATCH), _segment, _storable("batch_id")]
+ForUser = Annotated[
+    str | None, _filter("The user that a service key acts for; if omitted, every user.", "u-7"), _storable("user_id")
+]
+OfTeam = Annotated[str | None, _filter("Only those of this team.", "support"), _storable("team")]
+OfSession = Annotated[str | None, _filter("Only those of this session.", "s-42"), _storable("session_id")]
+ByIdempotencyKey = Annotated[
+    str | None,
+    _filter("Only the run that was accepted with this Idempotency-Key. Keys belong to a user.", "order-17"),
+    _storable("idempotency_key"),
+]
+ByName = Annotated[str | None, _filter("Only those with exactly this name.", "Where is my parcel?"), _storable("name")]
+ByTag = Annotated[str | None, _filter("Only those with this tag.", "urgent"), _storable("tag")]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        description="Makes a retry safe: the same key returns what the first request created.",
+        examples=["order-17"],
+        json_schema_extra=ID,
+    ),
+]

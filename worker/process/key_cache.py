@@ -1,0 +1,39 @@
+"""The principals of API keys, so that the database is asked at most every two seconds for a key that is in use."""
+
+from worker import clock
+from worker.domain.principal import Principal
+from worker.errors import KeyInvalid
+from worker.store import api_keys
+from worker.store.engine import Database
+
+FRESH_S = 2.0  # a revoked key works for at most this much longer
+KEYS_KEPT = 10_000
+
+
+class KeyCache:
+    """The valid keys that one process has verified. Invalid keys are not kept: anybody can send them."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._verified: dict[str, tuple[float, Principal]] = {}
+
+    def get(self, key: str, *, max_age_s: float = FRESH_S) -> Principal | None:
+        """Return the principal of *key* if it was verified in the last *max_age_s* seconds."""
+        verified_at, principal = self._verified.get(key, (float("-inf"), None))
+        return principal if clock.monotonic() - verified_at < max_age_s else None
+
+    def verify(self, key: str) -> Principal:
+        """Return the principal of *key*, as the database has it now.
+
+        Raises:
+            KeyInvalid, DatabaseUnavailable
+        """
+        with self._db.read() as tx:
+            principal = api_keys.verify(tx, key)
+        if principal is None:
+            self._verified.pop(key, None)
+            raise KeyInvalid()
+        if len(self._verified) >= KEYS_KEPT:
+            self._verified.clear()
+        self._verified[key] = (clock.monotonic(), principal)
+        return principal
