@@ -1,7 +1,7 @@
 """For services that enqueue runs: `from api_stub.client import Client`, or `AsyncClient`. Imports nothing of `worker`.
 
-Its rooms: `calls` and `batches` have all that can be asked for; `core` and `streams` know what is sent and what an
-answer means, and touch no socket; `client` and `async_client` carry that out; `address` finds the API and its key.
+`calls` and `batches` have the requests. `core` and `streams` decide what is sent and what an answer means, without
+sockets; `client` and `async_client` do the sending. `address` finds the API and its key. `types` is generated.
 """
 
 from api_stub.client.async_client import AsyncClient

@@ -1,10 +1,10 @@
-"""Where the API is, and with which key to ask it: what the caller says, else the environment, else what `up` wrote.
+"""The URL of the API and its key: the caller's, else the environment's, else those that `team-sessions up` wrote.
 
     TEAM_SESSIONS_URL, TEAM_SESSIONS_KEY    of any API
-    ./.team-sessions/api-url, api-key       of the one that `team-sessions up` started in this directory
-                                            (elsewhere with TEAM_SESSIONS_DATA_DIR)
+    ./.team-sessions/api-url, api-key       of the API that `team-sessions up` started in this directory
+                                            (in another one with TEAM_SESSIONS_DATA_DIR)
 
-The key in the file is sent to this machine only, whatever TEAM_SESSIONS_URL says.
+The key in the file is sent to this machine only, even if TEAM_SESSIONS_URL names another.
 """
 
 import ipaddress
@@ -20,24 +20,30 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where to ask, and with which key."""
+    """The URL of the API, and the key for it."""
 
     url: str
     key: str = field(repr=False)
 
+    @property
+    def origin(self) -> str:
+        """The URL for error messages: without a password, and without a path."""
+        parts = urlsplit(self.url)
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+
 
 def find(url: str | None, key: str | None, *, environment: Mapping[str, str]) -> Address:
-    """Return the address that is meant.
+    """Return the address of the API.
 
     Raises:
-        NotConfigured: there is no key for it, or it is no address.
+        NotConfigured: there is no key, or the URL or the key is not valid.
     """
     directory = Path(environment.get("TEAM_SESSIONS_DATA_DIR") or ".team-sessions")
     written_url = _read(directory / "api-url")
     url = url or environment.get("TEAM_SESSIONS_URL") or written_url or DEFAULT_URL
     host = _host(url)
     key = key or environment.get("TEAM_SESSIONS_KEY")
-    if not key and (url == written_url or _is_here(host)):
+    if not key and (url == written_url or _is_local(host)):
         key = _read(directory / "api-key")
         if key is None:
             raise NotConfigured(
@@ -47,7 +53,7 @@ def find(url: str | None, key: str | None, *, environment: Mapping[str, str]) ->
     if not key:
         raise NotConfigured(f"There is no key for the API at {host!r}. Set TEAM_SESSIONS_KEY.")
     if not (key.isascii() and key.isprintable() and " " not in key):
-        raise NotConfigured("The key holds a character that no key has: a space, an end of line, an umlaut.")
+        raise NotConfigured("The key holds a space, a line end or another character that no key has. Copy it again.")
     return Address(url, key)
 
 
@@ -58,11 +64,11 @@ def _host(url: str) -> str:
     except ValueError:
         parts = urlsplit("")
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise NotConfigured("The address of the API cannot be read. Expected http://HOST:PORT or https://HOST.")
+        raise NotConfigured("The URL of the API is not valid. Expected http://HOST:PORT or https://HOST.")
     return parts.hostname
 
 
-def _is_here(host: str) -> bool:
+def _is_local(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

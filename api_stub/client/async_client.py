@@ -1,4 +1,4 @@
-"""The API for programs on an event loop: `AsyncClient`. What its methods do is written in `calls` and `batches`."""
+"""`AsyncClient`, for programs on an event loop. Its methods are described in `calls` and `batches`."""
 
 import asyncio
 import os
@@ -21,9 +21,9 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def _asks(call: Callable[P, Request[T]]) -> Callable[Concatenate["AsyncClient", P], Coroutine[Any, Any, T]]:
+def _sends(call: Callable[P, Request[T]]) -> Callable[Concatenate["AsyncClient", P], Coroutine[Any, Any, T]]:
     async def method(self: "AsyncClient", /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return await self._ask(call(*args, **kwargs))
+        return await self._exchange(call(*args, **kwargs))
 
     return as_method(method, call)
 
@@ -50,52 +50,53 @@ def _reads(call: Callable[P, Reading[T]]) -> Callable[Concatenate["AsyncClient",
 
 
 class AsyncClient:
-    """A connection to the API at *url*, with *key*, as `Client` is one. Close it, or use it in an `async with`.
+    """A connection to the API at *url*, with *key*, like `Client`. Close it, or use it in an `async with`.
 
-    It belongs to one event loop. Whoever leaves a `stream` before its end closes it with `contextlib.aclosing`.
+    It belongs to one event loop. To leave a `stream` before its end, close it with `contextlib.aclosing`.
     """
 
-    enqueue = _asks(calls.enqueue)
+    enqueue = _sends(calls.enqueue)
     run = _waits(calls.run)
     wait = _waits(calls.wait)
     stream = _reads(calls.stream)
-    cancel = _asks(calls.cancel)
-    retry = _asks(calls.retry)
-    why = _asks(calls.why)
+    cancel = _sends(calls.cancel)
+    retry = _sends(calls.retry)
+    why = _sends(calls.why)
     runs = _lists(calls.runs)
 
     sessions = _lists(calls.sessions)
-    session = _asks(calls.session)
-    update_session = _asks(calls.update_session)
-    delete_session = _asks(calls.delete_session)
+    session = _sends(calls.session)
+    update_session = _sends(calls.update_session)
+    delete_session = _sends(calls.delete_session)
     messages = _lists(calls.messages)
     session_runs = _lists(calls.session_runs)
-    summary = _asks(calls.summary)
-    refresh_summary = _asks(calls.refresh_summary)
+    summary = _sends(calls.summary)
+    refresh_summary = _sends(calls.refresh_summary)
 
-    create_batch = _asks(batch_calls.create_batch)
-    estimate_batch = _asks(batch_calls.estimate_batch)
-    add_to_batch = _asks(batch_calls.add_to_batch)
+    create_batch = _sends(batch_calls.create_batch)
+    estimate_batch = _sends(batch_calls.estimate_batch)
+    add_to_batch = _sends(batch_calls.add_to_batch)
     batches = _lists(batch_calls.batches)
-    batch = _asks(batch_calls.batch)
+    batch = _sends(batch_calls.batch)
     batch_items = _lists(batch_calls.batch_items)
     batch_results = _reads(batch_calls.batch_results)
-    pause_batch = _asks(batch_calls.pause_batch)
-    resume_batch = _asks(batch_calls.resume_batch)
-    cancel_batch = _asks(batch_calls.cancel_batch)
-    retry_batch = _asks(batch_calls.retry_batch)
+    pause_batch = _sends(batch_calls.pause_batch)
+    resume_batch = _sends(batch_calls.resume_batch)
+    cancel_batch = _sends(batch_calls.cancel_batch)
+    retry_batch = _sends(batch_calls.retry_batch)
 
     teams = _lists(calls.teams)
     export_user = _reads(calls.export_user)
-    erase_user = _asks(calls.erase_user)
+    erase_user = _sends(calls.erase_user)
 
     def __init__(self, url: str | None = None, key: str | None = None, *, retries: Retries | None = None) -> None:
         address = find(url, key, environment=os.environ)
+        self._api = address.origin
         self._retries = retries or Retries()
         self._http = httpx2.AsyncClient(
             base_url=address.url,
             headers={"Authorization": f"Bearer {address.key}"},
-            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=20),  # a watcher holds one for long
+            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=20),  # a stream holds one for long
         )
 
     async def __aenter__(self) -> "AsyncClient":
@@ -110,8 +111,8 @@ class AsyncClient:
         """Close the connections."""
         await self._http.aclose()
 
-    async def _ask(self, request: Request[T]) -> T:
-        exchange = Exchange(request, self._retries)
+    async def _exchange(self, request: Request[T]) -> T:
+        exchange = Exchange(request, self._retries, api=self._api)
         while not exchange.done:
             await asyncio.sleep(exchange.pause_s)
             exchange.take(await self._send(request))
@@ -119,7 +120,7 @@ class AsyncClient:
 
     async def _send(self, request: Request[T]) -> Answer | Lost:
         try:
-            answer = await self._http.request(**request.spelled())
+            answer = await request.send(self._http.request)
         except httpx2.RequestError as error:
             return lost(error)
         return Answer(answer.status_code, answer.headers, answer.content)
@@ -127,20 +128,20 @@ class AsyncClient:
     async def _wait(self, waiting: Waiting) -> Run:
         while not waiting.over:
             await asyncio.sleep(waiting.pause_s)
-            waiting.take(await self._ask(waiting.request(now=time.monotonic())), now=time.monotonic())
+            waiting.take(await self._exchange(waiting.request(now=time.monotonic())), now=time.monotonic())
         return waiting.run
 
     async def _list(self, listing: Listing[T]) -> AsyncGenerator[T, None]:
         while listing.request is not None:
-            for item in listing.take(await self._ask(listing.request)):
+            for item in listing.take(await self._exchange(listing.request)):
                 yield item
 
     async def _read(self, reading: Reading[T]) -> AsyncGenerator[T, None]:
-        reading.begin(self._retries)
+        reading.begin(self._retries, api=self._api)
         while not reading.ended:
             await asyncio.sleep(reading.pause_s)
             try:
-                async with self._http.stream(**reading.request().spelled()) as answer:
+                async with reading.request().send(self._http.stream) as answer:
                     head = Answer(answer.status_code, answer.headers, b"")
                     if reading.accepts(head):
                         async for piece in answer.aiter_bytes():

@@ -1,4 +1,4 @@
-"""The API for programs that wait: `Client`. What its methods do is written in `calls` and `batches`."""
+"""`Client`, for synchronous programs. Its methods are described in `calls` and `batches`."""
 
 import os
 import time
@@ -20,9 +20,9 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def _asks(call: Callable[P, Request[T]]) -> Callable[Concatenate["Client", P], T]:
+def _sends(call: Callable[P, Request[T]]) -> Callable[Concatenate["Client", P], T]:
     def method(self: "Client", /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return self._ask(call(*args, **kwargs))
+        return self._exchange(call(*args, **kwargs))
 
     return as_method(method, call)
 
@@ -51,54 +51,55 @@ def _reads(call: Callable[P, Reading[T]]) -> Callable[Concatenate["Client", P], 
 class Client:
     """A connection to the API at *url*, with *key*. Close it, or use it in a `with`. Threads may share it.
 
-    Without *url* and *key* it asks the API that TEAM_SESSIONS_URL and TEAM_SESSIONS_KEY name, else the one that
-    `team-sessions up` started in this directory.
+    The defaults are TEAM_SESSIONS_URL and TEAM_SESSIONS_KEY, else the API that `team-sessions up` started in this
+    directory.
 
     Raises:
-        NotConfigured: there is no key.
+        NotConfigured: there is no key, or the URL or the key is not valid.
     """
 
-    enqueue = _asks(calls.enqueue)
+    enqueue = _sends(calls.enqueue)
     run = _waits(calls.run)
     wait = _waits(calls.wait)
     stream = _reads(calls.stream)
-    cancel = _asks(calls.cancel)
-    retry = _asks(calls.retry)
-    why = _asks(calls.why)
+    cancel = _sends(calls.cancel)
+    retry = _sends(calls.retry)
+    why = _sends(calls.why)
     runs = _lists(calls.runs)
 
     sessions = _lists(calls.sessions)
-    session = _asks(calls.session)
-    update_session = _asks(calls.update_session)
-    delete_session = _asks(calls.delete_session)
+    session = _sends(calls.session)
+    update_session = _sends(calls.update_session)
+    delete_session = _sends(calls.delete_session)
     messages = _lists(calls.messages)
     session_runs = _lists(calls.session_runs)
-    summary = _asks(calls.summary)
-    refresh_summary = _asks(calls.refresh_summary)
+    summary = _sends(calls.summary)
+    refresh_summary = _sends(calls.refresh_summary)
 
-    create_batch = _asks(batch_calls.create_batch)
-    estimate_batch = _asks(batch_calls.estimate_batch)
-    add_to_batch = _asks(batch_calls.add_to_batch)
+    create_batch = _sends(batch_calls.create_batch)
+    estimate_batch = _sends(batch_calls.estimate_batch)
+    add_to_batch = _sends(batch_calls.add_to_batch)
     batches = _lists(batch_calls.batches)
-    batch = _asks(batch_calls.batch)
+    batch = _sends(batch_calls.batch)
     batch_items = _lists(batch_calls.batch_items)
     batch_results = _reads(batch_calls.batch_results)
-    pause_batch = _asks(batch_calls.pause_batch)
-    resume_batch = _asks(batch_calls.resume_batch)
-    cancel_batch = _asks(batch_calls.cancel_batch)
-    retry_batch = _asks(batch_calls.retry_batch)
+    pause_batch = _sends(batch_calls.pause_batch)
+    resume_batch = _sends(batch_calls.resume_batch)
+    cancel_batch = _sends(batch_calls.cancel_batch)
+    retry_batch = _sends(batch_calls.retry_batch)
 
     teams = _lists(calls.teams)
     export_user = _reads(calls.export_user)
-    erase_user = _asks(calls.erase_user)
+    erase_user = _sends(calls.erase_user)
 
     def __init__(self, url: str | None = None, key: str | None = None, *, retries: Retries | None = None) -> None:
         address = find(url, key, environment=os.environ)
+        self._api = address.origin
         self._retries = retries or Retries()
         self._http = httpx2.Client(
             base_url=address.url,
             headers={"Authorization": f"Bearer {address.key}"},
-            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=20),  # a watcher holds one for long
+            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=20),  # a stream holds one for long
         )
 
     def __enter__(self) -> "Client":
@@ -113,8 +114,8 @@ class Client:
         """Close the connections."""
         self._http.close()
 
-    def _ask(self, request: Request[T]) -> T:
-        exchange = Exchange(request, self._retries)
+    def _exchange(self, request: Request[T]) -> T:
+        exchange = Exchange(request, self._retries, api=self._api)
         while not exchange.done:
             time.sleep(exchange.pause_s)
             exchange.take(self._send(request))
@@ -122,7 +123,7 @@ class Client:
 
     def _send(self, request: Request[T]) -> Answer | Lost:
         try:
-            answer = self._http.request(**request.spelled())
+            answer = request.send(self._http.request)
         except httpx2.RequestError as error:
             return lost(error)
         return Answer(answer.status_code, answer.headers, answer.content)
@@ -130,19 +131,19 @@ class Client:
     def _wait(self, waiting: Waiting) -> Run:
         while not waiting.over:
             time.sleep(waiting.pause_s)
-            waiting.take(self._ask(waiting.request(now=time.monotonic())), now=time.monotonic())
+            waiting.take(self._exchange(waiting.request(now=time.monotonic())), now=time.monotonic())
         return waiting.run
 
     def _list(self, listing: Listing[T]) -> Generator[T, None, None]:
         while listing.request is not None:
-            yield from listing.take(self._ask(listing.request))
+            yield from listing.take(self._exchange(listing.request))
 
     def _read(self, reading: Reading[T]) -> Generator[T, None, None]:
-        reading.begin(self._retries)
+        reading.begin(self._retries, api=self._api)
         while not reading.ended:
             time.sleep(reading.pause_s)
             try:
-                with self._http.stream(**reading.request().spelled()) as answer:
+                with reading.request().send(self._http.stream) as answer:
                     head = Answer(answer.status_code, answer.headers, b"")
                     if reading.accepts(head):
                         for piece in answer.iter_bytes():

@@ -1,7 +1,7 @@
-"""What is sent, and what an answer means, for `Client` and `AsyncClient` alike: no socket, no thread and no clock.
+"""Requests, and what their answers mean, for `Client` and `AsyncClient`: without sockets, threads or clocks.
 
-Every request may be sent again: an enqueue and a retry carry an idempotency key, and all others come to the same when
-they are done twice. So whatever ends without an answer is sent again, after a pause, a bounded number of times.
+Every request may be sent again: an enqueue and a retry carry an idempotency key, and all others have the same effect
+when they are repeated. So a request without an answer is sent again after a pause, a bounded number of times.
 """
 
 import json
@@ -15,19 +15,20 @@ from api_stub.client.errors import RequestFailed, Unreachable
 from api_stub.client.types import Run
 
 T = TypeVar("T")
+R = TypeVar("R")
 
-AGAIN = frozenset({429, 502, 503, 504})  # the last three come from proxies too
+RETRYABLE = frozenset({429, 502, 503, 504})  # the last three come from proxies too
 LONGEST_PAUSE_S = 10.0
-LONGEST_WISH_S = 60.0  # a Retry-After beyond it is left to the caller
-HELD_S = 60.0  # so long, at most, the API holds a request that waits for a run
-SILENCE_S = 30.0  # a stream says something every two seconds
+LONGEST_RETRY_AFTER_S = 60.0  # a longer Retry-After is left to the caller
+LONGEST_POLL_S = 60.0  # the API holds a request that waits for a run no longer than this
+SILENCE_S = 30.0  # a stream sends something every two seconds
 CONNECT_S = 10.0
 KEY = "Idempotency-Key"
 
 
 @dataclass(frozen=True, slots=True)
 class Request(Generic[T]):
-    """One request; *T* is the shape of its answer. `silence_s` bounds how long the API may say nothing."""
+    """One request; *T* is the type of its answer. It fails if the API sends nothing for `silence_s` seconds."""
 
     method: str
     path: str
@@ -36,24 +37,24 @@ class Request(Generic[T]):
     body: Mapping[str, Any] | None = None
     silence_s: float = SILENCE_S
 
-    def spelled(self) -> dict[str, Any]:
-        """Return what the HTTP library takes."""
+    def send(self, http: Callable[..., R]) -> R:
+        """Pass the request to a function of the HTTP library, `request` or `stream`."""
         headers = {name: value.encode() for name, value in self.headers.items()}
         if self.body is not None:
             headers["Content-Type"] = b"application/json"
-        return {
-            "method": self.method,
-            "url": self.path,
-            "params": self.query,
-            "headers": headers,
-            "content": None if self.body is None else json.dumps(self.body).encode(),
-            "timeout": (CONNECT_S, self.silence_s, self.silence_s, None),
-        }
+        return http(
+            self.method,
+            self.path,
+            params=self.query,
+            headers=headers,
+            content=None if self.body is None else json.dumps(self.body).encode(),
+            timeout=(CONNECT_S, self.silence_s, self.silence_s, None),
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer as it came. The names of *headers* are looked up in lower case."""
+    """An answer. The names of *headers* are looked up in lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -62,17 +63,18 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """No answer, or none that can be read: whether the request was carried out is not known."""
+    """No readable answer. If it was `sent`, the request may have been carried out."""
 
     reason: str
+    sent: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Retries:
-    """How often a request is sent again, at most, and how long the first pause is: it doubles, up to ten seconds.
+    """The number of retries of a request, and the first pause in seconds. Each pause doubles, up to ten seconds.
 
-    *jitter* returns a number from 0 to 1, which takes up to half of a pause away: clients that failed together do not
-    come back together.
+    *jitter* returns a number from 0 to 1, which shortens a pause by up to one half, so that clients that failed
+    together do not return together.
     """
 
     count: int = 6
@@ -80,81 +82,97 @@ class Retries:
     jitter: Callable[[], float] = random.random
 
     def pause(self, failures: int) -> float:
-        """Return how long to wait after so many failures in a row."""
+        """Return how long to wait after this number of failures in a row."""
         return min(LONGEST_PAUSE_S, self.pause_s * 2.0 ** min(failures - 1, 30)) * (1 - self.jitter() / 2)
 
 
-class Patience:
-    """Counts the failures of a request in a row, and says after each how long to wait, or that it was the last."""
+class Backoff:
+    """Counts the failures of a request in a row; returns the pause after each, or raises. *api* is for messages."""
 
-    def __init__(self, request: Request[Any], retries: Retries) -> None:
+    def __init__(self, request: Request[Any], retries: Retries, *, api: str) -> None:
         self._request = request
         self._retries = retries
+        self._api = api
+        self._sent = False
         self.failures = 0
 
     def after(self, failure: Answer | Lost) -> float:
         """Return how many seconds to wait before the next try.
 
         Raises:
-            RequestFailed: another try cannot help, or there were enough.
-            Unreachable: there were enough.
+            RequestFailed: another try cannot help, or this was the last one.
+            Unreachable: this was the last try.
         """
         self.failures += 1
         key = self._request.headers.get(KEY)
         if isinstance(failure, Lost):
+            self._sent |= failure.sent
             if self.failures > self._retries.count:
-                raise Unreachable(failure.reason, tries=self.failures, idempotency_key=key)
+                raise Unreachable(self._unreachable(failure), idempotency_key=key)
             return self._retries.pause(self.failures)
-        wish_s = retry_after(failure)
-        too_late = wish_s is not None and wish_s > LONGEST_WISH_S
-        if failure.status not in AGAIN or too_late or self.failures > self._retries.count:
-            raise _refusal(failure, retry_after_s=wish_s, idempotency_key=key)
+        self._sent = True
+        requested_s = retry_after(failure)
+        too_late = requested_s is not None and requested_s > LONGEST_RETRY_AFTER_S
+        if failure.status not in RETRYABLE or too_late or self.failures > self._retries.count:
+            raise _refusal(failure, api=self._api, retry_after_s=requested_s, idempotency_key=key)
         pause_s = self._retries.pause(self.failures)
-        return pause_s if wish_s is None else wish_s + pause_s
+        return pause_s if requested_s is None else requested_s + pause_s
+
+    def _unreachable(self, failure: Lost) -> str:
+        last = f"after {self.failures} {'try' if self.failures == 1 else 'tries'}; the last one: {failure.reason}"
+        if not self._sent:
+            return f"Cannot connect to the API at {self._api} ({last}). Check that it runs and that its URL is right."
+        text = f"The API at {self._api} gave no readable answer ({last})."
+        return text if self._request.method == "GET" else f"{text} The request may have been carried out."
 
 
 class Exchange(Generic[T]):
-    """A request and the answers to it, up to the one that counts: then `done`, and `result` is what it says.
+    """Retries a request until an answer is final. It is then `done`, with its `result`.
 
-    Before each sending, wait for `pause_s`.
+    Wait for `pause_s` before each try.
     """
 
     result: T
 
-    def __init__(self, request: Request[T], retries: Retries) -> None:
+    def __init__(self, request: Request[T], retries: Retries, *, api: str) -> None:
         self.done = False
         self.pause_s = 0.0
         self._request = request
-        self._patience = Patience(request, retries)
+        self._backoff = Backoff(request, retries, api=api)
         self._in_doubt = False
 
-    def take(self, got: Answer | Lost) -> None:
-        """Say what one sending came to.
+    def take(self, outcome: Answer | Lost) -> None:
+        """Take the outcome of one try.
 
         Raises:
             RequestFailed, Unreachable
         """
-        if isinstance(got, Answer) and 200 <= got.status < 300:
-            found = _json(got.body) if got.status != 204 else None
-            if isinstance(found, dict) or got.status == 204:
-                self._end(found)
+        if isinstance(outcome, Answer) and 200 <= outcome.status < 300:
+            value = _json(outcome.body) if outcome.status != 204 else None
+            if isinstance(value, dict) or outcome.status == 204:
+                self._end(value)
                 return
-            got = Lost("an answer that is no JSON object")
-        elif isinstance(got, Answer) and got.status == 404 and self._in_doubt and self._request.method == "DELETE":
-            self._end(None)  # it was there, and a try before this one removed it
+            outcome = Lost("an answer that is not a JSON object")
+        elif (
+            isinstance(outcome, Answer)
+            and outcome.status == 404
+            and self._in_doubt
+            and self._request.method == "DELETE"
+        ):
+            self._end(None)  # an earlier try deleted it, and its answer was lost
             return
-        self.pause_s = self._patience.after(got)
-        self._in_doubt |= isinstance(got, Lost) or got.status >= 500
+        self.pause_s = self._backoff.after(outcome)
+        self._in_doubt |= isinstance(outcome, Lost) or outcome.status >= 500
 
-    def _end(self, found: object) -> None:
-        self.result = cast(T, found)
+    def _end(self, value: object) -> None:
+        self.result = cast(T, value)
         self.done = True
 
 
 class Waiting:
-    """Waits for a run with requests that the API holds open: `over`, and `run` is the run.
+    """Waits for a run with requests that the API holds open. It is then `over`, with the `run`.
 
-    Before each request, wait for `pause_s`. *strict*: too late is a TimeoutError, and not the run as it is.
+    Wait for `pause_s` before each request. *strict*: a run that has not ended in time is a TimeoutError.
     """
 
     run: Run
@@ -166,29 +184,29 @@ class Waiting:
         self._wait_s = wait_s
         self._strict = strict
         self._deadline: float | None = None
-        self._asked_at = 0.0
+        self._requested_at = 0.0
 
     def request(self, *, now: float) -> Request[Run]:
-        """Return the next request; *now* is the time of a clock that only rises."""
+        """Return the next request. *now* is the time of a monotonic clock."""
         if self._deadline is None and self._wait_s is not None:
             self._deadline = now + self._wait_s
-        self._asked_at = now
-        left = HELD_S if self._deadline is None else max(0.0, min(HELD_S, self._deadline - now))
+        self._requested_at = now
+        left = LONGEST_POLL_S if self._deadline is None else max(0.0, min(LONGEST_POLL_S, self._deadline - now))
         return replace(self._request, query={**self._request.query, "wait": f"{left:.3f}"}, silence_s=left + SILENCE_S)
 
     def take(self, run: Run, *, now: float) -> None:
-        """Say what a request found.
+        """Take the answer of a request.
 
         Raises:
-            TimeoutError: it is too late, and *strict*.
+            TimeoutError: the time is over, and *strict*.
         """
         self.run = run
         late = self._deadline is not None and now >= self._deadline
-        goes_on = run["status"] in ("queued", "running")
-        self.over = late or not goes_on
-        if late and goes_on and self._strict:
-            raise TimeoutError(f"Run {run['id']!r} is {run['status']} after {self._wait_s:g} s; it goes on.")
-        self.pause_s = 0.5 if now - self._asked_at < 0.1 else 0.0  # the API did not hold it: do not run in circles
+        unfinished = run["status"] in ("queued", "running")
+        self.over = late or not unfinished
+        if late and unfinished and self._strict:
+            raise TimeoutError(f"Run {run['id']!r} is {run['status']} after {self._wait_s:g} s. It continues.")
+        self.pause_s = 0.5 if now - self._requested_at < 0.1 else 0.0  # the API did not hold it: avoid a busy loop
 
 
 class Page(TypedDict, Generic[T]):
@@ -199,13 +217,13 @@ class Page(TypedDict, Generic[T]):
 
 
 class Listing(Generic[T]):
-    """A list that comes in pages: `request` asks for the next one, and is None behind the last."""
+    """A list in pages. `request` is for the next page, and None after the last."""
 
     def __init__(self, request: Request[Page[T]]) -> None:
         self.request: Request[Page[T]] | None = request
 
     def take(self, page: Page[T]) -> list[T]:
-        """Return what a page holds, and go on to the next."""
+        """Return the items of a page, and move `request` to the next one."""
         assert self.request is not None
         cursor = page.get("next_cursor")
         self.request = replace(self.request, query={**self.request.query, "cursor": cursor}) if cursor else None
@@ -213,37 +231,42 @@ class Listing(Generic[T]):
 
 
 def lost(error: Exception) -> Lost:
-    """Return what an error of the HTTP library means."""
-    return Lost(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
+    """Return the meaning of an error of the HTTP library."""
+    name = type(error).__name__
+    return Lost(f"{name}: {error}" if str(error) else name, sent=name not in ("ConnectError", "ConnectTimeout"))
 
 
 def retry_after(answer: Answer) -> float | None:
-    """Return the seconds that an answer asks to wait for. A Retry-After that is a time is compared with its Date."""
-    said = answer.headers.get("retry-after", "").strip()
-    if said.isascii() and said.isdecimal():
-        return float(said)
+    """Return the Retry-After of an answer in seconds. One that is a time is compared with the answer's Date."""
+    value = answer.headers.get("retry-after", "").strip()
+    if value.isascii() and value.isdecimal():
+        return float(value)
     try:
-        at, now = (parsedate_to_datetime(text) for text in (said, answer.headers.get("date", "")))
+        at, now = (parsedate_to_datetime(text) for text in (value, answer.headers.get("date", "")))
         return max(0.0, (at - now).total_seconds())
     except (TypeError, ValueError):
         return None
 
 
-def _refusal(answer: Answer, *, retry_after_s: float | None, idempotency_key: str | None) -> RequestFailed:
-    problem = _json(answer.body)
-    facts = problem if isinstance(problem, dict) else {}
+def _refusal(answer: Answer, *, api: str, retry_after_s: float | None, idempotency_key: str | None) -> RequestFailed:
+    body = _json(answer.body)
+    problem = body if isinstance(body, dict) else {}
+    unexplained = (
+        f"The API at {api}, or a proxy before it, answered with status {answer.status}. "
+        "Check that this is the URL of the API, and the proxy."
+    )
     return RequestFailed(
-        str(facts.get("detail") or f"The API, or a proxy before it, answered with status {answer.status}."),
+        str(problem.get("detail") or unexplained),
         status=answer.status,
-        code=str(facts.get("code") or "http_error"),
-        retry=answer.status in AGAIN or facts.get("retry") is True,
+        code=str(problem.get("code") or "http_error"),
+        retry=answer.status in RETRYABLE or problem.get("retry") is True,
         retry_after_s=retry_after_s,
         idempotency_key=idempotency_key,
     )
 
 
 def _json(body: bytes) -> object:
-    """Return what *body* spells; None where it is no JSON."""
+    """Return the value of *body*, or None if it is not JSON."""
     try:
         return json.loads(body)
     except (ValueError, RecursionError):

@@ -1,28 +1,28 @@
-"""What the client raises, drawn once.
+"""The errors of the client.
 
     ClientError
-    ├── NotConfigured    where the API is, or with which key to ask it, is not known
+    ├── NotConfigured    the URL of the API or its key is missing or not valid
     ├── RequestFailed    the API, or a proxy before it, answered with an error
-    └── Unreachable      no answer came that could be read
+    └── Unreachable      there was no readable answer
 
-Texts name what was found and what to do, and hold no key and nothing that a user said.
+A message says what happened, where, and what to do. It holds no key and no text of a user.
 """
 
 
 class ClientError(Exception):
-    """Something that the client could not do."""
+    """An error of the client."""
 
 
 class NotConfigured(ClientError):
-    """It is not known where the API is, or with which key to ask it."""
+    """The URL of the API or its key is missing or not valid."""
 
 
 class RequestFailed(ClientError):
-    """The API refused a request: `code` is stable, `status` the HTTP status, and the text says what to do.
+    """The API refused a request: `code` is stable, `status` is the HTTP status, and the text says what to do.
 
-    `retry`: the same request can succeed later, after `retry_after_s` seconds where that was said. A request that was
-    refused with a status below 500 changed nothing; above, that is not known: an enqueue or a retry is sent again with
-    `idempotency_key`, and finds its run if there is one.
+    `retry`: the same request can succeed later, after `retry_after_s` seconds if the API named a time. A status below
+    500 changed nothing. Above, the request may have been carried out: an enqueue or a retry that is sent again with
+    `idempotency_key` finds its run.
     """
 
     def __init__(
@@ -44,15 +44,11 @@ class RequestFailed(ClientError):
 
 
 class Unreachable(ClientError):
-    """No answer came that could be read. Whether the request was carried out is not known.
+    """There was no readable answer. Unless the connection failed, the request may have been carried out.
 
-    An enqueue or a retry is sent again with `idempotency_key`, and finds its run if there is one.
+    An enqueue or a retry that is sent again with `idempotency_key` finds its run if there is one.
     """
 
-    def __init__(self, reason: str, *, tries: int, idempotency_key: str | None = None) -> None:
-        times = "once" if tries == 1 else f"{tries} times"
-        super().__init__(
-            f"The API gave no answer that could be read; it was asked {times}, and the last try ended with: {reason}. "
-            "Whether the request was carried out is not known."
-        )
+    def __init__(self, detail: str, *, idempotency_key: str | None = None) -> None:
+        super().__init__(detail)
         self.idempotency_key = idempotency_key

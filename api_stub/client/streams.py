@@ -1,7 +1,6 @@
-"""Answers that are read while they come: a run's events, and JSON lines. No socket: bytes go in, cut anywhere.
+"""Answers that are read as they arrive: a run's events, and JSON lines. No socket: bytes go in, split anywhere.
 
-A stream of events that breaks is resumed behind the last event that was read, as often as it takes while it gets on:
-nothing is missing and nothing comes twice.
+A broken stream of events resumes after the last event: nothing is missing, nothing comes twice.
 """
 
 import json
@@ -11,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar, cast
 
-from api_stub.client.core import Answer, Lost, Patience, Request, Retries
+from api_stub.client.core import Answer, Backoff, Lost, Request, Retries
 from api_stub.client.errors import Unreachable
 from api_stub.client.types import EventType
 
@@ -37,14 +36,14 @@ class Event:
 
 
 class Garbled(Exception):
-    """What came is nothing that this API sends."""
+    """The bytes are not an answer of this API."""
 
 
 class Reading(ABC, Generic[T]):
-    """Reads one answer, over as many connections as it takes, until it has `ended`.
+    """Reads one answer until it has `ended`, over several connections if one breaks.
 
-    For each connection: wait for `pause_s`, send `request()` and ask `accepts` about the head. If it does, give the
-    bytes to `take` until it has had `enough`, then call `closed`; if not, or when the connection breaks, call `failed`.
+    For each connection: wait for `pause_s`, send `request()` and pass the head to `accepts`. If that is true, pass the
+    bytes to `take` until there is `enough`, then call `closed`. Otherwise, or if the connection breaks, call `failed`.
     """
 
     media_type: str
@@ -54,11 +53,13 @@ class Reading(ABC, Generic[T]):
         self.enough = False
         self.pause_s = 0.0
         self._request = request
-        self._patience = Patience(request, Retries())
+        self._api = ""
+        self._backoff = Backoff(request, Retries(), api="")
 
-    def begin(self, retries: Retries) -> None:
-        """Be as patient as *retries* says."""
-        self._patience = Patience(self._request, retries)
+    def begin(self, retries: Retries, *, api: str) -> None:
+        """Set the retries, and the URL for messages."""
+        self._api = api
+        self._backoff = Backoff(self._request, retries, api=api)
 
     def request(self) -> Request[T]:
         """Return the request for the next connection."""
@@ -66,30 +67,30 @@ class Reading(ABC, Generic[T]):
         return self._request
 
     def accepts(self, head: Answer) -> bool:
-        """Whether the body behind this head is one to read."""
+        """Whether the body that follows this head is the answer."""
         return head.status == 200 and head.headers.get("content-type", "").startswith(self.media_type)
 
     def failed(self, failure: Answer | Lost) -> None:
-        """Say that a connection brought something else, or broke.
+        """Take another answer, or a broken connection.
 
         Raises:
             RequestFailed, Unreachable
         """
         if isinstance(failure, Answer) and failure.status == 200:
-            failure = Lost("an answer of another type")
-        self.pause_s = self._patience.after(failure)
+            failure = Lost("an answer of another content type")
+        self.pause_s = self._backoff.after(failure)
 
     @abstractmethod
     def take(self, piece: bytes) -> list[T]:
-        """Return what became whole with *piece*."""
+        """Return the items that *piece* completes."""
 
     @abstractmethod
     def closed(self) -> None:
-        """Say that the body has ended, or was left because there was `enough`. Raises what `failed` does."""
+        """Note that the body has ended, or was left because there was `enough`. Raises the same errors as `failed`."""
 
 
 class Watch(Reading[Event]):
-    """Reads a run's events behind *after*, up to the terminal one; it resumes behind the last one that was read."""
+    """Reads a run's events that follow *after*, up to the terminal one. It resumes after the last event it read."""
 
     media_type = "text/event-stream"
 
@@ -105,102 +106,105 @@ class Watch(Reading[Event]):
         return replace(request, headers={"Last-Event-ID": self._last_id}) if self._last_id else request
 
     def take(self, piece: bytes) -> list[Event]:
-        """Return the events that became whole with *piece*, without those that were read before."""
-        found: list[Event] = []
+        """Return the events that *piece* completes, without those that were read before."""
+        events: list[Event] = []
         try:
-            # A proxy that drops Last-Event-ID has the story told from its beginning.
             for event in self._parser.feed(piece):
-                if _is_behind(event.id, self._last_id):
-                    found.append(event)
-                    self._last_id, self._patience.failures = event.id, 0
+                # If a proxy drops Last-Event-ID, the API sends all events again.
+                if _is_after(event.id, self._last_id):
+                    events.append(event)
+                    self._last_id, self._backoff.failures = event.id, 0
                     self.ended = self.enough = event.terminal
                 if self.enough:
                     break
         except Garbled as error:
-            self._trouble, self.enough = str(error), True
-        self._lives = not self.enough
-        return found
+            self._problem, self.enough = str(error), True
+        self._alive = not self.enough
+        return events
 
     def closed(self) -> None:
         if not self.ended:
-            self.failed(Lost(self._trouble))
+            self.failed(Lost(self._problem))
 
     def failed(self, failure: Answer | Lost) -> None:
-        if self._lives:  # a run that waits in its queue has no events, and some proxies cut every minute
-            self._patience.failures = 0
+        if self._alive:  # a run that waits in its queue has no events, and some proxies cut every minute
+            self._backoff.failures = 0
         super().failed(failure)
 
     def _begin_connection(self) -> None:
         self._parser = EventParser()
-        self._lives = False
-        self._trouble = "an end before the run's last event"
+        self._alive = False
+        self._problem = "an end before the run's last event"
 
 
 class Lines(Reading[dict[str, Any]]):
-    """Reads JSON lines. They cannot be resumed: behind the first line a break is an error."""
+    """Reads JSON lines. They cannot be resumed: after the first line, a broken connection is an error."""
 
     media_type = "application/"
 
     def __init__(self, request: Request[dict[str, Any]]) -> None:
         super().__init__(request)
         self._count = 0
-        self._trouble = ""
-        self._cutter = Cutter()
+        self._problem = ""
+        self._splitter = LineSplitter()
 
     def request(self) -> Request[dict[str, Any]]:
-        self._trouble, self._cutter = "", Cutter()
+        self._problem, self._splitter = "", LineSplitter()
         return super().request()
 
     def take(self, piece: bytes) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = []
+        items: list[dict[str, Any]] = []
         try:
-            for line in filter(None, self._cutter.feed(piece)):
-                found.append(_object(line))
+            for line in filter(None, self._splitter.feed(piece)):
+                items.append(_object(line))
         except Garbled as error:
-            self._trouble, self.enough = str(error), True
-        self._count += len(found)
-        return found
+            self._problem, self.enough = str(error), True
+        self._count += len(items)
+        return items
 
     def closed(self) -> None:
-        trouble = self._trouble or ("an end within a line" if self._cutter.rest else "")
-        self.ended = not trouble
-        if trouble:
-            self.failed(Lost(trouble))
+        problem = self._problem or ("an end within a line" if self._splitter.rest else "")
+        self.ended = not problem
+        if problem:
+            self.failed(Lost(problem))
 
     def failed(self, failure: Answer | Lost) -> None:
         if self._count and isinstance(failure, Lost):
-            raise Unreachable(f"{failure.reason}, after {self._count} lines, which are not all", tries=1)
+            raise Unreachable(
+                f"The answer of the API at {self._api} broke off after {self._count} lines, which are not all: "
+                f"{failure.reason}. Begin again."
+            )
         super().failed(failure)
 
 
 class EventParser:
-    """Makes events of the bytes of one connection (WHATWG HTML, 9.2.6).
+    """Parses the events of one connection (WHATWG HTML, 9.2.6).
 
-    An event without an id is none of ours, and is left out; so is one that the connection breaks off.
+    It leaves out an event without an id, which the API never sends, and one that is incomplete at the end.
     """
 
     def __init__(self) -> None:
-        self._cutter = Cutter()
+        self._splitter = LineSplitter()
         self._first = True
-        self._forget()
+        self._reset()
 
     def feed(self, piece: bytes) -> Iterator[Event]:
-        """Yield the events that became whole with *piece*.
+        """Yield the events that *piece* completes.
 
         Raises:
-            Garbled: the data of one is no JSON object.
+            Garbled: the data of an event is not a JSON object.
         """
-        for line in self._cutter.feed(piece):
+        for line in self._splitter.feed(piece):
             if self._first:
                 line, self._first = line.removeprefix(BYTE_ORDER_MARK), False
             if not line:
                 if self._id and self._data:
                     yield Event(self._id, cast(EventType, self._type), _object(b"\n".join(self._data)))
-                self._forget()
+                self._reset()
             else:
                 self._read_field(line)
 
-    def _forget(self) -> None:
+    def _reset(self) -> None:
         self._id, self._type = "", "message"
         self._data: list[bytes] = []
 
@@ -215,8 +219,8 @@ class EventParser:
             self._id = value.decode(errors="replace")
 
 
-class Cutter:
-    """Cuts bytes into lines, which end as LF, CR or CRLF says. `rest` is the line that has not ended yet."""
+class LineSplitter:
+    """Splits bytes into lines at LF, CR or CRLF. `rest` is the line that has not ended yet."""
 
     def __init__(self) -> None:
         self.rest = bytearray()
@@ -237,20 +241,20 @@ class Cutter:
 
 def _object(text: bytes) -> dict[str, Any]:
     try:
-        found = json.loads(text)
+        value = json.loads(text)
     except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
-        raise Garbled("data that is no JSON object")
-    return found
+        value = None
+    if not isinstance(value, dict):
+        raise Garbled("data that is not a JSON object")
+    return value
 
 
-def _is_behind(id: str, last_id: str | None) -> bool:
-    place, last = _place(id), _place(last_id or "")
-    return id != last_id if place is None or last is None else place > last
+def _is_after(id: str, last_id: str | None) -> bool:
+    position, last = _position(id), _position(last_id or "")
+    return id != last_id if position is None or last is None else position > last
 
 
-def _place(id: str) -> tuple[int, int] | None:
+def _position(id: str) -> tuple[int, int] | None:
     fence, _, n = id.partition("-")
     digits = id.isascii() and fence.isdecimal() and n.isdecimal() and len(id) <= 40
     return (int(fence), int(n)) if digits else None

@@ -176,7 +176,7 @@ def test_without_an_api_a_command_says_what_to_do(pipe: Pipe, command: tuple[str
     unknown = pipe(*command, said="hello\n", TEAM_SESSIONS_DATA_DIR="nowhere")
 
     assert (away.returncode, unknown.returncode) == (1, 1)
-    assert away.stderr.startswith("Error: The API gave no answer")
+    assert away.stderr.startswith("Error: Cannot connect to the API at http://127.0.0.1:1 (after ")
     assert away.stderr.endswith("Is 'team-sessions up' running?\n")
     assert unknown.stderr.startswith("Error: There is no key in 'nowhere/api-key'. Start 'team-sessions up'")
 

@@ -9,11 +9,17 @@ from api_stub.client import RequestFailed, Retries, Unreachable, calls
 from api_stub.client.core import Answer, Exchange, Listing, Lost, Request, Waiting
 
 FIRM = Retries(count=4, pause_s=1.0, jitter=lambda: 0.0)
-LOST = Lost("ConnectError")
+LOST = Lost("ReadError")
+API = "https://api.example"
 
 
 def get() -> Request[Any]:
     return Request("GET", "/v1/runs/r")
+
+
+def as_dict(method: str, url: str, **options: Any) -> dict[str, Any]:
+    """What the HTTP library is called with."""
+    return {"method": method, "url": url, **options}
 
 
 def answer(status: int, body: bytes = b"{}", **headers: str) -> Answer:
@@ -22,7 +28,7 @@ def answer(status: int, body: bytes = b"{}", **headers: str) -> Answer:
 
 def pauses(*answers: Answer | Lost, request: Request[Any] | None = None, retries: Retries = FIRM) -> list[float]:
     """Return how long is waited behind each of these answers to one request."""
-    exchange = Exchange(request or get(), retries)
+    exchange = Exchange(request or get(), retries, api=API)
     waited = []
     for one in answers:
         exchange.take(one)
@@ -89,14 +95,33 @@ def test_who_asks_for_an_hour_is_not_waited_for() -> None:
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'"ok"', b"{", b"\xff", b"[" * 100_000], ids=range(7))
 def test_an_answer_that_cannot_be_read_is_no_answer(body: bytes) -> None:
     """It may come from anybody on the way: asked again, and then nobody knows."""
-    with pytest.raises(Unreachable, match=r"asked 5 times.*no JSON object"):
+    with pytest.raises(Unreachable, match=r"^The API at https://api\.example gave no .*5 tries; .*not a JSON object"):
         pauses(*[answer(200, body)] * 5)
+
+
+@pytest.mark.parametrize(
+    ("failures", "method", "expected"),
+    [
+        ([Lost("ConnectError", sent=False)] * 5, "POST", "Cannot connect to the API at https://api.example"),
+        ([Lost("ReadError"), *[Lost("ConnectError", sent=False)] * 4], "POST", "may have been carried out"),
+        ([Lost("ReadError")] * 5, "GET", "the last one: ReadError)."),
+    ],
+)
+def test_the_error_says_whether_the_request_may_have_been_carried_out(
+    failures: list[Lost], method: str, expected: str
+) -> None:
+    """Not if no try had a connection, and not for a request that only reads."""
+    with pytest.raises(Unreachable) as lost:
+        pauses(*failures, request=Request(method, "/v1/runs"))
+
+    assert expected in str(lost.value)
+    assert ("carried out" in str(lost.value)) == (expected == "may have been carried out")
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"detail": null, "code": null}', b"\xff"])
 def test_an_error_that_is_not_the_apis_is_told_by_its_status(body: bytes) -> None:
     """A proxy's page is not shown."""
-    with pytest.raises(RequestFailed, match=r"^The API, or a proxy before it, answered with status 405\.$") as refused:
+    with pytest.raises(RequestFailed, match=r"^The API at https://api\.example, or .* status 405\. Check") as refused:
         pauses(answer(405, body))
 
     assert refused.value.code == "http_error"
@@ -111,8 +136,8 @@ def test_an_enqueue_is_the_same_each_time_it_is_sent() -> None:
     with pytest.raises(RequestFailed) as failed:
         pauses(answer(500), request=request)
 
-    sent = request.spelled()
-    assert sent == request.spelled()
+    sent = request.send(as_dict)
+    assert sent == request.send(as_dict)
     assert sent["headers"]["Idempotency-Key"].decode() == lost.value.idempotency_key == failed.value.idempotency_key
     assert calls.enqueue("team", "hello").headers != request.headers
 
@@ -139,7 +164,7 @@ def test_an_enqueue_says_what_was_given_and_nothing_else() -> None:
         **{"team": "t", "input": "ü\ud800", "session_id": "s", "user_id": "", "on_busy": "reject"},
         **{"priority": "background", "not_before": "2026-05-01T10:30:00.000000Z", "timeout": 1.5, "metadata": {}},
     }
-    assert most.spelled()["content"].startswith(b'{"team": "t", "input": "\\u00fc\\ud800"')
+    assert most.send(as_dict)["content"].startswith(b'{"team": "t", "input": "\\u00fc\\ud800"')
 
 
 def test_what_could_not_be_sent_is_refused_before_it_is() -> None:
@@ -216,7 +241,7 @@ def test_each_call_asks_what_the_contract_names() -> None:
 @pytest.mark.parametrize("before", [LOST, answer(502), answer(504)], ids=["lost", "502", "504"])
 def test_what_a_lost_try_has_deleted_is_deleted(before: Answer | Lost) -> None:
     """The answer was lost, not the deed: that it is gone by now is no error."""
-    exchange = Exchange(calls.delete_session("s"), FIRM)
+    exchange = Exchange(calls.delete_session("s"), FIRM, api=API)
 
     exchange.take(before)
     exchange.take(answer(404))
@@ -289,7 +314,7 @@ def test_a_look_does_not_wait() -> None:
 
 def test_waiting_in_vain_is_an_error_for_who_asked_for_the_end() -> None:
     """The run goes on, and the message says so."""
-    with pytest.raises(TimeoutError, match=r"Run 'r' is running after 2 s; it goes on\."):
+    with pytest.raises(TimeoutError, match=r"Run 'r' is running after 2 s\. It continues\."):
         steps(calls.wait("r", timeout_s=2), (0, 1, "queued"), (1, 2, "running"))
 
 

@@ -30,7 +30,7 @@ def parsed(*pieces: bytes) -> list[Event]:
 
 
 def begun(reading: Reading[Any]) -> Any:
-    reading.begin(FIRM)
+    reading.begin(FIRM, api="https://api.example")
     return reading
 
 
@@ -161,7 +161,7 @@ def test_a_stream_that_is_garbled_at_the_same_place_is_given_up() -> None:
 
     assert fail(watch, STORY[:300], b"\n\nid: 7-7\ndata: garbage\n\n") == 1.0
     assert [fail(watch, b": still here\n\n", b"id: 7-7\ndata: garbage\n\n") for _ in range(2)] == [2.0, 4.0]
-    with pytest.raises(Unreachable, match="no JSON object"):
+    with pytest.raises(Unreachable, match="not a JSON object"):
         fail(watch, b": still here\n\n", b"id: 7-7\ndata: garbage\n\n")
 
 
@@ -219,5 +219,5 @@ def test_a_line_that_is_no_object_is_an_error() -> None:
 
     assert lines.take(EXPORT + b"garbage\n" + EXPORT) == LINES
     assert lines.enough
-    with pytest.raises(Unreachable, match="no JSON object, after 3 lines"):
+    with pytest.raises(Unreachable, match="after 3 lines, which are not all: data that is not a JSON object"):
         lines.closed()
