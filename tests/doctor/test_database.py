@@ -98,8 +98,8 @@ def test_a_database_that_is_not_migrated(installed: House, empty_url: str) -> No
     assert found.told("database_schema")[1] == "Run 'team-sessions db upgrade' first."
 
 
-def test_a_database_of_an_older_version(installed: House, database_url: str) -> None:
-    """It says where the database is, and where it should be."""
+def test_a_database_of_an_unreleased_version(installed: House, database_url: str) -> None:
+    """It says where the database is, and what to do."""
     db = Database(database_url)
     with db.write() as tx:
         version = "schema_version" if db.is_sqlite else "team_sessions.schema_version"
@@ -109,7 +109,7 @@ def test_a_database_of_an_older_version(installed: House, database_url: str) -> 
     found = installed.ask(TEAM_SESSIONS_DATABASE_URL=database_url)
 
     assert (found.code, found.ill) == (1, {"database_schema": "failed"})
-    assert "it is at revision '0005' and needs" in found.told("database_schema")[0]
+    assert "it is at revision '0005' of an unreleased version" in found.told("database_schema")[0]
 
 
 def test_an_sqlite_file_that_is_not_there(installed: House, tmp_path: Path) -> None:

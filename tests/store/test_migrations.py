@@ -1,55 +1,40 @@
-"""Migrations of databases that are in use."""
+"""The first revision, and databases that were made before it."""
 
-from typing import Any
+from pathlib import Path
 
-from sqlalchemy import insert, text
+import pytest
+from sqlalchemy import text
 
-from worker.domain.principal import Principal
-from worker.store import api_keys, migrate, run_pages, tables
-from worker.store.columns import db_time
+from tests.support.schema import describe
+from worker.errors import SchemaOutdated
+from worker.store import migrate
 from worker.store.engine import Database
-from worker.store.run_pages import RunFilters
 
 
-def test_runs_and_keys_of_before_are_found_after(db: Database) -> None:
-    """Lists hold the runs that were accepted before there were lists, and keys without scopes go on."""
-    _go_back(db, to="0002")
-    zeros = ("attempt", "fence", "losses", "retries", "model_calls", "input_tokens", "cached_input_tokens")
-    rest: dict[str, Any] = dict.fromkeys((*zeros, "output_tokens"), 0) | {"excluded": False, "metadata": {}}
+def test_a_new_database_has_the_schema_that_the_unreleased_migrations_made(empty_url: str) -> None:
+    """A database that nine unreleased migrations brought to "0009" needs no migration: the schemas are equal.
+
+    The files were written from databases that those nine migrations had made.
+    """
+    db = Database(empty_url)
+    expected = Path(__file__).with_name(f"schema_0009_{'sqlite' if db.is_sqlite else 'postgres'}.txt")
+
+    migrate.upgrade(db, to="0009")
+    lines = describe(db)
+    db.close()
+
+    assert lines == expected.read_text().splitlines()
+
+
+def test_a_database_of_an_unreleased_version_is_refused(db: Database) -> None:
+    """The error says what to do, and the database stays as it is."""
     with db.write() as tx:
-        for n, (user, team) in enumerate([("ada", "t"), ("ada", "u"), ("", "t")], 1):
-            session = {"pk": n, "user_id": user, "session_id": f"s{n}", "team_id": team, "run_count": 1, "last_seq": 0}
-            jsons = {"tags": [], "metadata": {}, "state": {}, "created_at": db_time(), "updated_at": db_time()}
-            tx.execute(insert(tables.sessions).values(session | jsons))
-            run = {"id": f"run_{n}", "session_pk": n, "position": 1, "status": "queued", "input": "x"}
-            tx.execute(insert(tables.runs).values(run | rest | {"created_at": db_time()}))
-        key = {"id": "0" * 16, "secret_hash": "", "name": "old", "teams": [], "created_at": db_time()}
-        tx.execute(insert(tables.api_keys).values(key))
+        table = "schema_version" if db.is_sqlite else "team_sessions.schema_version"
+        tx.execute(text(f"UPDATE {table} SET version_num = '0005'"))
 
-    migrate.upgrade(db)
+    misfit = migrate.misfit(db)
+    with pytest.raises(SchemaOutdated, match="Upgrade it with commit 8bc9431, or use a new database"):
+        migrate.upgrade(db)
 
-    with db.read() as tx:
-        asked = [
-            RunFilters(),
-            RunFilters(user_id="ada"),
-            RunFilters(user_id=""),
-            RunFilters(team="t"),
-            RunFilters(user_id="ada", team="u"),
-        ]
-        pages = [run_pages.page(tx, wanted, principal=Principal("k"), before=None, limit=9) for wanted in asked]
-        scopes = [key.scopes for key in api_keys.every(tx)]
-    found = [[run.id.removeprefix("run_") for run in page] for page in pages]
-    assert found == [["3", "2", "1"], ["2", "1"], ["3"], ["3", "1"], ["2"]]
-    assert scopes == [[]]
-
-
-def _go_back(db: Database, *, to: str) -> None:
-    """Leave the database as an earlier version made it, empty."""
-    with db.write() as tx:
-        if not db.is_sqlite:
-            tx.execute(text(f"DROP SCHEMA {tables.SCHEMA} CASCADE"))
-        else:
-            tx.execute(text("DROP TABLE schema_version"))
-            for table in reversed(tables.metadata.sorted_tables):
-                table.drop(tx)
-    migrate.upgrade(db, to=to)
+    assert misfit is not None
+    assert "it is at revision '0005' of an unreleased version." in misfit

@@ -1,4 +1,4 @@
-"""A schema that changes while processes of two versions are at work on it."""
+"""Schema changes while processes of two versions use the database."""
 
 import os
 from pathlib import Path
@@ -13,7 +13,7 @@ from worker.store import migrate
 from worker.store.engine import Database
 from worker.store.tables import SCHEMA
 
-IN_BETWEEN = '''"""Adds something, behind what removes."""
+IN_BETWEEN = '''"""Adds something, after a revision that removes."""
 revision = "next_4"
 down_revision = "next_3"
 
@@ -23,7 +23,7 @@ def upgrade():
 
 
 def test_each_version_says_which_database_it_cannot_work_with(empty_url: str, tmp_path: Path) -> None:
-    """What a newer version adds does no harm; what is missing is named, with what to do."""
+    """What a newer version adds is ignored; a missing column is named, with what to do."""
     new, newest = next_version(tmp_path), migrate.missing(None)[-1].revision
     environment = {**os.environ, "TEAM_SESSIONS_DATABASE_URL": empty_url, "TEAM_SESSIONS_REDIS_URL": "redis://none"}
     db = Database(empty_url)
@@ -31,9 +31,9 @@ def test_each_version_says_which_database_it_cannot_work_with(empty_url: str, tm
     migrate.upgrade(db)
 
     early = new.command("worker", environment=environment)
-    said = new.migrate(environment=environment)
+    output = new.migrate(environment=environment)
     between = migrate.misfit(db)
-    migrate.upgrade(db)  # of the older version: it leaves the newer schema as it is
+    migrate.upgrade(db)  # by the older version: it leaves the newer schema as it is
     at = revision(db)
     new.migrate("--removing", environment=environment)
     late = migrate.misfit(db)
@@ -42,13 +42,13 @@ def test_each_version_says_which_database_it_cannot_work_with(empty_url: str, tm
     assert empty == f"it is empty and needs {newest!r}. Run 'team-sessions db upgrade' first."
     assert early.returncode == 2
     assert f"it is at revision {newest!r} and needs 'next_2'. Run 'team-sessions db upgrade' first." in early.stderr
-    assert "Left for --removing, when no process of an older version is left: next_3." in said
+    assert "Left for --removing, when no process of an older version is left: next_3." in output
     assert (between, at) == (None, "next_2")
     assert late == "a newer version has removed runs.team_version (revision 'next_3'). Install that version again."
 
 
-def test_nothing_is_removed_on_the_way_to_what_adds(empty_url: str, tmp_path: Path) -> None:
-    """A version that was skipped has left something to remove: whoever deploys is asked first."""
+def test_nothing_is_removed_before_a_later_revision_that_adds(empty_url: str, tmp_path: Path) -> None:
+    """A skipped version left something to remove: it is removed only with --removing."""
     new = next_version(tmp_path)
     (new.path / "worker/store/migrations/versions/next_4_more.py").write_text(IN_BETWEEN)
     environment = {**os.environ, "TEAM_SESSIONS_DATABASE_URL": empty_url, "TEAM_SESSIONS_REDIS_URL": "redis://none"}
@@ -63,15 +63,16 @@ def test_nothing_is_removed_on_the_way_to_what_adds(empty_url: str, tmp_path: Pa
     db.close()
 
     assert (stopped_at, at) == ("next_2", "next_4")
-    assert "'next_3' is in the way: see 'team-sessions db upgrade --help'." in refused.stderr
+    assert "'next_3' has to be applied before: see 'team-sessions db upgrade --help'." in refused.stderr
 
 
-def test_a_migration_that_gets_no_lock_steps_back_and_tries_again(postgres: PostgresServer) -> None:
-    """Everybody else waits behind it while it waits: it does so for a moment only."""
-    url = postgres.new_database(empty=True)
+def test_a_migration_that_gets_no_lock_steps_back_and_tries_again(postgres: PostgresServer, tmp_path: Path) -> None:
+    """Everyone else queues behind a migration that waits for a lock: it waits for a second only."""
+    url, new = postgres.new_database(empty=True), next_version(tmp_path)
+    environment = {**os.environ, "TEAM_SESSIONS_DATABASE_URL": url, "TEAM_SESSIONS_REDIS_URL": "redis://none"}
     db, other = Database(url), Database(url)
-    migrate.upgrade(db, to="0003")
-    migrating = Thread(target=migrate.upgrade, args=(db,))
+    migrate.upgrade(db)
+    migrating = Thread(target=new.migrate, kwargs={"environment": environment})
 
     with other.write() as tx:
         tx.execute(text(f"LOCK TABLE {SCHEMA}.runs IN ACCESS SHARE MODE"))
@@ -79,12 +80,12 @@ def test_a_migration_that_gets_no_lock_steps_back_and_tries_again(postgres: Post
         for waits in (True, False, True):
             wait_until(lambda waits=waits: _waits(other) is waits, description=f"it waits for the lock: {waits}")
     migrating.join()
-    misfit = migrate.misfit(db)
+    at = revision(db)
     db.close()
     other.close()
     postgres.drop(url)
 
-    assert misfit is None
+    assert at == "next_2"
 
 
 def revision(db: Database) -> str | None:

@@ -1,15 +1,13 @@
 """Two versions of the product, each in a directory: what a rolling deploy replaces, and by what.
 
-The older one is a commit of this repository, the tag `deploy-base`, or the working tree. The newer one is the working
-tree with a migration in two halves (`next_version/`). Both use the installed dependencies: PYTHONPATH goes before the
-editable install, and `check` asks Python where it finds them.
+The older version is a commit of this repository or the working tree. The newer one is the working tree with a
+migration in two halves (`next_version/`). Both use the installed dependencies: PYTHONPATH comes before the editable
+install, and `check` asserts where Python finds the packages.
 """
 
-import io
 import shutil
 import subprocess
 import sys
-import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +15,9 @@ from pathlib import Path
 from tests.support.system import PROGRAM, ROOT
 from worker.store import migrate
 
-# By its hash: a checkout has the history, and not always the tags. It moves on when a migration that removes something
-# is released, to the release before.
-BASE = "b6b7d767fd121cedebba7c1d53c0c589e9868fcd"
+# By its hash: a checkout has the history, but not always the tags. Its schema is at "0009", the first revision. When a
+# migration that removes something is released, set it to the release before.
+BASE = "8bc94318d08e22d42ccf3b456e35bb3d016d427f"
 PARTS = ("worker", "api_stub", "tests/__init__.py", "tests/support")
 OLD_NAME, NEW_NAME = "team_version", "definition_version"
 
@@ -60,21 +58,21 @@ def this_version(_directory: Path) -> Version:
 
 
 def base_version(directory: Path) -> Version:
-    """Return the commit BASE; where a checkout has no history, the working tree, and the output says so."""
+    """Return the commit BASE; in a checkout without history the working tree, and the output says so."""
     name = BASE[:12]
     if _git("cat-file", "-e", f"{BASE}^{{commit}}").returncode != 0:
-        print(f"There is no commit {name} here: the working tree is the older version, too. A whole clone has it.")
+        print(f"This checkout has no commit {name}: the older version is the working tree too. Use a full clone.")
         return this_version(directory)
     path = directory / name
     archived = _git("archive", "--format=tar", BASE, *PARTS)
     assert archived.returncode == 0, archived.stderr
-    with tarfile.open(fileobj=io.BytesIO(archived.stdout)) as archive:
-        archive.extractall(path, filter="data")
+    path.mkdir(parents=True)
+    subprocess.run(["tar", "-x", "-C", str(path)], input=archived.stdout, check=True)
     return Version(f"commit {name}", path)
 
 
 def next_version(directory: Path) -> Version:
-    """Return the working tree with the migration, and with the new name of the column wherever the old one stood."""
+    """Return the working tree with the migration, and with the column renamed in all code."""
     path = directory / "next"
     for part in PARTS:
         target = path / part
@@ -85,7 +83,7 @@ def next_version(directory: Path) -> Version:
             shutil.copy(ROOT / part, target)
     sources = [p for p in (path / "worker").rglob("*.py") if "migrations" not in p.parts]
     renamed = [source for source in sources if _replace(source, OLD_NAME, NEW_NAME)]
-    assert len(renamed) > 1, f"{OLD_NAME} is gone: choose another column that both versions write"
+    assert len(renamed) > 1, f"no code uses {OLD_NAME}: choose another column that both versions write"
     newest = migrate.missing(None)[-1].revision
     for revision in sorted((ROOT / "tests/support/next_version").glob("next_*.py")):
         copied = path / "worker/store/migrations/versions" / revision.name

@@ -1,12 +1,12 @@
 """Bring a database to the schema of this version, or say why the two do not fit.
 
-Migrations are Alembic revisions in `migrations/versions`, one line of them. A change that takes something away comes
-in two halves, so that processes of the version before work on meanwhile: what adds is made before the deploy; what
-removes is a revision of its own with `removes = True`, made when no process of an older version is left.
+Migrations are Alembic revisions in `migrations/versions`, in one line. A change that removes something comes in two
+halves, so that processes of the version before keep working. The half that adds is applied before the deploy. The half
+that removes is a revision of its own with `removes = True`, applied when no process of an older version is left.
 
-A revision can have `backfill(tx, after)`, called before its `upgrade()`: it does one bounded piece behind the key
-*after* (None: the first one), and returns the last key that it did, or None at the end. Each piece is a transaction
-of its own, and doing one again does no harm: what was stopped begins again at the start.
+A revision can have `backfill(tx, after)`, called before its `upgrade()`: it does one bounded piece after the key
+*after* (None: the first piece), and returns the last key that it did, or None at the end. Each piece is a transaction
+of its own. Repeating a piece is harmless: a backfill that was stopped starts again from the beginning.
 """
 
 import time
@@ -21,66 +21,75 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import Script, ScriptDirectory
 from sqlalchemy import Connection, inspect, text
 
-from worker.errors import DatabaseUnavailable
+from worker.errors import DatabaseUnavailable, SchemaOutdated
 from worker.store.engine import Database, Transaction
 from worker.store.tables import SCHEMA, metadata
 
 _LOCK = 7_238_146_090_155_202_518  # any number, the same in every process
-_LOCK_S, _TRIES = 1, 30  # a table's lock is waited for so long, since all others wait behind it; then tried again
+_LOCK_S, _TRIES = 1, 30  # wait this long for a table's lock, because everyone else queues behind us; then try again
+# Revisions of versions that were never released: "0009" is the first one here.
+_UNRELEASED = frozenset({"0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008"})
+_BEFORE_RELEASE = (
+    "it is at revision {at!r} of an unreleased version. Upgrade it with commit 8bc9431, or use a new database."
+)
 T = TypeVar("T")
 
 
 def upgrade(
     db: Database, *, to: str = "head", removing: bool = True, on_piece: Callable[[str], None] = lambda _: None
 ) -> None:
-    """Make the revisions that are missing, each in one transaction; two processes at once make each of them once.
+    """Apply the missing revisions, each in one transaction. Two processes at once apply each revision once.
 
-    Without *removing*, stop before the first that removes something. An empty database is made in one transaction. One
-    that a newer version has migrated stays as it is. *on_piece* is called with the revision behind each piece of a
-    backfill.
+    Without *removing*, stop before the first revision that removes something. An empty database is filled in one
+    transaction. A database of a newer version stays as it is. *on_piece* is called with the revision after each piece
+    of a backfill.
 
     Raises:
-        DatabaseUnavailable: it cannot be reached, or a lock was not to be had; what is made is kept.
+        DatabaseUnavailable: it cannot be reached, or a lock was not free; the revisions that were applied stay.
+        SchemaOutdated: it is at a revision of an unreleased version.
     """
     at = _begin(db, to)
+    if at in _UNRELEASED:
+        raise SchemaOutdated(misfit=_BEFORE_RELEASE.format(at=at))
     for revision in missing(at):
         if at == to or (removes(revision) and not removing):
             return
         _fill(db, revision, on_piece)
-        _locked(db, partial(_make_next, revision))
+        _locked(db, partial(_apply_next, revision))
         at = revision.revision
 
 
 def misfit(db: Database) -> str | None:
-    """Say why this version of the code cannot work with the database, and what to do; None: it can.
+    """Return why this version of the code cannot use the database, and what to do; None: it can.
 
-    It needs every revision that adds. A newer database will do as long as it has every column that we use: what a
-    newer version adds does no harm to us.
+    The code needs every revision that adds. A newer database is fine as long as it has every column of `tables.py`.
     """
     with db.read() as tx:
         at = current_revision(tx)
-        lacking = [] if at is None or _knows(at) else _lacking(tx)
+        if at in _UNRELEASED:
+            return _BEFORE_RELEASE.format(at=at)
+        lacking = [] if at is None or _is_known(at) else _missing_columns(tx)
     if lacking:
         return f"a newer version has removed {', '.join(lacking)} (revision {at!r}). Install that version again."
-    behind = missing(at)
-    needed = [revision.revision for revision in behind if not removes(revision)]
+    later = missing(at)
+    needed = [revision.revision for revision in later if not removes(revision)]
     if not needed:
         return None
-    found = f"it is {'empty' if at is None else f'at revision {at!r}'} and needs {needed[-1]!r}."
-    if at is None or not removes(behind[0]):
-        return f"{found} Run 'team-sessions db upgrade' first."
-    return f"{found} {behind[0].revision!r} is in the way: see 'team-sessions db upgrade --help'."
+    problem = f"it is {'empty' if at is None else f'at revision {at!r}'} and needs {needed[-1]!r}."
+    if at is None or not removes(later[0]):
+        return f"{problem} Run 'team-sessions db upgrade' first."
+    return f"{problem} {later[0].revision!r} has to be applied before: see 'team-sessions db upgrade --help'."
 
 
 def missing(at: str | None) -> Sequence[Script]:
-    """Return the revisions behind revision *at*, the next one first; none if we do not know it: it is a newer one."""
-    line = _line()
-    ids = [None, *(revision.revision for revision in line)]
-    return line[ids.index(at) :] if at in ids else ()
+    """Return the revisions after *at*, in order; none after an unknown one: it belongs to a newer version."""
+    revisions = _revisions()
+    ids = [None, *(revision.revision for revision in revisions)]
+    return revisions[ids.index(at) :] if at in ids else ()
 
 
 def removes(revision: Script) -> bool:
-    """Tell whether a revision takes away what processes of older versions use."""
+    """Tell whether a revision removes what processes of older versions use."""
     return bool(getattr(revision.module, "removes", False))
 
 
@@ -90,7 +99,7 @@ def current_revision(tx: Connection) -> str | None:
 
 
 def version_table(tx: Connection) -> dict[str, Any]:
-    """Return where Alembic keeps the revision: beside our tables."""
+    """Return where Alembic keeps the revision: in the schema of our tables."""
     return {
         "version_table": "schema_version",
         "version_table_schema": None if tx.dialect.name == "sqlite" else SCHEMA,
@@ -98,20 +107,20 @@ def version_table(tx: Connection) -> dict[str, Any]:
 
 
 def _begin(db: Database, to: str) -> str | None:
-    """Make an empty database up to *to*; return the revision that it is at."""
+    """Bring an empty database to *to*; return the revision that the database is at."""
 
     def begin(tx: Transaction) -> str | None:
         if not db.is_sqlite:
             tx.execute(text(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"))
         if current_revision(tx) is None:
-            _make(tx, to)
+            _apply(tx, to)
         return current_revision(tx)
 
     return _locked(db, begin)
 
 
 def _fill(db: Database, revision: Script, on_piece: Callable[[str], None]) -> None:
-    """Do a revision's backfill, piece by piece, if it has one."""
+    """Run a revision's backfill, piece by piece, if it has one."""
     backfill: Callable[[Transaction, Any], Any] | None = getattr(revision.module, "backfill", None)
     after = None
     while backfill is not None:
@@ -123,7 +132,7 @@ def _fill(db: Database, revision: Script, on_piece: Callable[[str], None]) -> No
 
 
 def _locked(db: Database, work: Callable[[Transaction], T]) -> T:
-    """Do *work* in a transaction, while no other process migrates; again where a lock was not to be had for a while."""
+    """Do *work* in a transaction while no other process migrates; try again where a lock is not free in time."""
     for left in reversed(range(_TRIES)):
         try:
             with db.write() as tx:
@@ -138,36 +147,36 @@ def _locked(db: Database, work: Callable[[Transaction], T]) -> T:
     raise AssertionError("unreachable")
 
 
-def _make_next(revision: Script, tx: Transaction) -> None:
-    if current_revision(tx) == revision.down_revision:  # else another process has made it
-        _make(tx, revision.revision)
+def _apply_next(revision: Script, tx: Transaction) -> None:
+    if current_revision(tx) == revision.down_revision:  # otherwise another process has applied it
+        _apply(tx, revision.revision)
 
 
-def _make(tx: Transaction, to: str) -> None:
+def _apply(tx: Transaction, to: str) -> None:
     config = _config()
     config.attributes["connection"] = tx
     command.upgrade(config, to)
 
 
-def _knows(at: str) -> bool:
-    return any(revision.revision == at for revision in _line())
+def _is_known(at: str) -> bool:
+    return any(revision.revision == at for revision in _revisions())
 
 
-def _lacking(tx: Transaction) -> list[str]:
-    """Return the columns that we use and the database does not have."""
+def _missing_columns(tx: Transaction) -> list[str]:
+    """Return the columns of `tables.py` that the database does not have."""
     schema = None if tx.dialect.name == "sqlite" else SCHEMA
-    there = {
-        (table, column["name"])
+    existing = {
+        f"{table}.{column['name']}"
         for (_, table), columns in inspect(tx).get_multi_columns(schema=schema).items()
         for column in columns
     }
-    ours = [(table.name, column.name) for table in metadata.sorted_tables for column in table.columns]
-    return [".".join(one) for one in ours if one not in there]
+    needed = [f"{table.name}.{column.name}" for table in metadata.sorted_tables for column in table.columns]
+    return [name for name in needed if name not in existing]
 
 
 @cache
-def _line() -> tuple[Script, ...]:
-    """Return every revision that we know, the first one first."""
+def _revisions() -> tuple[Script, ...]:
+    """Return every revision of this version, oldest first."""
     return tuple(reversed(list(ScriptDirectory.from_config(_config()).walk_revisions())))
 
 
