@@ -165,7 +165,7 @@ async def watch_run(
     after = EventId.parse(last_event_id) if last_event_id else None
     run = await _find(service, principal, run_id, user_id)
     if last_event_id and (after is None or after.fence > run.fence or after.n >= 2**64):
-        raise InvalidEventId(found=last_event_id[:40])
+        raise InvalidEventId(value=last_event_id[:40])
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return StreamingResponse(sse.follow(service, run, after=after), media_type="text/event-stream", headers=headers)
 

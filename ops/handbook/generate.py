@@ -22,7 +22,7 @@ def errors_page() -> str:
     rows = [
         f"| `{cls.code}` | {cls.status if issubclass(cls, errors.RequestRefused) or cls.status != 500 else '–'} "
         f"| {'yes' if cls.retry else 'no'} | {errors.first_paragraph(cls)} |"
-        for cls in _leaves(errors.TeamSessionsError)
+        for cls in _classes(errors.TeamSessionsError)
     ]
     text = (
         "# Errors\n\n"
@@ -105,9 +105,8 @@ PAGES = {
 }
 
 
-def _leaves(cls: type[errors.TeamSessionsError]) -> list[type[errors.TeamSessionsError]]:
-    below = [leaf for child in cls.__subclasses__() for leaf in _leaves(child)]
-    return below or [cls]
+def _classes(cls: type[errors.TeamSessionsError]) -> list[type[errors.TeamSessionsError]]:
+    return [cls, *(below for child in cls.__subclasses__() for below in _classes(child))]
 
 
 def main() -> None:

@@ -123,7 +123,7 @@ def test_a_revoked_key_ends_for_good(door: Door, keys: Keys) -> None:
     assert listed(keys, key)["revoked_at"] is not None
     for command in ("revoke", "rotate"):
         assert repr(id_of(key)) in keys(command, id_of(key), code=2)
-        assert "no key 'ffffffffffffffff'" in keys(command, "f" * 16, code=2)
+        assert "no active key 'ffffffffffffffff'" in keys(command, "f" * 16, code=2)
         assert key.split("_", 2)[2] not in keys(command, key, code=2)
 
 

@@ -91,7 +91,7 @@ def test_up_says_which_port_is_taken(tmp_path: Path, new_sqlite: Callable[[], st
         code = running.start("up", [*PROGRAM, "up", *options], environment=running.environment).wait(timeout=60)
 
         assert code == 2
-        assert f"Nothing can listen on port {port} of 127.0.0.1 (Address already in use)." in running.log("up")
+        assert f"Port {port} of 127.0.0.1 cannot be used (Address already in use)." in running.log("up")
         assert option in running.log("up")
         assert not (tmp_path / "broker-url").exists()
         assert (tmp_path / "api-url").read_text() == "of the other"

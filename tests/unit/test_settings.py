@@ -36,7 +36,7 @@ def test_every_mistake_is_named_at_once_and_no_value_is_shown(monkeypatch):
     for name, value in wrong.items():
         monkeypatch.setenv(name, value)
 
-    with pytest.raises(SettingsInvalid, match=r"6 mistake\(s\)") as raised:
+    with pytest.raises(SettingsInvalid, match=r"6 setting\(s\)") as raised:
         load()
 
     assert [name for name in wrong if f"\n  {name}: " not in raised.value.message] == []

@@ -40,9 +40,9 @@ def test_text_that_cannot_be_stored_is_refused_from_callers_and_mended_from_mode
         lambda: check_json({"name": [text]}, field="name"),
         lambda: check_json({text: 1}, field="name"),
     ):
-        with pytest.raises(InvalidText, match=f"name holds {found}"):
+        with pytest.raises(InvalidText, match=f"name contains {found}"):
             check()
-    with pytest.raises(InvalidText, match=f"input holds {found}"):
+    with pytest.raises(InvalidText, match=f"input contains {found}"):
         check_input(text, limit=100)
     assert mend(text) == "a\ufffdb"
 
@@ -70,7 +70,7 @@ def test_an_input_is_not_blank_and_is_measured_in_bytes():
     """The limit counts UTF-8; the error names size, limit and setting."""
     assert check_input("éé", limit=4) == "éé"
 
-    with pytest.raises(InputTooLarge, match=r"has 4 bytes .* at most 3 .* TEAM_SESSIONS_MAX_INPUT_BYTES"):
+    with pytest.raises(InputTooLarge, match=r"has 4 bytes .* limit is 3.* TEAM_SESSIONS_MAX_INPUT_BYTES"):
         check_input("éé", limit=3)
     for blank in ("", " \n\t\u2003"):
         with pytest.raises(EmptyInput):

@@ -116,10 +116,10 @@ def add(
         if held is not None and batch.order.given and first and last and first <= last <= held.batch.planned:
             return held.batch
         if held is None or not held.open or not batch.order.given or batch.status.terminal:
-            raise BatchConflict(batch_id=batch_id, status=batch.status, done="given more items")
+            raise BatchConflict(batch_id=batch_id, status=batch.status, action="given more items")
         if first is not None and first != held.batch.planned + 1:
-            done = f"given item {first} now: it has {held.batch.planned}"
-            raise BatchConflict(batch_id=batch_id, status=batch.status, done=done)
+            action = f"given item {first} now: it has {held.batch.planned}"
+            raise BatchConflict(batch_id=batch_id, status=batch.status, action=action)
         _write(tx, held, items, settings=settings)
         return _found(tx, batch_id, principal)
 

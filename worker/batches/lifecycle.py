@@ -46,7 +46,7 @@ def pause(db: Database, batch_id: str, *, principal: Principal) -> Batch:
     with db.write() as tx:
         held = _held(tx, batch_id, principal)
         if held.batch.status.terminal:
-            raise BatchConflict(batch_id=batch_id, status=held.batch.status, done="paused")
+            raise BatchConflict(batch_id=batch_id, status=held.batch.status, action="paused")
         if held.batch.status is not BatchStatus.PAUSED:
             batches.set_status(tx, batch_id, BatchStatus.PAUSED, paused_by=PausedBy.REQUEST)
         return _now(tx, batch_id)
@@ -69,7 +69,7 @@ def resume(
         held = _held(tx, batch_id, principal)
         batch = held.batch
         if batch.status.terminal:
-            raise BatchConflict(batch_id=batch_id, status=batch.status, done="resumed")
+            raise BatchConflict(batch_id=batch_id, status=batch.status, action="resumed")
         limits = batch.order.limits
         tokens = limits.budget_tokens if budget_tokens is None else budget_tokens
         cost = limits.budget_cost if budget_cost is None else budget_cost
@@ -106,7 +106,7 @@ def retry(db: Database, batch_id: str, *, principal: Principal) -> Batch:
     with db.write() as tx:
         held = _held(tx, batch_id, principal)
         if held.open or held.batch.status is BatchStatus.CANCELLED:
-            raise BatchConflict(batch_id=batch_id, status=held.batch.status, done="tried again")
+            raise BatchConflict(batch_id=batch_id, status=held.batch.status, action="tried again")
         if again := batch_items.take_back(tx, batch_id):
             batches.take_back(tx, held, again)
             if held.batch.status is not BatchStatus.PAUSED:

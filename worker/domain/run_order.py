@@ -131,12 +131,12 @@ def validate_order(order: RunOrder, *, max_input_bytes: int) -> None:
         validate_time(order.not_before, field="not_before")
     if order.timeout is not None and not 0 < order.timeout <= MAX_TIMEOUT_S:
         expected = f"more than 0, at most {MAX_TIMEOUT_S:g}"
-        raise InvalidTime(field="timeout", found=f"{order.timeout:g}", expected=expected)
+        raise InvalidTime(field="timeout", value=f"{order.timeout:g}", expected=expected)
 
 
 def validate_time(time: datetime, *, field: str) -> None:
     """Check a time that a caller sends. Raises InvalidTime."""
     if time.tzinfo is None:
-        raise InvalidTime(field=field, found="a time without an offset", expected="one with 'Z' or '+01:00'")
+        raise InvalidTime(field=field, value="a time without an offset", expected="one with 'Z' or '+01:00'")
     if not EARLIEST <= time < LATEST:
-        raise InvalidTime(field=field, found="out of range", expected="a time in the years 1970 to 9998, in UTC")
+        raise InvalidTime(field=field, value="out of range", expected="a time in the years 1970 to 9998, in UTC")

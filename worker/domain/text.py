@@ -24,7 +24,7 @@ def check_text(text: str, *, field: str) -> str:
     found = _UNSTORABLE.search(text)
     if found is None:
         return text
-    raise InvalidText(field=field, found="a NUL character" if found[0] == "\x00" else "a lone surrogate")
+    raise InvalidText(field=field, problem="a NUL character" if found[0] == "\x00" else "a lone surrogate")
 
 
 def check_id(value: str, *, field: str) -> str:
@@ -37,7 +37,7 @@ def check_id(value: str, *, field: str) -> str:
     if not 1 <= len(value) <= ID_LIMIT:
         raise InvalidIdentifier(field=field, length=len(value), limit=ID_LIMIT)
     if _CONTROL.search(value):
-        raise InvalidText(field=field, found="a control character")
+        raise InvalidText(field=field, problem="a control character")
     return value
 
 
@@ -68,10 +68,10 @@ def check_json(value: object, *, field: str) -> None:
             if isinstance(one, str):
                 check_text(one, field=field)
             elif isinstance(one, float) and not math.isfinite(one):
-                raise InvalidJson(field=field, found="a number that is not finite")
+                raise InvalidJson(field=field, problem="a number that is not finite")
         level = [child for one in level for child in _children(one)]
     if level:
-        raise InvalidJson(field=field, found=f"more than {JSON_DEPTH} levels of nesting")
+        raise InvalidJson(field=field, problem=f"more than {JSON_DEPTH} levels of nesting")
 
 
 def _children(value: object) -> list[object]:

@@ -4,7 +4,7 @@ from typing import ClassVar
 
 
 class TeamSessionsError(Exception):
-    """Team Sessions met an error that it has no better name for. See the log of the process for the cause."""
+    """An unexpected error occurred. See the log of the process for its cause."""
 
     code: ClassVar[str] = "internal"  # stable, and part of the contract
     status: ClassVar[int] = 500  # of HTTP

@@ -1,4 +1,4 @@
-"""What a call of a model can end with."""
+"""How a call of a model can fail."""
 
 from typing import ClassVar
 
@@ -9,7 +9,7 @@ class ModelError(TeamSessionsError):
     """Model {model!r} failed: {reason}."""
 
     code = "model_error"
-    counted: ClassVar[bool] = True  # among those after so many of which in a row a run fails
+    counted: ClassVar[bool] = True  # whether it counts towards TEAM_SESSIONS_MODEL_RETRIES
 
     def __init__(self, *, retry_after_s: float | None = None, **facts: object) -> None:
         super().__init__(**facts)
@@ -38,7 +38,7 @@ class ModelSilent(ModelError):
 
 
 class ModelStreamBroken(ModelError):
-    """Model {model!r} broke its answer off: {reason}."""
+    """The answer of model {model!r} broke off: {reason}."""
 
     code = "model_stream_broken"
     retry = True
@@ -52,7 +52,7 @@ class ModelBusy(ModelRateLimited):
 
 
 class ModelRefused(ModelError):
-    """Model {model!r} refused the request: {reason}. Sending it again would not help."""
+    """Model {model!r} refused the request: {reason}. Sending it again will not help."""
 
     code = "model_refused"
 

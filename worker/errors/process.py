@@ -1,10 +1,10 @@
-"""What ends a command, a process's work, or a run."""
+"""Errors that end a command, the work of a process, or a run."""
 
 from worker.errors.base import TeamSessionsError
 
 
 class SettingsInvalid(TeamSessionsError):
-    """The settings have {count} mistake(s):{mistakes}"""
+    """{count} setting(s) must be corrected:{mistakes}"""
 
     code = "settings_invalid"
 
@@ -16,7 +16,7 @@ class TeamsInvalid(TeamSessionsError):
 
 
 class PortTaken(TeamSessionsError):
-    """Nothing can listen on port {port} of {host} ({reason}). Stop what does, or choose another one: {option}."""
+    """Port {port} of {host} cannot be used ({reason}). Stop the program that uses it, or change {option}."""
 
     code = "port_taken"
 
@@ -28,19 +28,21 @@ class DefinitionInvalid(TeamSessionsError):
 
 
 class SchemaOutdated(TeamSessionsError):
-    """The database does not fit this version: {misfit}"""
+    """The database schema does not match this version: {misfit}"""
 
     code = "schema_outdated"
 
 
 class KeyNotFound(TeamSessionsError):
-    """There is no key {key_id!r} in force. 'team-sessions keys list' shows all that there are."""
+    """There is no active key {key_id!r}. 'team-sessions keys list' shows every key."""
 
     code = "key_not_found"
 
 
 class DatabaseUnavailable(TeamSessionsError):
-    """The database did not answer ({reason}). Try again, with the same Idempotency-Key: a commit may have happened."""
+    """The database did not answer ({reason}). The last change may or may not be saved. Try again, with the
+    same Idempotency-Key if the request had one.
+    """
 
     code = "database_unavailable"
     status = 503
@@ -48,25 +50,25 @@ class DatabaseUnavailable(TeamSessionsError):
 
 
 class LeaseLost(TeamSessionsError):
-    """Run {run_id!r} is not held with fence {fence} any more: another process claimed it, or it has ended."""
+    """The lease on run {run_id!r} (fence {fence}) is lost: another process claimed the run, or it has ended."""
 
     code = "lease_lost"
 
 
 class LimitReached(TeamSessionsError):
-    """The run reached its limit of {limit} {what}. Raise {option} of the team if it needs more."""
+    """The run reached its limit of {limit} {what}. Raise {option} of the team if runs need more."""
 
     code = "limit_reached"
 
 
 class WorkersLost(TeamSessionsError):
-    """The run lost its process {losses} times in a row without a new message, at last one that did nothing else."""
+    """The run lost its process {losses} times in a row without a new message. The last one executed this run alone."""
 
     code = "workers_lost"
 
 
 class ReplayDiverged(TeamSessionsError):
-    """The replay called tool {tool!r} as the run that it repeats did not, or not so often: no result is recorded."""
+    """No result is recorded for this call of tool {tool!r}: the original run did not make it, or not this often."""
 
     code = "replay_diverged"
 
@@ -78,7 +80,7 @@ class RunFailed(TeamSessionsError):
 
 
 class SummaryFailed(TeamSessionsError):
-    """The summary of the session could not be refreshed: {reason}. What it covered before is kept."""
+    """The summary of the session could not be refreshed: {reason}. The previous version is kept."""
 
     code = "summary_failed"
 

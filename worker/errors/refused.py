@@ -1,53 +1,53 @@
-"""What the caller of a request can mend."""
+"""Refused requests. The caller can correct each of them."""
 
 from worker.errors.base import TeamSessionsError
 
 
 class RequestRefused(TeamSessionsError):
-    """The request cannot be carried out as it is."""
+    """The request was refused."""
 
     code = "request_refused"
     status = 422
 
 
 class InvalidText(RequestRefused):
-    """{field} holds {found}, which a database or a model cannot take. Remove it and send again."""
+    """{field} contains {problem}, which is not accepted. Remove it and send the request again."""
 
     code = "invalid_text"
 
 
 class InvalidJson(RequestRefused):
-    """{field} holds {found}. Expected JSON that can be stored and returned as it is."""
+    """{field} contains {problem}. Expected JSON that can be stored and returned unchanged."""
 
     code = "invalid_json"
 
 
 class InvalidIdentifier(RequestRefused):
-    """{field} has {length} characters. Expected 1 to {limit} printable ones."""
+    """{field} has {length} characters. Expected 1 to {limit}."""
 
     code = "invalid_identifier"
 
 
 class InvalidEventId(RequestRefused):
-    """Last-Event-ID is {found!r}. Expected the id of an event of this run, such as '1-5'."""
+    """Last-Event-ID is {value!r}. Expected the id of an event of this run, such as '1-5'."""
 
     code = "invalid_event_id"
 
 
 class InvalidCursor(RequestRefused):
-    """The cursor is not one that this API gave out. Pass next_cursor of the page before, unchanged."""
+    """The cursor is not valid. Pass next_cursor of the previous page unchanged."""
 
     code = "invalid_cursor"
 
 
 class EmptyInput(RequestRefused):
-    """The input is empty. Send the text that the team shall answer."""
+    """The input is empty. Send the text that the team should answer."""
 
     code = "empty_input"
 
 
 class InputTooLarge(RequestRefused):
-    """The input has {size} bytes in UTF-8; at most {limit} are taken. Shorten it, or raise {setting}."""
+    """The input has {size} bytes in UTF-8; the limit is {limit}. Shorten it, or raise {setting}."""
 
     code = "input_too_large"
     status = 413
@@ -68,7 +68,10 @@ class RunNotFound(RequestRefused):
 
 
 class RunGone(RequestRefused):
-    """Run {run_id!r} was made under this key, and has gone at the end of its lifetime. A new order needs a new key."""
+    """Run {run_id!r} was created with this Idempotency-Key and removed at the end of its lifetime. Use a new one.
+
+    The key stays reserved, so a late retry cannot execute the run a second time.
+    """
 
     code = "run_gone"
     status = 409
@@ -82,7 +85,7 @@ class SessionNotFound(RequestRefused):
 
 
 class SessionOfOtherTeam(RequestRefused):
-    """Session {session_id!r} belongs to team {found!r}, not {wanted!r}. Name team {found!r}, or open a new session."""
+    """Session {session_id!r} belongs to team {owner!r}, not {team!r}. Name team {owner!r}, or open a new session."""
 
     code = "session_of_other_team"
     status = 409
@@ -96,19 +99,19 @@ class AmbiguousSession(RequestRefused):
 
 
 class InvalidTime(RequestRefused):
-    """{field} is {found}. Expected {expected}."""
+    """{field} is {value}. Expected {expected}."""
 
     code = "invalid_time"
 
 
 class OrderInvalid(RequestRefused):
-    """{field} of the order is {problem}. Send what the task 'runs.enqueue' takes."""
+    """Argument {field!r} of the task 'runs.enqueue' is not valid: {problem}."""
 
     code = "order_invalid"
 
 
 class SessionBusy(RequestRefused):
-    """Session {session_id!r} has an unfinished run {run_id!r}, and on_busy is 'reject'. Wait for its end, or queue."""
+    """Session {session_id!r} has an unfinished run {run_id!r}, and on_busy is 'reject'. Wait, or send 'enqueue'."""
 
     code = "session_busy"
     status = 409
@@ -116,7 +119,7 @@ class SessionBusy(RequestRefused):
 
 
 class QueueFull(RequestRefused):
-    """{whose} has {limit} queued runs, as many as {setting} allows. Send again later."""
+    """{whose} has {limit} queued runs, the most that {setting} allows. Send the run again later."""
 
     code = "queue_full"
     status = 429
@@ -124,7 +127,7 @@ class QueueFull(RequestRefused):
 
 
 class RunNotRetryable(RequestRefused):
-    """Run {run_id!r} is {status}. Only a {which} can be tried again."""
+    """Run {run_id!r} is {status}. {requirement}."""
 
     code = "run_not_retryable"
     status = 409
@@ -138,48 +141,48 @@ class BatchNotFound(RequestRefused):
 
 
 class BatchInvalid(RequestRefused):
-    """{field} of the batch {problem}."""
+    """{field} {problem}."""
 
     code = "batch_invalid"
 
 
 class BatchConflict(RequestRefused):
-    """Batch {batch_id!r} is {status}: it cannot be {done}."""
+    """Batch {batch_id!r} is {status}: it cannot be {action}."""
 
     code = "batch_conflict"
     status = 409
 
 
 class SummaryNotFound(RequestRefused):
-    """Session {session_id!r} has no such summary. One is made when its history grows, or with POST …/summary."""
+    """Session {session_id!r} has no such summary. Summaries are made as the history grows, or on request."""
 
     code = "summary_not_found"
     status = 404
 
 
 class IdempotencyConflict(RequestRefused):
-    """Idempotency-Key {key!r} was used for {run_id!r} with another request. Use a new key for a new request."""
+    """Idempotency-Key {key!r} was already used for {run_id!r} with another request. Use a new key for a new request."""
 
     code = "idempotency_conflict"
     status = 409
 
 
 class KeyMissing(RequestRefused):
-    """This request carries no key. Send the header 'Authorization: Bearer KEY'."""
+    """The request has no API key. Send the header 'Authorization: Bearer KEY'."""
 
     code = "key_missing"
     status = 401
 
 
 class KeyInvalid(RequestRefused):
-    """This key is not known or was revoked. Make one with 'team-sessions keys create'."""
+    """This API key is unknown or revoked. Create one with 'team-sessions keys create'."""
 
     code = "key_invalid"
     status = 401
 
 
 class ScopeMissing(RequestRefused):
-    """This key lacks the scope {scope!r}. Use a key that has it, or make one with 'team-sessions keys create'."""
+    """This key lacks the scope {scope!r}. Use a key that has it, or create one with 'team-sessions keys create'."""
 
     code = "scope_missing"
     status = 403
@@ -193,21 +196,21 @@ class TeamForbidden(RequestRefused):
 
 
 class UserForbidden(RequestRefused):
-    """This key acts for its own user only, and the request names another. Leave user_id out."""
+    """This key acts for its own user only, but the request names another user. Leave user_id out."""
 
     code = "user_forbidden"
     status = 403
 
 
 class KeyBound(RequestRefused):
-    """This key is bound to a user or to teams, and metrics tell of everybody. Use a key that is not bound."""
+    """This key is bound to a user or to teams, but metrics cover all users. Use a key that is not bound."""
 
     code = "key_bound"
     status = 403
 
 
 class RateLimited(RequestRefused):
-    """This key has sent more than {limit} requests a minute. Send again in {wait_s:.1f} s."""
+    """This key has sent more than {limit} requests in a minute. Send again in {wait_s:.1f} s."""
 
     code = "rate_limited"
     status = 429

@@ -79,7 +79,7 @@ def enqueue_in(
     order = replace(order, session_id=session_id, user_id=user_id)
     appended = sessions.append_run(tx, user_id=user_id, session_id=session_id, team=order.team, run_id=run_id)
     if appended.team != order.team:
-        raise SessionOfOtherTeam(session_id=session_id, found=appended.team, wanted=order.team)
+        raise SessionOfOtherTeam(session_id=session_id, owner=appended.team, team=order.team)
     is_head = appended.head_run_id == run_id
     if not is_head:
         _check_session_takes(tx, order, appended, settings)

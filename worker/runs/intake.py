@@ -107,14 +107,16 @@ def _parse(fields: dict[str, Any]) -> RunOrder:
         if isinstance(values.get("not_before"), str):
             values["not_before"] = datetime.fromisoformat(values["not_before"])
     except ValueError:
-        raise OrderInvalid(field="not_before", problem="no time in ISO 8601 format") from None
+        raise OrderInvalid(field="not_before", problem="expected a time in ISO 8601 format") from None
     try:
         return parse_order(values)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         field, problem = ".".join(map(str, first["loc"])), first["msg"]
         if first["type"] in OUT_OF_RANGE:
-            raise InvalidTime(field=field, found="out of range", expected=problem) from None
+            raise InvalidTime(
+                field=field, value="out of range", expected=problem.removeprefix("Input should be ")
+            ) from None
         raise OrderInvalid(field=field, problem=problem) from None
 
 

@@ -33,8 +33,8 @@ def replay_in(tx: Transaction, source_run_id: str, *, execute_tools: bool, setti
     if session is None or source is None:
         raise RunNotFound(run_id=source_run_id)
     if not source.status.terminal or runs.viewpoint(tx, source_run_id) is None:
-        which = "run that has ended, and all before it,"
-        raise RunNotRetryable(run_id=source_run_id, status=source.status, which=which)
+        requirement = "A run can be replayed when it and all earlier runs of its session have ended"
+        raise RunNotRetryable(run_id=source_run_id, status=source.status, requirement=requirement)
     fork_id = new_id("fork")
     sessions.fork(tx, session.pk, session_id=fork_id)
     order = RunOrder(

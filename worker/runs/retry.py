@@ -66,5 +66,7 @@ def _ended(tx: Transaction, run_id: str, *, principal: Principal, user_id: str |
     if run is None:
         raise RunNotFound(run_id=run_id)
     if run.status not in (Status.FAILED, Status.CANCELLED):
-        raise RunNotRetryable(run_id=run_id, status=run.status, which="failed or cancelled run")
+        raise RunNotRetryable(
+            run_id=run_id, status=run.status, requirement="Only a failed or cancelled run can be retried"
+        )
     return run

@@ -87,7 +87,7 @@ def _prices(case: Case) -> Iterator[Finding]:
     try:
         prices.read(case.settings.prices)
     except BatchInvalid as error:
-        detail = error.message.replace(" of the batch ", " ")
+        detail = error.message
         yield failed("prices_unreadable", detail, "A batch with a budget in money is refused until then.")
 
 
