@@ -67,7 +67,7 @@ def test_an_answer_that_is_begun_anew_says_so(printed: Printed) -> None:
     )
 
     out, err = printed(delta("Hel"), lost, delta("Hello"), whole("Hello"))
-    assert (out, err) == ("Hel\nHello\n", "[the worker was lost; another one goes on]\n")
+    assert (out, err) == ("Hel\nHello\n", "[the worker was lost; another one continues]\n")
     assert printed(late) == ("", "[waits until 2026-01-01T00:00:00.000000Z: model_rate_limited]\n")
     assert printed(("message.restarted", {"message_id": "9"})) == ("", "")
 

@@ -18,7 +18,7 @@ Pipe = Callable[..., "subprocess.CompletedProcess[str]"]
 
 def session_of(screen: str) -> str:
     """Return the session that a conversation has told at its end."""
-    found = re.search(r"Session (\S+)\. Go on with: team-sessions chat ", screen)
+    found = re.search(r"Session (\S+)\. Continue with: team-sessions chat ", screen)
     assert found is not None, screen
     return found[1]
 

@@ -67,7 +67,7 @@ def break_on_request() -> None:
 
 if __name__ == "__main__":
     watchdog.SILENT_S = SILENT_S
-    up._ourselves = lambda: [sys.executable, "-m", "tests.support.broken_worker"]
+    up._program = lambda: [sys.executable, "-m", "tests.support.broken_worker"]
     if "worker" in sys.argv:
         threading.Thread(target=break_on_request, daemon=True).start()
     main()

@@ -1,1 +1,1 @@
-"""The command line: one file a command, each a thin door into a room."""
+"""The command line: one file for each command; it parses options, calls the package that does the work, and prints."""

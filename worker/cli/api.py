@@ -13,9 +13,9 @@ from worker.observe import logs
 def api(host: str, port: int) -> None:
     """Serve the HTTP API.
 
-    Behind a proxy, start as many as you like: they hold nothing.
+    It is stateless: start several behind a proxy.
     """
     settings = configuration.load()
-    _ = settings.broker  # where it is not set, that is one sentence here, and a page of an error within the server
+    _ = settings.broker  # if it is not set, this ends in one sentence instead of a traceback of the server
     logs.configure(settings.log_level, style=settings.log_style)
     serve(settings, host=host, port=port)

@@ -1,4 +1,4 @@
-"""`team-sessions chat`: a conversation in the terminal. Each line is an input, and its answer appears as it is made."""
+"""`team-sessions chat`: a conversation in the terminal. Each line is one run, whose answer is streamed."""
 
 import importlib
 import io
@@ -12,40 +12,40 @@ import click
 
 from api_stub.client import Client, Run
 from worker.cli.answer import Answer, require_completed
-from worker.cli.connection import connect, errors_told
+from worker.cli.connection import client_errors_shown, connect
 
 
 @click.command()
 @click.argument("team")
-@click.option("--session", "session_id", help="Continue this session; without, a new one.")
-@click.option("--user", "user_id", help="The user who speaks.")
+@click.option("--session", "session_id", help="Continue this session. Default: a new one.")
+@click.option("--user", "user_id", help="The user that the runs are for.")
 def chat(team: str, session_id: str | None, user_id: str | None) -> None:
     """Talk with TEAM.
 
-    Ctrl-C cancels the answer that is being made, Ctrl-D ends the conversation; the session stays. From a pipe, each
-    line is an input, and the first run that does not complete ends it.
+    Ctrl-C cancels the current answer, Ctrl-D ends the conversation; the session is kept. From a pipe, each line is one
+    input, and the first run that does not complete ends the conversation.
 
     \b
         team-sessions chat team --session s1
         printf 'I am Ada.\\nWho am I?\\n' | team-sessions chat team
     """
     if isinstance(sys.stdin, io.TextIOWrapper):
-        sys.stdin.reconfigure(errors="replace")  # a byte that is no text is no reason to end
+        sys.stdin.reconfigure(errors="replace")  # invalid UTF-8 does not end the conversation
     with connect() as client:
-        talk = Talk(client, team=team, session_id=session_id, user_id=user_id)
+        conversation = Conversation(client, team=team, session_id=session_id, user_id=user_id)
         try:
             if sys.stdin.isatty() and sys.stdout.isatty():
-                _converse(talk)
+                _converse(conversation)
             else:
                 for line in sys.stdin:
                     if line.strip():
-                        talk.say(line.rstrip("\n"))
+                        conversation.send(line.rstrip("\n"))
         finally:
-            talk.tell_the_way_back()
+            conversation.print_how_to_continue()
 
 
-class Talk:
-    """One session, spoken to from here."""
+class Conversation:
+    """One session, with a run for each input."""
 
     def __init__(self, client: Client, *, team: str, session_id: str | None, user_id: str | None) -> None:
         self._client = client
@@ -54,31 +54,31 @@ class Talk:
         self._user_id = user_id
         self._accepted = False
 
-    def say(self, text: str) -> None:
+    def send(self, text: str) -> None:
         """Enqueue a run and print its answer. Ctrl-C cancels the run.
 
         Raises:
-            click.ClickException: the run failed, or was cancelled by somebody else.
-            KeyboardInterrupt: it was cancelled from here.
+            click.ClickException: the run failed, or was cancelled elsewhere.
+            KeyboardInterrupt: Ctrl-C cancelled it.
         """
         key, session_id, answer = uuid.uuid4().hex, self._session_id, Answer()
         try:
             run = self._enqueue(text, session_id=session_id, key=key)
             require_completed(answer.show(self._client.stream(run["id"])))
         except KeyboardInterrupt:
-            # How far it came is not known. Under its key the order finds its run, or becomes one that is cancelled.
+            # The run may or may not be accepted. Enqueueing with the same key finds it, or makes one to cancel.
             run = self._enqueue(text, session_id=session_id, key=key)
             self._client.cancel(run["id"])
             ended = answer.run or answer.show(self._client.stream(run["id"], after=answer.last_id))
             click.secho(f"[{ended['status']}]", dim=True, err=True)
             raise
 
-    def tell_the_way_back(self) -> None:
-        """Say which session it was, and how to come back to it."""
+    def print_how_to_continue(self) -> None:
+        """Print the session's id and the command that continues it."""
         if self._accepted and self._session_id is not None:
             user = f" --user {shlex.quote(self._user_id)}" if self._user_id else ""
             command = f"team-sessions chat {shlex.quote(self._team)} --session {shlex.quote(self._session_id)}{user}"
-            click.secho(f"Session {self._session_id}. Go on with: {command}", dim=True, err=True)
+            click.secho(f"Session {self._session_id}. Continue with: {command}", dim=True, err=True)
 
     def _enqueue(self, text: str, *, session_id: str | None, key: str) -> Run:
         run = self._client.enqueue(self._team, text, session_id=session_id, user_id=self._user_id, idempotency_key=key)
@@ -86,21 +86,21 @@ class Talk:
         return run
 
 
-def _converse(talk: Talk) -> None:
-    """Ask for a line and have it answered, until Ctrl-D. What goes wrong is told, and the conversation goes on."""
-    for line in _typed():
+def _converse(conversation: Conversation) -> None:
+    """Send each line that is typed, until Ctrl-D. An error is printed, and does not end the conversation."""
+    for line in _lines():
         try:
-            with errors_told():
-                talk.say(line)
+            with client_errors_shown():
+                conversation.send(line)
         except click.ClickException as error:
             error.show()
         except KeyboardInterrupt:
             continue
 
 
-def _typed() -> Iterator[str]:
+def _lines() -> Iterator[str]:
     with suppress(ImportError):
-        importlib.import_module("readline")  # `input` edits its line with it, and remembers those before
+        importlib.import_module("readline")  # gives `input` line editing and history
     while True:
         try:
             line = input("> ")

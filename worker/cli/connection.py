@@ -1,4 +1,4 @@
-"""How commands talk to the API: the client finds it, and what the client meets is told in a sentence."""
+"""How commands talk to the API: find it, and turn the client's errors into one sentence."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,23 +7,24 @@ import click
 
 from api_stub.client import Client, NotConfigured, RequestFailed, Retries, Unreachable
 
-RETRIES = Retries(count=4)  # three seconds at most: whoever sits before it wants to know
+FOR_USER = click.option("--user", "user_id", help="The user that a service key acts for.")
+RETRIES = Retries(count=4)  # at most three seconds: a person is waiting
 
 
 @contextmanager
 def connect() -> Iterator[Client]:
-    """Give a client of the API for the block.
+    """Yield a client of the API.
 
     Raises:
-        click.ClickException: it is not known where the API is or with which key to ask, it refused, it is away.
+        click.ClickException: the API's address or key is not known, it refused the request, or it cannot be reached.
     """
-    with errors_told(), Client(retries=RETRIES) as client:
+    with client_errors_shown(), Client(retries=RETRIES) as client:
         yield client
 
 
 @contextmanager
-def errors_told() -> Iterator[None]:
-    """Turn what the client meets into what the command line tells."""
+def client_errors_shown() -> Iterator[None]:
+    """Turn errors of the client into errors that click prints."""
     try:
         yield
     except (NotConfigured, RequestFailed) as error:

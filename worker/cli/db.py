@@ -1,9 +1,9 @@
-"""`team-sessions db`: the schema, and what has reached the end of its lifetime."""
+"""`team-sessions db`: upgrade the schema, and remove sessions and runs at the end of their lifetime."""
 
 import click
 
 from worker import settings as configuration
-from worker.cli.progress_bar import pieces
+from worker.cli.progress_bar import steps
 from worker.cli.table import print_table
 from worker.errors import SchemaOutdated
 from worker.events.erase import Eraser
@@ -16,36 +16,36 @@ from worker.store.retention import Removed
 
 @click.group()
 def db() -> None:
-    """Look after the database."""
+    """Maintain the database."""
 
 
 @db.command()
 @click.option("--removing", is_flag=True, help="Also remove what only older versions use.")
 def upgrade(removing: bool) -> None:
-    """Bring the database to the schema of this version. Doing it twice does nothing.
+    """Upgrade the database to the schema of this version. It can be repeated.
 
-    In a rolling deploy, run it before the first process is replaced: older versions work on meanwhile. When none of
-    their processes is left, run it again with --removing.
+    In a rolling deploy, run it before the first process is replaced: processes of the older version keep working. When
+    all of them have ended, run it again with --removing.
     """
     database = Database(configuration.load().database)
-    with pieces("Upgrading") as on_piece:
+    with steps("Upgrading") as on_piece:
         migrate.upgrade(database, removing=removing, on_piece=on_piece)
     with database.read() as tx:
-        at = migrate.current_revision(tx)
+        revision = migrate.current_revision(tx)
     database.close()
-    click.echo(f"The database is at revision {at}.")
-    if behind := migrate.missing(at):
-        names = ", ".join(revision.revision for revision in behind)
+    click.echo(f"The database is at revision {revision}.")
+    if missing := migrate.missing(revision):
+        names = ", ".join(each.revision for each in missing)
         click.echo(f"Left for --removing, when no process of an older version is left: {names}.")
 
 
 @db.command()
-@click.option("--dry-run", is_flag=True, help="Only say how much has reached its end.")
+@click.option("--dry-run", is_flag=True, help="Only count what is due.")
 def retention(dry_run: bool) -> None:
-    """Remove the sessions and runs that have reached the end of their lifetime, now and in one go.
+    """Remove the sessions and runs that have reached the end of their lifetime, now and all at once.
 
-    Workers for 'batch' or 'summaries' do so by themselves, bit by bit. A dry run counts everything past its lifetime;
-    what a batch, a replay or a summary still needs is counted, too, and goes later.
+    Workers for 'batch' or 'summaries' remove them continuously. A dry run counts everything past its lifetime, also
+    what is kept longer because a batch, a replay or a summary needs it.
     """
     settings = configuration.load()
     database = Database(settings.database)
@@ -53,30 +53,30 @@ def retention(dry_run: bool) -> None:
         database.close()
         raise SchemaOutdated(misfit=misfit)
     if dry_run:
-        _tell_due(database, settings)
+        _print_due(database, settings)
     else:
         removed = _remove(database, settings)
         click.echo(f"{removed.sessions} sessions and {removed.runs} runs removed, {removed.messages} messages.")
     database.close()
 
 
-def _tell_due(database: Database, settings: Settings) -> None:
+def _print_due(database: Database, settings: Settings) -> None:
     rows = [
-        (team, _days(kept.sessions_s), _days(kept.runs_s), str(of_sessions), str(of_runs))
-        for team, kept, of_sessions, of_runs in due(database, settings)
+        (team, _days(lifetimes.sessions_s), _days(lifetimes.runs_s), str(session_count), str(run_count))
+        for team, lifetimes, session_count, run_count in due(database, settings)
     ]
     if not rows:
-        click.echo("There is nothing to which a setting or a team gives a lifetime.")
+        click.echo("No setting and no team limits a lifetime.")
         return
     print_table([("TEAM", "SESSIONS KEPT", "RUNS KEPT", "SESSIONS DUE", "RUNS DUE"), *rows])
 
 
 def _days(seconds: float | None) -> str:
-    return "for ever" if seconds is None else f"{seconds / 86_400:g} days"
+    return "forever" if seconds is None else f"{seconds / 86_400:g} days"
 
 
 def _remove(database: Database, settings: Settings) -> Removed:
-    if settings.redis_url is None:  # streams end with their lifetime
+    if settings.redis_url is None:  # then streams expire by themselves
         return sum(Removal(database, settings, erase=lambda _runs: None).round(), Removed())
     eraser = Eraser(settings.broker, prefix=settings.queue_prefix, ttl_s=settings.stream_seconds)
     removed = sum(Removal(database, settings, erase=eraser.erase).round(), Removed())

@@ -19,9 +19,9 @@ from worker.queue.flower import serve
     required=True,
     help="File that holds user:password.",
 )
-@click.option("--url-prefix", default="", help="Serve below /PREFIX/, for a proxy: see ops/flower/nginx.conf.")
+@click.option("--url-prefix", default="", help="Serve under /PREFIX/ for a proxy: see ops/flower/nginx.conf.")
 def flower(host: str, port: int, login_file: str, url_prefix: str) -> None:
-    """Serve Flower: which worker executes what."""
+    """Serve Flower, which shows workers and tasks."""
     settings = configuration.load()
     logs.configure(settings.log_level, style=settings.log_style)
     with open(login_file, encoding="utf-8") as file:

@@ -1,4 +1,4 @@
-"""What a process does that was started for one run: see `worker/process/isolated.py`."""
+"""The main function of a process that was started for one run: see `worker/process/isolated.py`."""
 
 import signal
 import threading
@@ -22,6 +22,6 @@ def execute_alone(run_id: str, team: str) -> None:
         threading.Thread(target=runtime.keeper.hand_over, kwargs={"grace_s": settings.handover_seconds}).start()
 
     signal.signal(signal.SIGTERM, hand_over)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of Ctrl-C, which reaches it too, its parent tells it
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches this process too; its parent handles it
     execute(runtime, run_id, team)
     runtime.close()

@@ -1,6 +1,5 @@
 """`team-sessions keys`: API keys."""
 
-import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from typing import Any
 import click
 
 from worker import settings as configuration
+from worker.cli.output import json_option, json_requested, print_object
 from worker.cli.table import print_table
 from worker.clock import rfc3339
 from worker.domain.principal import Scope
@@ -26,9 +26,9 @@ class _KeyId(click.ParamType[str]):
     name = "id"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Refuse a whole key without repeating it: a secret stands on no screen twice."""
+        """Check an id. The message does not repeat the value, which may be a secret key."""
         if not re.fullmatch("[0-9a-f]{16}", value):
-            self.fail("expected the id of a key: 16 hexadecimal digits, as 'keys list' shows them.", param, ctx)
+            self.fail("expected the id of a key: 16 hexadecimal digits, as 'keys list' shows it.", param, ctx)
         return str(value)
 
 
@@ -37,25 +37,25 @@ KEY_ID = _KeyId()
 
 @click.group()
 def keys() -> None:
-    """Make, list, rotate and revoke API keys."""
+    """Create, list, rotate and revoke API keys."""
 
 
 @keys.command()
-@click.option("--name", required=True, help="What it is for.")
-@click.option("--user", "user_id", help="Bind it to one user; without, it is a service key.")
-@click.option("--team", "teams", multiple=True, help="Bind it to a team; may be given again.")
+@click.option("--name", required=True, help="What the key is for.")
+@click.option("--user", "user_id", help="Bind it to this user. Default: a service key.")
+@click.option("--team", "teams", multiple=True, help="Bind it to this team; can be repeated.")
 @click.option(
     "--scope",
     "scopes",
     multiple=True,
     type=click.Choice([scope.value for scope in Scope]),
-    help="What it may do; may be given again. Without: everything but admin.",
+    help="What it may do; can be repeated. Default: everything but admin.",
 )
 def create(name: str, user_id: str | None, teams: tuple[str, ...], scopes: tuple[str, ...]) -> None:
-    """Make a key and print it: it is shown this once.
+    """Create a key and print it. It is not shown again.
 
-    A service key names the user that it acts for in each request, and sees every user where it names none. A key that
-    is bound to a user is that user. A key without --scope has every scope but admin; admin has all of them.
+    A service key names the user that it acts for in each request; without a user it sees all users. A key bound to a
+    user acts as that user. Without --scope it has every scope but admin; admin includes all scopes.
     """
     check_id(name, field="name")
     for value, field in [(user_id, "user"), *((team, "team") for team in teams)]:
@@ -67,22 +67,22 @@ def create(name: str, user_id: str | None, teams: tuple[str, ...], scopes: tuple
 
 
 @keys.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print them as JSON.")
-def list_keys(as_json: bool) -> None:
-    """Show all keys, revoked ones too, without their secrets."""
+@json_option("Print them as JSON.")
+def list_keys() -> None:
+    """List all keys, revoked ones too, without their secrets."""
     with _database() as database, database.read() as tx:
-        found = api_keys.every(tx)
-    if as_json:
-        click.echo(json.dumps([_as_json(key) for key in found], ensure_ascii=False, indent=2))
+        keys = api_keys.every(tx)
+    if json_requested():
+        print_object([_as_json(key) for key in keys], str)
         return
     head = ("ID", "NAME", "USER", "TEAMS", "SCOPES", "CREATED (UTC)", "ENDS (UTC)")
-    print_table([head, *map(_as_row, found)])
+    print_table([head, *map(_as_row, keys)])
 
 
 @keys.command()
 @click.argument("key_id", metavar="ID", type=KEY_ID)
 def revoke(key_id: str) -> None:
-    """End a key: within two seconds no API process takes it any more."""
+    """Revoke a key. Within two seconds every API process refuses it."""
     with _database() as database, database.write() as tx:
         api_keys.revoke(tx, key_id)
     click.echo(f"Key {key_id} is revoked.")
@@ -91,12 +91,16 @@ def revoke(key_id: str) -> None:
 @keys.command()
 @click.argument("key_id", metavar="ID", type=KEY_ID)
 @click.option(
-    "--grace", "grace_s", type=click.IntRange(0, MAX_GRACE_S), default=0, help="Seconds that the old one still works."
+    "--grace",
+    "grace_s",
+    type=click.IntRange(0, MAX_GRACE_S),
+    default=0,
+    help="Seconds the old key still works.",
 )
 def rotate(key_id: str, grace_s: int) -> None:
-    """Make a new key with the name, user, teams and scopes of another, and print it; the other one ends.
+    """Create a key with the name, user, teams and scopes of the key ID, print it, and revoke the old one.
 
-    The new key has an id of its own.
+    The new key has a new id.
     """
     with _database() as database, database.write() as tx:
         key = api_keys.rotate(tx, key_id, grace_s=grace_s)
@@ -133,7 +137,7 @@ def _as_row(key: Key) -> tuple[str, ...]:
 
 
 def _scopes(key: Key) -> list[str]:
-    """Return what the key may do, spelled out where its row leaves it open."""
+    """Return the scopes of a key; a row without scopes means all but admin."""
     return key.scopes or [scope.value for scope in Scope if scope is not Scope.ADMIN]
 
 

@@ -1,4 +1,4 @@
-"""`team-sessions`: its commands, and how an error of theirs is told."""
+"""`team-sessions`: its commands, and how their errors are printed."""
 
 import importlib
 import os
@@ -9,7 +9,7 @@ import click
 from worker.errors import TeamSessionsError
 from worker.settings import unknown_names
 
-# Where each command stands. It is imported when it is asked for: `run` needs no Celery, and starts at once.
+# A command's module is imported when the command is used: `run` needs no Celery, and starts at once.
 COMMANDS = {
     "up": "worker.cli.up:up",
     "worker": "worker.cli.worker:worker",
@@ -52,7 +52,7 @@ def cli() -> None:
         team-sessions up
         team-sessions run team "What can you do?"
 
-    In production: 'db upgrade' once, then 'api' and 'worker' as services of their own, with TEAM_SESSIONS_DATABASE_URL
+    In production: run 'db upgrade' once, then 'api' and 'worker' as separate services, with TEAM_SESSIONS_DATABASE_URL
     and TEAM_SESSIONS_REDIS_URL set.
     """
     for sentence in unknown_names(os.environ):
@@ -60,8 +60,8 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run the command line. An error that we have a name for is one sentence, not a traceback."""
-    sys.path.insert(0, os.getcwd())  # TEAM_SESSIONS_TEAMS names a module of the directory that one stands in
+    """Run the command line. A TeamSessionsError is printed as one sentence, without a traceback."""
+    sys.path.insert(0, os.getcwd())  # TEAM_SESSIONS_TEAMS can name a module of the current directory
     try:
         cli(standalone_mode=True)
     except TeamSessionsError as error:

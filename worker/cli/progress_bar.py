@@ -1,4 +1,4 @@
-"""A bar on a terminal for what takes long. It stands on stderr, and not where lines appear on the same terminal."""
+"""Progress bars on stderr, hidden where stderr is no terminal."""
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -13,9 +13,9 @@ T = TypeVar("T")
 
 @contextmanager
 def counted(items: Iterable[T], *, label: str, to: IO[Any] | None, length: int | None = None) -> Iterator[Iterable[T]]:
-    """Yield *items* again, and show how many there were; of how many, where *length* is known.
+    """Yield *items*, and count them in a bar as they are taken; *length*, if known, is the total.
 
-    *to* is where a line goes for each. Into a terminal, these lines are the progress.
+    *to* is where the caller prints a line for each item. If that is a terminal, no bar is shown: the lines suffice.
     """
     if to is not None and to.isatty():
         yield items
@@ -28,10 +28,10 @@ def counted(items: Iterable[T], *, label: str, to: IO[Any] | None, length: int |
 
 
 @contextmanager
-def pieces(label: str) -> Iterator[Callable[[str], None]]:
-    """Yield a function to be called behind each piece of something, whose number nobody knows, with its name."""
+def steps(label: str) -> Iterator[Callable[[str], None]]:
+    """Yield a function to call after each step with the step's name; the number of steps is not known."""
     hidden = not sys.stderr.isatty()
     with click.progressbar(
         count(), label=label, file=sys.stderr, show_pos=True, item_show_func=lambda name: name, hidden=hidden
     ) as bar:
-        yield lambda name: bar.update(1, name)  # type: ignore[arg-type]  # an item of *count*, for click
+        yield lambda name: bar.update(1, name)  # type: ignore[arg-type]  # click takes it for an item of *count*

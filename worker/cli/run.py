@@ -1,20 +1,19 @@
 """`team-sessions run`: enqueue one run and watch its answer."""
 
-import json
-
 import click
 
 from worker.cli.answer import Answer, require_completed
 from worker.cli.connection import connect
+from worker.cli.output import json_option, json_requested, print_object
 
 
 @click.command()
 @click.argument("team")
 @click.argument("input")
-@click.option("--session", "session_id", help="Continue this session; without, a new one.")
-@click.option("--user", "user_id", help="The user that it is for.")
-@click.option("--json", "as_json", is_flag=True, help="Print the finished run as JSON, and nothing before.")
-def run(team: str, input: str, session_id: str | None, user_id: str | None, as_json: bool) -> None:
+@click.option("--session", "session_id", help="Continue this session. Default: a new one.")
+@click.option("--user", "user_id", help="The user that the run is for.")
+@json_option("Print only the finished run, as JSON.")
+def run(team: str, input: str, session_id: str | None, user_id: str | None) -> None:
     """Enqueue a run of TEAM with INPUT and print its answer as it appears.
 
     \b
@@ -23,8 +22,8 @@ def run(team: str, input: str, session_id: str | None, user_id: str | None, as_j
     """
     with connect() as client:
         accepted = client.enqueue(team, input, session_id=session_id, user_id=user_id)
-        if as_json:
-            click.echo(json.dumps(client.wait(accepted["id"]), ensure_ascii=False, indent=2))
+        if json_requested():
+            print_object(client.wait(accepted["id"]), str)
             return
         ended = Answer().show(client.stream(accepted["id"]))
     require_completed(ended)

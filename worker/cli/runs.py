@@ -1,36 +1,38 @@
-"""`team-sessions runs`: find runs, look at one, watch it, end it, try it again."""
+"""`team-sessions runs`: list runs, show, watch, cancel and retry one."""
 
 import json
-import shutil
-import sys
-from collections.abc import Iterable
 from dataclasses import asdict
 from itertools import islice
-from typing import Any, get_args
+from typing import get_args
 
 import click
 
 from api_stub.client import Run
 from api_stub.client.types import Status
 from worker import clock
-from worker.cli.answer import Answer, require_completed, shown
-from worker.cli.connection import connect
-from worker.cli.progress_bar import counted
-from worker.cli.table import age, print_pages, print_table
+from worker.cli.answer import Answer, require_completed
+from worker.cli.connection import FOR_USER, connect
+from worker.cli.output import (
+    JSON,
+    json_line,
+    json_option,
+    json_requested,
+    list_options,
+    note,
+    print_list,
+    print_object,
+    terminal_safe,
+)
+from worker.cli.table import age, format_fields
 
-AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-AS_LINES = click.option("--json", "as_json", is_flag=True, help="Print JSON, one a line.")
-FOR_USER = click.option("--user", "user_id", help="The user that a service key acts for.")
-LIMIT = click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="So many.")
-ALL = click.option("--all", "every", is_flag=True, help="All there are, page by page.")
 RUN = click.argument("run_id", metavar="ID")
 HEAD = ("ID", "STATUS", "TEAM", "USER", "SESSION", "AGE")
-TEXTS = ("input", "output")  # are shown by 'show', of one run that is named
+TEXTS = ("input", "output")  # only `show` prints them
 
 
 @click.group()
 def runs() -> None:
-    """Find runs, look at one, watch it, end it, try it again.
+    """List runs; show, watch, cancel or retry one.
 
     \b
         team-sessions runs list --status failed --team support
@@ -40,91 +42,81 @@ def runs() -> None:
 
 
 @runs.command("list")
-@click.option("--status", type=click.Choice(get_args(Status)), help="Only those that stand so.")
+@click.option("--status", type=click.Choice(get_args(Status)), help="Only runs with this status.")
 @click.option("--team", help="Only of this team.")
 @click.option("--user", "user_id", help="Only of this user.")
 @click.option("--session", "session_id", help="Only of this session.")
-@LIMIT
-@ALL
-@AS_LINES
-def list_runs(limit: int, every: bool, as_json: bool, **wanted: Any) -> None:
-    """Show runs, the newest first, without what was said in them."""
-    with connect() as client, counted(_some(client.runs(**wanted), limit, every), label="Runs", to=sys.stdout) as found:
-        if as_json:
-            for run in found:
-                click.echo(json.dumps({k: v for k, v in run.items() if k not in TEXTS}, ensure_ascii=False))
-            return
-        print_pages(HEAD, map(_as_row, found), width=shutil.get_terminal_size().columns, whole=(0, 1))
-
-
-@runs.command()
-@RUN
-@FOR_USER
-@AS_JSON
-def show(run_id: str, user_id: str | None, as_json: bool) -> None:
-    """Show the run ID, with its input and its answer. Why one is not moving: 'team-sessions why ID'."""
+@list_options
+def list_runs(
+    status: Status | None, team: str | None, user_id: str | None, session_id: str | None, limit: int, every: bool
+) -> None:
+    """List runs, newest first. Inputs and outputs are left out; 'show' prints them."""
     with connect() as client:
-        run = client.run(run_id, user_id=user_id)
-    if as_json:
-        click.echo(json.dumps(run, ensure_ascii=False, indent=2))
-        return
-    usage = ", ".join(f"{count:,} {what.replace('_', ' ')}" for what, count in run["usage"].items() if count)
-    error = f"{run['error']['code']}: {run['error']['message']}" if run["error"] else ""
-    told = {**run, "usage": usage, "error": error, "metadata": json.dumps(run["metadata"]) if run["metadata"] else ""}
-    print_table([(name.replace("_", " "), str(told[name])) for name in told if told[name] and name not in TEXTS])
-    for text in TEXTS:
-        if told[text]:
-            click.echo(f"\n{text}:\n{shown(str(told[text]))}")
+        found = client.runs(status=status, team=team, user_id=user_id, session_id=session_id)
+        page = found if every else islice(found, limit)
+        print_list(page, _as_row, label="Runs", head=HEAD, omit=TEXTS, whole=(0, 1))
 
 
 @runs.command()
 @RUN
 @FOR_USER
-@click.option("--json", "as_json", is_flag=True, help="Print the events as JSON, one a line.")
-def watch(run_id: str, user_id: str | None, as_json: bool) -> None:
+@JSON
+def show(run_id: str, user_id: str | None) -> None:
+    """Show the run ID, with its input and output. If it is not moving, 'team-sessions why ID' says why."""
+    with connect() as client:
+        print_object(client.run(run_id, user_id=user_id), _as_text)
+
+
+@runs.command()
+@RUN
+@FOR_USER
+@json_option("Print the events as JSON, one a line.")
+def watch(run_id: str, user_id: str | None) -> None:
     """Watch the run ID from its first event to its last: its answer appears as it is made.
 
-    Ctrl-C ends the watching, and not the run. Ends with code 1 for a run that failed or was cancelled.
+    Ctrl-C ends the watching, not the run. The exit code is 1 if the run failed or was cancelled.
     """
     with connect() as client:
         events = client.stream(run_id, user_id=user_id)
-        if not as_json:
+        if not json_requested():
             require_completed(Answer().show(events))
             return
         for event in events:
-            click.echo(json.dumps(asdict(event), ensure_ascii=False))
+            click.echo(json_line(asdict(event)))
 
 
 @runs.command()
 @RUN
 @FOR_USER
-@AS_JSON
-def cancel(run_id: str, user_id: str | None, as_json: bool) -> None:
-    """End the run ID. What it wrote is kept; one that has ended stays as it is."""
+@JSON
+def cancel(run_id: str, user_id: str | None) -> None:
+    """Cancel the run ID. What it wrote is kept; a run that has ended does not change."""
     with connect() as client:
         run = client.cancel(run_id, user_id=user_id)
-    if as_json:
-        click.echo(json.dumps(run, ensure_ascii=False, indent=2))
-    else:
-        asked = "" if run["finished_at"] else "; it was asked to end, and does at its next step"
-        click.echo(f"{run['id']} is {run['status']}{asked}.")
+    stopping = "" if run["finished_at"] else "; it was asked to stop, and does so at its next step"
+    print_object(run, lambda run: f"{run['id']} is {run['status']}{stopping}.")
 
 
 @runs.command()
 @RUN
 @FOR_USER
-@AS_JSON
-def retry(run_id: str, user_id: str | None, as_json: bool) -> None:
-    """Enqueue the failed or cancelled run ID again, at the end of its session, and print the id of the new one."""
+@JSON
+def retry(run_id: str, user_id: str | None) -> None:
+    """Enqueue the failed or cancelled run ID again, at the end of its session, and print the id of the new run."""
     with connect() as client:
         run = client.retry(run_id, user_id=user_id)
-    click.echo(json.dumps(run, ensure_ascii=False, indent=2) if as_json else run["id"])
-    if not as_json:
-        click.echo(f"To watch it: team-sessions runs watch {run['id']}", err=True)
+    print_object(run, lambda run: run["id"])
+    note(f"To watch it: team-sessions runs watch {run['id']}")
 
 
-def _some(found: Iterable[Run], limit: int, every: bool) -> Iterable[Run]:
-    return found if every else islice(found, limit)
+def _as_text(run: Run) -> str:
+    usage = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in run["usage"].items() if count)
+    error = f"{run['error']['code']}: {run['error']['message']}" if run["error"] else ""
+    metadata = json.dumps(run["metadata"]) if run["metadata"] else ""
+    fields = {name: value for name, value in run.items() if name not in TEXTS}
+    text = format_fields({**fields, "usage": usage, "error": error, "metadata": metadata})
+    texts = {"input": run["input"], "output": run["output"]}
+    return text + "".join(f"\n\n{name}:\n{terminal_safe(value)}" for name, value in texts.items() if value)
 
 
 def _as_row(run: Run) -> tuple[str, ...]:

@@ -1,20 +1,16 @@
-"""`team-sessions sessions`: find sessions, read one, refresh its summary, delete it."""
+"""`team-sessions sessions`: list sessions; show or delete one, print its messages and its summary."""
 
 import json
-import shutil
-import sys
 from itertools import islice
-from typing import Any, Literal
+from typing import Literal
 
 import click
 
 from api_stub.client import Message, Session
 from worker import clock
-from worker.cli.answer import shown
-from worker.cli.connection import connect
-from worker.cli.progress_bar import counted
-from worker.cli.runs import ALL, AS_JSON, AS_LINES, FOR_USER, LIMIT
-from worker.cli.table import age, print_pages, print_table
+from worker.cli.connection import FOR_USER, connect
+from worker.cli.output import JSON, JSON_LINES, list_options, note, print_lines, print_list, print_object, terminal_safe
+from worker.cli.table import age, format_fields
 
 SESSION = click.argument("session_id", metavar="ID")
 HEAD = ("ID", "TEAM", "USER", "NAME", "RUNS", "MSGS", "SUMMARY", "ACTIVE")
@@ -23,7 +19,7 @@ ROLES = ("user", "assistant", "tool")
 
 @click.group()
 def sessions() -> None:
-    """Find sessions, read one, refresh its summary, delete it.
+    """List sessions; show or delete one, print its messages or its summary.
 
     \b
         team-sessions sessions list --user ada
@@ -35,79 +31,63 @@ def sessions() -> None:
 @sessions.command("list")
 @click.option("--team", help="Only of this team.")
 @click.option("--user", "user_id", help="Only of this user.")
-@click.option("--name", help="Only those of exactly this name.")
-@click.option("--tag", help="Only those with this tag.")
-@LIMIT
-@ALL
-@AS_LINES
-def list_sessions(limit: int, every: bool, as_json: bool, **wanted: Any) -> None:
-    """Show sessions, the one with the latest activity first, without what was said in them."""
+@click.option("--name", help="Only with exactly this name.")
+@click.option("--tag", help="Only with this tag.")
+@list_options
+def list_sessions(
+    team: str | None, user_id: str | None, name: str | None, tag: str | None, limit: int, every: bool
+) -> None:
+    """List sessions, latest activity first, without their messages and state."""
     with connect() as client:
-        found = client.sessions(**wanted)
-        with counted(found if every else islice(found, limit), label="Sessions", to=sys.stdout) as some:
-            if as_json:
-                for session in some:
-                    click.echo(json.dumps({k: v for k, v in session.items() if k != "state"}, ensure_ascii=False))
-                return
-            print_pages(HEAD, map(_as_row, some), width=shutil.get_terminal_size().columns, whole=(0,))
+        found = client.sessions(team=team, user_id=user_id, name=name, tag=tag)
+        page = found if every else islice(found, limit)
+        print_list(page, _as_row, label="Sessions", head=HEAD, omit=("state",), whole=(0,))
 
 
 @sessions.command()
 @SESSION
 @FOR_USER
-@AS_JSON
-def show(session_id: str, user_id: str | None, as_json: bool) -> None:
-    """Show the session ID: what it is called, how long it is, and what its tools keep (its state)."""
+@JSON
+def show(session_id: str, user_id: str | None) -> None:
+    """Show the session ID: its name, its length, and the state that its tools keep."""
     with connect() as client:
         session = client.session(session_id, user_id=user_id)
-    if as_json:
-        click.echo(json.dumps(session, ensure_ascii=False, indent=2))
-        return
-    print_table([(name.replace("_", " "), _spelled(value)) for name, value in session.items() if value])
+    print_object(session, lambda session: format_fields({k: _format_value(v) for k, v in session.items() if v}))
 
 
 @sessions.command()
 @SESSION
 @FOR_USER
-@click.option("--role", type=click.Choice(ROLES), help="Only those of this role.")
-@AS_LINES
-def messages(session_id: str, user_id: str | None, role: Literal["user", "assistant", "tool"], as_json: bool) -> None:
-    """Print the messages of the session ID, the oldest first."""
+@click.option("--role", type=click.Choice(ROLES), help="Only of this role.")
+@JSON_LINES
+def messages(session_id: str, user_id: str | None, role: Literal["user", "assistant", "tool"] | None) -> None:
+    """Print the messages of the session ID, oldest first."""
     with connect() as client:
-        found = client.messages(session_id, role=role, user_id=user_id)
-        with counted(found, label="Messages", to=sys.stdout) as counting:
-            for message in counting:
-                click.echo(json.dumps(message, ensure_ascii=False) if as_json else _as_text(message))
+        print_lines(client.messages(session_id, role=role, user_id=user_id), _format_message, label="Messages")
 
 
 @sessions.command()
 @SESSION
 @FOR_USER
-@click.option("--version", type=click.IntRange(min=1), help="An older one.")
-@click.option("--refresh", is_flag=True, help="Have it refreshed now, and say what became of the request.")
-@click.option("--rebuild", is_flag=True, help="Have it made anew, from the first message on.")
-@AS_JSON
-def summary(
-    session_id: str, user_id: str | None, version: int | None, refresh: bool, rebuild: bool, as_json: bool
-) -> None:
-    """Print the summary of the session ID, or have it refreshed."""
+@click.option("--version", type=click.IntRange(min=1), help="Print this older version.")
+@click.option("--refresh", is_flag=True, help="Request a refresh, and print its status.")
+@click.option("--rebuild", is_flag=True, help="Request a new summary of the session from its first message.")
+@JSON
+def summary(session_id: str, user_id: str | None, version: int | None, refresh: bool, rebuild: bool) -> None:
+    """Print the summary of the session ID, or request a refresh."""
     if (refresh or rebuild) and version is not None:
-        raise click.UsageError("--version is for looking. Leave it out, or --refresh and --rebuild.")
+        raise click.UsageError("--version prints a version. It cannot be combined with --refresh or --rebuild.")
     with connect() as client:
         if refresh or rebuild:
-            asked = client.refresh_summary(session_id, rebuild=rebuild, user_id=user_id)
-            told = (
-                f"It is {asked['refresh']['status']}." if asked["refresh"] else "It covers everything that has ended."
-            )
-            click.echo(json.dumps(asked, ensure_ascii=False, indent=2) if as_json else told)
+            request = client.refresh_summary(session_id, rebuild=rebuild, user_id=user_id)
+            job = request["refresh"]
+            text = f"It is {job['status']}." if job else "It covers everything that has ended."
+            print_object(request, lambda _: text)
             return
-        found = client.summary(session_id, version=version, user_id=user_id)
-    if as_json:
-        click.echo(json.dumps(found, ensure_ascii=False, indent=2))
-        return
-    click.echo(shown(found["text"]))
-    about = f"Version {found['version']} by {found['model']}, up to message {found['covers_through_seq']}"
-    click.secho(f"[{about}; {found['behind']} behind it]", dim=True, err=True)
+        current = client.summary(session_id, version=version, user_id=user_id)
+    print_object(current, lambda summary: terminal_safe(summary["text"]))
+    source = f"Version {current['version']} by {current['model']}"
+    note(f"[{source}, up to message {current['covers_through_seq']}; {current['behind']} messages follow]", dim=True)
 
 
 @sessions.command()
@@ -115,7 +95,7 @@ def summary(
 @FOR_USER
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def delete(session_id: str, user_id: str | None, yes: bool) -> None:
-    """Delete the session ID with everything in it. A run of it ends at its next write."""
+    """Delete the session ID with everything in it. A run that is executing ends at its next write."""
     if not yes:
         click.confirm(f"Delete session {session_id!r} with everything in it? It cannot be undone", abort=True)
     with connect() as client:
@@ -130,11 +110,11 @@ def _as_row(session: Session) -> tuple[str, ...]:
     return *names, *counts, age(session["updated_at"], now=clock.now())
 
 
-def _as_text(message: Message) -> str:
+def _format_message(message: Message) -> str:
     calls = "".join(f"\n→ {call['name']} {call['arguments']}" for call in message["tool_calls"] or ())
     head = click.style(f"[{message['seq']} {message['role']} {message['author']}]", dim=True)
-    return f"{head} {shown(message['content'] + calls)}"
+    return f"{head} {terminal_safe(message['content'] + calls)}"
 
 
-def _spelled(value: object) -> str:
+def _format_value(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

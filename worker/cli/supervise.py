@@ -1,8 +1,8 @@
 """Keep several processes running in one terminal, and stop them in the right order.
 
-Each child stands in a session of its own, so that Ctrl-C reaches the supervisor alone: it asks them to end one group
-after the other, SIGTERM to the main process and never to its group. A child that dies is started again. If the
-supervisor itself is killed, the kernel sends its children SIGTERM (Linux).
+Each child runs in its own process session, so Ctrl-C reaches only the supervisor. It ends one group of children after
+the other with SIGTERM to each child's main process. A child that dies is started again. If the supervisor itself is
+killed, the kernel sends its children SIGTERM (Linux).
 """
 
 import ctypes
@@ -19,7 +19,7 @@ import click
 
 PR_SET_PDEATHSIG = 1
 TICK_S = 0.1
-QUICK_S = 5.0  # a child that lived shorter than this waits before it is started again
+QUICK_S = 5.0  # a child that ends sooner is started again only after PAUSE_S
 PAUSE_S = 1.0
 
 
@@ -41,8 +41,8 @@ class Child:
         return self.process is not None and self.process.poll() is None
 
     def start(self) -> None:
-        """Start the process; its lines appear behind its name."""
-        self.process = subprocess.Popen(  # noqa: S603 - the commands are ours
+        """Start the process; its output is printed line by line, after its name."""
+        self.process = subprocess.Popen(  # noqa: S603 - commands of this package
             list(self.command),
             env=dict(self.environment),
             stdin=subprocess.PIPE,
@@ -66,12 +66,11 @@ class Child:
             self.process.send_signal(signal.SIGTERM)
 
     def wait_for_end(self) -> None:
-        """Wait for its end; kill it when its grace is over."""
+        """Wait until it has ended; kill it after its grace period."""
         if self.process is None:
             return
-        left = self.grace_s
         try:
-            self.process.wait(timeout=left)
+            self.process.wait(timeout=self.grace_s)
         except subprocess.TimeoutExpired:
             click.echo(f"{self.name} did not end within {self.grace_s:g} s; killing it.", err=True)
             self.process.kill()
@@ -79,7 +78,7 @@ class Child:
 
 
 class Supervisor:
-    """Groups of children, in the order in which they start; they stop in the reverse order."""
+    """Groups of children. They start in order, and stop in the reverse order."""
 
     def __init__(self) -> None:
         self._groups: list[list[Child]] = []
@@ -92,27 +91,27 @@ class Supervisor:
             child.start()
 
     def stop(self, *_: object) -> None:
-        """Leave `run`. Also a signal handler."""
+        """End `run`. It can be a signal handler."""
         self._stopping = True
 
     @property
     def stopping(self) -> bool:
         return self._stopping
 
-    def wait_until(self, ready: Callable[[], bool], *, timeout_s: float) -> bool:
-        """Look after the children until *ready*; False: it took too long, or it is time to stop."""
+    def wait_until(self, condition: Callable[[], bool], *, timeout_s: float) -> bool:
+        """Restart children until *condition* holds. Return False on timeout, or when `stop` was called."""
         deadline = time.monotonic() + timeout_s
         while not self._stopping and time.monotonic() < deadline:
-            self._look_after()
-            if ready():
+            self._restart_ended()
+            if condition():
                 return True
             time.sleep(TICK_S)
         return False
 
     def run(self) -> None:
-        """Look after the children until `stop`."""
+        """Restart children until `stop` is called."""
         while not self._stopping:
-            self._look_after()
+            self._restart_ended()
             time.sleep(TICK_S)
 
     def end_all(self) -> None:
@@ -123,7 +122,7 @@ class Supervisor:
             for child in group:
                 child.wait_for_end()
 
-    def _look_after(self) -> None:
+    def _restart_ended(self) -> None:
         now = time.monotonic()
         for child in (child for group in self._groups for child in group):
             if child.alive or child.process is None:
@@ -145,7 +144,7 @@ def _print_lines(name: str, process: "subprocess.Popen[str]") -> None:
     assert process.stdout is not None
     with process.stdout:
         for line in process.stdout:
-            # Whoever read our own output may be gone; the child would stand still if its pipe were not emptied.
+            # The reader of our own output may be gone; a child whose pipe is not emptied would block.
             with suppress(OSError):
                 click.echo(f"{name:<10}| {line.rstrip()}", err=True)
 

@@ -1,13 +1,13 @@
-"""Tables for people: columns as wide as their widest cell, or narrower, so that a line fits the terminal."""
+"""Tables for people: columns as wide as their widest cell, cut where a line would not fit the terminal."""
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import chain, islice
 
 import click
 
 PAGE = 200
-NARROW = 6  # a column is not cut to less
+NARROW = 6  # a column is not cut below this width
 
 
 def print_table(
@@ -17,35 +17,44 @@ def print_table(
     width: int | None = None,
     whole: Collection[int] = (),
 ) -> list[int]:
-    """Print rows of equal length, each column at least as wide as *least* says; return how wide each was.
+    """Print rows of equal length, each column at least as wide as *least* says; return the widths.
 
-    With a *width*, cells are cut so that a line has it at most; those of the columns *whole* last of all.
+    With a *width*, cells are cut so that no line is longer; those of the columns *whole* are cut last.
     """
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    widths = _widths(rows)
     widths = [max(pair) for pair in zip(widths, least or widths, strict=True)]
     if width is not None:
         widths = _fitted(widths, width, whole=whole)
     for row in rows:
-        cells = (_cut(cell, at).ljust(at) for cell, at in zip(row, widths, strict=True))
-        click.echo("  ".join(cells).rstrip())
+        click.echo(_line(row, widths))
     return widths
 
 
 def print_pages(head: Sequence[str], rows: Iterable[Sequence[str]], *, width: int, whole: Collection[int]) -> None:
-    """Print a table of any length as it comes, some rows at a time; later ones may need wider columns."""
+    """Print a table of any length, some rows at a time; later rows may need wider columns."""
     widths: list[int] = []
     lines: Iterator[Sequence[str]] = chain([head], rows)
-    while piece := list(islice(lines, PAGE)):
-        widths = print_table(piece, least=widths, width=width, whole=whole)
+    while page := list(islice(lines, PAGE)):
+        widths = print_table(page, least=widths, width=width, whole=whole)
+
+
+def format_fields(fields: Mapping[str, object]) -> str:
+    """Return the fields that are not empty, one a line: name and value."""
+    rows = [(name.replace("_", " "), str(value)) for name, value in fields.items() if value]
+    return "\n".join(_line(row, _widths(rows)) for row in rows)
 
 
 def age(time: str, *, now: datetime) -> str:
-    """Return how long ago a time of the API was, in its largest unit: '5m'."""
+    """Return how long ago *time* (RFC 3339) was, in its largest unit: '5m'."""
     seconds = max(0, int((now - datetime.fromisoformat(time)).total_seconds()))
     for size, unit in ((86_400, "d"), (3_600, "h"), (60, "m")):
         if seconds >= size:
             return f"{seconds // size}{unit}"
     return f"{seconds}s"
+
+
+def _widths(rows: Sequence[Sequence[str]]) -> list[int]:
+    return [max(map(len, column)) for column in zip(*rows, strict=True)]
 
 
 def _fitted(widths: Sequence[int], width: int, *, whole: Collection[int]) -> list[int]:
@@ -59,6 +68,10 @@ def _fitted(widths: Sequence[int], width: int, *, whole: Collection[int]) -> lis
     return fitted
 
 
+def _line(row: Sequence[str], widths: Sequence[int]) -> str:
+    return "  ".join(_cut(cell, width).ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
 def _cut(cell: str, width: int) -> str:
-    shown = "".join(letter if letter.isprintable() else "\ufffd" for letter in cell)
-    return shown if len(shown) <= width else shown[: width - 1] + "…"
+    text = "".join(letter if letter.isprintable() else "\ufffd" for letter in cell)
+    return text if len(text) <= width else text[: width - 1] + "…"

@@ -9,7 +9,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import click
@@ -26,20 +26,20 @@ from worker.store.engine import Database
 from worker.team_module import load_teams
 
 START_S = 60.0
-PORT_S = 5.0  # what an `up` that was killed may take to be gone
+PORT_S = 5.0  # an `up` that was killed may hold its port this long
 
 
 @click.command()
-@click.option("--data-dir", type=click.Path(file_okay=False, path_type=Path), help="Where it keeps its files.")
+@click.option("--data-dir", type=click.Path(file_okay=False, path_type=Path), help="Directory for its files.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address of the API and of Flower.")
 @click.option("--port", default=8000, show_default=True, help="Port of the API.")
 @click.option("--flower-port", default=5555, show_default=True, help="Port of Flower.")
-@click.option("--workers", default=2, show_default=True, help="Worker processes for runs; one more makes summaries.")
+@click.option("--workers", default=2, show_default=True, help="Workers for runs. One more runs batches and summaries.")
 @click.option("--concurrency", default=100, show_default=True, help="Tasks at the same time in each worker.")
 @click.option(
     "--metrics-port",
     type=click.IntRange(1, 65535),
-    help="The first worker answers GET /metrics there, the next ones on the ports behind it.",
+    help="The first worker answers GET /metrics on this port, the others on the following ports.",
 )
 def up(
     data_dir: Path | None,
@@ -52,29 +52,17 @@ def up(
 ) -> None:
     """Start broker, workers, API and Flower, and keep them running until Ctrl-C or SIGTERM.
 
-    Without TEAM_SESSIONS_DATABASE_URL it keeps a SQLite file in its data directory (./.team-sessions), without
-    TEAM_SESSIONS_REDIS_URL it starts a Valkey of its own, and writes its address to DIR/broker-url. At its first start
-    it writes a service key to DIR/api-key and Flower's login to DIR/flower-login.
+    Without TEAM_SESSIONS_DATABASE_URL it uses an SQLite file in its data directory (./.team-sessions). Without
+    TEAM_SESSIONS_REDIS_URL it starts its own Valkey, and writes the address to DIR/broker-url. At the first start it
+    writes a service key to DIR/api-key and Flower's login to DIR/flower-login.
     """
-    if data_dir is not None:
-        os.environ[PREFIX + "DATA_DIR"] = str(data_dir)
-    settings = configuration.load()
-    directory = settings.data_dir.absolute()
-    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    os.environ[PREFIX + "DATA_DIR"] = str(directory)
+    settings, directory = _data_directory(data_dir)
     teams = load_teams(settings)
     for number, option in ((port, "--port"), (flower_port, "--flower-port")):
         _wait_for_port(host, number, option=option)
     if sys.stderr.isatty():
         os.environ.setdefault(PREFIX + "LOG_STYLE", "readable")
-
-    if settings.database_url is None:
-        _open_for_owner(directory / "team-sessions.db")
-    database = Database(settings.database)
-    migrate.upgrade(database)
-    _keep_secret(directory / "api-key", valid=lambda key: _is_key(database, key), make=lambda: _service_key(database))
-    _keep_secret(directory / "flower-login", valid=bool, make=lambda: f"flower:{secrets.token_urlsafe(18)}")
-    database.close()
+    _prepare_database(settings, directory)
     (directory / "broker-url").unlink(missing_ok=True)
     (directory / "api-url").write_text(f"http://{host}:{port}\n", encoding="utf-8")
     (directory / "flower-url").write_text(f"http://{host}:{flower_port}\n", encoding="utf-8")
@@ -86,14 +74,10 @@ def up(
         if settings.redis_url is None:
             _start_broker(supervisor, directory)
         supervisor.start(*_workers(settings, workers, concurrency, metrics_port or settings.metrics_port))
-        supervisor.start(*_front(directory, host=host, port=port, flower_port=flower_port))
+        supervisor.start(*_servers(directory, host=host, port=port, flower_port=flower_port))
         url = f"http://{_reachable(host)}:{port}"
         if supervisor.wait_until(lambda: _is_ready(url), timeout_s=START_S):
-            click.echo(f"Ready. Teams: {', '.join(sorted(teams))}." + _hint(settings))
-            if settings.openai_api_key is None:
-                click.echo("OPENAI_API_KEY is not set: a run of a team whose model has no key of its own will fail.")
-            click.echo(f"  API     {url}   key in {directory / 'api-key'}")
-            click.echo(f"  Flower  http://{_reachable(host)}:{flower_port}   login in {directory / 'flower-login'}")
+            _print_ready(settings, directory, teams, url=url, flower_url=f"http://{_reachable(host)}:{flower_port}")
         elif not supervisor.stopping:
             click.echo(f"Not ready after {START_S:g} s; see the lines above. Still trying.", err=True)
         supervisor.run()
@@ -102,11 +86,33 @@ def up(
         supervisor.end_all()
 
 
+def _data_directory(path: Path | None) -> tuple[Settings, Path]:
+    """Make the data directory, and return it with the settings; child processes get its absolute path."""
+    if path is not None:
+        os.environ[PREFIX + "DATA_DIR"] = str(path)
+    settings = configuration.load()
+    directory = settings.data_dir.absolute()
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    os.environ[PREFIX + "DATA_DIR"] = str(directory)
+    return settings, directory
+
+
+def _prepare_database(settings: Settings, directory: Path) -> None:
+    """Upgrade the schema, and make the service key and Flower's login if they are missing."""
+    if settings.database_url is None:
+        _make_private_file(directory / "team-sessions.db")
+    database = Database(settings.database)
+    migrate.upgrade(database)
+    _keep_secret(directory / "api-key", valid=lambda key: _is_key(database, key), make=lambda: _service_key(database))
+    _keep_secret(directory / "flower-login", valid=bool, make=lambda: f"flower:{secrets.token_urlsafe(18)}")
+    database.close()
+
+
 def _wait_for_port(host: str, port: int, *, option: str) -> None:
-    """Wait until the port is free, for a moment: the one that has it may be on its way out.
+    """Wait until the port is free; a process that is ending may still hold it for a moment.
 
     Raises:
-        PortTaken: it is not; what answers there would be taken for ours.
+        PortTaken: it is still in use after PORT_S seconds. Its answers would be taken for those of our server.
     """
     deadline = time.monotonic() + PORT_S
     while True:
@@ -139,23 +145,23 @@ def _workers(settings: Settings, workers: int, concurrency: int, metrics_port: i
     names = {f"worker-{n}": RUNS for n in range(1, workers + 1)} | {"background": BACKGROUND}
     children = []
     for n, (name, queues) in enumerate(names.items()):
-        command = [*_ourselves(), "worker", "--queues", ",".join(queues), "--concurrency", str(concurrency)]
+        command = [*_program(), "worker", "--queues", ",".join(queues), "--concurrency", str(concurrency)]
         if metrics_port is not None:
             command += ["--metrics-port", str(metrics_port + n)]
         children.append(Child(name, command, os.environ, grace_s=settings.handover_seconds + 10))
     return children
 
 
-def _front(directory: Path, *, host: str, port: int, flower_port: int) -> list[Child]:
+def _servers(directory: Path, *, host: str, port: int, flower_port: int) -> list[Child]:
     login = ["--login-file", str(directory / "flower-login")]
     return [
-        Child("api", [*_ourselves(), "api", "--host", host, "--port", str(port)], os.environ, grace_s=8),
-        Child("flower", [*_ourselves(), "flower", "--host", host, "--port", str(flower_port), *login], os.environ, 5),
+        Child("api", [*_program(), "api", "--host", host, "--port", str(port)], os.environ, grace_s=8),
+        Child("flower", [*_program(), "flower", "--host", host, "--port", str(flower_port), *login], os.environ, 5),
     ]
 
 
-def _ourselves() -> list[str]:
-    """Return the command that starts this program again, in the same environment."""
+def _program() -> list[str]:
+    """Return the command that starts this program in the same Python environment."""
     return [sys.executable, str(Path(sys.executable).with_name("team-sessions"))]
 
 
@@ -170,7 +176,7 @@ def _is_key(database: Database, key: str) -> bool:
 
 
 def _keep_secret(path: Path, *, valid: Callable[[str], bool], make: Callable[[], str]) -> None:
-    """Keep the secret that stands in *path*, or put a new one there, for the owner's eyes only."""
+    """Keep the secret in the file *path* if it is valid, else write a new one that only the owner can read."""
     if path.exists() and valid(path.read_text(encoding="utf-8").strip()):
         return
     path.unlink(missing_ok=True)
@@ -179,8 +185,8 @@ def _keep_secret(path: Path, *, valid: Callable[[str], bool], make: Callable[[],
         file.write(make() + "\n")
 
 
-def _open_for_owner(path: Path) -> None:
-    """Make the file of the embedded database before SQLite does; what SQLite puts beside it gets the same mode."""
+def _make_private_file(path: Path) -> None:
+    """Make the database file before SQLite does, so that its files, the journals too, are private to the owner."""
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
 
 
@@ -190,13 +196,16 @@ def _reachable(host: str) -> str:
 
 def _is_ready(url: str) -> bool:
     try:
-        with urllib.request.urlopen(f"{url}/readyz", timeout=2) as answer:  # noqa: S310 - http, to ourselves
+        with urllib.request.urlopen(f"{url}/readyz", timeout=2) as answer:  # noqa: S310 - http, to our own API
             return bool(answer.status == 200)
     except (urllib.error.URLError, OSError):
         return False
 
 
-def _hint(settings: Settings) -> str:
-    if settings.teams is not None:
-        return ""
-    return " It is a plain one; set TEAM_SESSIONS_TEAMS to a module with your own."
+def _print_ready(settings: Settings, directory: Path, teams: Collection[str], *, url: str, flower_url: str) -> None:
+    plain = " It is a plain one; set TEAM_SESSIONS_TEAMS to a module with your own." if settings.teams is None else ""
+    click.echo(f"Ready. Teams: {', '.join(sorted(teams))}.{plain}")
+    if settings.openai_api_key is None:
+        click.echo("OPENAI_API_KEY is not set: runs of a team whose model has no key of its own will fail.")
+    click.echo(f"  API     {url}   key in {directory / 'api-key'}")
+    click.echo(f"  Flower  {flower_url}   login in {directory / 'flower-login'}")

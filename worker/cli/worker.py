@@ -3,13 +3,14 @@
 import os
 import threading
 import time
+from collections.abc import Sequence
 from functools import partial
 
 import click
 
 from worker import settings as configuration
 from worker import tasks
-from worker.batches.feed import feed as batches
+from worker.batches.feed import feed as feed_batches
 from worker.cli.isolated_run import execute_alone
 from worker.errors import DatabaseUnavailable, SchemaOutdated
 from worker.observe import logs, metrics
@@ -28,26 +29,28 @@ from worker.store import migrate
 from worker.summaries import refresh
 from worker.team_module import load_teams
 
-PORT = click.IntRange(1, 65535)
-DEAD = os.EX_UNAVAILABLE  # the exit code of a worker that could take no task
-LEAVE_S = 10.0  # what a dead worker may take beyond the grace of its runs
+DEAD = os.EX_UNAVAILABLE  # exit code of a worker that could no longer take tasks
+LEAVE_S = 10.0  # what such a worker may take beyond the grace period of its runs
 
 log = logs.get(__name__)
 
 
 @click.command()
-@click.option("--queues", default=",".join(RUNS), show_default=True, help="Queues to consume, the first asked first.")
+@click.option("--queues", default=",".join(RUNS), show_default=True, help="Queues to consume, in order of precedence.")
 @click.option("--concurrency", default=100, show_default=True, help="Tasks at the same time, each on a thread.")
-@click.option("--metrics-port", type=PORT, help="Answer GET /metrics there; else TEAM_SESSIONS_METRICS_PORT.")
+@click.option(
+    "--metrics-port",
+    type=click.IntRange(1, 65535),
+    help="Answer GET /metrics on this port. Default: TEAM_SESSIONS_METRICS_PORT.",
+)
 def worker(queues: str, concurrency: int, metrics_port: int | None) -> None:
     """Execute runs from the queues.
 
-    What nobody waits for has queues of its own, for a worker of its own: --queues enqueue,batch,summaries. How many
-    background runs and summaries that does at the same time is set by TEAM_SESSIONS_BATCH_SLOTS and
-    TEAM_SESSIONS_SUMMARY_SLOTS.
+    Background work has queues of its own, for a separate worker: --queues enqueue,batch,summaries.
+    TEAM_SESSIONS_BATCH_SLOTS and TEAM_SESSIONS_SUMMARY_SLOTS limit its background runs and summaries at the same time.
 
-    Start as many as there are cores to use. On SIGTERM it stops claiming, hands each run over at its next message, and
-    ends model calls after TEAM_SESSIONS_HANDOVER_SECONDS: another worker goes on with them.
+    Start one worker per core. On SIGTERM a worker stops claiming runs and hands each run over at its next message. It
+    ends model calls after TEAM_SESSIONS_HANDOVER_SECONDS. Other workers continue the runs.
     """
     settings = configuration.load()
     logs.configure(settings.log_level, style=settings.log_style)
@@ -62,26 +65,22 @@ def worker(queues: str, concurrency: int, metrics_port: int | None) -> None:
     if misfit := migrate.misfit(runtime.db):
         runtime.close()
         raise SchemaOutdated(misfit=misfit)
-    host, pid, _ = runtime.owner.rsplit(":", 2)
-    shown_as = f"worker-{pid}@{host}"
-    progress = ProgressEvents(app, worker=shown_as)
+    worker_name = _celery_name(runtime.owner)
+    progress = ProgressEvents(app, worker=worker_name)
     tasks.register(app, runtime, progress)
-
-    feeds = {"summaries": refresh.feed, "batch": background.feed}
-    runtime.sweep.extra_steps += [partial(feed, runtime) for queue, feed in feeds.items() if queue in names]
-    if not feeds.keys().isdisjoint(names):  # whoever executes no items would feed them at the cost of its runs
-        runtime.sweep.extra_steps.append(partial(batches, runtime))
-        runtime.sweep.extra_steps.append(Removal(runtime.db, settings, erase=runtime.publisher.erase).step)
-
-    port = metrics_port or settings.metrics_port
-    server = MetricsServer(runtime.db, host=settings.metrics_host, port=port) if port else None
-    if server is not None:
-        server.start()
+    _extend_sweep(runtime, names)
+    server = _start_metrics_server(runtime, metrics_port or settings.metrics_port)
+    watchdog = Watchdog(
+        alive_at=alive_at,
+        broker_answers=lambda: runtime.dispatcher.depths() is not None,
+        give_up=lambda: _give_up(runtime),
+    )
+    watchdog.start()
 
     def on_ready() -> None:
         runtime.sweep.start()
         try:
-            runtime.presence.announce()  # before the line: whoever hears that it is ready may enqueue for its teams
+            runtime.presence.announce()  # before the log line: a reader of it may enqueue for these teams at once
         except DatabaseUnavailable as error:
             log.warning("worker could not announce itself; the sweep will", error=error)
         log.info("worker ready", queues=",".join(names), teams=",".join(sorted(teams)), concurrency=concurrency)
@@ -90,15 +89,9 @@ def worker(queues: str, concurrency: int, metrics_port: int | None) -> None:
         watchdog.close()
         runtime.keeper.hand_over(grace_s=settings.handover_seconds)
 
-    watchdog = Watchdog(
-        alive_at=alive_at,
-        broker_answers=lambda: runtime.dispatcher.depths() is not None,
-        give_up=lambda: _give_up(runtime),
-    )
-    watchdog.start()
     code = consume(
         app,
-        name=shown_as,
+        name=worker_name,
         queues=[settings.queue(name) for name in names],
         concurrency=concurrency,
         log_level=settings.log_level,
@@ -114,15 +107,40 @@ def worker(queues: str, concurrency: int, metrics_port: int | None) -> None:
     raise SystemExit(code)
 
 
+def _celery_name(owner: str) -> str:
+    host, pid, _ = owner.rsplit(":", 2)
+    return f"worker-{pid}@{host}"
+
+
+def _extend_sweep(runtime: Runtime, queues: Sequence[str]) -> None:
+    """Let the sweep also feed the background work that this worker consumes, and remove what is past its lifetime.
+
+    A worker for interactive runs feeds nothing: that would slow its runs down.
+    """
+    feeds = {"summaries": refresh.feed, "batch": background.feed}
+    runtime.sweep.extra_steps += [partial(feed, runtime) for queue, feed in feeds.items() if queue in queues]
+    if not feeds.keys().isdisjoint(queues):
+        removal = Removal(runtime.db, runtime.settings, erase=runtime.publisher.erase)
+        runtime.sweep.extra_steps += [partial(feed_batches, runtime), removal.step]
+
+
+def _start_metrics_server(runtime: Runtime, port: int | None) -> MetricsServer | None:
+    if not port:
+        return None
+    server = MetricsServer(runtime.db, host=runtime.settings.metrics_host, port=port)
+    server.start()
+    return server
+
+
 def _give_up(runtime: Runtime) -> None:
-    """Hand the runs over, sign off, and end the process from beside the main thread, which may stand still for ever."""
+    """Hand the runs over, leave, and end the process. It runs on a thread, because the main thread may be blocked."""
     grace_s = runtime.settings.handover_seconds
-    last = threading.Timer(grace_s + LEAVE_S, os._exit, [DEAD])  # whatever else stands still too
-    last.daemon = True
-    last.start()
+    deadline = threading.Timer(grace_s + LEAVE_S, os._exit, [DEAD])  # in case the steps below block, too
+    deadline.daemon = True
+    deadline.start()
     runtime.keeper.hand_over(grace_s=grace_s)
     runtime.sweep.close()
-    runtime.presence.leave()  # at once: nobody shall count on it while its runs end
+    runtime.presence.leave()  # before its runs end, so that it no longer counts as a live worker
     while in_flight():
         time.sleep(0.1)
     runtime.close()

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from worker.cli.checks import endpoints
-from worker.cli.checks.finding import Case, Finding, failed, ok, skipped, warning
+from worker.cli.checks.finding import Finding, Installation, failed, ok, skipped, warning
 from worker.events.broker_probe import OLDEST, Broker, Trouble, examine
 
 NAMES = ("TEAM_SESSIONS_REDIS_URL", "REDIS_URL")
@@ -54,15 +54,15 @@ TROUBLES = {
 }
 
 
-def look(case: Case) -> Iterator[Finding]:
+def look(installation: Installation) -> Iterator[Finding]:
     """Everything about it."""
-    if mistaken := case.mistaken(*NAMES):
+    if mistaken := installation.mistaken(*NAMES):
         yield mistaken
-    elif case.settings.redis_url is None:
-        yield _embedded(case)
+    elif installation.settings.redis_url is None:
+        yield _embedded(installation)
     else:
-        url = case.settings.redis_url.get_secret_value()
-        found = examine(url, prefix=case.settings.queue_prefix)
+        url = installation.settings.redis_url.get_secret_value()
+        found = examine(url, prefix=installation.settings.queue_prefix)
         if isinstance(found, Trouble):
             yield _told(found)
         else:
@@ -70,9 +70,9 @@ def look(case: Case) -> Iterator[Finding]:
             yield from troubles or [ok(f"{found.name} {found.version}, evicts nothing, takes writes.")]
 
 
-def _embedded(case: Case) -> Finding:
+def _embedded(installation: Installation) -> Finding:
     """The broker that `up` started: nobody but its children knows where it is, so the API is asked."""
-    readiness = endpoints.readiness(case)
+    readiness = endpoints.readiness(installation)
     if readiness is None:
         detail = "No broker is set, and no 'team-sessions up' that brings one answers here."
         return failed("broker_missing", detail, "Start 'team-sessions up', or set TEAM_SESSIONS_REDIS_URL.")

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from worker.cli.checks.finding import Case, Finding, failed, ok, warning
+from worker.cli.checks.finding import Finding, Installation, failed, ok, warning
 from worker.store import database_probe, migrate
 from worker.store.database_probe import Server, Trouble
 from worker.store.engine import Database
@@ -68,16 +68,16 @@ TROUBLES = {
 }
 
 
-def answers(case: Case) -> Iterator[Finding]:
+def answers(installation: Installation) -> Iterator[Finding]:
     """Whether it answers, and what it is."""
-    if mistaken := case.mistaken(*NAMES):
+    if mistaken := installation.mistaken(*NAMES):
         yield mistaken
         return
     try:
-        if missing := _missing_file(case):
+        if missing := _missing_file(installation):
             yield missing
             return
-        with _opened(case) as db:
+        with _opened(installation) as db:
             server = database_probe.server(db)
             troubles = [*_version(server), *_schema(db), *_connections(server), *_clock(server)]
             yield from troubles or [ok(_described(server))]
@@ -85,10 +85,10 @@ def answers(case: Case) -> Iterator[Finding]:
         yield _told(error)
 
 
-def writes(case: Case) -> Iterator[Finding]:
+def writes(installation: Installation) -> Iterator[Finding]:
     """Whether a row can be written, and is kept."""
     try:
-        with _opened(case) as db:
+        with _opened(installation) as db:
             database_probe.write_something(db)
             yield ok("A row was written, and removed again.")
     except database_probe.FAILURES as error:
@@ -96,20 +96,20 @@ def writes(case: Case) -> Iterator[Finding]:
 
 
 @contextmanager
-def _opened(case: Case) -> Iterator[Database]:
-    db = Database(case.settings.database, pool_size=1)
+def _opened(installation: Installation) -> Iterator[Database]:
+    db = Database(installation.settings.database, pool_size=1)
     try:
         yield db
     finally:
         db.close()
 
 
-def _missing_file(case: Case) -> Finding | None:
+def _missing_file(installation: Installation) -> Finding | None:
     """Return what to do where there is no SQLite file: to open it would make it."""
-    url = case.settings.database
+    url = installation.settings.database
     file = database_probe.file_of(url)
     if file is not None and not file.exists():
-        where = "in the data directory" if case.settings.database_url is None else "where its address says"
+        where = "in the data directory" if installation.settings.database_url is None else "where its address says"
         advice = "Start 'team-sessions up', or run 'team-sessions db upgrade'; or correct TEAM_SESSIONS_DATABASE_URL."
         return failed("database_missing", f"There is no SQLite file {where}.", advice)
     if file is None and url.startswith("sqlite"):

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from worker.batches import prices
-from worker.cli.checks.finding import Case, Finding, failed, ok, skipped, warning
+from worker.cli.checks.finding import Finding, Installation, failed, ok, skipped, warning
 from worker.errors import BatchInvalid
 from worker.store import database_probe
 
@@ -18,22 +18,22 @@ MOUNTS = Path("/proc/self/mounts")  # Linux; elsewhere nothing is said about fil
 NETWORK = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre", "fuse.sshfs")
 
 
-def look(case: Case) -> Iterator[Finding]:
+def look(installation: Installation) -> Iterator[Finding]:
     """Whatever stands in files."""
-    troubles = list(_troubles(case))
+    troubles = list(_troubles(installation))
     yield from troubles
     if troubles:
         return
-    directory = case.settings.data_dir
+    directory = installation.settings.data_dir
     if directory.is_dir():
         yield ok(f"{str(directory)!r} can be written; {_megabytes(shutil.disk_usage(directory).free)} are free.")
     else:
         yield skipped(f"There is no {str(directory)!r} here: 'team-sessions up' makes it.")
 
 
-def _troubles(case: Case) -> Iterator[Finding]:
-    yield from _prices(case)
-    directory, database = case.settings.data_dir, database_probe.file_of(case.settings.database)
+def _troubles(installation: Installation) -> Iterator[Finding]:
+    yield from _prices(installation)
+    directory, database = installation.settings.data_dir, database_probe.file_of(installation.settings.database)
     if directory.exists():
         yield from _access(directory)
         yield from _modes(directory)
@@ -83,9 +83,9 @@ def _modes(directory: Path) -> Iterator[Finding]:
             yield finding("file_open_to_others", detail, f"chmod 600 {directory / name}{more and '.' + more}")
 
 
-def _prices(case: Case) -> Iterator[Finding]:
+def _prices(installation: Installation) -> Iterator[Finding]:
     try:
-        prices.read(case.settings.prices)
+        prices.read(installation.settings.prices)
     except BatchInvalid as error:
         detail = error.message
         yield failed("prices_unreadable", detail, "A batch with a budget in money is refused until then.")

@@ -11,20 +11,20 @@ from urllib.parse import urlsplit
 
 from api_stub.client import Client, ClientError, NotConfigured, RequestFailed, Retries
 from api_stub.client.address import find
-from worker.cli.checks.finding import Case, Finding, failed, ok, skipped, warning
+from worker.cli.checks.finding import Finding, Installation, failed, ok, skipped, warning
 
 WAIT_S = 4.0
 NAMED = "TEAM_SESSIONS_URL"
 
 
-def api(case: Case) -> Iterator[Finding]:
+def api(installation: Installation) -> Iterator[Finding]:
     """Whether it answers, is ready, takes our key, and to whom it listens."""
-    if not _is_named(case):
+    if not _is_named(installation):
         yield skipped("It is not known where it is: neither 'up' has told here, nor TEAM_SESSIONS_URL.")
         return
     try:
-        url = find(None, "a-key", environment=case.environment).url
-        status = readiness(case)
+        url = find(None, "a-key", environment=installation.environment).url
+        status = readiness(installation)
         if status is None:
             detail = "It gives no answer at its address."
             yield failed(
@@ -37,12 +37,12 @@ def api(case: Case) -> Iterator[Finding]:
         yield failed("api_not_configured", *_with_advice(str(error)))
 
 
-def readiness(case: Case) -> str | None:
+def readiness(installation: Installation) -> str | None:
     """Return what the API says of itself at /readyz; None: it does not answer, or it is not known where it is."""
-    if not _is_named(case):
+    if not _is_named(installation):
         return None
     try:
-        url = find(None, "a-key", environment=case.environment).url
+        url = find(None, "a-key", environment=installation.environment).url
         with _asked(f"{_reachable(url)}/readyz") as answer:
             return str(json.load(answer)["status"])
     except urllib.error.HTTPError as error:
@@ -56,9 +56,9 @@ def readiness(case: Case) -> str | None:
         return None
 
 
-def flower(case: Case) -> Iterator[Finding]:
+def flower(installation: Installation) -> Iterator[Finding]:
     """Whether it answers whoever has its login, and nobody else."""
-    url = case.flower_url or _written(case, "flower-url")
+    url = installation.flower_url or _written(installation, "flower-url")
     if url is None:
         yield skipped("It is not known where it is: neither 'up' has told here, nor --flower-url.")
         return
@@ -69,7 +69,7 @@ def flower(case: Case) -> Iterator[Finding]:
     elif without == 200:
         advice = "Start it with 'team-sessions flower --login-file FILE', and see who reaches its port."
         yield failed("flower_open", "It answers without a login: whoever reaches it sees every run.", advice)
-    elif (login := _written(case, "flower-login")) is None:
+    elif (login := _written(installation, "flower-login")) is None:
         yield skipped("It answers and wants a login; there is none in the data directory to try.")
     elif _status(page, login=login) != 200:
         advice = "Start Flower again: it reads the login when it starts. Or put its login into DIR/flower-login."
@@ -78,8 +78,8 @@ def flower(case: Case) -> Iterator[Finding]:
         yield from [*_public("Flower", url)] or [ok("It answers with its login, and refuses without.")]
 
 
-def _is_named(case: Case) -> bool:
-    return bool(case.environment.get(NAMED)) or (case.settings.data_dir / "api-url").exists()
+def _is_named(installation: Installation) -> bool:
+    return bool(installation.environment.get(NAMED)) or (installation.settings.data_dir / "api-url").exists()
 
 
 def _ready(status: str) -> Iterator[Finding]:
@@ -134,9 +134,9 @@ def _asked(url: str, *, login: str | None = None) -> "urllib.request.addinfourl"
     return urllib.request.urlopen(request, timeout=WAIT_S)  # noqa: S310
 
 
-def _written(case: Case, name: str) -> str | None:
+def _written(installation: Installation, name: str) -> str | None:
     try:
-        return Path(case.settings.data_dir / name).read_text(encoding="utf-8").strip() or None
+        return Path(installation.settings.data_dir / name).read_text(encoding="utf-8").strip() or None
     except OSError:
         return None
 

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from worker.cli.checks.finding import Case, Finding, Level, failed, skipped
+from worker.cli.checks.finding import Finding, Installation, Level, failed, skipped
 from worker.clock import monotonic
 
 
@@ -13,7 +13,7 @@ class Check:
     """One part of an installation, and how it is looked at: not at all where what it *needs* failed or was skipped."""
 
     name: str
-    look: Callable[[Case], Iterable[Finding]]
+    look: Callable[[Installation], Iterable[Finding]]
     needs: str | None = None
 
 
@@ -41,16 +41,16 @@ class _Look:
     findings: list[Finding] = field(default_factory=list)
     over: threading.Event = field(default_factory=threading.Event)
 
-    def begin(self, case: Case) -> None:
-        threading.Thread(target=self._run, args=(case,), name=self.check.name, daemon=True).start()
+    def begin(self, installation: Installation) -> None:
+        threading.Thread(target=self._run, args=(installation,), name=self.check.name, daemon=True).start()
 
     def result(self, *, deadline: float, within_s: float) -> Result:
         found = list(self.findings) if self.over.wait(max(0.0, deadline - monotonic())) else [_silent(self, within_s)]
         return Result(self.check.name, found)
 
-    def _run(self, case: Case) -> None:
+    def _run(self, installation: Installation) -> None:
         try:
-            for finding in self.check.look(case):
+            for finding in self.check.look(installation):
                 self.findings.append(finding)
         except BaseException as error:  # noqa: BLE001 - a module of teams may even end the program
             detail = f"The check itself ended with {type(error).__name__}."
@@ -60,7 +60,7 @@ class _Look:
 
 
 def examine(
-    checks: Sequence[Check], case: Case, *, within_s: float, on_result: Callable[[Result], None]
+    checks: Sequence[Check], installation: Installation, *, within_s: float, on_result: Callable[[Result], None]
 ) -> list[Result]:
     """Return what each check finds, in their order; one that takes longer than *within_s* seconds has failed.
 
@@ -75,7 +75,7 @@ def examine(
                 on_result(known[check.name])
                 continue
             looks.append(_Look(check))
-            looks[-1].begin(case)
+            looks[-1].begin(installation)
         deadline = monotonic() + within_s
         for look in looks:
             known[look.check.name] = look.result(deadline=deadline, within_s=within_s)

@@ -27,7 +27,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class Installation:
     """What is looked at. `mistakes`: of the settings, by name; those stand at their defaults in *settings*."""
 
     settings: Settings

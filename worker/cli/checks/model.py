@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 from worker.cli.checks.configured import importable
-from worker.cli.checks.finding import Case, Finding, failed, ok, warning
+from worker.cli.checks.finding import Finding, Installation, failed, ok, warning
 from worker.errors import TeamSessionsError
 from worker.loop.definition import Definition
 from worker.models.default import default_model
@@ -36,24 +36,24 @@ SAID = {
 }
 
 
-def look(case: Case) -> Iterator[Finding]:
+def look(installation: Installation) -> Iterator[Finding]:
     """Every server that a team would ask, once for each model."""
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "TEAM_SESSIONS_MODEL"):
-        if mistaken := case.mistaken(name):
+        if mistaken := installation.mistaken(name):
             yield mistaken
             return
-    models = _models(case)
+    models = _models(installation)
     for model in models[:MOST]:
         yield _told(model, probe(model))
     if not models:
         yield ok("The teams bring models of their own, which are not asked.")
 
 
-def _models(case: Case) -> list[OpenAIChat]:
+def _models(installation: Installation) -> list[OpenAIChat]:
     """Return the models of the teams, or the default one where these cannot be imported."""
-    default = default_model(case.settings)
+    default = default_model(installation.settings)
     try:
-        teams: Iterable[Definition] = importable(case.settings).values()
+        teams: Iterable[Definition] = importable(installation.settings).values()
     except TeamSessionsError:
         return [default]
     found = [model for team in teams for model in _of(team, default)]

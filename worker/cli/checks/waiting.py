@@ -5,19 +5,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
-from worker.cli.checks.finding import Case, Finding, failed, ok, warning
-from worker.store import stuck, teams
+from worker.cli.checks.finding import Finding, Installation, failed, ok, warning
+from worker.store import overdue, teams
 from worker.store.engine import Database, Transaction
+from worker.store.ready import SILENT_S
 
 LONG_S = 60.0
 
 
-def runs(case: Case) -> Iterator[Finding]:
+def runs(installation: Installation) -> Iterator[Finding]:
     """Runs that could be executed, and are not."""
-    with _reading(case) as tx:
-        ready = stuck.ready_runs(tx)
-        left = stuck.unattended(tx)
-        served = {team.id for team in teams.live(tx)}
+    with _reading(installation) as tx:
+        ready = overdue.ready_runs(tx)
+        left = overdue.unattended(tx)
+        served = {team.id for team in teams.live(tx, silent_s=SILENT_S)}
     troubles = []
     for team, count in Counter(run.team for run in ready if run.team not in served).most_common():
         detail = f"{_runs(count)} for team {team!r}, which no live worker serves."
@@ -36,10 +37,10 @@ def runs(case: Case) -> Iterator[Finding]:
     yield from troubles or [ok(f"None waits longer than {LONG_S:g} s for a worker.")]
 
 
-def summaries(case: Case) -> Iterator[Finding]:
+def summaries(installation: Installation) -> Iterator[Finding]:
     """Refreshes that failed."""
-    with _reading(case) as tx:
-        found = stuck.failed_summaries(tx)
+    with _reading(installation) as tx:
+        found = overdue.failed_summaries(tx)
     for code, count in sorted(found.items()):
         detail = f"{count} could not be refreshed ({code}); runs go on with the version before."
         advice = "See the log of the worker for 'summaries'. Then: team-sessions batches create refresh_summaries."
@@ -49,8 +50,8 @@ def summaries(case: Case) -> Iterator[Finding]:
 
 
 @contextmanager
-def _reading(case: Case) -> Iterator[Transaction]:
-    db = Database(case.settings.database, pool_size=1)
+def _reading(installation: Installation) -> Iterator[Transaction]:
+    db = Database(installation.settings.database, pool_size=1)
     try:
         with db.read() as tx:
             yield tx
@@ -60,4 +61,4 @@ def _reading(case: Case) -> Iterator[Transaction]:
 
 def _runs(count: int) -> str:
     many = f"{count:,} runs wait" if count > 1 else "1 run waits"
-    return f"At least {many}" if count >= stuck.MOST else many
+    return f"At least {many}" if count >= overdue.MOST else many

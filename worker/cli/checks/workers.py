@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from worker.cli.checks.configured import importable
-from worker.cli.checks.finding import Case, Finding, failed, ok, warning
+from worker.cli.checks.finding import Finding, Installation, failed, ok, warning
 from worker.errors import TeamSessionsError
 from worker.queue.app import BACKGROUND, QUEUES, RUNS
 from worker.store import stuck, teams
@@ -15,9 +15,9 @@ RECENTLY_S = 600.0  # a worker that fell silent longer ago was replaced, or nobo
 MOST = 5  # names in one sentence
 
 
-def look(case: Case) -> Iterator[Finding]:
+def look(installation: Installation) -> Iterator[Finding]:
     """Everything that workers have said of themselves."""
-    db = Database(case.settings.database, pool_size=1)
+    db = Database(installation.settings.database, pool_size=1)
     try:
         with db.read() as tx:
             live = teams.live(tx)
@@ -25,7 +25,7 @@ def look(case: Case) -> Iterator[Finding]:
     finally:
         db.close()
     consumed = {queue for team in live for queue in team.queues}
-    troubles = [*_queues(consumed), *_teams(case, live), *_versions(live), *_silent(silent)]
+    troubles = [*_queues(consumed), *_teams(installation, live), *_versions(live), *_silent(silent)]
     if not live:
         troubles = [_none(), *_silent(silent)]
     names = ", ".join(team.id for team in live[:MOST]) + (", …" if len(live) > MOST else "")
@@ -47,14 +47,14 @@ def _queues(consumed: set[str]) -> Iterator[Finding]:
             yield finding("queue_not_consumed", detail, f"Start 'team-sessions worker --queues {_joined(together)}'.")
 
 
-def _teams(case: Case, live: Sequence[Served]) -> Iterator[Finding]:
+def _teams(installation: Installation, live: Sequence[Served]) -> Iterator[Finding]:
     """The teams of the module that is set here, if it can be imported here."""
     try:
-        ours = importable(case.settings) if case.settings.teams else {}
+        ours = importable(installation.settings) if installation.settings.teams else {}
     except TeamSessionsError:
         return
     if missing := sorted(ours.keys() - {team.id for team in live}):
-        detail = f"No live worker serves {', '.join(map(repr, missing[:MOST]))} of {case.settings.teams}."
+        detail = f"No live worker serves {', '.join(map(repr, missing[:MOST]))} of {installation.settings.teams}."
         yield warning("team_not_served", detail, "Restart the workers, with the same TEAM_SESSIONS_TEAMS.")
 
 

@@ -1,0 +1,102 @@
+"""What commands print: text and tables for people or, with `--json`, the JSON that the API returned.
+
+A command declares `--json` with `JSON` or `JSON_LINES`. These functions read it from click's context, so a command does
+not pass it on.
+"""
+
+import json
+import shutil
+import sys
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import click
+
+from worker.cli.progress_bar import counted
+from worker.cli.table import print_pages
+
+F = TypeVar("F", bound=Callable[..., object])
+T = TypeVar("T")
+M = TypeVar("M", bound=Mapping[str, Any])
+_REQUESTED = f"{__name__}.json"
+_CONTROL = {n: "\ufffd" for n in (*range(0x20), *range(0x7F, 0xA0)) if chr(n) not in "\n\t"} | {ord("\r"): None}
+
+
+def json_option(help: str) -> Callable[[F], F]:
+    """Return the option `--json`, which `json_requested` reads."""
+
+    def remember(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+        ctx.meta[_REQUESTED] = value
+
+    return click.option("--json", is_flag=True, expose_value=False, callback=remember, help=help)
+
+
+JSON = json_option("Print JSON.")
+JSON_LINES = json_option("Print JSON, one object a line.")
+_LIMIT = click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="At most this many.")
+_ALL = click.option("--all", "every", is_flag=True, help="No limit: print all, page by page.")
+
+
+def list_options(command: F) -> F:
+    """Give a command the options of a long list: `limit`, `every`, and `--json`."""
+    return _LIMIT(_ALL(JSON_LINES(command)))
+
+
+def json_requested() -> bool:
+    """Tell whether the current command was given `--json`."""
+    return bool(click.get_current_context().meta.get(_REQUESTED))
+
+
+def print_object(value: T, as_text: Callable[[T], str]) -> None:
+    """Print one object."""
+    click.echo(json.dumps(value, ensure_ascii=False, indent=2) if json_requested() else as_text(value))
+
+
+def print_lines(items: Iterable[T], as_text: Callable[[T], str], *, label: str) -> None:
+    """Print each item as a line of JSON or as text. Into a file, a bar on the terminal counts them."""
+    line = json_line if json_requested() else as_text
+    with counted(items, label=label, to=sys.stdout) as counting:
+        for item in counting:
+            click.echo(line(item))
+
+
+def print_list(
+    items: Iterable[M],
+    row: Callable[[M], Sequence[str]],
+    *,
+    label: str,
+    head: Sequence[str],
+    omit: Collection[str],
+    whole: Collection[int],
+) -> None:
+    """Print items as a table, or as lines of JSON without the fields *omit*.
+
+    The table is as wide as the terminal; its columns *whole* are cut last.
+    """
+    with counted(items, label=label, to=sys.stdout) as counting:
+        if json_requested():
+            for item in counting:
+                click.echo(json_line({name: value for name, value in item.items() if name not in omit}))
+        else:
+            print_pages(head, map(row, counting), width=shutil.get_terminal_size().columns, whole=whole)
+
+
+def note(text: str, *, dim: bool = False) -> None:
+    """Print a remark for people to stderr; nothing with `--json`."""
+    if not json_requested():
+        click.secho(text, dim=dim, err=True)
+
+
+def json_line(value: object) -> str:
+    """Return *value* as one line of JSON."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def without_controls(text: str) -> str:
+    """Return *text* with its control characters replaced, so that it cannot control a terminal."""
+    return text.translate(_CONTROL)
+
+
+def terminal_safe(text: str) -> str:
+    """Return *text* for stdout: without control characters if that is a terminal, else unchanged."""
+    return without_controls(text) if sys.stdout.isatty() else text
