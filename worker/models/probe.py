@@ -1,88 +1,112 @@
-"""Whether a model's server answers and takes our key, by calls that cost nothing.
+"""Whether the server of a model answers and accepts the key, by requests that cost nothing. For `team-sessions doctor`.
 
-`GET /models` is asked first. A server that has no such list is sent an order without model and messages, which none
-carries out: how it refuses tells a wrong key from a wrong address.
+`GET /models` comes first. A server without that list gets a completion request without model and messages, which every
+server rejects: how it rejects it tells a wrong key from a wrong address.
 """
 
 from dataclasses import dataclass
-from enum import StrEnum
 
 import openai
 
+from worker.domain.problem import Problem, recognise
 from worker.models.openai_chat import OpenAIChat
 
-WAIT_S = 5.0
-MOST = 10_000  # names of a list that are looked through
+TIMEOUT_S = 5.0
+MAX_LISTED = 10_000  # names of a list that are searched
+NO_LIST = (404, 405, 501)
+TELLING = (401, 403, 404, 405, 429)  # of a rejected completion request; any other status is the expected rejection
 
-
-class ProbeOutcome(StrEnum):
-    """How a model's server answered."""
-
-    LISTED = "listed"  # it takes the key, and has the model
-    NOT_LISTED = "not_listed"  # it takes the key, and its list lacks the model
-    NO_LIST = "no_list"  # it answers, and has no list of models
-    NO_KEY = "no_key"  # there is no key to ask it with
-    KEY_REFUSED = "key_refused"
-    WRONG_ADDRESS = "wrong_address"  # something answers there that is no model's server
-    NO_CREDIT = "no_credit"  # 429, and asking later does not help
-    FAILING = "failing"  # it answers with errors of its own
-    SILENT = "silent"
-    AWAY = "away"
+NO_KEY = Problem(
+    "model_no_key",
+    "there is no key for its server",
+    "Set OPENAI_API_KEY. For a server that needs none, set it to any word.",
+)
+NOT_LISTED = Problem(
+    "model_not_listed",
+    "its server accepts the key, but does not list this model",
+    "Correct TEAM_SESSIONS_MODEL or the id of the team's model, unless the server accepts this name.",
+)
+WRONG_ADDRESS = Problem(
+    "model_wrong_address",
+    "its address does not answer like a model server ({status})",
+    "Correct OPENAI_BASE_URL: it usually ends with /v1, as in https://api.openai.com/v1.",
+)
+PROBLEMS = (
+    Problem(
+        "model_key_refused",
+        "its server refuses the key ({status})",
+        "Correct OPENAI_API_KEY, or api_key of the team's model.",
+        errors=(openai.AuthenticationError, openai.PermissionDeniedError, UnicodeEncodeError),
+    ),
+    Problem(
+        "model_no_credit",
+        "its server says that the credit is used up (429)",
+        "Buy more credit, or use another key.",
+        errors=(openai.RateLimitError,),
+        signs=("insufficient_quota",),
+    ),
+    Problem(
+        "model_failing",
+        "its server fails ({status})",
+        "Look at the provider's status page. Runs wait, and are retried.",
+        errors=(openai.RateLimitError, openai.InternalServerError),
+    ),
+    Problem(
+        "model_silent",
+        "its server does not answer",
+        "Check whether the server at OPENAI_BASE_URL is frozen or overloaded.",
+        errors=(openai.APITimeoutError,),
+    ),
+    Problem(
+        "model_away",
+        "its server cannot be reached",
+        "Start the server, correct OPENAI_BASE_URL, or give this machine access to it.",
+        errors=(openai.APIConnectionError,),
+    ),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
-    """How a server answered, with its HTTP status where there was one."""
+    """What a server answered: its problem, or None, and its HTTP status if there was one.
 
-    outcome: ProbeOutcome
+    `listed`: whether the server has a list of models with this one in it.
+    """
+
+    problem: Problem | None
     status: int | None = None
+    listed: bool = False
 
 
 def probe(model: OpenAIChat) -> ProbeResult:
-    """Ask the server of *model*, and say how it answered."""
+    """Ask the server of *model*."""
     try:
-        client = openai.OpenAI(api_key=model.api_key, base_url=model.base_url, max_retries=0, timeout=WAIT_S)
+        client = openai.OpenAI(api_key=model.api_key, base_url=model.base_url, max_retries=0, timeout=TIMEOUT_S)
     except openai.OpenAIError:
-        return ProbeResult(ProbeOutcome.NO_KEY)
+        return ProbeResult(NO_KEY)
     with client:
         try:
             page = client.models.list()
             if not isinstance(getattr(page, "data", None), list):
-                return ProbeResult(ProbeOutcome.WRONG_ADDRESS, 200)
-            listed = [found.id for found, _ in zip(page, range(MOST), strict=False)]
-            return ProbeResult(ProbeOutcome.LISTED if model.id in listed else ProbeOutcome.NOT_LISTED, 200)
+                return ProbeResult(WRONG_ADDRESS, 200)
+            listed = model.id in [entry.id for entry, _ in zip(page, range(MAX_LISTED), strict=False)]
+            return ProbeResult(None if listed else NOT_LISTED, 200, listed)
         except openai.APIStatusError as error:
-            return _without_list(client) if error.status_code in (404, 405, 501) else _explained(error)
+            return _probe_completions(client) if error.status_code in NO_LIST else _result(error)
         except (openai.APIError, AttributeError, TypeError, ValueError) as error:
-            return _explained(error)
+            return _result(error)
 
 
-def _without_list(client: openai.OpenAI) -> ProbeResult:
+def _probe_completions(client: openai.OpenAI) -> ProbeResult:
     try:
         client.post("/chat/completions", body={}, cast_to=object)
     except openai.APIStatusError as error:
-        # That the order itself is refused, or trips the server up, is what was expected.
-        told = error.status_code in (401, 403, 404, 405, 429)
-        return _explained(error) if told else ProbeResult(ProbeOutcome.NO_LIST, error.status_code)
+        return _result(error) if error.status_code in TELLING else ProbeResult(None, error.status_code)
     except (openai.APIError, ValueError) as error:
-        return _explained(error)
-    return ProbeResult(ProbeOutcome.WRONG_ADDRESS, 200)
+        return _result(error)
+    return ProbeResult(WRONG_ADDRESS, 200)
 
 
-def _explained(error: Exception) -> ProbeResult:
-    match error:
-        case openai.AuthenticationError() | openai.PermissionDeniedError():
-            return ProbeResult(ProbeOutcome.KEY_REFUSED, error.status_code)
-        case UnicodeEncodeError():
-            return ProbeResult(ProbeOutcome.KEY_REFUSED)
-        case openai.RateLimitError() if error.code == "insufficient_quota":
-            return ProbeResult(ProbeOutcome.NO_CREDIT, 429)
-        case openai.APIStatusError() if error.status_code == 429 or error.status_code >= 500:
-            return ProbeResult(ProbeOutcome.FAILING, error.status_code)
-        case openai.APIStatusError():
-            return ProbeResult(ProbeOutcome.WRONG_ADDRESS, error.status_code)
-        case openai.APITimeoutError():
-            return ProbeResult(ProbeOutcome.SILENT)
-        case openai.APIConnectionError():
-            return ProbeResult(ProbeOutcome.AWAY)
-    return ProbeResult(ProbeOutcome.WRONG_ADDRESS)
+def _result(error: Exception) -> ProbeResult:
+    problem = recognise(PROBLEMS, error, str(getattr(error, "code", ""))) or WRONG_ADDRESS
+    return ProbeResult(problem, getattr(error, "status_code", None))

@@ -11,14 +11,14 @@ from worker.cli.checks.examine import Check
 CHECKS = (
     Check("settings", configured.settings),
     Check("teams", configured.teams),
-    Check("data directory", directory.look),
+    Check("data directory", directory.check),
     Check("database", database.answers),
     Check("writing", database.writes, needs="database"),
-    Check("broker", broker.look),
-    Check("workers", workers.look, needs="database"),
+    Check("broker", broker.check),
+    Check("workers", workers.check, needs="database"),
     Check("runs", waiting.runs, needs="database"),
     Check("summaries", waiting.summaries, needs="database"),
-    Check("model", model.look),
+    Check("model", model.check),
     Check("api", endpoints.api),
     Check("flower", endpoints.flower),
 )

@@ -10,13 +10,13 @@ from worker.team_module import load_teams
 
 
 def settings(installation: Installation) -> Iterator[Finding]:
-    """Every mistake, and every name that is none of ours."""
+    """Find every mistake, and every unknown name."""
     for mistake in installation.mistakes.values():
         detail = f"{mistake[:1]}{mistake[1:].rstrip('.')}."
-        yield failed("setting_invalid", detail, "Correct it, or unset it: its default holds then.")
+        yield failed("setting_invalid", detail, "Correct it, or unset it to use its default.")
     unknown = unknown_names(installation.environment)
     for sentence in unknown:
-        yield warning("setting_unknown", sentence, "Correct the name, or unset it. It has no effect as it is.")
+        yield warning("setting_unknown", sentence, "Correct the name, or unset it. It has no effect.")
     if not installation.mistakes and not unknown:
         count = sum(name.startswith(PREFIX) for name in installation.environment)
         yield ok(f"{count or 'No'} TEAM_SESSIONS_* {'is' if count == 1 else 'are'} set, and all can be read.")
@@ -35,13 +35,12 @@ def importable(settings: Settings) -> dict[str, Definition]:
 
 
 def teams(installation: Installation) -> Iterator[Finding]:
-    """Whether the module can be imported here, and what it serves."""
+    """Check whether the module can be imported here, and name its teams."""
     module = installation.settings.teams
     try:
-        found = importable(installation.settings)
+        names = ", ".join(sorted(importable(installation.settings)))
     except TeamSessionsError as error:
-        where = f"Mend the module: python -c 'import {module}' tells more, from the directory in which workers start."
-        yield failed("teams_invalid", " ".join(error.message.split()), where)
+        advice = f"Correct the module. In the directory of the workers, this shows more: python -c 'import {module}'"
+        yield failed("teams_invalid", " ".join(error.message.split()), advice)
         return
-    names = ", ".join(sorted(found))
     yield ok(f"{module} has {names}." if module else "The plain team 'team' is served: TEAM_SESSIONS_TEAMS is not set.")

@@ -1,4 +1,4 @@
-"""What listens: the API with its key, and Flower with its login."""
+"""The servers: the API with its key, and Flower with its login."""
 
 import base64
 import ipaddress
@@ -13,37 +13,35 @@ from api_stub.client import Client, ClientError, NotConfigured, RequestFailed, R
 from api_stub.client.address import find
 from worker.cli.checks.finding import Finding, Installation, failed, ok, skipped, warning
 
-WAIT_S = 4.0
-NAMED = "TEAM_SESSIONS_URL"
+TIMEOUT_S = 4.0
+URL_NAME = "TEAM_SESSIONS_URL"
 
 
 def api(installation: Installation) -> Iterator[Finding]:
-    """Whether it answers, is ready, takes our key, and to whom it listens."""
-    if not _is_named(installation):
-        yield skipped("It is not known where it is: neither 'up' has told here, nor TEAM_SESSIONS_URL.")
+    """Check whether it answers, is ready, accepts the key, and is reachable from other machines."""
+    if not _has_address(installation):
+        yield skipped("Its address is not known: 'up' did not start here, and TEAM_SESSIONS_URL is not set.")
         return
     try:
         url = find(None, "a-key", environment=installation.environment).url
         status = readiness(installation)
         if status is None:
-            detail = "It gives no answer at its address."
-            yield failed(
-                "api_away", detail, "Start 'team-sessions up' or 'team-sessions api', or set TEAM_SESSIONS_URL."
-            )
+            advice = "Start 'team-sessions up' or 'team-sessions api', or set TEAM_SESSIONS_URL."
+            yield failed("api_away", "It does not answer at its address.", advice)
             return
-        troubles = [*_ready(status), *_key(), *_public("API", url)]
-        yield from troubles or [ok("It is ready, and takes our key.")]
+        findings = [*_status_is_ready(status), *_key(), *_public("The API", url)]
+        yield from findings or [ok("It is ready, and accepts the key.")]
     except NotConfigured as error:
         yield failed("api_not_configured", *_with_advice(str(error)))
 
 
 def readiness(installation: Installation) -> str | None:
-    """Return what the API says of itself at /readyz; None: it does not answer, or it is not known where it is."""
-    if not _is_named(installation):
+    """Return the status that the API reports at /readyz; None: it does not answer, or its address is not known."""
+    if not _has_address(installation):
         return None
     try:
         url = find(None, "a-key", environment=installation.environment).url
-        with _asked(f"{_reachable(url)}/readyz") as answer:
+        with _request(f"{_reachable(url)}/readyz") as answer:
             return str(json.load(answer)["status"])
     except urllib.error.HTTPError as error:
         try:
@@ -57,34 +55,34 @@ def readiness(installation: Installation) -> str | None:
 
 
 def flower(installation: Installation) -> Iterator[Finding]:
-    """Whether it answers whoever has its login, and nobody else."""
-    url = installation.flower_url or _written(installation, "flower-url")
+    """Check whether it answers with its login, and refuses without."""
+    url = installation.flower_url or _read_file(installation, "flower-url")
     if url is None:
-        yield skipped("It is not known where it is: neither 'up' has told here, nor --flower-url.")
+        yield skipped("Its address is not known: 'up' did not start here, and --flower-url is not set.")
         return
     page = f"{_reachable(url)}/healthcheck"
     without = _status(page)
     if without is None:
-        yield failed("flower_away", "It gives no answer at its address.", "See what 'up' prints about it; runs go on.")
+        yield failed("flower_away", "It does not answer at its address.", "See the output of 'up'; runs continue.")
     elif without == 200:
-        advice = "Start it with 'team-sessions flower --login-file FILE', and see who reaches its port."
-        yield failed("flower_open", "It answers without a login: whoever reaches it sees every run.", advice)
-    elif (login := _written(installation, "flower-login")) is None:
-        yield skipped("It answers and wants a login; there is none in the data directory to try.")
+        advice = "Start it with 'team-sessions flower --login-file FILE', and check who can reach its port."
+        yield failed("flower_open", "It answers without a login: everyone who can reach it sees all runs.", advice)
+    elif (login := _read_file(installation, "flower-login")) is None:
+        yield skipped("It requires a login; there is none in the data directory to try.")
     elif _status(page, login=login) != 200:
-        advice = "Start Flower again: it reads the login when it starts. Or put its login into DIR/flower-login."
+        advice = "Restart Flower: it reads the login at its start. Or write its login to DIR/flower-login."
         yield failed("flower_login", "It refuses the login in the data directory.", advice)
     else:
         yield from [*_public("Flower", url)] or [ok("It answers with its login, and refuses without.")]
 
 
-def _is_named(installation: Installation) -> bool:
-    return bool(installation.environment.get(NAMED)) or (installation.settings.data_dir / "api-url").exists()
+def _has_address(installation: Installation) -> bool:
+    return bool(installation.environment.get(URL_NAME)) or (installation.settings.data_dir / "api-url").exists()
 
 
-def _ready(status: str) -> Iterator[Finding]:
+def _status_is_ready(status: str) -> Iterator[Finding]:
     if status != "ready" and not status.startswith("ready;"):
-        advice = "See the checks of what it names; for an API elsewhere, run doctor there."
+        advice = "See the check of the part it names; for an API on another machine, run doctor there."
         yield failed("api_not_ready", f"It is not ready: {status}.", advice)
 
 
@@ -97,28 +95,29 @@ def _key() -> Iterator[Finding]:
     except RequestFailed as error:
         if error.status in (401, 403):
             advice = "Set TEAM_SESSIONS_KEY to a key of this API, made with 'team-sessions keys create'."
-            yield failed("api_key_refused", "It refuses our key.", advice)
+            yield failed("api_key_refused", "It refuses the key.", advice)
     except ClientError:
-        yield failed("api_broken_off", "It broke off its answer.", "See its log.")
+        yield failed("api_broken_off", "Its answer broke off.", "See its log.")
 
 
 def _public(what: str, url: str) -> Iterator[Finding]:
     parts = urlsplit(url)
+    if parts.scheme == "http" and not is_local(parts.hostname or ""):
+        detail = f"{what} accepts unencrypted connections from other machines: keys, logins and texts can be read."
+        yield warning("listens_publicly", detail, "Let it listen on 127.0.0.1 (--host), behind a proxy with TLS.")
+
+
+def is_local(host: str) -> bool:
+    """Tell whether *host* is this machine."""
     try:
-        here = ipaddress.ip_address(parts.hostname or "").is_loopback
+        return ipaddress.ip_address(host).is_loopback
     except ValueError:
-        here = parts.hostname == "localhost"
-    if parts.scheme == "http" and not here:
-        detail = (
-            f"{what} is reached from other machines, and unencrypted: keys, logins and texts can be read on the way."
-        )
-        advice = "Have it listen on 127.0.0.1 (--host), behind a proxy that speaks TLS."
-        yield warning("listens_publicly", detail, advice)
+        return host == "localhost"
 
 
 def _status(url: str, *, login: str | None = None) -> int | None:
     try:
-        with _asked(url, login=login) as answer:
+        with _request(url, login=login) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as error:
         error.close()
@@ -127,14 +126,14 @@ def _status(url: str, *, login: str | None = None) -> int | None:
         return None
 
 
-def _asked(url: str, *, login: str | None = None) -> "urllib.request.addinfourl":  # type: ignore[name-defined]
-    request = urllib.request.Request(url)  # noqa: S310 - the address is the owner's, and of http
+def _request(url: str, *, login: str | None = None) -> "urllib.request.addinfourl":  # type: ignore[name-defined]
+    request = urllib.request.Request(url)  # noqa: S310 - an http address that the operator set
     if login is not None:
         request.add_header("Authorization", "Basic " + base64.b64encode(login.encode()).decode())
-    return urllib.request.urlopen(request, timeout=WAIT_S)  # noqa: S310
+    return urllib.request.urlopen(request, timeout=TIMEOUT_S)  # noqa: S310
 
 
-def _written(installation: Installation, name: str) -> str | None:
+def _read_file(installation: Installation, name: str) -> str | None:
     try:
         return Path(installation.settings.data_dir / name).read_text(encoding="utf-8").strip() or None
     except OSError:

@@ -1,4 +1,4 @@
-"""Make every check, all at the same time, each within its bound, whatever becomes of the others."""
+"""Run all checks at the same time, each with a time limit and independent of the others."""
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -10,22 +10,22 @@ from worker.clock import monotonic
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One part of an installation, and how it is looked at: not at all where what it *needs* failed or was skipped."""
+    """The check of one part. It is skipped if the check that it *needs* failed or was skipped."""
 
     name: str
-    look: Callable[[Installation], Iterable[Finding]]
+    run: Callable[[Installation], Iterable[Finding]]
     needs: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What was found about one part."""
+    """The findings about one part."""
 
     name: str
     findings: Sequence[Finding]
 
     @property
-    def looked(self) -> bool:
+    def usable(self) -> bool:
         return all(finding.level in (Level.OK, Level.WARNING) for finding in self.findings)
 
     @property
@@ -34,59 +34,55 @@ class Result:
 
 
 @dataclass(slots=True)
-class _Look:
-    """A check under way, on a thread that the process does not wait for: one that hangs is left behind."""
+class _RunningCheck:
+    """A check on a daemon thread: the process does not wait for one that hangs."""
 
     check: Check
     findings: list[Finding] = field(default_factory=list)
-    over: threading.Event = field(default_factory=threading.Event)
+    done: threading.Event = field(default_factory=threading.Event)
 
-    def begin(self, installation: Installation) -> None:
+    def start(self, installation: Installation) -> None:
         threading.Thread(target=self._run, args=(installation,), name=self.check.name, daemon=True).start()
 
     def result(self, *, deadline: float, within_s: float) -> Result:
-        found = list(self.findings) if self.over.wait(max(0.0, deadline - monotonic())) else [_silent(self, within_s)]
-        return Result(self.check.name, found)
+        in_time = self.done.wait(max(0.0, deadline - monotonic()))
+        return Result(self.check.name, list(self.findings) if in_time else [_no_answer(within_s)])
 
     def _run(self, installation: Installation) -> None:
         try:
-            for finding in self.check.look(installation):
+            for finding in self.check.run(installation):
                 self.findings.append(finding)
-        except BaseException as error:  # noqa: BLE001 - a module of teams may even end the program
+        except BaseException as error:  # noqa: BLE001 - a module of teams may call sys.exit
             detail = f"The check itself ended with {type(error).__name__}."
-            self.findings.append(failed("check_failed", detail, "The other checks stand. Please report this one."))
+            self.findings.append(failed("check_failed", detail, "The other checks are valid. Please report this one."))
         finally:
-            self.over.set()
+            self.done.set()
 
 
 def examine(
     checks: Sequence[Check], installation: Installation, *, within_s: float, on_result: Callable[[Result], None]
 ) -> list[Result]:
-    """Return what each check finds, in their order; one that takes longer than *within_s* seconds has failed.
+    """Return the result of each check, in order. A check that takes longer than *within_s* seconds has failed.
 
-    *on_result* is called with each as it is known.
+    *on_result* is called with each result as soon as it is available.
     """
-    known: dict[str, Result] = {}
+    results: dict[str, Result] = {}
     for stage in ([c for c in checks if c.needs is None], [c for c in checks if c.needs is not None]):
-        looks = []
+        running = []
         for check in stage:
-            if check.needs is not None and not known[check.needs].looked:
-                known[check.name] = Result(check.name, [skipped(f"It needs the {check.needs}.")])
-                on_result(known[check.name])
+            if check.needs is not None and not results[check.needs].usable:
+                results[check.name] = Result(check.name, [skipped(f"It needs the {check.needs}.")])
+                on_result(results[check.name])
                 continue
-            looks.append(_Look(check))
-            looks[-1].begin(installation)
+            running.append(_RunningCheck(check))
+            running[-1].start(installation)
         deadline = monotonic() + within_s
-        for look in looks:
-            known[look.check.name] = look.result(deadline=deadline, within_s=within_s)
-            on_result(known[look.check.name])
-    return [known[check.name] for check in checks]
+        for each in running:
+            results[each.check.name] = each.result(deadline=deadline, within_s=within_s)
+            on_result(results[each.check.name])
+    return [results[check.name] for check in checks]
 
 
-def _silent(look: _Look, within_s: float) -> Finding:
-    detail = (
-        f"There was no answer within {within_s:g} s: it is frozen, overloaded, or something on the way drops packets."
-    )
-    return failed(
-        "no_answer", detail, "See whether its process runs and is reached from here; --within gives it longer."
-    )
+def _no_answer(within_s: float) -> Finding:
+    detail = f"There was no answer within {within_s:g} s: it is frozen or overloaded, or the network drops packets."
+    return failed("no_answer", detail, "Check that its process runs and can be reached; --within gives it more time.")

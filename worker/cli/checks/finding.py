@@ -1,24 +1,27 @@
-"""What a check is given to look at, and what it finds."""
+"""What a check gets, and what it finds."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 
+from worker.domain.problem import Problem
 from worker.settings import Settings
+from worker.store.engine import Database
 
 
 class Level(StrEnum):
-    """How bad it is."""
+    """How bad a finding is."""
 
     OK = "ok"
-    SKIPPED = "skipped"  # it was not looked at, for the reason that is told
-    WARNING = "warning"  # runs are executed, and something should be done
+    SKIPPED = "skipped"  # not checked; the detail says why
+    WARNING = "warning"  # runs are executed, but something should be done
     FAILED = "failed"  # runs are not executed, or not safely
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One finding. `code` is stable, `detail` a sentence, `advice` what to do; no secret is in any of them."""
+    """One finding. `code` is stable, `detail` is a sentence, `advice` says what to do. None of them has a secret."""
 
     level: Level
     code: str
@@ -28,7 +31,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """What is looked at. `mistakes`: of the settings, by name; those stand at their defaults in *settings*."""
+    """What is checked. `mistakes` are those of the settings, by name; *settings* has their defaults instead."""
 
     settings: Settings
     mistakes: Mapping[str, str]
@@ -36,9 +39,18 @@ class Installation:
     flower_url: str | None = None
 
     def mistaken(self, *names: str) -> Finding | None:
-        """Return why a check cannot look where one of the settings *names* is wrong."""
+        """Return the finding of a check that needs the settings *names*, if one of them is wrong."""
         wrong = [name for name in names if name in self.mistakes]
         return skipped(f"{wrong[0]} has a mistake.") if wrong else None
+
+    @contextmanager
+    def open_database(self) -> Iterator[Database]:
+        """Yield the database, with one connection."""
+        db = Database(self.settings.database, pool_size=1)
+        try:
+            yield db
+        finally:
+            db.close()
 
 
 def ok(detail: str) -> Finding:
@@ -47,15 +59,20 @@ def ok(detail: str) -> Finding:
 
 
 def skipped(detail: str) -> Finding:
-    """Return that it was not looked at."""
+    """Return that it was not checked."""
     return Finding(Level.SKIPPED, "skipped", detail)
 
 
 def warning(code: str, detail: str, advice: str) -> Finding:
-    """Return what should be mended."""
+    """Return what should be fixed."""
     return Finding(Level.WARNING, code, detail, advice)
 
 
 def failed(code: str, detail: str, advice: str) -> Finding:
-    """Return what has to be mended."""
+    """Return what must be fixed."""
     return Finding(Level.FAILED, code, detail, advice)
+
+
+def has(problem: Problem) -> Finding:
+    """Return that a part has a known problem."""
+    return failed(problem.code, problem.sentence, problem.advice)
