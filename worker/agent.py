@@ -1,4 +1,4 @@
-"""`Agent`, and the checks of a definition: all its mistakes are named at once."""
+"""`Agent`, and the validation of definitions: all mistakes are collected, and named at once."""
 
 import json
 import re
@@ -17,18 +17,18 @@ BUILT_IN = {delegation.NAME, *(t.name for t in history_tools.ALL)}
 
 
 class Agent:
-    """A member of a team: a model with a role, instructions and tools of its own.
+    """A member of a team: a model with its own role, instructions and tools.
 
     Args:
-        id: by which a leader delegates to it; by default a slug of its name.
-        name: for people, and for the model itself.
-        role: what it is good at, in a sentence; its leader reads it.
-        model: its own; every member needs one.
-        instructions: what it is told first, one text or several lines.
+        id: leaders delegate to it by this id; by default a slug of its name.
+        name: for people and for the model.
+        role: what it is good at, in a sentence for its leader.
+        model: required.
+        instructions: its system prompt, one text or several lines.
         tools: functions that it may call.
 
     Raises:
-        DefinitionInvalid: naming every mistake.
+        DefinitionInvalid: it names every mistake.
     """
 
     def __init__(
@@ -58,56 +58,56 @@ class Agent:
         return f"Agent(id={self.id!r})"
 
 
-def checked_id(id: str | None, name: str | None, otherwise: str, mistakes: list[str]) -> str:
-    """Return *id*, or a slug of *name*, or *otherwise*; what is wrong with it goes into *mistakes*."""
-    found = id or re.sub(r"[^a-z0-9]+", "-", (name or "").lower()).strip("-") or otherwise
+def checked_id(id: str | None, name: str | None, default: str, mistakes: list[str]) -> str:
+    """Return *id*, or a slug of *name*, or *default*; add what is wrong to *mistakes*."""
+    result = id or re.sub(r"[^a-z0-9]+", "-", (name or "").lower()).strip("-") or default
     try:
-        return check_id(found, field="id")
+        return check_id(result, field="id")
     except TeamSessionsError as error:
         mistakes.append(error.message)
-        return otherwise
+        return default
 
 
 def lines(instructions: str | Sequence[str]) -> tuple[str, ...]:
-    """Return instructions line by line."""
+    """Return instructions as lines."""
     return (instructions,) if isinstance(instructions, str) else tuple(instructions)
 
 
 def checked_tools(tools: Sequence[AnyTool], mistakes: list[str]) -> tuple[Tool, ...]:
-    """Return functions as tools; what is wrong with them goes into *mistakes*."""
-    described: dict[str, Tool] = {}
-    for given in tools:
+    """Return functions as tools; add what is wrong to *mistakes*."""
+    result: dict[str, Tool] = {}
+    for function in tools:
         try:
-            made = as_tool(given)
+            tool = as_tool(function)
         except ToolNotDescribable as error:
             mistakes.append(error.message)
             continue
-        if made.name in described:
-            mistakes.append(f"two tools are named {made.name!r}; give each a name of its own")
-        if made.name in BUILT_IN:
-            mistakes.append(f"a tool is named {made.name!r}, like one of ours; give it another name")
-        described[made.name] = made
-    return tuple(described.values())
+        if tool.name in result:
+            mistakes.append(f"two tools are named {tool.name!r}; expected different names")
+        if tool.name in BUILT_IN:
+            mistakes.append(f"a tool is named {tool.name!r}, like a built-in tool; give it another name")
+        result[tool.name] = tool
+    return tuple(result.values())
 
 
 def checked_members(members: Sequence[object], mistakes: list[str]) -> tuple[Definition, ...]:
-    """Return the definitions of members; what is wrong with them goes into *mistakes*."""
-    found: dict[str, Definition] = {}
+    """Return the definitions of members; add what is wrong to *mistakes*."""
+    result: dict[str, Definition] = {}
     for member in members:
         definition = getattr(member, "definition", None)
         if not isinstance(definition, Definition):
             mistakes.append(f"a member is a {type(member).__name__}; expected an Agent or a Team")
             continue
-        if definition.id in found:
-            mistakes.append(f"two members have the id {definition.id!r}; give each an id of its own")
+        if definition.id in result:
+            mistakes.append(f"two members have the id {definition.id!r}; expected different ids")
         if definition.model is None:
-            mistakes.append(f"member {definition.id!r} has no model; give it one, as in model=OpenAIChat(id=…)")
-        found[definition.id] = definition
-    return tuple(found.values())
+            mistakes.append(f"member {definition.id!r} has no model; set one, as in model=OpenAIChat(id=…)")
+        result[definition.id] = definition
+    return tuple(result.values())
 
 
 def checked_state(state: Mapping[str, Any] | None, mistakes: list[str]) -> dict[str, Any]:
-    """Return a state that can be stored; what is wrong with it goes into *mistakes*."""
+    """Return the state as it will be stored; add what is wrong to *mistakes*."""
     try:
         return cast(dict[str, Any], json.loads(json.dumps(dict(state or {}), allow_nan=False)))
     except (TypeError, ValueError) as error:

@@ -1,7 +1,7 @@
-"""Which time it is in this process.
+"""The clock of this process.
 
-Only for what one process measures about itself (deadlines, batches of deltas, ids). Whatever two processes compare, a
-lease above all, is read from the database's clock: `store/columns.py`, `db_time`.
+Only for what one process measures itself (deadlines, batches of deltas, ids). Times that two processes compare, above
+all leases, are read from the database's clock: `store/columns.py`, `db_time`.
 """
 
 import time
@@ -14,10 +14,10 @@ def now() -> datetime:
 
 
 def rfc3339(time: datetime) -> str:
-    """Return *time* as every program outside sees it: in UTC, with six decimals and a Z."""
+    """Return *time* in the format of the API: UTC, six decimals, a Z."""
     return time.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def monotonic() -> float:
-    """Return seconds on a clock that never goes back, for measuring durations."""
+    """Return seconds of a clock that never goes back, to measure durations."""
     return time.monotonic()

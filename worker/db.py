@@ -1,6 +1,6 @@
-"""Where a script's sessions are kept: `SqliteDb`, `PostgresDb`, or the memory of the process.
+"""The database of a script's sessions: `SqliteDb`, `PostgresDb`, or the memory of the process.
 
-On workers the service's database is used instead, whatever a team's `db` says.
+Workers ignore the `db` of a team and use the database of the settings.
 """
 
 import atexit
@@ -19,7 +19,7 @@ from worker.store.engine import Database
 
 
 class Db:
-    """A database by its address. It is opened, and its schema brought up to date, when it is first used."""
+    """A database by its address. It is opened, and its schema upgraded, at its first use."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -28,7 +28,7 @@ class Db:
 
     @property
     def runtime(self) -> Runtime:
-        """The rooms that execute runs on this database in this process; closed when the process ends.
+        """The runtime that executes runs on this database in this process; closed when the process ends.
 
         Raises:
             SettingsInvalid, DatabaseUnavailable, SchemaOutdated
@@ -37,7 +37,7 @@ class Db:
             if self._runtime is None:
                 settings = configuration.load()
                 database = Database(self._url)
-                migrate.upgrade(database, removing=False)  # processes of an older version may be at work on it
+                migrate.upgrade(database, removing=False)  # processes of an older version may use it at the same time
                 if misfit := migrate.misfit(database):
                     database.close()
                     raise SchemaOutdated(misfit=misfit)
@@ -47,7 +47,7 @@ class Db:
             return self._runtime
 
     def close(self) -> None:
-        """Close what was opened; it is opened again when it is used again."""
+        """Close the database. The next use opens it again."""
         with self._lock:
             if self._runtime is not None:
                 atexit.unregister(self._runtime.close)
@@ -56,7 +56,7 @@ class Db:
 
 
 class SqliteDb(Db):
-    """Sessions in an SQLite file: `SqliteDb(db_file="agno.db")`. The file is made if it is not there."""
+    """Sessions in an SQLite file: `SqliteDb(db_file="agno.db")`. The file is created if it is missing."""
 
     def __init__(self, db_file: str | os.PathLike[str]) -> None:
         super().__init__(f"sqlite:///{os.fspath(db_file)}")
@@ -69,10 +69,10 @@ class PostgresDb(Db):
         super().__init__(db_url)
 
 
-IN_MEMORY = Db("sqlite://")  # of a team without a db: sessions live as long as this process
+IN_MEMORY = Db("sqlite://")  # for teams without a db: sessions live as long as this process
 
 
 @cache
 def service_db() -> Db:
-    """Return the database that the workers of this installation use, as the settings name it."""
+    """Return the database of the settings, which the workers use."""
     return Db(configuration.load().database)

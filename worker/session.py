@@ -1,4 +1,4 @@
-"""A session as a script holds it: what `team.get_session()` returns."""
+"""`Session`: what `team.get_session()` returns to a script."""
 
 from typing import Any
 
@@ -17,12 +17,12 @@ PAGE = 500
 
 
 class Session:
-    """One session. Its fields are as they were when it was read; `update` writes, and reads them again."""
+    """One session. Its fields are those of the last read; `update` writes and reads them again."""
 
     def __init__(self, runtime: Runtime, definition: Definition, pk: int, row: SessionRow) -> None:
         self._runtime = runtime
         self._definition = definition
-        self.pk = pk  # ours; other programs know a session by its id and its user
+        self.pk = pk  # internal; other programs identify a session by its id and user
         self._row = row
 
     def __getattr__(self, name: str) -> Any:
@@ -41,14 +41,14 @@ class Session:
         tags: list[str] | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> "Session":
-        """Replace the fields that are given, and return the session.
+        """Replace the fields that are not None, and return the session.
 
         Raises:
             SessionNotFound: it was deleted.
             InvalidText, InvalidJson
         """
-        given = {"name": name, "description": description, "tags": tags, "metadata": metadata}
-        values = {field: value for field, value in given.items() if value is not None}
+        fields = {"name": name, "description": description, "tags": tags, "metadata": metadata}
+        values = {field: value for field, value in fields.items() if value is not None}
         for field, value in values.items():
             if isinstance(value, str):
                 check_text(value, field=field)
@@ -65,32 +65,32 @@ class Session:
         return self
 
     def get_messages_for_session(self) -> list[Message]:
-        """Return all messages of the session, oldest first, members' too."""
-        found: list[Message] = []
+        """Return all messages of the session, including members', oldest first."""
+        result: list[Message] = []
         while True:
             with self._runtime.db.read() as tx:
-                after = found[-1].seq if found else 0
+                after = result[-1].seq if result else 0
                 page = messages.page(tx, session_pk=self.pk, after_seq=after, limit=PAGE)
-            found += page
+            result += page
             if len(page) < PAGE:
-                return found
+                return result
 
     def get_chat_history(self) -> list[Message]:
-        """Return what the user and the team said, oldest first, without replies that only call tools."""
+        """Return the texts of user and team, oldest first, without replies that only call tools."""
         return [m for m in self.get_messages_for_session() if m.delegation is None and m.role != "tool" and m.content]
 
     def get_session_summary(self, *, version: int | None = None) -> Summary | None:
-        """Return the summary, or an older *version* of it; None: there is none (yet)."""
+        """Return the summary, or an older *version* of it, or None."""
         with self._runtime.db.read() as tx:
             return summaries.get(tx, self.pk, version=version)
 
     def refresh_summary(self, *, rebuild: bool = False) -> Summary | None:
-        """Bring the summary up to date in this process, and return it; None: no run has ended yet.
+        """Refresh the summary in this process, and return it; None: no run has ended yet.
 
-        With *rebuild* it is made anew from the first message, as after its prompt or model has changed.
+        With *rebuild* it is made from the first message again, for example after its prompt or model has changed.
 
         Raises:
-            SummaryFailed: the model failed; workers, if there are any, try again.
+            SummaryFailed: the model failed; workers retry it.
         """
         with self._runtime.db.write() as tx:
             place = {"session_id": self._row.session_id, "team": self._row.team}

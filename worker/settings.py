@@ -1,7 +1,7 @@
-"""What can be set from outside, with defaults that carry a laptop.
+"""The settings, with defaults for a laptop.
 
-One object, read from the environment once, at start: `load()`. Every mistake is named at once. Nothing else in the
-code reads the environment.
+`load()` reads them from the environment once, at start, and names every mistake at once. No other module reads the
+environment.
 """
 
 import difflib
@@ -26,23 +26,23 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="ignore")
 
     data_dir: Path = Field(
-        Path(".team-sessions"), description="Where the embedded database, the first key and Flower's login are kept."
+        Path(".team-sessions"), description="Directory of the embedded database, the first key and Flower's login."
     )
     secrets_dir: DirectoryPath | None = Field(
         None,
-        description="Directory of files that are named like settings, in any case, and hold the value of one each: how "
-        "containers are given secrets. The environment comes first.",
+        description="Directory with one file per setting, named like it in upper or lower case, with its value: "
+        "the way containers get secrets. The environment takes precedence.",
     )
     database_url: SecretStr | None = Field(
         None,
         validation_alias=AliasChoices(PREFIX + "DATABASE_URL", "DATABASE_URL"),
-        description="postgresql://… (behind PgBouncer: …?pooler=transaction) or sqlite:///FILE. Without it: SQLite in "
+        description="postgresql://… (through PgBouncer: …?pooler=transaction) or sqlite:///FILE. Default: SQLite in "
         "the data directory.",
     )
     redis_url: SecretStr | None = Field(
         None,
         validation_alias=AliasChoices(PREFIX + "REDIS_URL", "REDIS_URL"),
-        description="redis://… or rediss://…. Without it, `up` starts a Valkey of its own.",
+        description="redis://… or rediss://…. If it is not set, `up` starts its own Valkey.",
     )
     openai_api_key: SecretStr | None = Field(
         None, validation_alias="OPENAI_API_KEY", description="Key of the model provider."
@@ -54,151 +54,151 @@ class Settings(BaseSettings):
         description="Address of an OpenAI-compatible server.",
     )
     teams: str | None = Field(
-        None, description="Module whose `Team` objects are served. Without it: one plain team named 'team'."
+        None, description="Module whose `Team` objects are served. Default: one plain team named 'team'."
     )
-    model: str = Field("gpt-5-mini", min_length=1, description="Model of a team that names none.")
+    model: str = Field("gpt-5-mini", min_length=1, description="Model of teams that name none.")
     queue_prefix: str = Field(
-        "", pattern=r"^[A-Za-z0-9_.-]*$", description="Put before the names of queues, for a worker set of its own."
+        "", pattern=r"^[A-Za-z0-9_.-]*$", description="Prefix of the queues' names, for a separate set of workers."
     )
     lease_seconds: float = Field(
-        15.0, ge=1, le=3600, description="How long a silent worker keeps a run before another may take it over."
+        15.0, ge=1, le=3600, description="Time after which another worker may take over the runs of a silent worker."
     )
     handover_seconds: float = Field(
-        10.0, ge=0, le=3600, description="On SIGTERM: how long a model call may go on before it is ended."
+        10.0, ge=0, le=3600, description="After SIGTERM, model calls may take this long before they are ended."
     )
     model_silence_seconds: float = Field(
-        60.0, gt=0, le=3600, description="A model that sends nothing for so long has failed, and is asked again."
+        60.0, gt=0, le=3600, description="A model call that receives nothing for this long has failed, and is retried."
     )
-    model_retries: int = Field(
-        6, ge=0, le=100, description="How often in a row a model call is asked again before its run fails."
-    )
+    model_retries: int = Field(6, ge=0, le=100, description="Retries of a model call in a row before its run fails.")
     model_calls_in_flight: int = Field(
-        0, ge=0, description="Calls to one model at the same time, by all workers together. 0: any number."
+        0, ge=0, description="Calls to one model at the same time, by all workers together. 0: no limit."
     )
-    max_turns: int = Field(20, ge=1, description="Model replies in one run, unless the team says otherwise.")
-    max_tool_calls: int = Field(100, ge=0, description="Tool calls in one run, unless the team says otherwise.")
-    max_run_seconds: float = Field(3600.0, gt=0, description="Time of one run from its start, unless the team says.")
+    max_turns: int = Field(20, ge=1, description="Model replies in one run, unless the team sets a limit.")
+    max_tool_calls: int = Field(100, ge=0, description="Tool calls in one run, unless the team sets a limit.")
+    max_run_seconds: float = Field(3600.0, gt=0, description="Time of one run from its start, unless the team sets it.")
     context_tokens: int = Field(
-        32_000, ge=1, description="Of a summary and the history behind it, in one model call, unless the team says."
+        32_000, ge=1, description="Tokens of the summary and the history in one model call, unless the team sets it."
     )
     summary_due_messages: int = Field(
-        40, ge=1, description="So many messages behind the summary, and it is due, unless the team says otherwise."
+        40, ge=1, description="A summary is due when this many messages follow it, unless the team sets it."
     )
     summary_due_tokens: int = Field(
-        8_000, ge=1, description="About so many tokens behind the summary, and it is due, unless the team says."
+        8_000, ge=1, description="A summary is due when about this many tokens follow it, unless the team sets it."
     )
     summary_piece_tokens: int = Field(
-        12_000, ge=100, description="About so many tokens of history are given to one call that makes a summary."
+        12_000, ge=100, description="Tokens of history, about, in one model call that makes a summary."
     )
     summary_slots: int = Field(
         8, ge=1, description="Summaries at the same time in each worker that consumes the queue `summaries`."
     )
     summary_versions: int = Field(
-        20, ge=1, description="Versions of a session's summary that are kept, unless the team says."
+        20, ge=1, description="Versions of a session's summary that are kept, unless the team sets it."
     )
-    max_input_bytes: int = Field(1_048_576, ge=1, description="Size of one input, in UTF-8.")
+    max_input_bytes: int = Field(1_048_576, ge=1, description="Largest size of one input, in UTF-8.")
     max_queued_per_session: int = Field(
         10_000, ge=1, description="Queued runs of one session; more are refused with 429."
     )
     max_queued_per_user: int = Field(10_000, ge=1, description="Queued runs of one user; more are refused with 429.")
     max_queued: int = Field(1_000_000, ge=1, description="Queued runs in all; more are refused with 429.")
     requests_per_minute: int | None = Field(
-        None, ge=1, description="Requests of one key in each API process; more are refused with 429. Without: any."
+        None, ge=1, description="Requests of one key in each API process; more are refused with 429. Default: no limit."
     )
     batch_slots: int = Field(
         16, ge=1, description="Background runs at the same time in each worker that consumes the queue `batch`."
     )
     prices: Path | None = Field(
         None,
-        description="JSON file of what a million tokens cost, by team or for `*`: "
-        '`{"*": {"input": 0.25, "cached_input": 0.025, "output": 2}}`. Batches tell their cost with it.',
+        description="JSON file with the price of a million tokens, by team or for `*`: "
+        '`{"*": {"input": 0.25, "cached_input": 0.025, "output": 2}}`. The cost of batches is computed from it.',
     )
     stream_seconds: int = Field(
-        3600, ge=10, description="Lifetime of a run's stream after its last event, unless the team says otherwise."
+        3600, ge=10, description="Lifetime of a run's stream after its last event, unless the team sets it."
     )
     keep_sessions_days: float | None = Field(
         None,
         gt=0,
         allow_inf_nan=False,
-        description="A session goes so many days after its last activity, unless its team says. Without: never.",
+        description="Sessions are removed this many days after their last activity, unless the team sets it. "
+        "Default: never.",
     )
     keep_runs_days: float | None = Field(
         None,
         gt=0,
         allow_inf_nan=False,
-        description="A run goes so many days after its end, unless its team says. Without: with its session.",
+        description="Runs are removed this many days after their end, unless the team sets it. Default: with their "
+        "session.",
     )
     metrics_port: int | None = Field(
-        None, ge=1, le=65535, description="Port on which a worker answers `GET /metrics`. Without: it does not listen."
+        None, ge=1, le=65535, description="Port on which a worker answers `GET /metrics`. Default: none."
     )
-    metrics_host: str = Field("127.0.0.1", min_length=1, description="Address on which it does.")
+    metrics_host: str = Field("127.0.0.1", min_length=1, description="Address of that port.")
     log_style: Literal["auto", "json", "readable"] = Field(
         "auto", description="'auto': readable on a terminal, else JSON."
     )
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="What the log says.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Lowest level that is logged.")
     otlp_endpoint: str | None = Field(
         None,
         validation_alias=AliasChoices(PREFIX + "OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"),
         pattern="^https?://",
-        description="Collector of traces, by OTLP/HTTP: http://HOST:4318. Needs `team-sessions[otel]`.",
+        description="Collector of traces (OTLP/HTTP): http://HOST:4318. Needs `team-sessions[otel]`.",
     )
 
     @model_validator(mode="before")
     @classmethod
     def _empty_is_unset(cls, values: dict[str, Any]) -> dict[str, Any]:
-        return {name: value for name, value in values.items() if value != ""}  # an empty file, as an empty variable
+        return {name: value for name, value in values.items() if value != ""}  # also of secret files
 
     @field_validator("database_url", "redis_url")
     @classmethod
-    def _readable(cls, url: SecretStr | None) -> SecretStr | None:
+    def _validate_port(cls, url: SecretStr | None) -> SecretStr | None:
         try:
             if url is not None:
                 _ = urlsplit(url.get_secret_value()).port
         except ValueError:
-            raise ValueError("its port cannot be read; spell special characters of the password as %XX") from None
+            raise ValueError("its port is not a number; write special characters of the password as %XX") from None
         return url
 
     @field_validator("database_url")
     @classmethod
-    def _known_database(cls, url: SecretStr | None) -> SecretStr | None:
+    def _validate_database(cls, url: SecretStr | None) -> SecretStr | None:
         if url is not None and not url.get_secret_value().startswith(("postgres://", "postgresql", "sqlite:///")):
             raise ValueError("expected postgresql://USER:PASSWORD@HOST/NAME or sqlite:///FILE")
         return url
 
     @field_validator("redis_url")
     @classmethod
-    def _known_broker(cls, url: SecretStr | None) -> SecretStr | None:
+    def _validate_broker(cls, url: SecretStr | None) -> SecretStr | None:
         if url is not None and not url.get_secret_value().startswith(("redis://", "rediss://")):
             raise ValueError("expected redis://[:PASSWORD@]HOST:PORT/NUMBER or rediss://…")
         return url
 
     @field_validator("otlp_endpoint")
     @classmethod
-    def _sendable(cls, endpoint: str | None) -> str | None:
+    def _validate_tracing(cls, endpoint: str | None) -> str | None:
         if endpoint is not None and not _can_trace():
-            raise ValueError("what sends traces is not installed; install team-sessions[otel], or unset it")
+            raise ValueError("the packages for traces are missing; install team-sessions[otel], or unset it")
         return endpoint
 
     @property
     def database(self) -> str:
-        """The database's address. Holds a secret."""
+        """The address of the database. It contains a secret."""
         if self.database_url is None:
             return f"sqlite:///{self.data_dir.absolute() / 'team-sessions.db'}"
         return self.database_url.get_secret_value()
 
     @property
     def broker(self) -> str:
-        """The broker's address. Holds a secret.
+        """The address of the broker. It contains a secret.
 
         Raises:
-            SettingsInvalid: there is none; only `up` brings its own.
+            SettingsInvalid: it is not set.
         """
         if self.redis_url is None:
             raise _invalid([f"{PREFIX}REDIS_URL is not set. Set it, or let 'team-sessions up' start a broker."])
         return self.redis_url.get_secret_value()
 
     def queue(self, name: str) -> str:
-        """Return the name on the broker of our queue *name*."""
+        """Return the name of queue *name* on the broker."""
         return self.queue_prefix + name
 
 
@@ -206,7 +206,7 @@ def load() -> Settings:
     """Read the settings from the environment.
 
     Raises:
-        SettingsInvalid: naming every mistake, one line each, without the values (they may be secrets).
+        SettingsInvalid: with one line for each mistake, without values (they may be secrets).
     """
     try:
         return Settings(_secrets_dir=_secrets_dir())
@@ -217,7 +217,7 @@ def load() -> Settings:
 
 
 def load_readable() -> tuple[Settings, dict[str, str]]:
-    """Read what can be read, and return it with what cannot: the mistake of each name, which stands at its default."""
+    """Return the settings with defaults for those that cannot be read, and the mistake of each of these by name."""
     directory = _secrets_dir()
     mistakes: dict[str, str] = {}
     try:
@@ -235,13 +235,13 @@ def load_readable() -> tuple[Settings, dict[str, str]]:
 
 
 def unknown_names(environment: Mapping[str, str]) -> list[str]:
-    """Return one sentence for each TEAM_SESSIONS_* name that is no setting: most likely a slip of the pen."""
-    names = {"URL": PREFIX + "URL", "KEY": PREFIX + "KEY"}  # the client's
+    """Return one sentence for each TEAM_SESSIONS_* name that is not a setting: most likely a typing error."""
+    names = {"URL": PREFIX + "URL", "KEY": PREFIX + "KEY"}  # read by the client
     for name, setting in Settings.model_fields.items():
         alias = setting.validation_alias
         names[name.upper()] = alias if isinstance(alias, str) else PREFIX + name.upper()
     unknown = sorted(n for n in environment if n.startswith(PREFIX) and n not in names.values())
-    # Compared without the prefix, which alone makes any two names alike.
+    # Compared without the prefix, which would make any two names similar.
     near = {n: difflib.get_close_matches(n.removeprefix(PREFIX), names, 1) for n in unknown}
     return [f"{n} is not a setting." + "".join(f" Did you mean {names[m]}?" for m in near[n]) for n in unknown]
 
@@ -252,7 +252,7 @@ def _secrets_dir() -> Path | None:
 
 
 def _unreadable(error: SettingsError) -> str:
-    """Return one line on a file of secrets that cannot be read, without what stands in it."""
+    """Return one line about a file of secrets that cannot be read, without its content."""
     cause = error.__cause__
     which = f"{Path(cause.filename).name!r}" if isinstance(cause, OSError) and cause.filename else "a file"
     return f"{PREFIX}SECRETS_DIR: {which} cannot be read ({type(cause).__name__})"
@@ -261,12 +261,12 @@ def _unreadable(error: SettingsError) -> str:
 def _can_trace() -> bool:
     try:
         return find_spec("opentelemetry.exporter.otlp") is not None
-    except ModuleNotFoundError:  # not even what would hold it
+    except ModuleNotFoundError:  # its parent package is missing, too
         return False
 
 
 def _names(field: str) -> list[str]:
-    """Return the names under which a setting is looked for, the first first."""
+    """Return the environment variables of a setting, in order of precedence."""
     alias = Settings.model_fields[field].validation_alias
     if isinstance(alias, AliasChoices):
         return [str(choice) for choice in alias.choices]
@@ -274,7 +274,7 @@ def _names(field: str) -> list[str]:
 
 
 def _mistakes(error: ValidationError) -> dict[str, str]:
-    """Return one line for each name that is wrong, without its value: it may be a secret."""
+    """Return one line for each setting that is wrong, without its value, which may be a secret."""
     return {_name(e["loc"]): f"{_name(e['loc'])}: {e['msg']}" for e in error.errors(include_input=False)}
 
 

@@ -1,4 +1,4 @@
-"""`Team`: a definition, checked when it is made, and doors into the rooms below."""
+"""`Team`: a definition, validated when it is made, with methods to run it and to read its sessions."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
@@ -28,37 +28,37 @@ from worker.store.engine import Transaction as Connection
 
 
 class Team:
-    """A leader with its members: the definition that runs name by its `id`.
+    """A leader with its members. Runs name the definition by its `id`.
 
     Args:
-        id: by which runs name it; by default a slug of its name, else 'team'.
-        name: for people, and for the model itself.
-        role: as a member of another team: what it is good at.
-        model: the leader's; by default the one that TEAM_SESSIONS_MODEL names.
+        id: by default a slug of the name, else 'team'.
+        name: for people and for the model.
+        role: what it is good at, as a member of another team.
+        model: of the leader; by default the one that TEAM_SESSIONS_MODEL names.
         members: agents, or teams, that the leader can delegate to.
         mode: 'coordinate' (the leader delegates as it sees fit, and answers), 'route' (the member's answer is the
             answer) or 'broadcast' (all members get the input in parallel, and the leader answers from theirs).
-        instructions: what the leader is told first, one text or several lines.
+        instructions: the leader's system prompt, one text or several lines.
         tools: functions that the leader may call.
-        add_history_to_context: whether each call is sent the session's past: exactly the last *num_history_runs*
-            finished runs, or with *num_history_messages* at most so many messages.
+        add_history_to_context: whether each call includes the session's history: the last *num_history_runs* finished
+            runs or, if *num_history_messages* is set, at most that many messages.
         read_chat_history: whether the leader gets a tool that reads the whole chat.
-        read_tool_call_history: whether it gets one that reads earlier tool calls.
-        enable_session_summaries: whether the session is condensed when its history grows, off the runs' path.
-        session_summary_manager: with which model and prompt, and when.
-        session_summary_prompt: the prompt alone.
-        add_session_summary_to_context: whether each call is sent the summary and every message behind it; by default
-            if summaries are enabled. The last *num_history_runs* that it covers are sent too, if history is.
-        session_state: with what state a session begins.
-        add_session_state_to_context: whether each call is sent the state.
-        metadata: yours.
-        limits: what one run may use, members included.
+        read_tool_call_history: whether the leader gets a tool that reads earlier tool calls.
+        enable_session_summaries: whether the session is condensed in the background as its history grows.
+        session_summary_manager: the model and prompt of summaries, and when they are due.
+        session_summary_prompt: the prompt of summaries, if nothing else is set.
+        add_session_summary_to_context: whether each call includes the summary and every message after it; by default
+            if summaries are enabled. With history, the last *num_history_runs* that it covers are included, too.
+        session_state: the state of a new session.
+        add_session_state_to_context: whether each call includes the state.
+        metadata: for your own use.
+        limits: of one run, members included.
         retention: how long its sessions, runs and streams are kept, and how many versions of a summary.
         version: of the definition; by default a hash of it.
-        db: where a script keeps the sessions; by default the memory of its process. Workers use their own.
+        db: the database of a script; by default the memory of its process. Workers use their own database.
 
     Raises:
-        DefinitionInvalid: naming every mistake.
+        DefinitionInvalid: it names every mistake.
     """
 
     def __init__(
@@ -174,10 +174,10 @@ class Team:
         metadata: dict[str, Any] | None = None,
         stream: bool = False,
     ) -> RunOutput | Iterator[Event]:
-        """Execute one run in this process, when its turn in its session comes, and return what came of it.
+        """Execute one run in this process, after the earlier runs of its session, and return its result.
 
-        Without a *session_id* the run stands alone: nothing of it is seen by any other. With *stream* its events are
-        returned as they happen, the last of them terminal.
+        Without a *session_id* the run gets a session of its own. With *stream* its events are returned as they happen;
+        the last one is terminal.
 
         Raises:
             EmptyInput, InputTooLarge, InvalidText, SessionOfOtherTeam: nothing is written.
@@ -200,22 +200,23 @@ class Team:
         timeout: float | None = None,
         connection: Connection | None = None,
     ) -> RunHandle:
-        """Hand a run to the workers that serve this team, and return a handle to follow it by.
+        """Enqueue a run for the workers that serve this team, and return a handle to follow it.
 
-        It goes to this team's `db`, or without one to the database that TEAM_SESSIONS_DATABASE_URL names. With a
-        *connection* (SQLAlchemy's, to that same Postgres database, inside a transaction of yours) the run is committed
-        or rolled back with your own rows; the workers' sweep finds it after the commit, or `dispatch()` tells them.
+        It is written to this team's `db` or, without one, to the database that TEAM_SESSIONS_DATABASE_URL names. With a
+        *connection* (of SQLAlchemy, to the same Postgres database, in your transaction) the run is committed or rolled
+        back with your own rows. After the commit, call `dispatch()` to notify the workers; otherwise the sweep does.
 
-        *on_busy* says what to do when the session has an unfinished run: 'enqueue', 'reject', 'interrupt' or 'rollback'
-        it, or 'coalesce' with a queued one; in a transaction of yours only 'enqueue'. A run of *priority* 'background'
-        leaves the workers of the others alone. It does not start before *not_before*, and may take *timeout* seconds.
+        *on_busy* applies when the session has an unfinished run: 'enqueue' after it, 'reject' the new run, 'interrupt'
+        or 'rollback' the unfinished one, or 'coalesce' with a queued one. With a *connection* only 'enqueue' is
+        possible. Runs of *priority* 'background' have workers of their own. The run does not start before *not_before*,
+        and may take *timeout* seconds.
 
         Raises:
             EmptyInput, InputTooLarge, InvalidText, InvalidTime, SessionOfOtherTeam, SessionBusy, QueueFull,
             IdempotencyConflict: nothing is written.
         """
         if connection is not None and on_busy != "enqueue":
-            raise ValueError(f"on_busy={on_busy!r} needs a transaction of its own; leave connection= out")
+            raise ValueError(f"on_busy={on_busy!r} cannot be used with connection=; use on_busy='enqueue'")
         db = self.db if self.db is not IN_MEMORY else service_db()
         order = RunOrder(
             self.id,
@@ -247,31 +248,31 @@ class Team:
         """
         runtime = self.db.runtime
         with runtime.db.read() as tx:
-            found = sessions.find(tx, session_id=session_id, principal=self._principal, user_id=user_id)
-            if len(found) > 1:
+            matches = sessions.find(tx, session_id=session_id, principal=self._principal, user_id=user_id)
+            if len(matches) > 1:
                 raise AmbiguousSession(session_id=session_id)
-            row = sessions.get(tx, found[0].pk) if found else None
-        return None if row is None else Session(runtime, self.definition, found[0].pk, row)
+            row = sessions.get(tx, matches[0].pk) if matches else None
+        return None if row is None else Session(runtime, self.definition, matches[0].pk, row)
 
     def get_all_sessions(self, *, user_id: str | None = None) -> list[Session]:
-        """Return the sessions of this team, the newest first; with *user_id* those of one user."""
+        """Return the sessions of this team, newest first; with *user_id* those of that user."""
         runtime = self.db.runtime
-        found: list[Session] = []
+        result: list[Session] = []
         before: int | None = None
         while True:
             with runtime.db.read() as tx:
                 page = session_pages.page(
                     tx, principal=self._principal, user_id=user_id, team=self.id, before=before, limit=PAGE
                 )
-            found += [Session(runtime, self.definition, pk, row) for pk, row in page]
+            result += [Session(runtime, self.definition, pk, row) for pk, row in page]
             if len(page) < PAGE:
-                return found
+                return result
             before = page[-1][0]
 
     def delete_session(self, session_id: str, *, user_id: str | None = None) -> bool:
-        """Remove a session with its messages, runs and streams; False: there is none.
+        """Delete a session with its messages, runs and streams. Return False if there is none.
 
-        A run of it that is being executed ends at its next write.
+        A run that is executing ends at its next write.
         """
         session = self.get_session(session_id, user_id=user_id)
         if session is None:
@@ -283,11 +284,11 @@ class Team:
         return True
 
     def get_messages_for_session(self, session_id: str, *, user_id: str | None = None) -> list[Message]:
-        """Return all messages of a session, oldest first, members' too. Raises SessionNotFound."""
+        """Return all messages of a session, including members', oldest first. Raises SessionNotFound."""
         return self._session(session_id, user_id).get_messages_for_session()
 
     def get_chat_history(self, session_id: str, *, user_id: str | None = None) -> list[Message]:
-        """Return what user and team said, oldest first, without replies that only call tools.
+        """Return the texts of user and team, oldest first, without replies that only call tools.
 
         Raises:
             SessionNotFound
@@ -297,7 +298,7 @@ class Team:
     def get_session_summary(
         self, session_id: str, *, user_id: str | None = None, version: int | None = None
     ) -> Summary | None:
-        """Return the summary of a session, or an older *version* of it; None: there is none (yet).
+        """Return the summary of a session, or an older *version* of it, or None.
 
         Raises:
             SessionNotFound
@@ -305,13 +306,13 @@ class Team:
         return self._session(session_id, user_id).get_session_summary(version=version)
 
     def get_tool_calls(self, session_id: str, *, user_id: str | None = None) -> list[ToolCall]:
-        """Return the tool calls that models asked for in a session, oldest first, members' too.
+        """Return the tool calls of a session, including members', oldest first.
 
         Raises:
             SessionNotFound
         """
-        log = self._session(session_id, user_id).get_messages_for_session()
-        return [call for message in log for call in message.tool_calls]
+        messages = self.get_messages_for_session(session_id, user_id=user_id)
+        return [call for message in messages for call in message.tool_calls]
 
     def get_session_state(self, session_id: str, *, user_id: str | None = None) -> dict[str, Any]:
         """Return the session's state. Raises SessionNotFound."""
@@ -320,7 +321,7 @@ class Team:
     def update_session_state(
         self, session_id: str, changes: Mapping[str, Any], *, user_id: str | None = None
     ) -> dict[str, Any]:
-        """Set top-level keys of the session's state, whatever else changes it meanwhile; return the state.
+        """Set top-level keys of the session's state, and return the state. Other keys keep concurrent changes.
 
         Raises:
             SessionNotFound, InvalidJson

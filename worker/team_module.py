@@ -1,4 +1,4 @@
-"""Which teams a worker serves: those in the module that TEAM_SESSIONS_TEAMS names."""
+"""The teams of a worker: those in the module that TEAM_SESSIONS_TEAMS names."""
 
 import importlib
 import re
@@ -10,10 +10,10 @@ from worker.team import Team
 
 
 def load_teams(settings: Settings) -> dict[str, Definition]:
-    """Return the teams of the module by id; without one, a plain team 'team' that remembers.
+    """Return the teams of the module by id; without a module, a plain team 'team' with history.
 
     Raises:
-        TeamsInvalid: it does not import, holds no team, or two of one id.
+        TeamsInvalid: it cannot be imported, has no team, or has two teams with the same id.
     """
     if settings.teams is None:
         return {"team": Team(add_history_to_context=True).definition}
@@ -26,11 +26,11 @@ def load_teams(settings: Settings) -> dict[str, Definition]:
         raise TeamsInvalid(module=settings.teams, problem=error.message) from error
     except Exception as error:
         raise TeamsInvalid(module=settings.teams, problem=f"{type(error).__name__}: {error}") from error
-    found = {id(value): value for value in vars(module).values() if isinstance(value, Team)}
-    if not found:
+    values = {id(value): value for value in vars(module).values() if isinstance(value, Team)}
+    if not values:
         raise TeamsInvalid(module=settings.teams, problem="it has no Team in its namespace.")
     teams: dict[str, Definition] = {}
-    for team in found.values():
+    for team in values.values():
         if team.id in teams:
             raise TeamsInvalid(module=settings.teams, problem=f"it has two teams of id {team.id!r}.")
         teams[team.id] = team.definition

@@ -305,7 +305,7 @@ def test_runs_that_wait(installed: House, db: Database, database_url: str) -> No
     found = installed.ask(TEAM_SESSIONS_DATABASE_URL=database_url)
 
     assert found.told("runs_of_unserved_team")[0] == "1 run waits for team 'gone', which no live worker serves."
-    assert found.told("runs_unattended")[0].startswith("1 run waits on a worker that is gone")
+    assert found.told("runs_unattended")[0].startswith("1 run waits for a worker that is gone")
     detail, advice = found.told("run_waits_long")
     assert detail.startswith("Run 'run_of_plain' has been ready for 0:0")
     assert advice.startswith("team-sessions why run_of_plain.")

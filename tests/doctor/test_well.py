@@ -34,7 +34,7 @@ def test_people_are_told_line_by_line(installed: House) -> None:
     assert list(filter(None, names)) == list(CHECKS)
     assert well.stdout.splitlines()[-1] == "All is well."
     assert ill.stdout.splitlines()[0].startswith("✗  settings        TEAM_SESSIONS_LEASE_SECONDS: ")
-    assert "                   → Correct it, or unset it: its default holds then." in ill.stdout.splitlines()
+    assert "                   → Correct it, or unset it to use its default." in ill.stdout.splitlines()
     assert ill.stdout.splitlines()[-1] == "1 failed."
     assert max(map(len, ill.stdout.splitlines())) <= 80
     assert "\x1b" not in well.stdout + well.stderr + ill.stdout + ill.stderr
