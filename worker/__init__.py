@@ -1,7 +1,7 @@
 """Team Sessions: durable, queue-backed sessions with teams of LLM agents.
 
-`from worker import Team, OpenAIChat, tool` is for those who define teams; `from api_stub.client import Client` for
-those who only enqueue runs.
+To define teams: `from worker import Team, OpenAIChat, tool`. Programs that only enqueue runs use
+`from api_stub.client import Client`.
 """
 
 import importlib
@@ -36,26 +36,23 @@ __all__ = [
     "tool",
 ]
 
-# Where each name stands. It is imported when it is asked for: the command line needs few of them, and openai is slow.
-_HOMES = {
-    "PostgresDb": "worker.db",
-    "SqliteDb": "worker.db",
-    "Agent": "worker.agent",
-    "Calls": "worker.models.scripted",
-    "ChatModel": "worker.domain.chat",
-    "Limits": "worker.loop.definition",
-    "OpenAIChat": "worker.models.openai_chat",
-    "Retention": "worker.domain.retention",
-    "RunContext": "worker.loop.tools",
-    "ScriptedModel": "worker.models.scripted",
-    "SessionSummaryManager": "worker.domain.summary",
-    "Team": "worker.team",
-    "Tool": "worker.loop.tools",
-    "tool": "worker.loop.tools",
+# A name's module is imported when the name is first used: most commands need few of them, and openai is slow to import.
+_MODULES = {
+    "worker.agent": ("Agent",),
+    "worker.db": ("PostgresDb", "SqliteDb"),
+    "worker.domain.chat": ("ChatModel",),
+    "worker.domain.retention": ("Retention",),
+    "worker.domain.summary": ("SessionSummaryManager",),
+    "worker.loop.definition": ("Limits",),
+    "worker.loop.tools": ("RunContext", "Tool", "tool"),
+    "worker.models.openai_chat": ("OpenAIChat",),
+    "worker.models.scripted": ("Calls", "ScriptedModel"),
+    "worker.team": ("Team",),
 }
 
 
 def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'worker' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(importlib.import_module(module), name)
+    raise AttributeError(f"module 'worker' has no attribute {name!r}")

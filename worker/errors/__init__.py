@@ -17,7 +17,6 @@ found, what was expected and what to do. It contains identifiers, never message 
 part of the contract, `status` is the HTTP status, `retry` is True if the same call can succeed later.
 """
 
-# Every public name of these modules is exported: mypy is told so in pyproject.toml (implicit_reexport).
 from worker.errors.base import *
 from worker.errors.model import *
 from worker.errors.process import *
