@@ -16,6 +16,7 @@ from worker.domain.chat import ChatModel, ChatRequest, Reply
 from worker.domain.dispatch import Dispatch
 from worker.domain.message import Draft, Role, ToolCall
 from worker.domain.run import Claim, Status
+from worker.domain.stop import Stop
 from worker.domain.summary import Due, SessionSummaryManager
 from worker.domain.usage import Usage
 from worker.events.publish import Listeners
@@ -54,7 +55,7 @@ def begin(
 def write(db: Database, claim: Claim, *drafts: Draft) -> None:
     """Write messages of a claimed run, which continues."""
     stream = Listeners(None).open(run_id=claim.run_id, fence=claim.fence)
-    RunJournal(db, claim, stream, ttl_s=60).write(drafts)
+    RunJournal(db, claim, stream, Stop(), ttl_s=60).write(drafts)
 
 
 def finish(db: Database, claim: Claim, *drafts: Draft, status: Status = Status.COMPLETED) -> tuple[Dispatch, ...]:

@@ -90,7 +90,7 @@ def _executed(runtime: Runtime, definition: Definition, claim: Claim, *, ttl_s: 
         leases, run_id, fence=claim.fence, left_s=left_s, cancel_requested=claim.cancel_requested
     ) as stop:
         try:
-            journal = RunJournal(runtime.db, claim, stream, ttl_s=ttl_s)
+            journal = RunJournal(runtime.db, claim, stream, stop, ttl_s=ttl_s)
             outcome = _attempt(runtime, definition, limits, claim, journal, stop)
         except LeaseLost:
             outcome = LOST

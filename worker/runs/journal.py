@@ -6,32 +6,39 @@ again. Watchers are told after the commit.
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
+from typing import Any, TypeVar
 
+from worker import clock
 from worker.domain.dispatch import Dispatch, of_run
 from worker.domain.event import MESSAGE_RESTARTED, message_completed, message_id, terminal_event
 from worker.domain.message import Draft, Message, size_of
 from worker.domain.run import Claim, Status
 from worker.domain.state import NO_CHANGE, StateChange
+from worker.domain.stop import Stop
 from worker.domain.usage import Usage
+from worker.errors import DatabaseUnavailable
 from worker.events.publish import RunStream
 from worker.loop.loop import unanswered
 from worker.observe import metrics
 from worker.runs.finish import Ending, Head, end_head, refused
 from worker.store import leases, messages, sessions
-from worker.store.engine import Database, Transaction
+from worker.store.engine import Database, Transaction, was_locked
+
+T = TypeVar("T")
 
 
 class RunJournal:
     """The messages of one claimed run, and the only way to add to them. Safe to use from several threads."""
 
-    def __init__(self, db: Database, claim: Claim, stream: RunStream, *, ttl_s: float) -> None:
+    def __init__(self, db: Database, claim: Claim, stream: RunStream, stop: Stop, *, ttl_s: float) -> None:
         self._db = db
         self._claim = claim
         self._stream = stream
         self.publish = stream.publish
+        self._stop = stop
         self._ttl_s = ttl_s
         self._lock = threading.Lock()
         self.log = list(claim.log)
@@ -47,20 +54,17 @@ class RunJournal:
             DatabaseUnavailable: it is not known whether anything is written; the next claim will see.
         """
         used = sum((d.usage for d in drafts), Usage())
+        session_pk, run_id = self._claim.session_pk, self._claim.run_id
+
+        def write(tx: Transaction) -> tuple[list[Message], dict[str, Any]]:
+            last_seq = self._hold(tx, drafts, usage=used)
+            written = messages.append(tx, drafts, session_pk=session_pk, run_id=run_id, last_seq=last_seq)
+            return written, sessions.change_state(tx, session_pk, change) if change else self.state
+
         with self._lock:
-            with self._db.write() as tx:
-                last_seq = self._hold(tx, drafts, usage=used)
-                written = messages.append(
-                    tx,
-                    drafts,
-                    session_pk=self._claim.session_pk,
-                    run_id=self._claim.run_id,
-                    last_seq=last_seq,
-                )
-                state = sessions.change_state(tx, self._claim.session_pk, change) if change else self.state
+            written, self.state = self._in_transaction(write)
             self.usage += used
-            self.state = state
-            self._keep(written)
+            self._add_to_log(written)
 
     def record_start(self, idempotency_key: str) -> bool:
         """Record that a call that is unsafe to repeat starts; False: its start was recorded before.
@@ -68,9 +72,13 @@ class RunJournal:
         Raises:
             LeaseLost, DatabaseUnavailable
         """
-        with self._lock, self._db.write() as tx:
+
+        def record(tx: Transaction) -> bool:
             self._hold(tx, (), usage=Usage())
             return leases.record_start(tx, run_id=self._claim.run_id, idempotency_key=idempotency_key)
+
+        with self._lock:
+            return self._in_transaction(record)
 
     def end(self, ending: Ending, *, because: str | None = None) -> None:
         """End the run; what became ready by that stands in `dispatches`.
@@ -85,13 +93,16 @@ class RunJournal:
         head = Head(
             claim.run_id, claim.session_pk, claim.session_id, claim.team, claim.position, claim.fence, Status.RUNNING
         )
+
+        def end(tx: Transaction) -> tuple[list[Message], tuple[Dispatch, ...]]:
+            if because is None or sessions.lock_of_run(tx, claim.run_id) is None:
+                return end_head(tx, head, ending)
+            self.log = messages.of_run_by_id(tx, claim.run_id)
+            return end_head(tx, head, replace(ending, drafts=unanswered(self.log, because=because)))
+
         with self._lock:
-            with self._db.write() as tx:
-                if because is not None and sessions.lock_of_run(tx, claim.run_id) is not None:
-                    self.log = messages.of_run_by_id(tx, claim.run_id)
-                    ending = replace(ending, drafts=unanswered(self.log, because=because))
-                written, self.dispatches = end_head(tx, head, ending)
-            self._keep(written)
+            written, self.dispatches = self._in_transaction(end)
+            self._add_to_log(written)
         metrics.RUNS_ENDED.labels(claim.team, ending.status).inc()
         if ending.error is not None:
             metrics.RUN_FAILURES.labels(ending.error.code).inc()
@@ -106,11 +117,16 @@ class RunJournal:
             LeaseLost, DatabaseUnavailable
         """
         claim = self._claim
-        with self._lock, self._db.write() as tx:
+
+        def requeue(tx: Transaction) -> datetime:
             sessions.advance(tx, claim.session_pk, messages=0)
             at = leases.requeue(tx, claim, wait_s=wait_s, waits_for=waits_for, retried=retried)
             if at is None:
                 raise refused(claim.run_id, fence=claim.fence)
+            return at
+
+        with self._lock:
+            at = self._in_transaction(requeue)
         if wait_s is None:
             self.dispatches = (
                 of_run(
@@ -134,6 +150,22 @@ class RunJournal:
             index = sum(m.delegation == delegation for m in self.log)
             self.publish(MESSAGE_RESTARTED(message_id=message_id(delegation, index)))
 
+    def _in_transaction(self, write: Callable[[Transaction], T]) -> T:
+        """Commit what *write* does. Run it again if the lock of another transaction ended it.
+
+        That transaction was certainly rolled back, and giving up would throw away a reply that is paid for. It runs
+        again for as long as a lease lasts, unless the run is told to stop meanwhile; the fence check decides in any
+        case. No other error is retried: after a lost connection it is not known whether the commit happened.
+        """
+        give_up_at, reason = clock.monotonic() + self._ttl_s, self._stop.reason
+        while True:
+            try:
+                with self._db.write() as tx:
+                    return write(tx)
+            except DatabaseUnavailable as error:
+                if not was_locked(error) or self._stop.reason is not reason or clock.monotonic() > give_up_at:
+                    raise
+
     def _hold(self, tx: Transaction, drafts: Sequence[Draft], *, usage: Usage) -> int:
         """Lock, then check the fence; return the seq that the last of the new messages gets."""
         claim = self._claim
@@ -143,7 +175,7 @@ class RunJournal:
             raise refused(claim.run_id, fence=claim.fence)
         return last_seq
 
-    def _keep(self, written: Sequence[Message]) -> None:
+    def _add_to_log(self, written: Sequence[Message]) -> None:
         for message in written:
             index = sum(m.delegation == message.delegation for m in self.log)
             self.log.append(message)

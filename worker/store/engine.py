@@ -5,6 +5,7 @@ nothing. Every function of this room takes the transaction that they give. No mo
 inside.
 """
 
+import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -23,6 +24,9 @@ from worker.store.columns import utc_now
 from worker.store.tables import SCHEMA
 
 IDLE_S = 2.0  # a connection that was not used for so long is tried before it is used
+
+# lock_not_available, deadlock_detected: https://www.postgresql.org/docs/current/errcodes-appendix.html
+LOCK_CONFLICTS = {"55P03", "40P01"}
 
 # A process that stalls inside a transaction must not hold its locks, nor those who wait for them up.
 _ALONE: dict[str, Any] = {
@@ -96,6 +100,13 @@ def translated() -> Iterator[None]:
         yield
     except (OperationalError, InterfaceError, InternalError, PoolTimeout) as error:
         raise DatabaseUnavailable(reason=type(error.__cause__ or error).__name__) from error
+
+
+def was_locked(error: DatabaseUnavailable) -> bool:
+    """Tell whether the lock of another transaction ended this one. Then it is certain that it was rolled back."""
+    cause = getattr(error.__cause__, "orig", None)
+    busy = getattr(cause, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
+    return busy or getattr(cause, "sqlstate", None) in LOCK_CONFLICTS
 
 
 def _sqlite(url: URL, pool_size: int) -> Engine:
