@@ -23,17 +23,18 @@ def register(app: Celery, runtime: Runtime, progress: ProgressEvents) -> None:
     @app.task(name="runs.execute", bind=True)  # type: ignore[untyped-decorator]  # celery has no types
     def execute_run(self: Any, run_id: str, session_id: str, team: str) -> str:
         """Execute a run as far as it goes."""
-        with progress.track(self) as say:
+        with progress.track(self) as report:
             if (self.request.delivery_info or {}).get("routing_key") == runtime.settings.queue("batch"):
-                return execute_in_slot(runtime, run_id, team, say=say)
+                return str(execute_in_slot(runtime, run_id, team, report=report))
             sent = (self.request.headers or {}).get(SENT_AT)
-            return execute(runtime, run_id, team, sent_at=datetime.fromisoformat(sent) if sent else None, say=say)
+            sent_at = datetime.fromisoformat(sent) if sent else None
+            return str(execute(runtime, run_id, team, sent_at=sent_at, report=report))
 
     @app.task(name="summaries.refresh")  # type: ignore[untyped-decorator]  # celery has no types
     def refresh_summary(session_pk: int, session_id: str, team: str) -> str:
         """Bring a session's summary up to date."""
         with logs.bound(session_id=session_id):
-            return refresh(runtime, session_pk, team)
+            return str(refresh(runtime, session_pk, team))
 
     # Its arguments hold text: it sends no events, and says nothing of them when it is asked.
     @app.task(  # type: ignore[untyped-decorator]  # as above

@@ -82,7 +82,7 @@ def one_run(runtime: Runtime, session_id: str, input: str) -> str:
     """Accept a run and execute it to its end; return its id."""
     order = RunOrder(TEAM, input, session_id=session_id, user_id="u")
     run = enqueue(runtime.db, order, settings=runtime.settings).run
-    outcome = execute(runtime, run.id, TEAM)
+    outcome = str(execute(runtime, run.id, TEAM))
     assert outcome == "completed", outcome
     return run.id
 

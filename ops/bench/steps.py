@@ -84,7 +84,7 @@ def _runtime(url: str, model: str) -> Iterator[Runtime]:
 def _execute_run(runtime: Runtime) -> tuple[float, float]:
     run = enqueue(runtime.db, RunOrder(TEAM, INPUT), settings=runtime.settings).run
     began = time.perf_counter(), time.process_time()
-    outcome = execute(runtime, run.id, TEAM)
+    outcome = str(execute(runtime, run.id, TEAM))
     took = time.perf_counter() - began[0], time.process_time() - began[1]
     assert outcome == "completed", outcome
     roles = [message.role for message in look.log(runtime.db, run.id)]

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from worker.queue.flower_rows import NOTHING_CLAIMED, Rows
+from worker.domain.outcome import NOT_CLAIMED, End, Outcome, parse_outcome
+from worker.queue.flower_rows import Rows
 from worker.runs.claim import Gone, NotFree, NotHead
-from worker.runs.execute import DatabaseAway, PutBack
 
 ID = "run_1.1"
 KWARGS = "{'run_id': 'run_1', 'session_id': 's-1', 'team': 'desk'}"
@@ -95,9 +95,20 @@ def test_a_delivery_that_comes_twice_hides_nothing_of_the_first(outcome: str | N
     assert row["state"] == seen["state"]
 
 
-def test_what_claims_nothing_is_known_by_its_name() -> None:
-    """A delivery returns the name of what stood in its way."""
-    assert {kind.__name__ for kind in (Gone, NotHead, NotFree, PutBack, DatabaseAway)} < set(NOTHING_CLAIMED)
+def test_what_claims_nothing_is_rejected() -> None:
+    """A delivery returns what kept it from claiming its run."""
+    assert {kind.end for kind in (Gone, NotHead, NotFree)} < NOT_CLAIMED
+    assert {row_of(RECEIVED, STARTED, ended(end.value))["state"] for end in NOT_CLAIMED} == {"REJECTED"}
+
+
+@pytest.mark.parametrize("end", list(End))
+@pytest.mark.parametrize("detail", [None, "model_refused"])
+def test_an_outcome_is_read_back_from_its_text(end: End, detail: str | None) -> None:
+    """Flower's process knows the text alone."""
+    outcome = Outcome(end, detail)
+
+    assert end is End.REFRESHED or parse_outcome(str(outcome)) == outcome
+    assert parse_outcome("2 new") is None
 
 
 def test_whoever_begins_to_listen_in_the_middle_knows_the_run() -> None:

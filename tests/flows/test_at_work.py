@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.support.outcomes import execute
 from tests.support.replaying import enqueue
 from worker import Agent, Calls, ScriptedModel, Team, tool
 from worker.domain.chat import ChatRequest, Reply
@@ -13,7 +14,6 @@ from worker.domain.run_order import RunOrder
 from worker.domain.usage import Usage
 from worker.errors import ModelUnavailable
 from worker.process.runtime import Runtime
-from worker.runs.execute import execute
 
 Process = Callable[..., Runtime]
 
@@ -49,7 +49,7 @@ def executed(runtime: Runtime, times: int = 1) -> list[tuple[int, str]]:
         runtime.db, RunOrder("t", "the input", session_id="s", user_id="u", metadata={}), settings=runtime.settings
     ).run.id
     for _ in range(times):
-        execute(runtime, run_id, "t", say=lambda attempt, words: said.append((attempt, words)))
+        execute(runtime, run_id, "t", report=lambda attempt, words: said.append((attempt, words)))
     return list(dict.fromkeys(said))
 
 

@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import func, select
 
 from tests.support import look
+from tests.support.outcomes import execute
 from tests.support.replaying import accept_replay, comparison, every_row, forks, get_run, replay, run
 from tests.support.valkey import ValkeyServer
 from worker import Calls, ScriptedModel, SqliteDb, Team, privacy, tool
@@ -15,7 +16,6 @@ from worker.domain.principal import SERVICE, Principal
 from worker.domain.run import Run, Status
 from worker.events.erase import Eraser
 from worker.process.runtime import Runtime
-from worker.runs.execute import execute
 from worker.runs.queue_limits import QueueLimits
 from worker.runs.retry import retry
 from worker.store import run_pages, runs, session_pages, sessions, tables

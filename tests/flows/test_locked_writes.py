@@ -9,11 +9,11 @@ import pytest
 from sqlalchemy import event, select
 
 from tests.support import look
+from tests.support.outcomes import execute
 from worker import Calls, ScriptedModel, Team, tool
 from worker.domain.run_order import RunOrder
 from worker.process.runtime import Runtime
 from worker.runs.enqueue import enqueue
-from worker.runs.execute import execute
 from worker.store import sessions
 from worker.store.engine import Database
 from worker.store.tables import messages
@@ -53,7 +53,7 @@ def test_a_reply_whose_write_meets_a_lock_is_written_once_the_lock_is_free(
     holders[0].join()
 
     model.check_finished()
-    assert (str(outcome), look.row(db, run_id).attempt) == ("completed", 1)
+    assert (outcome, look.row(db, run_id).attempt) == ("completed", 1)
     with db.read() as tx:
         roles = tx.execute(select(messages.c.role).order_by(messages.c.seq)).scalars().all()
     assert roles == ["user", "assistant", "tool", "assistant"]

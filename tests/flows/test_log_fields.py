@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.outcomes import execute
 from worker import Agent, Calls, ScriptedModel, Team, tool
 from worker.domain.chat import ChatRequest, Reply
 from worker.domain.run_order import RunOrder
@@ -17,7 +18,6 @@ from worker.domain.usage import Usage
 from worker.observe import logs
 from worker.process.runtime import Runtime
 from worker.runs import enqueue
-from worker.runs.execute import execute
 
 Process = Callable[..., Runtime]
 theirs = logging.getLogger("their.library")

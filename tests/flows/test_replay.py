@@ -8,6 +8,7 @@ from sqlalchemy import update
 
 from tests.support import look
 from tests.support.condensing import cover
+from tests.support.outcomes import execute
 from tests.support.replaying import Comparison, accept_replay, comparison, every_row, forks, get_run, replay, run
 from worker import Agent, Calls, RunContext, ScriptedModel, Team, tool
 from worker.domain.chat import ChatRequest
@@ -17,7 +18,6 @@ from worker.errors import ModelUnavailable, RunNotFound, RunNotRetryable
 from worker.process.runtime import Runtime
 from worker.runs.cancel import cancel
 from worker.runs.enqueue import enqueue
-from worker.runs.execute import execute
 from worker.store.tables import runs
 
 Process = Callable[..., Runtime]

@@ -10,6 +10,7 @@ from sqlalchemy import select
 
 from tests.support.ageing import age, age_run, announce, check_whole, remove, runs_left, talk
 from tests.support.condensing import TWO, converse, cover, formed, jobs, session_row, team, versions
+from tests.support.outcomes import execute, refresh
 from tests.support.replaying import replay, run
 from tests.support.system import wait_until
 from tests.support.valkey import ValkeyServer
@@ -23,14 +24,12 @@ from worker.events.publish import Publisher
 from worker.privacy import export
 from worker.process.runtime import Runtime
 from worker.retention import Removal
-from worker.runs.execute import execute
 from worker.runs.intake import accept_order
 from worker.settings import Settings
 from worker.store import sessions
 from worker.store.engine import Database
 from worker.store.tables import runs
 from worker.summaries import due
-from worker.summaries.refresh import refresh
 
 Start = Callable[..., Runtime]
 RUNS = {"keep_runs_days": 30}

@@ -9,11 +9,11 @@ import pytest
 from sqlalchemy import event
 
 from tests.support import look
+from tests.support.outcomes import execute
 from worker import ScriptedModel, Team
 from worker.domain.run_order import RunOrder
 from worker.process.runtime import Runtime
 from worker.runs.enqueue import enqueue
-from worker.runs.execute import execute
 from worker.store.engine import Database
 
 STATEMENTS, TRANSACTIONS = 12, 4

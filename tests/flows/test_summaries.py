@@ -24,6 +24,7 @@ from tests.support.condensing import (
     time_passes,
     versions,
 )
+from tests.support.outcomes import refresh
 from worker import ScriptedModel
 from worker.errors import ModelRateLimited, ModelRefused, ModelUnavailable
 from worker.process.runtime import Runtime
@@ -32,7 +33,6 @@ from worker.store import sessions, summaries, summary_jobs
 from worker.store.engine import Database
 from worker.summaries import due
 from worker.summaries.condense import prompt_hash
-from worker.summaries.refresh import refresh
 
 Start = Callable[..., Runtime]
 DOWN = ModelUnavailable(model="m", reason="test")
@@ -212,7 +212,7 @@ def test_a_process_on_its_way_out_hands_its_refresh_over(db: Database, process: 
     one.keeper.hand_over(grace_s=0)
     outcome = first.result(20)
 
-    assert (outcome, refresh(one, session_pk, "t")) == ("handed_over", "stopping")
+    assert (outcome, refresh(one, session_pk, "t")) == ("handed over", "stopping")
     assert bells(db, "t") == [session_pk]
     assert refresh(process(team(other)), session_pk, "t") == "1 new"
 
@@ -230,7 +230,7 @@ def test_a_piece_that_is_answered_within_the_grace_is_kept(db: Database, process
     outcome = first.result(20)
     rest = refresh(process(team(other)), session_pk, "t")
 
-    assert (outcome, rest) == ("handed_over", "1 new")
+    assert (outcome, rest) == ("handed over", "1 new")
     assert [condensed_messages(request) for request in door.requests + other.requests] == [
         ["input 0", "answer 0"],
         ["input 1", "answer 1"],

@@ -18,6 +18,7 @@ from tests.support.condensing import (
     write,
 )
 from tests.support.life import accept
+from tests.support.outcomes import execute
 from worker import ScriptedModel, Team
 from worker.domain.dispatch import Dispatch
 from worker.domain.message import Draft, Role
@@ -26,7 +27,6 @@ from worker.domain.summary import Due, SessionSummaryManager
 from worker.domain.usage import Usage
 from worker.process.runtime import Runtime
 from worker.runs.cancel import cancel
-from worker.runs.execute import execute
 from worker.settings import Settings
 from worker.store import summaries, summary_jobs
 from worker.store.columns import db_time

@@ -18,6 +18,7 @@ from tests.support.condensing import (
     session_row,
     versions,
 )
+from tests.support.outcomes import refresh
 from tests.support.rebuilding import all_of, request_rebuild, sent_messages, slowly, summarised
 from worker import ScriptedModel
 from worker.process.runtime import Runtime
@@ -25,7 +26,6 @@ from worker.store.engine import Database
 from worker.store.tables import runs
 from worker.summaries import due
 from worker.summaries.condense import prompt_hash
-from worker.summaries.refresh import refresh
 
 Start = Callable[..., Runtime]
 

@@ -17,6 +17,7 @@ from tests.support.condensing import (
     time_passes,
     versions,
 )
+from tests.support.outcomes import refresh
 from tests.support.rebuilding import all_of, request_rebuild, sent_messages, slowly, summarised
 from worker import ScriptedModel
 from worker.domain.summary import SummaryDraft
@@ -26,7 +27,6 @@ from worker.store import sessions, summary_jobs
 from worker.store.engine import Database
 from worker.store.tables import summary_jobs as jobs_table
 from worker.summaries.condense import prompt_hash
-from worker.summaries.refresh import refresh
 
 Start = Callable[..., Runtime]
 REFUSED = ModelRefused(model="m", reason="test")

@@ -9,9 +9,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, event
 
+from tests.support.outcomes import execute
 from worker.domain.chat import ChatRequest, Reply
 from worker.process.runtime import Runtime
-from worker.runs.execute import execute
 
 SETTLE_S = 10.0
 

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import select
 
 from tests.properties.attempts import Attempt
+from tests.support.outcomes import refresh
 from worker.domain.chat import ChatRequest
 from worker.domain.message import Message, Role, open_calls
 from worker.domain.run import Claim, Status
@@ -19,7 +20,6 @@ from worker.store import messages
 from worker.store.engine import Database
 from worker.store.tables import runs, sessions, summaries, summary_jobs
 from worker.summaries.condense import prompt_hash
-from worker.summaries.refresh import refresh
 
 TOKEN = re.compile(r"m\d+;")  # every message has one of its own
 KEPT = 2  # versions that the settings keep

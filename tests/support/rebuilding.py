@@ -9,13 +9,13 @@ from tests.support.condensing import (
     long_history,
     team,
 )
+from tests.support.outcomes import refresh
 from worker import ScriptedModel
 from worker.domain.chat import ChatModel, ChatRequest
 from worker.domain.summary import Due
 from worker.process.runtime import Runtime
 from worker.store.engine import Database
 from worker.summaries import due
-from worker.summaries.refresh import refresh
 
 Start = Callable[..., Runtime]
 PIECE = 100  # tokens: of `long_history` one run

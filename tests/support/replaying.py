@@ -5,13 +5,13 @@ from typing import Any, Literal
 
 from sqlalchemy import select
 
+from tests.support.outcomes import execute
 from worker.domain.principal import SERVICE
 from worker.domain.run import Run, Status
 from worker.domain.run_order import RunOrder
 from worker.errors import ReplayDiverged
 from worker.process.runtime import Runtime
 from worker.runs.enqueue import enqueue
-from worker.runs.execute import execute
 from worker.runs.replay import replay_in
 from worker.store import runs, users
 from worker.store.engine import Database

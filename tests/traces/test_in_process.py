@@ -13,6 +13,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from tests.support import look
 from tests.support.collector import Collector
+from tests.support.outcomes import execute
 from worker import Calls, ScriptedModel, Team, tool
 from worker import settings as configuration
 from worker.domain.chat import ChatRequest, Reply
@@ -22,7 +23,6 @@ from worker.errors import ModelRateLimited
 from worker.observe import tracing
 from worker.process.runtime import Runtime, start_in_process
 from worker.runs import enqueue
-from worker.runs.execute import execute
 from worker.store.engine import Database
 
 RUNS = 8

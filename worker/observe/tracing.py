@@ -32,6 +32,7 @@ from opentelemetry.trace import Span as Span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from worker.domain.chat import ChatModel, Reply
+from worker.domain.outcome import End, Outcome
 from worker.domain.run import Claim, RunTrace
 from worker.domain.stop import Stopped
 from worker.domain.text import ID_LIMIT
@@ -41,7 +42,6 @@ Attributes = Mapping[str, str | int | Sequence[str]]
 
 FLUSH_S = 2.0  # how long the end of a process may wait for its last spans
 FINISH_REASONS = {"stop", "length", "tool_calls", "function_call", "content_filter"}
-SUCCESSFUL = {"completed", "cancelled", "handed over"}
 
 # Not OpenTelemetry's own no-op tracer, which makes the caller's span current once more: that costs 10 µs a span, and
 # what a tool adds to the current span would be lost.
@@ -210,12 +210,11 @@ def record_reply(span: Span, reply: Reply) -> None:
     )
 
 
-def record_outcome(span: Span, outcome: str) -> str:
-    """Record how an attempt ended, such as 'failed: model_refused', and return that outcome."""
-    name, _, code = outcome.partition(": ")
-    span.set_attribute("team_sessions.outcome", name)
-    if name not in SUCCESSFUL:
-        fail(span, code or name.replace(" ", "_"))
+def record_outcome(span: Span, outcome: Outcome) -> Outcome:
+    """Record how an attempt ended, and return it."""
+    span.set_attribute("team_sessions.outcome", outcome.end.value)
+    if outcome.end not in (End.COMPLETED, End.CANCELLED, End.HANDED_OVER):
+        fail(span, outcome.detail or outcome.end.replace(" ", "_"))
     return outcome
 
 

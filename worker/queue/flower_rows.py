@@ -11,19 +11,15 @@ from celery import states
 from celery.events.state import Task
 from flower.events import EventsState
 
-NOTHING_CLAIMED = (
-    *("Gone", "NotHead", "NotFree", "PutBack", "DatabaseAway"),
-    *("no free slot", "no room for a process of its own"),
-)
-# What became of a delivery that did not complete its run, by the first words of what the task returned.
-ENDED = {
-    **dict.fromkeys(NOTHING_CLAIMED, "task-rejected"),
-    "failed": "task-failed",
-    "cancelled": "task-revoked",
-    "waits": "task-retried",  # from here on: another attempt goes on with it
-    "handed over": "task-retried",
-    "lease lost": "task-retried",
-    "database unavailable": "task-retried",
+from worker.domain.outcome import NOT_CLAIMED, End, parse_outcome
+
+# Celery's event for what became of a delivery that did not complete its run.
+EVENTS = {
+    **dict.fromkeys(NOT_CLAIMED, "task-rejected"),
+    End.FAILED: "task-failed",
+    End.CANCELLED: "task-revoked",
+    # Another attempt continues the run:
+    **dict.fromkeys((End.WAITS, End.HANDED_OVER, End.LEASE_LOST, End.DATABASE_UNAVAILABLE), "task-retried"),
 }
 BEFORE_END = ("received", "started", "progress", "rejected")
 AT_WORK = (states.PENDING, states.RECEIVED, states.REJECTED, states.STARTED)  # or about to be
@@ -62,8 +58,11 @@ class Rows(EventsState):  # type: ignore[misc]  # flower has no types
     def event(self, event: dict[str, Any]) -> None:
         """Take one event of the workers."""
         if event["type"] == "task-succeeded":
-            words = str(event.get("result")).strip("'")  # it comes as Python spells it
-            event = {**event, "result": words, "type": ENDED.get(words.partition(":")[0], event["type"])}
+            text = str(event.get("result")).strip("'")  # Celery sends the repr of the result
+            outcome = parse_outcome(text)
+            if outcome is not None and outcome.end in EVENTS:
+                event = {**event, "type": EVENTS[outcome.end]}
+            event = {**event, "result": text}
         super().event(event)
         if event["type"] == "worker-online":
             for name in self.counter.keys() - self.workers.data.keys():

@@ -1,18 +1,19 @@
-"""Runs that nobody waits for: executed like all others, but only in so many slots at the same time."""
+"""Background runs: executed like all others, but only in a limited number of slots at the same time."""
 
+from worker.domain.outcome import End, Outcome
 from worker.errors import DatabaseUnavailable
 from worker.process.runtime import Runtime
 from worker.runs.execute import execute
-from worker.runs.progress import Say
+from worker.runs.progress import Report
 from worker.store import dispatchable
 
 
-def execute_in_slot(runtime: Runtime, run_id: str, team: str, *, say: Say) -> str:
+def execute_in_slot(runtime: Runtime, run_id: str, team: str, *, report: Report) -> Outcome:
     """Execute a run if a slot is free. If none is, the delivery is dropped: `feed` sends it again when one is."""
     if not runtime.batch_slots.acquire():
-        return "no free slot"
+        return Outcome(End.NO_SLOT)
     try:
-        return execute(runtime, run_id, team, say=say)
+        return execute(runtime, run_id, team, report=report)
     finally:
         runtime.batch_slots.release()
         feed(runtime)
@@ -25,7 +26,7 @@ def feed(runtime: Runtime) -> None:
         return
     try:
         with runtime.db.write() as tx:
-            found = dispatchable.take_background(tx, limit=free)
+            dispatches = dispatchable.take_background(tx, limit=free)
     except DatabaseUnavailable:
         return
-    runtime.dispatcher.send(found)
+    runtime.dispatcher.send(dispatches)

@@ -1,12 +1,14 @@
-"""Take the right to execute a run, or say why it cannot be had.
+"""Take the right to execute a run, or say why that is not possible.
 
 Only the head of a session may execute, so one delivery is one attempt, the order of a session costs no lock and no
-waiting worker, and a delivery that comes twice, late, or for a run that somebody else executes does nothing.
+waiting worker. A delivery that comes twice, late, or for a run that another process executes does nothing.
 """
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from worker.domain.message import Draft, Role, size_of
+from worker.domain.outcome import End
 from worker.domain.run import Claim
 from worker.domain.state import StateChange
 from worker.domain.summary import Due
@@ -17,8 +19,9 @@ from worker.store.engine import Database
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """There is no such run any more."""
+    """The run was removed."""
 
+    end: ClassVar = End.GONE
     run_id: str
 
 
@@ -26,6 +29,7 @@ class Gone:
 class NotHead:
     """The run has ended, or an earlier run of its session has not."""
 
+    end: ClassVar = End.NOT_HEAD
     run_id: str
     head_run_id: str | None
 
@@ -34,15 +38,19 @@ class NotHead:
 class NotFree:
     """Another process holds the run's lease, or the run waits for its time."""
 
+    end: ClassVar = End.NOT_FREE
     run_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class Suspect:
-    """Twice in a row it was lost without one new message: maybe it ends its processes."""
+    """It was lost twice in a row without a new message: maybe it kills its process."""
 
     run_id: str
     session_id: str
+
+
+NotClaimed = Gone | NotHead | NotFree
 
 
 def claim_head(
@@ -54,7 +62,7 @@ def claim_head(
     definition: Definition,
     due: Due | None = None,
     isolated: bool = False,
-) -> Claim | Gone | NotHead | NotFree | Suspect:
+) -> Claim | NotClaimed | Suspect:
     """Take the lease for *ttl_s* seconds, raise the fence, mark the run running; its input becomes a message.
 
     The first claim in a session gives it the state that the team begins with; a fork has one. *due* says when the team
@@ -81,19 +89,17 @@ def claim_head(
         if claim is None:
             suspected = not isolated and leases.is_suspect(tx, run_id, owner=owner)
             return Suspect(run_id, session.session_id) if suspected else NotFree(run_id)
-        place = {"session_pk": session.pk, "last_seq": claim.last_seq}
         if claim.first_seq > session.last_seq:
             draft = Draft(Role.USER, session.user_id, claim.input)
-            wanted = due if claim.replay is None else None
-            sessions.begin_run(tx, session.pk, size=size_of([draft]), due=wanted)
-            log = messages.append(tx, [draft], run_id=run_id, **place)
+            sessions.begin_run(tx, session.pk, size=size_of([draft]), due=due if claim.replay is None else None)
+            log = messages.append(tx, [draft], run_id=run_id, session_pk=session.pk, last_seq=claim.last_seq)
         else:
-            log = messages.of_run(tx, first_seq=claim.first_seq, **place)
+            log = messages.of_run(tx, session_pk=session.pk, first_seq=claim.first_seq, last_seq=claim.last_seq)
         state = claim.state
         begins = claim.position == 1 and claim.attempt == 1 and claim.replay is None
         if begins and definition.session_state:
-            begun = StateChange({k: v for k, v in definition.session_state.items() if k not in state})
-            state = sessions.change_state(tx, session.pk, begun)
+            initial = {k: v for k, v in definition.session_state.items() if k not in state}
+            state = sessions.change_state(tx, session.pk, StateChange(initial))
         return replace(claim, log=tuple(log), state=state)
 
 

@@ -1,22 +1,26 @@
 """The story of a run. READ FIRST.
 
-A delivery names a run. Take it if it is free (`claim`), keep its lease alive (`keeper`), go on behind its last written
-message (`loop`), each message in a transaction that checks the fence (`journal`), end it and make the next run of the
-session the head (`finish`), and send on what became ready (`dispatch`).
+1. A delivery names a run. `execute` claims it if it is free (`claim.claim_head`).
+2. While it executes, the keeper renews its lease and tells it to stop (`process.keeper`).
+3. `_converse` continues after the run's last written message (`loop.loop.converse`). The journal writes each message
+   in a transaction that checks the fence (`journal.RunJournal`).
+4. The last transaction ends the run and makes the session's next run the head (`finish.end_head`).
+5. `execute` sends the dispatches of that transaction (`queue.dispatch`): the next head, and a summary that is due.
 
-Whatever goes wrong ends in one of four ways: the run is terminal and says why; it is back in the queue, with all that
-it has written; another process has it; or this process is lost, and the lease runs out. In each the next step is taken
-by whoever finds it (`sweep`), and nobody's hand is needed.
+Every failure ends in one of four ways: the run is terminal and says why; it is back in the queue with all that it
+wrote; another process has it; or this process is lost and the lease runs out. The sweep of any worker takes the next
+step (`process.sweep`), so no person has to.
 """
 
-import random
 import time
 from dataclasses import dataclass
 from datetime import datetime
 
 from worker.clock import rfc3339
+from worker.domain.backoff import Backoff
 from worker.domain.dispatch import queue_of
 from worker.domain.event import RUN_REQUEUED, RUN_STARTED
+from worker.domain.outcome import End, Outcome
 from worker.domain.run import Claim, Replay, RunError, Status
 from worker.domain.stop import Reason, Stop, Stopped
 from worker.errors import (
@@ -36,72 +40,70 @@ from worker.models.default import default_model
 from worker.observe import logs, metrics, tracing
 from worker.process.runtime import Runtime
 from worker.runs import cancel
-from worker.runs.claim import Gone, NotFree, NotHead, Suspect, claim_head
+from worker.runs.claim import NotClaimed, Suspect, claim_head
 from worker.runs.finish import Ending
 from worker.runs.journal import RunJournal
-from worker.runs.progress import RunProgress, Say
+from worker.runs.progress import Report, RunProgress
 from worker.runs.session_history import SessionHistory
 from worker.store import leases, messages
 from worker.summaries.due import threshold
 
 log = logs.get(__name__)
 
-NOT_SERVED_S = 5.0  # how long a run waits that was delivered to a worker without its team
-NO_ROOM_S = 2.0  # how long a run waits for a process of its own before it asks again
-DATABASE_AWAY_S = 60  # a delivery keeps its slot for so long, rather than being lost as fast as it comes
-LOST = "lease lost"
-BACKOFF_S = (1.0, 60.0)  # the first wait and the longest, doubling between; Retry-After goes before both
+NOT_SERVED_S = 5.0  # how long a run waits after its delivery to a worker without its team
+NO_PROCESS_S = 2.0  # how long a run waits before it asks for a process of its own again
+DATABASE_AWAY_S = 60  # how long a delivery keeps its slot; returning at once would lose every delivery of an outage
+BACKOFF = Backoff(first_s=1.0, longest_s=60.0)
 
 
 def execute(
-    runtime: Runtime, run_id: str, team: str, *, sent_at: datetime | None = None, say: Say | None = None
-) -> str:
-    """Execute a run as far as it goes, and say in a few words, without message text, how it went.
+    runtime: Runtime, run_id: str, team: str, *, sent_at: datetime | None = None, report: Report | None = None
+) -> Outcome:
+    """Execute a run until it ends, waits, or leaves this process.
 
-    *sent_at* is when the delivery that brought it was sent; *say* is told what the run is at.
+    *sent_at* is when its delivery was sent; *report* receives its progress.
     """
     definition = runtime.teams.get(team)
-    ttl_s = runtime.settings.lease_seconds
-    claim = _claim(runtime, run_id, definition, ttl_s=ttl_s)
+    claim = _claim(runtime, run_id, definition)
     if isinstance(claim, Suspect):
         with logs.bound(run_id=run_id, session_id=claim.session_id):
-            return _apart(runtime, run_id, team)
-    if not isinstance(claim, Claim) or definition is None:
-        return type(claim).__name__
+            return _execute_isolated(runtime, run_id, team)
+    if isinstance(claim, Outcome) or definition is None:
+        return claim if isinstance(claim, Outcome) else Outcome(End.PUT_BACK)
     _observe(claim, sent_at=sent_at)
     if sent_at is not None:
         runtime.sweep.note_claim(claim, sent_at=sent_at)
-    about = {"run_id": run_id, "session_id": claim.session_id, "attempt": claim.attempt}
-    with logs.bound(**about), tracing.attempt(claim) as span:
-        return tracing.record_outcome(span, _executed(runtime, definition, claim, ttl_s=ttl_s, say=say))
+    with (
+        logs.bound(run_id=run_id, session_id=claim.session_id, attempt=claim.attempt),
+        tracing.attempt(claim) as span,
+    ):
+        return tracing.record_outcome(span, _execute_claimed(runtime, definition, claim, report))
 
 
-def _executed(runtime: Runtime, definition: Definition, claim: Claim, *, ttl_s: float, say: Say | None) -> str:
-    run_id = claim.run_id
-    also = RunProgress(claim, definition, say).hear if say else None
-    stream = runtime.publisher.open(
-        run_id=run_id, fence=claim.fence, ttl_s=definition.retention.stream_seconds, also=also
-    )
-    stream.publish(RUN_STARTED(run_id=run_id, attempt=claim.attempt))
-    limits = _limits(definition, runtime, timeout_s=claim.timeout_s)
-    assert limits.seconds is not None
-    left_s = limits.seconds - claim.elapsed_s
-    with runtime.keeper.keep(
-        leases, run_id, fence=claim.fence, left_s=left_s, cancel_requested=claim.cancel_requested
-    ) as stop:
+def _claim(runtime: Runtime, run_id: str, definition: Definition | None) -> Claim | Suspect | Outcome:
+    """Claim the run, or leave it to another worker if this one is stopping or does not serve its team."""
+    for _ in range(DATABASE_AWAY_S):
         try:
-            journal = RunJournal(runtime.db, claim, stream, stop, ttl_s=ttl_s)
-            outcome = _attempt(runtime, definition, limits, claim, journal, stop)
-        except LeaseLost:
-            outcome = LOST
-        except DatabaseUnavailable as error:
-            # What is written is kept; the lease runs out and the run goes on behind it.
-            log.error("run left to its lease", error=error)
-            return "database unavailable"
-    if outcome == LOST:
-        metrics.LEASE_LOSSES.labels("run").inc()
-    runtime.dispatcher.send(journal.dispatches)
-    return outcome
+            if definition is not None and not runtime.keeper.handing_over:
+                due = threshold(definition.session_summary_manager, runtime.settings)
+                claim = claim_head(
+                    runtime.db,
+                    run_id,
+                    owner=runtime.owner,
+                    ttl_s=runtime.settings.lease_seconds,
+                    definition=definition,
+                    due=due if definition.enable_session_summaries else None,
+                    isolated=runtime.isolated is None,
+                )
+                return Outcome(claim.end) if isinstance(claim, NotClaimed) else claim
+            with runtime.db.write() as tx:
+                leases.put_back(tx, run_id, wait_s=NOT_SERVED_S if definition is None else 0)
+            return Outcome(End.PUT_BACK)
+        except DatabaseUnavailable:
+            if runtime.keeper.handing_over:
+                break
+            time.sleep(1)
+    return Outcome(End.DATABASE_AWAY)
 
 
 def _observe(claim: Claim, *, sent_at: datetime | None) -> None:
@@ -112,121 +114,50 @@ def _observe(claim: Claim, *, sent_at: datetime | None) -> None:
         metrics.START.labels(queue).observe((claim.claimed_at - claim.created_at).total_seconds())
 
 
-def _attempt(
-    runtime: Runtime, definition: Definition, limits: Limits, claim: Claim, journal: RunJournal, stop: Stop
-) -> str:
-    """Converse until the answer, or until something ends the attempt; write down which."""
-    if claim.losses > leases.SUSPECT:
-        return _fail(journal, WorkersLost(losses=claim.losses), because="its process ended")
-    if claim.attempt > 1:
-        journal.publish_restart()
-    else:
-        journal.publish_input()
-    try:
-        answer = converse(_conversation(runtime, definition, limits, claim, journal, stop))
-        journal.end(Ending(Status.COMPLETED, [answer], output=answer.content, usage=answer.usage))
-        return "completed"
-    except Stopped as stopped:
-        return _stopped(stopped.reason, limits, journal)
-    except ModelError as error:
-        return _model_failed(error, runtime, limits, claim, journal)
-    except (LeaseLost, DatabaseUnavailable):
-        raise
-    except LimitReached as error:
-        return _fail(journal, error, because="the run reached its limit")
-    except ReplayDiverged as error:
-        return _fail(journal, error, because="the replay left the path of the run that it repeats")
-    except Exception as error:  # noqa: BLE001 - a fault in a definition or in us: this run fails, its session goes on
-        log.error("run failed on an unexpected error", error=error)
-        return _fail(journal, TeamSessionsError(), because="the run failed")
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """What one claim of a run needs while it is executed."""
+
+    runtime: Runtime
+    definition: Definition
+    limits: Limits
+    claim: Claim
+    journal: RunJournal
+    stop: Stop
 
 
-def _conversation(
-    runtime: Runtime, definition: Definition, limits: Limits, claim: Claim, journal: RunJournal, stop: Stop
-) -> Conversation:
-    default = default_model(runtime.settings)
-    past = SessionHistory(runtime.db, claim)
-    return Conversation(
-        definition=definition,
-        model=definition.model or default,
-        default_model=default,
-        limits=limits,
-        history=past.history(definition, limits),
-        journal=journal,
-        history_reader=past,
-        ask=runtime.ask,
-        stop=stop,
-        run_id=claim.run_id,
-        session_id=claim.session_id,
-        user_id=claim.user_id,
-        silence_s=runtime.settings.model_silence_seconds,
-        recorded=_recorded(runtime, claim.replay),
+def _execute_claimed(runtime: Runtime, definition: Definition, claim: Claim, report: Report | None) -> Outcome:
+    """Execute one attempt while the keeper keeps its lease, and send what became ready."""
+    listener = RunProgress(claim, definition, report).handle if report else None
+    stream = runtime.publisher.open(
+        run_id=claim.run_id, fence=claim.fence, ttl_s=definition.retention.stream_seconds, also=listener
     )
-
-
-def _recorded(runtime: Runtime, replay: Replay | None) -> Recorded | None:
-    if replay is None or replay.execute_tools:
-        return None
-    with runtime.db.read() as tx:
-        return Recorded(messages.of_run_by_id(tx, replay.of))
-
-
-def _stopped(reason: Reason, limits: Limits, journal: RunJournal) -> str:
-    match reason:
-        case Reason.CANCELLED:
-            journal.end(Ending(Status.CANCELLED), because=cancel.BECAUSE)
-            return "cancelled"
-        case Reason.DEADLINE:
-            raised_by = "the run's timeout, or Limits(seconds=…)"
-            error = LimitReached(limit=f"{limits.seconds:g}", what="seconds", option=raised_by)
-            return _fail(journal, error, because="the run's time was over")
-        case Reason.HANDED_OVER:
-            journal.requeue(wait_s=None, retried=False)
-            return "handed over"
-        case Reason.LEASE_LOST:
-            return LOST
-
-
-def _model_failed(error: ModelError, runtime: Runtime, limits: Limits, claim: Claim, journal: RunJournal) -> str:
-    """Put the run back until the model may answer again; fail it when that cannot help, or did not for long.
-
-    It waits no longer than the run may take.
-    """
-    progressed = len(journal.log) > claim.last_seq - claim.first_seq + 1
-    retries = 0 if progressed or not error.counted else claim.retries
-    if not error.retry or (error.counted and retries >= runtime.settings.model_retries):
-        return _fail(journal, error, because="the model failed")
-    first, longest = BACKOFF_S
-    backoff = min(longest, first * 2**retries) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, not a secret
-    assert limits.seconds is not None
-    wait_s = min(
-        backoff if error.retry_after_s is None else error.retry_after_s, max(0.0, limits.seconds - claim.elapsed_s)
-    )
-    at = journal.requeue(wait_s=wait_s, waits_for=error.code, retried=error.counted)
-    journal.publish(RUN_REQUEUED(run_id=claim.run_id, reason=error.code, not_before=rfc3339(at)))
-    return f"waits: {error.code}"
-
-
-def _fail(journal: RunJournal, error: TeamSessionsError, *, because: str) -> str:
-    journal.end(Ending(Status.FAILED, error=RunError(error.code, error.message)), because=because)
-    return f"failed: {error.code}"
-
-
-def _apart(runtime: Runtime, run_id: str, team: str) -> str:
-    """Have a run that may end its processes executed where it can end no other; later, if too many are at that."""
-    assert runtime.isolated is not None
-    ended = runtime.isolated.execute(run_id, team, stopping=lambda: runtime.keeper.handing_over)
-    if ended is None:
-        with runtime.db.write() as tx:
-            leases.put_back(tx, run_id, wait_s=NO_ROOM_S)
-        return "no room for a process of its own"
-    metrics.RUNS_ISOLATED.labels("killed" if ended else "ended").inc()
-    log.info("executed in a process of its own", exit_code=ended)
-    return f"apart: exit code {ended}"
+    stream.publish(RUN_STARTED(run_id=claim.run_id, attempt=claim.attempt))
+    limits = _limits(definition, runtime, timeout_s=claim.timeout_s)
+    with runtime.keeper.keep(
+        leases,
+        claim.run_id,
+        fence=claim.fence,
+        left_s=_left_s(limits, claim),
+        cancel_requested=claim.cancel_requested,
+    ) as stop:
+        journal = RunJournal(runtime.db, claim, stream, stop, ttl_s=runtime.settings.lease_seconds)
+        try:
+            outcome = _converse(_Attempt(runtime, definition, limits, claim, journal, stop))
+        except LeaseLost:
+            outcome = Outcome(End.LEASE_LOST)
+        except DatabaseUnavailable as error:
+            # What was written is kept. When the lease has run out, the next attempt continues after it.
+            log.error("run left to its lease", error=error)
+            return Outcome(End.DATABASE_UNAVAILABLE)
+    if outcome.end is End.LEASE_LOST:
+        metrics.LEASE_LOSSES.labels("run").inc()
+    runtime.dispatcher.send(journal.dispatches)
+    return outcome
 
 
 def _limits(definition: Definition, runtime: Runtime, *, timeout_s: float | None) -> Limits:
-    """Return the team's limits, and those of the settings where it names none; the run's own timeout can be shorter."""
+    """Return the team's limits; the settings have those that it leaves out. The run's own timeout can be shorter."""
     own, settings = definition.limits, runtime.settings
     seconds = own.seconds if own.seconds is not None else settings.max_run_seconds
     return Limits(
@@ -238,38 +169,116 @@ def _limits(definition: Definition, runtime: Runtime, *, timeout_s: float | None
     )
 
 
-@dataclass(frozen=True, slots=True)
-class PutBack:
-    """The run is left to a worker that can execute it: the sweep sends it again. No attempt is spent."""
+def _left_s(limits: Limits, claim: Claim) -> float:
+    assert limits.seconds is not None
+    return limits.seconds - claim.elapsed_s
 
 
-@dataclass(frozen=True, slots=True)
-class DatabaseAway:
-    """The database did not answer for a minute; the sweep sends the run again."""
+def _converse(attempt: _Attempt) -> Outcome:
+    """Converse until the answer, or until something ends the attempt. Write down which."""
+    claim, journal = attempt.claim, attempt.journal
+    if claim.losses > leases.SUSPECT:
+        return _fail(journal, WorkersLost(losses=claim.losses), because="its process ended")
+    if claim.attempt > 1:
+        journal.publish_restart()
+    else:
+        journal.publish_input()
+    try:
+        answer = converse(_conversation(attempt))
+        journal.end(Ending(Status.COMPLETED, [answer], output=answer.content, usage=answer.usage))
+        return Outcome(End.COMPLETED)
+    except Stopped as stopped:
+        return _stopped(attempt, stopped.reason)
+    except ModelError as error:
+        return _model_failed(attempt, error)
+    except (LeaseLost, DatabaseUnavailable):
+        raise
+    except LimitReached as error:
+        return _fail(journal, error, because="the run reached its limit")
+    except ReplayDiverged as error:
+        return _fail(journal, error, because="the replay left the path of the run that it repeats")
+    except Exception as error:  # noqa: BLE001 - a bug in a definition or here: this run fails, its session continues
+        log.error("run failed on an unexpected error", error=error)
+        return _fail(journal, TeamSessionsError(), because="the run failed")
 
 
-def _claim(
-    runtime: Runtime, run_id: str, definition: Definition | None, *, ttl_s: float
-) -> Claim | Gone | NotHead | NotFree | Suspect | PutBack | DatabaseAway:
-    """Claim the run, or leave it to another worker if this one is on its way out or does not serve its team."""
-    for _ in range(DATABASE_AWAY_S):
-        try:
-            if definition is not None and not runtime.keeper.handing_over:
-                due = threshold(definition.session_summary_manager, runtime.settings)
-                return claim_head(
-                    runtime.db,
-                    run_id,
-                    owner=runtime.owner,
-                    ttl_s=ttl_s,
-                    definition=definition,
-                    due=due if definition.enable_session_summaries else None,
-                    isolated=runtime.isolated is None,
-                )
-            with runtime.db.write() as tx:
-                leases.put_back(tx, run_id, wait_s=NOT_SERVED_S if definition is None else 0)
-            return PutBack()
-        except DatabaseUnavailable:
-            if runtime.keeper.handing_over:
-                break
-            time.sleep(1)
-    return DatabaseAway()
+def _conversation(attempt: _Attempt) -> Conversation:
+    runtime, definition, claim = attempt.runtime, attempt.definition, attempt.claim
+    default = default_model(runtime.settings)
+    session_history = SessionHistory(runtime.db, claim)
+    return Conversation(
+        definition=definition,
+        model=definition.model or default,
+        default_model=default,
+        limits=attempt.limits,
+        history=session_history.history(definition, attempt.limits),
+        journal=attempt.journal,
+        history_reader=session_history,
+        ask=runtime.ask,
+        stop=attempt.stop,
+        run_id=claim.run_id,
+        session_id=claim.session_id,
+        user_id=claim.user_id,
+        silence_s=runtime.settings.model_silence_seconds,
+        recorded=_recorded(runtime, claim.replay),
+    )
+
+
+def _recorded(runtime: Runtime, replay: Replay | None) -> Recorded | None:
+    """Return the tool results that a replay is given, unless it executes its tools."""
+    if replay is None or replay.execute_tools:
+        return None
+    with runtime.db.read() as tx:
+        return Recorded(messages.of_run_by_id(tx, replay.of))
+
+
+def _stopped(attempt: _Attempt, reason: Reason) -> Outcome:
+    journal = attempt.journal
+    match reason:
+        case Reason.CANCELLED:
+            journal.end(Ending(Status.CANCELLED), because=cancel.BECAUSE)
+            return Outcome(End.CANCELLED)
+        case Reason.DEADLINE:
+            option = "the run's timeout, or Limits(seconds=…)"
+            error = LimitReached(limit=f"{attempt.limits.seconds:g}", what="seconds", option=option)
+            return _fail(journal, error, because="the run's time was over")
+        case Reason.HANDED_OVER:
+            journal.requeue(wait_s=None, retried=False)
+            return Outcome(End.HANDED_OVER)
+        case Reason.LEASE_LOST:
+            return Outcome(End.LEASE_LOST)
+
+
+def _model_failed(attempt: _Attempt, error: ModelError) -> Outcome:
+    """Put the run back until the model may answer again, but no longer than the run may take.
+
+    Fail it if a retry cannot help, or if there were too many in a row without a new message.
+    """
+    claim, journal = attempt.claim, attempt.journal
+    progressed = len(journal.log) > claim.last_seq - claim.first_seq + 1
+    failures = 0 if progressed else claim.retries
+    wait_s = BACKOFF.wait_s(error, failures=failures, max_failures=attempt.runtime.settings.model_retries)
+    if wait_s is None:
+        return _fail(journal, error, because="the model failed")
+    wait_s = min(wait_s, max(0.0, _left_s(attempt.limits, claim)))
+    at = journal.requeue(wait_s=wait_s, waits_for=error.code, retried=error.counted)
+    journal.publish(RUN_REQUEUED(run_id=claim.run_id, reason=error.code, not_before=rfc3339(at)))
+    return Outcome(End.WAITS, error.code)
+
+
+def _fail(journal: RunJournal, error: TeamSessionsError, *, because: str) -> Outcome:
+    journal.end(Ending(Status.FAILED, error=RunError(error.code, error.message)), because=because)
+    return Outcome(End.FAILED, error.code)
+
+
+def _execute_isolated(runtime: Runtime, run_id: str, team: str) -> Outcome:
+    """Execute a run that may kill its process in a process of its own; later, if too many such processes run."""
+    assert runtime.isolated is not None
+    exit_code = runtime.isolated.execute(run_id, team, stopping=lambda: runtime.keeper.handing_over)
+    if exit_code is None:
+        with runtime.db.write() as tx:
+            leases.put_back(tx, run_id, wait_s=NO_PROCESS_S)
+        return Outcome(End.NO_PROCESS)
+    metrics.RUNS_ISOLATED.labels("killed" if exit_code else "ended").inc()
+    log.info("executed in a process of its own", exit_code=exit_code)
+    return Outcome(End.ISOLATED, f"exit code {exit_code}")

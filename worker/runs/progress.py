@@ -12,11 +12,11 @@ from worker.domain.run import Claim
 from worker.loop import calls, delegation
 from worker.loop.definition import Definition
 
-FEW = 3  # names of a kind; of more, their number
+MAX_NAMES = 3  # names of a kind; of more, their number
 NAME_LENGTH = 40
 
-Say = Callable[[int, str], None]
-"""Is told the attempt, and the words. Called on the run's threads: it must not wait."""
+Report = Callable[[int, str], None]
+"""Receives the attempt and its progress. Called on the run's threads, so it must not wait."""
 
 
 class RunProgress:
@@ -26,16 +26,16 @@ class RunProgress:
     for the limit. To be called by one thread at a time.
     """
 
-    def __init__(self, claim: Claim, definition: Definition, say: Say) -> None:
+    def __init__(self, claim: Claim, definition: Definition, report: Report) -> None:
         self._attempt = claim.attempt
-        self._say = say
-        self._known = {tool.name for each in _everybody(definition) for tool in calls.callable_tools(each)}
-        self._known -= {delegation.NAME}  # its member says more
+        self._report = report
+        tools = (tool for member in _definition_and_members(definition) for tool in calls.callable_tools(member))
+        self._tool_names = {tool.name for tool in tools} - {delegation.NAME}  # its member says more
         self._replies = sum(message.role is Role.ASSISTANT for message in claim.log)
         self._tools: dict[tuple[str | None, str], str] = {}
         self._members: dict[str, str] = {}
 
-    def hear(self, event: Event) -> None:
+    def handle(self, event: Event) -> None:
         """Take one event of the run's stream."""
         data = event.data
         match event.type:
@@ -44,7 +44,7 @@ class RunProgress:
             case "message.completed":
                 self._replies += data["role"] == Role.ASSISTANT
                 return  # what it leads to is told next
-            case "tool_call.started" if data["name"] in self._known:
+            case "tool_call.started" if data["name"] in self._tool_names:
                 self._tools[data["delegation"], data["tool_call_id"]] = data["name"]
             case "tool_call.completed":
                 self._tools.pop((data["delegation"], data["tool_call_id"]), None)
@@ -54,23 +54,23 @@ class RunProgress:
                 self._members.pop(data["delegation"], None)
             case _:
                 return
-        self._say(self._attempt, self._words())
+        self._report(self._attempt, self._words())
 
     def _words(self) -> str:
         words = [f"turn {max(self._replies, 1) if self._tools else self._replies + 1}"]
         if self._tools:
-            words.append(f"tool {_few(self._tools.values())}")
+            words.append(f"tool {_list_names(self._tools.values())}")
         if self._members:
-            words.append(f"member {_few(self._members.values())}")
+            words.append(f"member {_list_names(self._members.values())}")
         return " · ".join(words if len(words) > 1 else [*words, "model"])
 
 
-def _everybody(definition: Definition) -> Iterator[Definition]:
+def _definition_and_members(definition: Definition) -> Iterator[Definition]:
     yield definition
     for member in definition.members:
-        yield from _everybody(member)
+        yield from _definition_and_members(member)
 
 
-def _few(names: Iterable[str]) -> str:
+def _list_names(names: Iterable[str]) -> str:
     different = [name[:NAME_LENGTH] for name in dict.fromkeys(names)]
-    return ", ".join(different[:FEW]) + (f" +{len(different) - FEW}" if len(different) > FEW else "")
+    return ", ".join(different[:MAX_NAMES]) + (f" +{len(different) - MAX_NAMES}" if len(different) > MAX_NAMES else "")

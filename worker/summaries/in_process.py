@@ -3,14 +3,14 @@
 import time
 from dataclasses import replace
 
+from worker.domain.outcome import End
 from worker.errors import SummaryFailed
 from worker.loop.definition import Definition
 from worker.process.runtime import Runtime
 from worker.store import sessions, summary_jobs, teams
-from worker.summaries.refresh import FULL, refresh
+from worker.summaries.refresh import refresh
 
 POLL_S = 0.05  # between two checks of a refresh that another process executes
-FAILED = "failed: "
 
 
 def refresh_now(runtime: Runtime, definition: Definition, session_pk: int) -> None:
@@ -22,8 +22,8 @@ def refresh_now(runtime: Runtime, definition: Definition, session_pk: int) -> No
     serving = replace(runtime, teams={definition.id: definition})
     while True:
         outcome = refresh(serving, session_pk, definition.id)
-        if outcome.startswith(FAILED):
-            raise SummaryFailed(reason=outcome.removeprefix(FAILED))
+        if outcome.end is End.FAILED:
+            raise SummaryFailed(reason=outcome.detail)
         with runtime.db.read() as tx:
             state = summary_jobs.state(tx, session_pk)
         if state is None or state.status == "failed":
@@ -47,7 +47,7 @@ def refresh_in_background(runtime: Runtime, definition: Definition, run_id: str)
     serving = replace(runtime, teams={definition.id: definition})
 
     def work() -> None:
-        while refresh(serving, pk, definition.id) == FULL:  # no worker sends the job again
+        while refresh(serving, pk, definition.id).end is End.NO_SLOT:  # no worker sends the job again
             time.sleep(POLL_S)
 
     runtime.in_background(work)

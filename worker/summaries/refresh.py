@@ -10,11 +10,12 @@
 No run waits for any of this.
 """
 
-import random
 from dataclasses import replace
 
+from worker.domain.backoff import Backoff
 from worker.domain.chat import ChatModel, ChatRequest, Reply
 from worker.domain.message import Message
+from worker.domain.outcome import End, Outcome
 from worker.domain.retention import lifetimes
 from worker.domain.stop import Reason, Stop, Stopped
 from worker.domain.summary import CHARS_PER_TOKEN, SessionSummaryManager, SummaryDraft
@@ -33,23 +34,22 @@ from worker.summaries import condense, draft, due
 log = logs.get(__name__)
 
 NOT_SERVED_S = 5.0  # how long a job waits after its delivery to a worker without its team
-BACKOFF_S = (2.0, 600.0)  # the first and the longest wait, doubling between; Retry-After overrides both
-FULL = "no free slot"
+BACKOFF = Backoff(first_s=2.0, longest_s=600.0)
 MAX_MESSAGES = 400  # read for one piece
 
 
-def refresh(runtime: Runtime, session_pk: int, team: str) -> str:
-    """Refresh a session's summary, and return the outcome in a few words, without message text."""
+def refresh(runtime: Runtime, session_pk: int, team: str) -> Outcome:
+    """Refresh a session's summary, and return how that ended."""
     if runtime.keeper.handing_over:
-        return "stopping"
+        return Outcome(End.STOPPING)
     if not runtime.summary_slots.acquire():
-        return FULL
+        return Outcome(End.NO_SLOT)
     try:
         with logs.bound(session_pk=session_pk):
             return _claim_and_refresh(runtime, session_pk, runtime.teams.get(team))
     except DatabaseUnavailable as error:
         log.error("summary left to its lease", session_pk=session_pk, error=error)
-        return "database unavailable"
+        return Outcome(End.DATABASE_UNAVAILABLE)
     finally:
         runtime.summary_slots.release()
         feed(runtime)
@@ -72,15 +72,15 @@ def feed(runtime: Runtime) -> None:
     runtime.dispatcher.send(dispatches)
 
 
-def _claim_and_refresh(runtime: Runtime, session_pk: int, definition: Definition | None) -> str:
+def _claim_and_refresh(runtime: Runtime, session_pk: int, definition: Definition | None) -> Outcome:
     ttl_s = runtime.settings.lease_seconds
     with runtime.db.write() as tx:
         if definition is None:
             summary_jobs.put_back(tx, session_pk, wait_s=NOT_SERVED_S)
-            return "not served"
+            return Outcome(End.NOT_SERVED)
         job = summary_jobs.claim(tx, session_pk, owner=runtime.owner, ttl_s=ttl_s)
     if job is None:
-        return "nothing to do"
+        return Outcome(End.NOTHING_TO_DO)
     left_s = runtime.settings.max_run_seconds
     with (
         tracing.summary(definition.id) as span,
@@ -103,7 +103,7 @@ def _claim_and_refresh(runtime: Runtime, session_pk: int, definition: Definition
             metrics.SUMMARY_FAILURES.labels(TeamSessionsError.code).inc()
             with runtime.db.write() as tx:
                 summary_jobs.fail(tx, job, code=TeamSessionsError.code, wait_s=None)
-            return "failed: internal"
+            return Outcome(End.FAILED, TeamSessionsError.code)
 
 
 def _link_trace(runtime: Runtime, session_pk: int, span: tracing.Span) -> None:
@@ -117,7 +117,7 @@ def _link_trace(runtime: Runtime, session_pk: int, span: tracing.Span) -> None:
         tracing.record_newest_run(span, newest)
 
 
-def _build_versions(runtime: Runtime, job: Job, definition: Definition, stop: Stop) -> str:
+def _build_versions(runtime: Runtime, job: Job, definition: Definition, stop: Stop) -> Outcome:
     """Build one version after another until the summary covers what the job asks for."""
     manager = definition.session_summary_manager
     model = manager.model or definition.model or default_model(runtime.settings)
@@ -129,7 +129,7 @@ def _build_versions(runtime: Runtime, job: Job, definition: Definition, stop: St
         with runtime.db.read() as tx:
             base = summaries.base(tx, job.session_pk)
             if base is None:
-                return "gone"
+                return Outcome(End.SESSION_GONE)
             request = summary_jobs.requested(tx, job)
             if request is None:
                 raise Stopped(Reason.LEASE_LOST)
@@ -150,7 +150,7 @@ def _build_versions(runtime: Runtime, job: Job, definition: Definition, stop: St
             continue
         versions += extended.pieces > 0
         if _store_version(runtime, job, base, extended, rebuilt=request.rebuild, keep_versions=keep_versions):
-            return f"{versions} new" if versions else "nothing to condense"
+            return Outcome(End.REFRESHED, str(versions)) if versions else Outcome(End.NOTHING_TO_CONDENSE)
 
 
 def _next_piece(parts: list[Part], base: Base, *, size: int) -> tuple[list[Message], Covered]:
@@ -251,35 +251,25 @@ def _version(base: Base, new: SummaryDraft) -> NewVersion:
     )
 
 
-def _stopped(runtime: Runtime, job: Job, reason: Reason) -> str:
+def _stopped(runtime: Runtime, job: Job, reason: Reason) -> Outcome:
     if reason is Reason.LEASE_LOST:
         metrics.LEASE_LOSSES.labels("summary").inc()
-        return "overtaken"
+        return Outcome(End.OVERTAKEN)
     with runtime.db.write() as tx:
         if reason is Reason.HANDED_OVER:
             summary_jobs.give_back(tx, job)
         else:
-            summary_jobs.fail(tx, job, code=LimitReached.code, wait_s=BACKOFF_S[1])
-    return reason.value
+            summary_jobs.fail(tx, job, code=LimitReached.code, wait_s=BACKOFF.longest_s)
+    return Outcome(End.HANDED_OVER if reason is Reason.HANDED_OVER else End.DEADLINE)
 
 
-def _model_failed(runtime: Runtime, job: Job, error: ModelError) -> str:
+def _model_failed(runtime: Runtime, job: Job, error: ModelError) -> Outcome:
     """Let the job wait for its next try; mark it as failed if a retry cannot help or there were too many."""
     with runtime.db.write() as tx:
         state = summary_jobs.state(tx, job.session_pk)  # read again: storing a piece resets its failures
-        wait_s = _wait_s(runtime, error, failures=state.failures if state else 0)
+        failures, limit = state.failures if state else 0, runtime.settings.model_retries
+        wait_s = BACKOFF.wait_s(error, failures=failures, max_failures=limit)
         summary_jobs.fail(tx, job, code=error.code, wait_s=wait_s, counted=error.counted)
     metrics.SUMMARY_FAILURES.labels(error.code).inc()
     log.warning("summary failed", code=error.code, again=wait_s is not None)
-    return f"failed: {error.code}"
-
-
-def _wait_s(runtime: Runtime, error: ModelError, *, failures: int) -> float | None:
-    """Return the seconds to wait after *failures* in a row; None: do not try again."""
-    failures = failures if error.counted else 0
-    if not error.retry or (error.counted and failures >= runtime.settings.model_retries):
-        return None
-    if error.retry_after_s is not None:
-        return error.retry_after_s
-    first, longest = BACKOFF_S
-    return min(longest, first * 2.0**failures) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, not a secret
+    return Outcome(End.FAILED, error.code)
