@@ -8,13 +8,14 @@ each, written one run of every session at a time, as they come in life: that dec
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
-import psutil
 from redis import Redis
 from sqlalchemy import ColumnElement, FromClause, Table, Text, cast, func, insert, literal, select, text, true
 
 from api_stub.client import Client
+from ops.bench.processes import cpu_s, memory
 from ops.bench.report import Report, progress, table
 from ops.bench.service import service, start_front
 from tests.support import look
@@ -61,8 +62,8 @@ def measure(report: Report, _kinds: tuple[str, ...]) -> None:
 
 
 def _short(running: System, client: Client, before: int) -> list[object]:
-    worker, api = (psutil.Process(process.pid) for process in (running.workers[0], running.api))
-    began, used, memory = time.perf_counter(), (_cpu(worker), _cpu(api)), _redis(running)
+    worker, api = running.workers[0].pid, running.api.pid
+    began, used, stored = time.perf_counter(), (cpu_s(worker), cpu_s(api)), _redis(running)
 
     def execute(n: int) -> None:
         client.wait(client.enqueue("plain", f"Hello, {n}.")["id"], timeout_s=60)
@@ -70,33 +71,30 @@ def _short(running: System, client: Client, before: int) -> list[object]:
     with ThreadPoolExecutor(CLIENTS) as pool:
         list(pool.map(execute, range(SHORT)))
     took = time.perf_counter() - began
-    each = [1000 * (now - then) / SHORT for now, then in zip((_cpu(worker), _cpu(api)), used, strict=True)]
+    each = [1000 * (now - then) / SHORT for now, then in zip((cpu_s(worker), cpu_s(api)), used, strict=True)]
     what = f"{SHORT / took:.0f} runs/s, {CLIENTS} clients; API {each[1]:.1f} ms a run"
-    memory_each = (_redis(running) - memory) / SHORT / 1024
+    memory_each = (_redis(running) - stored) / SHORT / 1024
     return [what, *_process(running), _connections(running.db) - before, f"{each[0]:.1f}", f"{memory_each:.1f}"]
 
 
 def _at_once(running: System, client: Client, before: int, what: str, inputs: list[str]) -> list[object]:
-    worker = psutil.Process(running.workers[0].pid)
-    used, memory = _cpu(worker), _redis(running)
+    worker = running.workers[0].pid
+    used, stored = cpu_s(worker), _redis(running)
     with ThreadPoolExecutor(CLIENTS) as pool:
         ids = [run["id"] for run in pool.map(lambda text: client.enqueue("plain", text), inputs)]
     wait_until(lambda: look.count(running.db, "running") == len(ids), description="all are under way", timeout_s=60)
     time.sleep(2)
     figures = [*_process(running), _connections(running.db) - before]
     wait_until(lambda: look.count(running.db, "running") == 0, description="all have ended", timeout_s=120)
-    cpu, left = 1000 * (_cpu(worker) - used) / len(ids), (_redis(running) - memory) / len(ids) / 1024
+    cpu, left = 1000 * (cpu_s(worker) - used) / len(ids), (_redis(running) - stored) / len(ids) / 1024
     return [what, *figures, f"{cpu:.1f}", f"{left:.1f}"]
 
 
 def _process(running: System) -> list[object]:
-    worker = psutil.Process(running.workers[0].pid)
-    return [f"{worker.memory_full_info().pss / 2**20:.0f}", worker.num_threads()]
-
-
-def _cpu(process: psutil.Process) -> float:
-    times = process.cpu_times()
-    return float(times.user + times.system)
+    pid = running.workers[0].pid
+    held = memory(pid)
+    assert held is not None
+    return [f"{held.pss:.0f}", len(list(Path(f"/proc/{pid}/task").iterdir()))]
 
 
 def _redis(running: System) -> int:
