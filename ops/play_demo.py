@@ -1,8 +1,7 @@
-"""The demo: two users talk with one team, each in a session of their own; a third one's session is condensed.
+"""The demo: two users talk with one team, each in their own session; the session of a third user is summarised.
 
-It starts everything as `team-sessions up` does, on free ports and in a directory of its own, plays the conversations
-over HTTP, checks that each user was answered from their own history, and the third from a summary that came after the
-runs; and stops.
+It runs `team-sessions up` on free ports and in a temporary directory, plays the conversations over HTTP, checks that
+each user was answered from their own history, and the third from a summary that was made after the runs; and stops.
 """
 
 import argparse

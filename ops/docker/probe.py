@@ -1,11 +1,11 @@
-"""The health checks of containers: the exit code is 0 if what runs in this one answers, else 1.
+"""The health checks of containers: the exit code is 0 if the service of this container answers, else 1.
 
-    probe.py worker             the worker of this host said within 15 s that it serves; one that could take no task any
-                                more has signed off (decision 12)
+    probe.py worker             the worker of this host has announced itself within 15 s; one that can take no more
+                                tasks has signed off (decision 12)
     probe.py http URL [LOGIN]   URL answers 200; LOGIN is a file that holds user:password
 
-`worker` asks the database, so it is for seeing and for waiting: a worker that is restarted because the database is away
-is no better off. What keeps workers alive is their own watchdog.
+`worker` reads the database. Use it to display and to wait, not to restart: a restart does not help while the
+database is down. The workers' own watchdog restarts them.
 """
 
 import base64
@@ -19,7 +19,7 @@ TIMEOUT_S = 4.0
 
 
 def worker_serves(host: str) -> bool:
-    """Tell whether a worker of *host* was heard of just now."""
+    """Return whether a worker of *host* has announced itself recently."""
     from worker import settings as configuration  # noqa: PLC0415 - the other probe needs none of it
     from worker.errors import DatabaseUnavailable  # noqa: PLC0415
     from worker.store import teams  # noqa: PLC0415
@@ -36,7 +36,7 @@ def worker_serves(host: str) -> bool:
 
 
 def answers(url: str, login: str | None) -> bool:
-    """Tell whether *url* answers 200, asked with the user and password that stand in the file *login*."""
+    """Return whether *url* answers 200, with the user and password in the file *login*, if given."""
     request = urllib.request.Request(url)
     if login is not None:
         request.add_header("Authorization", "Basic " + base64.b64encode(Path(login).read_bytes().strip()).decode())
