@@ -7,7 +7,12 @@ import pytest
 
 from tests.api.door import Door, check_problem, name
 from tests.api.matrix import CASES, KINDS, OWNERS, ROUTES, Kind, Route, answer
-from tests.support.system import wait_until
+from worker.batches import accept, feed, lifecycle
+from worker.batches.accept import ExplicitItems
+from worker.domain.batch import BatchOrder, Selection
+from worker.domain.batch import Kind as BatchKind
+from worker.domain.principal import Principal
+from worker.settings import Settings
 from worker.store import api_keys
 
 Things = dict[str, dict[str, str]]  # whose → the ids of a run, a session, its user and a batch, and the session's tag
@@ -39,41 +44,46 @@ def make_key(door: Door, who: Kind, *, user: str | None) -> str:
     return door.new_key(user_id=user, teams=frozenset(who.teams), scopes=frozenset(who.scopes))
 
 
-def make_things(door: Door, *, until: str = "completed", users: dict[str, str] = OWNERS) -> Things:
+def make_things(door: Door, *, until: str = "written", users: dict[str, str] = OWNERS) -> Things:
     """Return Ada's and Bob's things, whose runs are completed, running or cancelled, and absent ones."""
     absent = {"run_id": "run_" + "0" * 32, "batch_id": "batch_" + "0" * 32}
     things = {"absent": {**absent, "session_id": name("s"), "user_id": name("u"), "tag": name("t")}}
     for whose, team in (("Ada's", "plain"), ("Bob's", "with-tool")):
         ids = {"session_id": name("s"), "user_id": users[whose], "tag": name("t")}
-        late = {"not_before": "2100-01-01T00:00:00Z"} if until == "cancelled" else {}
-        said = "[delay=60] go" if until == "running" else "go"
-        run = door.enqueue(said, team=team, session_id=ids["session_id"], user_id=ids["user_id"], **late)
-        if until == "cancelled":
-            door.cancel(run["id"])
-        door.until(run["id"], until)
-        if until == "completed":
-            door.condense(run["id"], f"It is about {ids['tag']}.")
+        ids["run_id"] = make_run(door, until, team=team, session_id=ids["session_id"], user_id=ids["user_id"])
+        if until in ("completed", "written"):
+            door.condense(ids["run_id"], f"It is about {ids['tag']}.")
         assert door.http.patch(f"/v1/sessions/{ids['session_id']}", json={"tags": [ids["tag"]]}).status_code == 200
-        batch = make_batch(door, user=ids["user_id"], team=team)
-        things[whose] = {"run_id": run["id"], "batch_id": batch, **ids}
+        things[whose] = {"batch_id": make_batch(door, user=ids["user_id"], team=team), **ids}
     return things
 
 
+def make_run(door: Door, status: str, **fields: str) -> str:
+    """Return a run with a status; 'written' is a completed one that no worker executed, so it has no stream."""
+    if status == "written":
+        return door.write_completed(**fields)
+    later = {"not_before": "2100-01-01T00:00:00Z"} if status == "cancelled" else {}
+    run = door.enqueue("[delay=60] go" if status == "running" else "go", **fields, **later)
+    if status == "cancelled":
+        door.cancel(run["id"])
+    door.until(run["id"], status)
+    return str(run["id"])
+
+
 def make_batch(door: Door, *, user: str, team: str, more: bool = True) -> str:
-    """Return a batch of nothing, ordered for a user by a key of a team; one with *more* to come stays as it is."""
-    body = {"kind": "enqueue_runs", "select": {"user_id": user}, "requests": [], "more": more}
-    with door.with_key(door.new_key(teams=frozenset({team}))) as http:
-        answer = http.post("/v1/batches", json=body)
-        assert answer.status_code == 202, answer.text
-        path = f"/v1/batches/{answer.json()['id']}"
-        wait_until(lambda: more or http.get(path).json()["finished_at"], description="a batch of nothing is done")
-    return str(answer.json()["id"])
+    """Return a batch without items, for a user and by a key of a team. One with *more* to come stays unfinished."""
+    db, principal = door.system.db, Principal("", teams=frozenset({team}))
+    order = BatchOrder(BatchKind.ENQUEUE_RUNS, Selection(user_id=user))
+    batch = accept.create(db, order, principal=principal, settings=Settings(), items=ExplicitItems(more=more))
+    while not more and lifecycle.get(db, batch.id, principal=principal).finished_at is None:
+        feed.step(db, batch.id, settings=Settings(), send=lambda _: None)
+    return batch.id
 
 
 @pytest.fixture(scope="package")
 def lasting(door: Door) -> Things:
     """Things for routes that leave them there."""
-    return make_things(door)
+    return make_things(door, until="completed")
 
 
 @pytest.mark.parametrize(("kind", "route"), CASES, ids=str)
@@ -96,7 +106,7 @@ def test_each_key_meets_at_each_route_what_it_may(
             own = next((users[whose] for whose, owner in OWNERS.items() if owner == who.user), who.user)
             key = make_key(door, who, user=own)
     elif cancels or retries or erases:
-        things = make_things(door, until="running" if cancels else "cancelled" if retries else "completed")
+        things = make_things(door, until="running" if cancels else "cancelled" if retries else "written")
     before = {} if route.method == "GET" else {whose: look(door, ids) for whose, ids in things.items()}
 
     with door.with_key(key) as http:
