@@ -1,12 +1,12 @@
-"""From the body of a request to the order of a batch, checked as far as a body alone can be."""
+"""What the body of a request alone shows to be wrong about a batch, and the order that it becomes."""
 
-from collections.abc import Sequence
+from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
 
-from api_stub.batch_schemas import BatchRequest, BatchRun, Given
+from api_stub.batch_schemas import BatchRequest, BatchRun, ExplicitItems
 from worker.batches import accept, prices
-from worker.domain.batch import BatchOrder, Kind, Limits, Selection
+from worker.domain.batch import BatchOrder, Kind, Selection
 from worker.domain.principal import Principal
 from worker.domain.run import OnBusy
 from worker.domain.run_order import RunOrder, validate_time
@@ -14,7 +14,7 @@ from worker.domain.text import check_id, check_text
 from worker.errors import BatchInvalid
 from worker.runs.known_teams import KnownTeams
 
-TAKES = {
+LISTS = {
     Kind.REFRESH_SUMMARIES: "session_ids",
     Kind.REPLAY_RUNS: "run_ids",
     Kind.RETRY_FAILED: "run_ids",
@@ -22,86 +22,89 @@ TAKES = {
 }
 
 
-def order_of(body: BatchRequest, *, prices_file: Path | None) -> BatchOrder:
-    """Return the order that a body holds, with the prices of today.
+def batch_order(body: BatchRequest, *, prices_file: Path | None) -> BatchOrder:
+    """Return the order in a body, with the current prices.
 
     Raises:
         InvalidText, InvalidIdentifier, InvalidTime, BatchInvalid
     """
-    said = {name: getattr(body.select, name) for name in type(body.select).model_fields}
-    for field, value in said.items():
+    for field in fields(body.select):
+        value = getattr(body.select, field.name)
         if isinstance(value, str):
-            check_text(value, field=field)
+            check_text(value, field=field.name)
         elif isinstance(value, datetime):
-            validate_time(value, field=field)
+            validate_time(value, field=field.name)
     if body.name is not None:
         check_id(body.name, field="name")
     return BatchOrder(
-        kind=Kind(body.kind),
-        select=Selection(**said),
+        kind=body.kind,
         name=body.name,
+        select=body.select,
         canary=body.canary,
         window=body.window,
-        limits=Limits(**body.limits.model_dump(), budget_tokens=body.budget.tokens, budget_cost=body.budget.cost),
-        prices=prices.read(prices_file),
+        limits=body.limits,
+        budget=body.budget,
         rebuild=body.rebuild,
         execute_tools=body.execute_tools,
+        prices=prices.read(prices_file),
     )
 
 
-def check_no_filter(order: BatchOrder) -> None:
-    """Check the filter of an order whose items are given: it names a user at most, and how runs have ended.
+def check_no_filter(select: Selection) -> None:
+    """Check the filter of a batch whose items are listed: only `user_id` and `status` are allowed.
 
     Raises:
         BatchInvalid
     """
-    if order.select != Selection(user_id=order.select.user_id, status=order.select.status):
-        raise BatchInvalid(field="select", problem="has filters, and its items are given: send the one or the others")
+    if select != Selection(user_id=select.user_id, status=select.status):
+        raise BatchInvalid(field="'select'", problem="has filters, but the items are listed: send one or the other")
 
 
-def given_of(body: Given, *, kind: Kind, principal: Principal, known: KnownTeams) -> accept.ExplicitItems | None:
-    """Return the items that a body names, of users that *principal* may act for; None: it names none.
+def explicit_items(
+    body: ExplicitItems, *, kind: Kind, principal: Principal, known: KnownTeams
+) -> accept.ExplicitItems | None:
+    """Return the items that a body lists, of users that *principal* may act for; None: it lists none.
 
     Raises:
         BatchInvalid, InvalidText, InvalidIdentifier, UserForbidden, TeamForbidden, UnknownTeam
     """
-    lists = {name: getattr(body, name) for name in ("session_ids", "run_ids", "requests")}
-    named = {name: found for name, found in lists.items() if found is not None}
-    if not named:
+    expected = LISTS[kind]
+    sent = [name for name in ("session_ids", "run_ids", "requests") if getattr(body, name) is not None]
+    if not sent:
         if body.more:
-            raise BatchInvalid(field="more", problem=f"needs {TAKES[kind]!r} to be more than")
+            raise BatchInvalid(field="'more'", problem=f"needs items: give {expected!r}")
         return None
-    if set(named) != {TAKES[kind]}:
-        found = " and ".join(map(repr, named))
-        raise BatchInvalid(field="The items", problem=f"are given as {found}; this kind takes {TAKES[kind]!r}")
+    if sent != [expected]:
+        problem = f"are listed as {' and '.join(map(repr, sent))}, but this kind takes {expected!r}"
+        raise BatchInvalid(field="The items", problem=problem)
     if body.requests is not None:
         return accept.ExplicitItems(requests=_requests(body.requests, principal, known), more=body.more)
-    ids: Sequence[str] = body.session_ids or body.run_ids or []
+    ids = body.session_ids or body.run_ids
     if not ids:
-        raise BatchInvalid(field=TAKES[kind], problem="is empty: name one at least, or leave it out")
-    for one in ids:
-        check_text(one, field=TAKES[kind])
+        raise BatchInvalid(field=repr(expected), problem="is empty: list at least one, or leave it out")
+    for id in ids:
+        check_text(id, field=expected)
     return accept.ExplicitItems(ids=ids, more=body.more)
 
 
-def _requests(said: Sequence[BatchRun], principal: Principal, known: KnownTeams) -> list[accept.Request]:
-    found = []
-    for one in said:
-        if one.custom_id is not None:
-            check_id(one.custom_id, field="custom_id")
-        principal.check_team(one.team)
+def _requests(runs: list[BatchRun], principal: Principal, known: KnownTeams) -> list[accept.Request]:
+    requests = []
+    for run in runs:
+        if run.custom_id is not None:
+            check_id(run.custom_id, field="custom_id")
+        principal.check_team(run.team)
         order = RunOrder(
-            one.team,
-            one.input,
-            session_id=one.session_id,
-            user_id=principal.acting_for(one.user_id) or "",
-            metadata=one.metadata,
-            on_busy=OnBusy(one.on_busy),
-            not_before=one.not_before,
-            timeout=one.timeout,
+            run.team,
+            run.input,
+            session_id=run.session_id,
+            user_id=principal.acting_for(run.user_id) or "",
+            metadata=run.metadata,
+            on_busy=OnBusy(run.on_busy),
+            not_before=run.not_before,
+            timeout=run.timeout,
         )
-        found.append(accept.Request(one.custom_id, order))
-    for team in {one.team for one in said}:
+        requests.append(accept.Request(run.custom_id, order))
+    for team in {run.team for run in runs}:
         check_id(team, field="team")
         known.check(team)
-    return found
+    return requests

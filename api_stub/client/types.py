@@ -143,7 +143,7 @@ class Team(TypedDict):  # A team that live workers serve.
     queues: list[str]
 
 
-class Selection(TypedDict, total=False):  # Which sessions or runs: those that meet every filter that is given.
+class Selection(TypedDict, total=False):  # A filter of sessions or runs: those that meet all its conditions.
     team: str | None
     team_version: str | None
     user_id: str | None
@@ -156,13 +156,13 @@ class Selection(TypedDict, total=False):  # Which sessions or runs: those that m
     summary_not_by: str | None
 
 
-class Limits(TypedDict, total=False):  # How much a minute, at most; null: any.
+class Limits(TypedDict, total=False):  # The most per minute; null: no limit.
     items_per_minute: int | None
     requests_per_minute: int | None
     tokens_per_minute: int | None
 
 
-class Budget(TypedDict, total=False):  # How much in all, at most; null: any.
+class Budget(TypedDict, total=False):  # The most in total; null: no limit.
     tokens: int | None
     cost: float | None
 
@@ -187,7 +187,7 @@ class Estimate(TypedDict):  # What a batch would be.
     cost: float | None
 
 
-class Counts(TypedDict):  # The items of a batch, counted.
+class Counts(TypedDict):  # Numbers of items.
     planned: int
     waiting: int
     in_flight: int

@@ -25,7 +25,7 @@ from ops.bench.service import Timed, one_run, service, start_front, start_summar
 from tests.support.system import System, wait_until
 from worker.batches import accept, feed, lifecycle
 from worker.batches import plan as planning
-from worker.domain.batch import Batch, BatchOrder, BatchStatus, Kind, Selection
+from worker.domain.batch import MAX_WINDOW, Batch, BatchOrder, BatchStatus, Kind, Selection
 from worker.domain.principal import SERVICE
 from worker.settings import Settings
 from worker.store import batches, migrate
@@ -58,7 +58,7 @@ def _plan_and_feed(report: Report, kind: str) -> None:
         planned, (at_end, _) = lifecycle.get(db, at_start, principal=SERVICE).planned, _planned(db, "last")
         _skip(db, at_end, ended=SELECTED - MEASURED)
         progress(f"batches {kind}: feeding")
-        turns = [(_begun_ms(db, at_start), _begun_ms(db, at_end)) for _ in range(MEASURED // feed.TOGETHER)]
+        turns = [(_begun_ms(db, at_start), _begun_ms(db, at_end)) for _ in range(MEASURED // feed.CHUNK)]
         first, last = ([turn[n] for turn in turns] for n in range(2))
         version = databases.server_version(db)
         db.close()
@@ -91,7 +91,7 @@ def _fill(db: Database, team: str) -> None:
 
 def _planned(db: Database, team: str) -> tuple[str, float]:
     """Order a batch of all sessions of a team, and write all its items down; return it, and the most memory used."""
-    order = BatchOrder(Kind.REFRESH_SUMMARIES, Selection(team=team), window=accept.MAX_WINDOW)
+    order = BatchOrder(kind=Kind.REFRESH_SUMMARIES, select=Selection(team=team), window=MAX_WINDOW)
     batch_id = accept.create(db, order, principal=SERVICE, settings=Settings()).id
     highest = 0.0
     while planning.plan(db, batch_id):
@@ -127,7 +127,7 @@ def _beside(report: Report, kind: str) -> None:
         progress(f"batches {kind}: {REFRESHED:,} sessions")
         fill.fill_sessions(running.db, like=one_run(client, "on").run_id, prefix="old", count=REFRESHED)
         start_summaries(running)
-        order = BatchOrder(Kind.REFRESH_SUMMARIES, Selection(team="on"))
+        order = BatchOrder(kind=Kind.REFRESH_SUMMARIES, select=Selection(team="on"))
         batch_id = accept.create(running.db, order, principal=SERVICE, settings=Settings()).id
         wait_until(lambda: _now(running, batch_id).planned >= REFRESHED, description="it is planned", timeout_s=60)
         began = time.time()

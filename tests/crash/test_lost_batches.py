@@ -56,7 +56,9 @@ def test_every_item_ends_once_although_everything_is_killed_twice(running: Syste
     items = ExplicitItems(requests=[Request(f"r{n}", order) for n in range(ITEMS)])
     kinds = ((Kind.REFRESH_SUMMARIES, None), (Kind.ENQUEUE_RUNS, items))
     made = [
-        accept.create(running.db, BatchOrder(kind, window=20), principal=SERVICE, settings=Settings(), items=items).id
+        accept.create(
+            running.db, BatchOrder(kind=kind, window=20), principal=SERVICE, settings=Settings(), items=items
+        ).id
         for kind, items in kinds
     ]
 

@@ -44,7 +44,7 @@ def test_a_changed_instruction_is_tried_on_what_took_place(running: System) -> N
     histories = [every_row(running.db, f"s{n}") for n in range(SESSIONS)]
 
     running.start_worker(queues="resumed,runs,batch", TEAM_SESSIONS_TEAMS="tests.support.teams_changed")
-    order = BatchOrder(Kind.REPLAY_RUNS, Selection(team="notes"), window=20)
+    order = BatchOrder(kind=Kind.REPLAY_RUNS, select=Selection(team="notes"), window=20)
     batch_id = accept.create(running.db, order, principal=SERVICE, settings=Settings()).id
     done = wait_until(
         lambda: (

@@ -106,7 +106,7 @@ def test_items_of_batches_are_counted(db: Database) -> None:
     """When they are begun, and when they are found ended."""
     ended_runs(db, 2)
     grown = Grown()
-    batch = Played(db, BatchOrder(Kind.RETRY_FAILED))
+    batch = Played(db, BatchOrder(kind=Kind.RETRY_FAILED))
     batch.step()
     for run_id in batch.in_flight():
         end_as(db, run_id, Status.COMPLETED)

@@ -18,8 +18,8 @@ from worker.settings import Settings
 from worker.store.engine import Database
 from worker.store.tables import sessions as session_rows
 
-RETRY = BatchOrder(Kind.RETRY_FAILED)
-ENQUEUE = BatchOrder(Kind.ENQUEUE_RUNS)
+RETRY = BatchOrder(kind=Kind.RETRY_FAILED)
+ENQUEUE = BatchOrder(kind=Kind.ENQUEUE_RUNS)
 
 
 def test_a_run_that_was_tried_again_is_not_selected(db: Database) -> None:
@@ -61,7 +61,7 @@ def test_sessions_are_selected_by_filters(db: Database, wanted: Selection, found
         for n in range(4):
             values = {"name": f"n{n}", "tags": [("even", "odd")[n % 2]], "summary_version": n % 3 * (n != 2) * 2}
             tx.execute(session_rows.update().where(session_rows.c.session_id == f"s{n}").values(**values))
-    order = BatchOrder(Kind.REFRESH_SUMMARIES, wanted)
+    order = BatchOrder(kind=Kind.REFRESH_SUMMARIES, select=wanted)
     batch = Played(db, order)
 
     while planning.plan(db, batch.id):
@@ -75,7 +75,7 @@ def test_sessions_are_selected_by_filters(db: Database, wanted: Selection, found
 
 def test_planning_goes_on_where_it_was_broken_off(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """In pieces, each item once, whatever was added meanwhile."""
-    monkeypatch.setattr(planning, "PIECE", 3)
+    monkeypatch.setattr(planning, "CHUNK", 3)
     failed = ended_runs(db, 8)
     batch = Played(db, RETRY)
 
@@ -95,10 +95,10 @@ def test_items_can_be_given_in_portions(db: Database) -> None:
     batch = Played(db, RETRY, ExplicitItems(ids=failed[:2], more=True))
 
     assert batch.step().status is BatchStatus.CREATED
-    for ids, problem in ((["run_x"], "1 items; 0 are there"), ([failed[2], failed[2]], "twice")):
+    for ids, problem in ((["run_x"], "1 ids, but only 0"), ([failed[2], failed[2]], "twice")):
         with pytest.raises(BatchInvalid, match=problem):
             accept.add(db, batch.id, ExplicitItems(ids=ids), principal=SERVICE, settings=Settings())
-    with pytest.raises(BatchInvalid, match="not given before"):
+    with pytest.raises(BatchInvalid, match="not in the batch"):
         accept.add(db, batch.id, ExplicitItems(ids=failed[1:]), principal=SERVICE, settings=Settings())
     with pytest.raises(BatchInvalid, match="do not fit"):
         accept.add(db, batch.id, requests(1), principal=SERVICE, settings=Settings())

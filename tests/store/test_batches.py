@@ -13,7 +13,7 @@ from worker.batches import accept as accept_batch
 from worker.batches import feed, lifecycle
 from worker.batches import plan as planning
 from worker.batches.accept import ExplicitItems
-from worker.domain.batch import BatchOrder, BatchStatus, Kind, Limits, PausedBy, Price
+from worker.domain.batch import BatchOrder, BatchStatus, Budget, Kind, Limits, PausedBy, Price
 from worker.domain.principal import SERVICE, Principal
 from worker.domain.run import Status
 from worker.domain.run_order import RunOrder
@@ -23,8 +23,8 @@ from worker.store import sessions, users
 from worker.store.engine import Database
 from worker.store.tables import batch_items, runs
 
-RETRY = BatchOrder(Kind.RETRY_FAILED)
-ENQUEUE = BatchOrder(Kind.ENQUEUE_RUNS)
+RETRY = BatchOrder(kind=Kind.RETRY_FAILED)
+ENQUEUE = BatchOrder(kind=Kind.ENQUEUE_RUNS)
 
 
 def count(db: Database, table: object) -> int:
@@ -111,8 +111,8 @@ def test_a_canary_goes_first_and_waits_for_a_yes(db: Database) -> None:
 
 def test_a_budget_pauses_the_batch_before_it_is_passed(db: Database) -> None:
     """In tokens and in money; it goes on with a higher one, and not without."""
-    for limits in (Limits(budget_tokens=35), Limits(budget_cost=0.0035)):
-        order = replace(ENQUEUE, limits=limits, prices={"*": Price(input=100.0)}, window=3)
+    for budget in (Budget(tokens=35), Budget(cost=0.0035)):
+        order = replace(ENQUEUE, budget=budget, prices={"*": Price(input=100.0)}, window=3)
         batch = Played(db, order, requests(20))
         while batch.step().status is BatchStatus.RUNNING:
             batch.end()
@@ -122,7 +122,7 @@ def test_a_budget_pauses_the_batch_before_it_is_passed(db: Database) -> None:
         assert paused.spent.cost == pytest.approx(0.003)
         with pytest.raises(BatchInvalid, match="name a higher one"):
             lifecycle.resume(db, batch.id, principal=SERVICE)
-        lifecycle.resume(db, batch.id, principal=SERVICE, budget_tokens=1000, budget_cost=1.0)
+        lifecycle.resume(db, batch.id, principal=SERVICE, budget=Budget(1000, 1.0))
         while batch.step().status is BatchStatus.RUNNING:
             batch.end()
         assert (batch.now.status, batch.now.ended) == (BatchStatus.COMPLETED, 20)
@@ -204,7 +204,7 @@ def test_an_item_that_cannot_be_begun_has_failed_with_that(db: Database) -> None
 
     assert (refused.step().outcomes, refused.now.in_flight) == ({"failed": 1}, 1)
     item = lifecycle.items(db, refused.id, principal=SERVICE)[0]
-    assert (item.status, item.error_code, item.custom_id) == ("failed", "session_of_other_team", "a")
+    assert (item.status, item.error and item.error.code, item.custom_id) == ("failed", "session_of_other_team", "a")
     assert (again.step().outcomes, again.statuses()) == ({"gone": 1}, ["gone", "queued"])
 
 
@@ -221,13 +221,13 @@ def test_an_item_that_meets_a_fault_of_ours_has_failed(db: Database) -> None:
     batch = Played(db, ENQUEUE, items)
 
     assert (batch.step().outcomes, batch.statuses()) == ({"failed": 1}, ["queued", "failed", "queued"])
-    assert lifecycle.items(db, batch.id, principal=SERVICE)[1].error_code == "internal"
+    assert lifecycle.items(db, batch.id, principal=SERVICE)[1].error.code == "internal"
 
 
 def test_a_cancelled_batch_waits_for_no_summary(db: Database) -> None:
     """Its refreshes may never be made: no worker serves the team."""
     ended_runs(db, 3, Status.COMPLETED)
-    batch = Played(db, BatchOrder(Kind.REFRESH_SUMMARIES))
+    batch = Played(db, BatchOrder(kind=Kind.REFRESH_SUMMARIES))
     assert (batch.step().in_flight, batch.statuses()) == (3, ["queued"] * 3)
 
     lifecycle.cancel(db, batch.id, principal=SERVICE, send=list)

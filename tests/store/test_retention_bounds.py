@@ -101,7 +101,7 @@ def test_what_is_due_is_read_from_a_range_of_an_index(db: Database) -> None:
     with db.write() as tx:
         fork = replay_in(tx, source, execute_tools=False, settings=Settings()).run.id
     end_as(db, fork, Status.COMPLETED)
-    Played(db, BatchOrder(Kind.RETRY_FAILED)).step()
+    Played(db, BatchOrder(kind=Kind.RETRY_FAILED)).step()
     with db.write() as tx:
         tx.execute(text("ANALYZE"))
 

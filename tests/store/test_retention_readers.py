@@ -94,8 +94,8 @@ def test_what_goes_is_not_waited_to_be_summarised(db: Database) -> None:
 
 
 BATCHES = {
-    "waiting for its turn": BatchOrder(Kind.RETRY_FAILED, canary="1"),
-    "of refreshes": BatchOrder(Kind.REFRESH_SUMMARIES, canary="1"),
+    "waiting for its turn": BatchOrder(kind=Kind.RETRY_FAILED, canary="1"),
+    "of refreshes": BatchOrder(kind=Kind.REFRESH_SUMMARIES, canary="1"),
 }
 
 
@@ -129,7 +129,7 @@ def test_what_an_unfinished_batch_is_about_stays(db: Database, case: str, kept: 
 def test_a_run_that_was_made_for_an_item_stays_until_it_is_counted(db: Database) -> None:
     """The batch tells what became of it, whenever its workers come back."""
     failed = ended_runs(db, 1)
-    batch = Played(db, BatchOrder(Kind.RETRY_FAILED))
+    batch = Played(db, BatchOrder(kind=Kind.RETRY_FAILED))
     batch.step()
     batch.end()
     pk = age(db, session="s0", days=40)

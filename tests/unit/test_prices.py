@@ -32,14 +32,14 @@ def test_prices_are_by_team_and_without_a_file_there_are_none(tmp_path: Path) ->
     [
         ("{", "is not JSON"),
         ("[" * 100_000, "is not JSON"),
-        ("[]", "is no object"),
-        ('{"a": 1}', "is wrong about 'a'"),
-        ('{"a": {"input": 1}}', "is wrong about 'a'"),
-        ('{"a": {"input": 1, "output": 1, "inputs": 1}}', "is wrong about 'a'"),
-        ('{"*": {"input": true, "output": 1}}', "is wrong about '*'"),
-        ('{"*": {"input": -1, "output": 1}}', "is wrong about '*'"),
-        ('{"*": {"input": NaN, "output": 1}}', "is wrong about '*'"),
-        ('{"*": {"input": "1", "output": 1}}', "is wrong about '*'"),
+        ("[]", "is not an object"),
+        ('{"a": 1}', "has no valid prices for 'a'"),
+        ('{"a": {"input": 1}}', "has no valid prices for 'a'"),
+        ('{"a": {"input": 1, "output": 1, "inputs": 1}}', "has no valid prices for 'a'"),
+        ('{"*": {"input": true, "output": 1}}', "has no valid prices for '*'"),
+        ('{"*": {"input": -1, "output": 1}}', "has no valid prices for '*'"),
+        ('{"*": {"input": NaN, "output": 1}}', "has no valid prices for '*'"),
+        ('{"*": {"input": "1", "output": 1}}', "has no valid prices for '*'"),
     ],
 )
 def test_a_list_that_says_something_else_is_refused(tmp_path: Path, text: str, told: str) -> None:

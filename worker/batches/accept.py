@@ -1,13 +1,12 @@
-"""Take the order of a batch, and what its caller names of its items; say beforehand what it would be."""
+"""Accept batches and their explicit items; estimate a batch before it is accepted."""
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from worker.batches.plan import close
-from worker.domain.batch import Batch, BatchOrder, Kind, order_to_json
+from worker.domain.batch import CANARY, MAX_WINDOW, Batch, BatchOrder, Estimate, Kind, order_to_json
 from worker.domain.identity import new_id
 from worker.domain.principal import Principal
 from worker.domain.run_order import RunOrder, validate_order
@@ -20,14 +19,12 @@ from worker.store import batch_plan, batches
 from worker.store.batches import LockedBatch
 from worker.store.engine import Database, Transaction
 
-MAX_WINDOW = 1_000
 SAMPLE_SIZE = 5
-CANARY = re.compile(r"[1-9][0-9]{0,8}|(100|[1-9]?[0-9](\.[0-9]{1,4})?)%")
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One run of a batch of kind `enqueue_runs`. `custom_id` is the caller's name for it, once in its batch."""
+    """One run of a batch of kind `enqueue_runs`. `custom_id` is the caller's own ID of it, unique in its batch."""
 
     custom_id: str | None
     order: RunOrder
@@ -35,26 +32,11 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class ExplicitItems:
-    """Items that a caller names: ids of sessions or runs, or runs to be enqueued. `more` will be given later."""
+    """Items that a caller lists: ids of sessions or runs, or runs to accept. With `more`, `add` adds further items."""
 
     ids: Sequence[str] = ()
     requests: Sequence[Request] = ()
     more: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """What a batch would be: how many items, the ids of the first, about how many tokens, and what these cost.
-
-    Of runs it is what they have used before; of summaries what a refresh reads of each history. `cost` is None where
-    no prices are known.
-    """
-
-    count: int
-    sample: list[str]
-    input_tokens: int
-    output_tokens: int
-    cost: float | None
 
 
 def create(
@@ -66,31 +48,33 @@ def create(
     items: ExplicitItems | None = None,
     idempotency_key: str | None = None,
 ) -> Batch:
-    """Accept a batch. Its items are found by its filter from now on, or are those that are *items*.
+    """Accept a batch. Its items are *items*, or without them those that its filter finds from now on.
 
-    The same key with the same order returns the batch that it made the first time.
+    The same key with the same order returns the batch of the first call.
 
     Raises:
         BatchInvalid, UserForbidden, TeamForbidden, IdempotencyConflict, and what an order of a run can raise
     """
-    order = replace(_checked(order, principal), given=items is not None)
-    _check_sense(order)
-    request_key, said = None, hashlib.sha256(_canonical([order_to_json(order), _said(items)])).hexdigest()
+    order = replace(_bound_to(principal, order), explicit_items=items is not None)
+    _validate(order)
+    request_key, request_hash = None, _hash([order_to_json(order), _items_to_json(items)])
     if idempotency_key is not None:
         check_id(idempotency_key, field="Idempotency-Key")
-        request_key = hashlib.sha256(_canonical([principal.user_id, idempotency_key])).hexdigest()
+        request_key = _hash([principal.user_id, idempotency_key])
     batch_id = new_id("batch")
     with db.write() as tx:
-        made = batches.add(tx, batch_id, order, principal=principal, request_key=request_key, request_hash=said)
-        if not made and request_key is not None:
-            earlier, said_then = batches.by_request(tx, request_key)
-            if said_then != said:
+        added = batches.add(
+            tx, batch_id, order, principal=principal, request_key=request_key, request_hash=request_hash
+        )
+        if not added and request_key is not None:
+            earlier, earlier_hash = batches.by_request(tx, request_key)
+            if earlier_hash != request_hash:
                 raise IdempotencyConflict(key=idempotency_key, run_id=earlier)
-            return _found(tx, earlier, principal)
-        held = batches.lock(tx, batch_id)
-        if items is not None and held is not None:
-            _write(tx, held, items, settings=settings)
-        return _found(tx, batch_id, principal)
+            return _get(tx, earlier, principal)
+        locked = batches.lock(tx, batch_id)
+        if items is not None and locked is not None:
+            _write_items(tx, locked, items, settings=settings)
+        return _get(tx, batch_id, principal)
 
 
 def add(
@@ -102,99 +86,110 @@ def add(
     settings: Settings,
     first: int | None = None,
 ) -> Batch:
-    """Add items to a batch whose caller has said that there are more.
+    """Add items to a batch that was accepted with `more`.
 
-    *first* is the number of the first of them: what was added under these numbers before is not added again.
+    *first* is the number of their first. Items that were added under these numbers before are not added again.
 
     Raises:
         BatchNotFound, BatchConflict, BatchInvalid, and what an order of a run can raise
     """
     with db.write() as tx:
-        batch = _found(tx, batch_id, principal)
-        held = batches.lock(tx, batch_id)
+        batch = _get(tx, batch_id, principal)
+        locked = batches.lock(tx, batch_id)
         last = None if first is None else first + len(items.ids) + len(items.requests) - 1
-        if held is not None and batch.order.given and first and last and first <= last <= held.batch.planned:
-            return held.batch
-        if held is None or not held.open or not batch.order.given or batch.status.terminal:
+        is_explicit = batch.order.explicit_items
+        if locked is not None and is_explicit and first and last and first <= last <= locked.batch.planned:
+            return locked.batch
+        if locked is None or not locked.open or not is_explicit or batch.status.terminal:
             raise BatchConflict(batch_id=batch_id, status=batch.status, action="given more items")
-        if first is not None and first != held.batch.planned + 1:
-            action = f"given item {first} now: it has {held.batch.planned}"
+        if first is not None and first != locked.batch.planned + 1:
+            action = f"given item {first} now: it has {locked.batch.planned}"
             raise BatchConflict(batch_id=batch_id, status=batch.status, action=action)
-        _write(tx, held, items, settings=settings)
-        return _found(tx, batch_id, principal)
+        _write_items(tx, locked, items, settings=settings)
+        return _get(tx, batch_id, principal)
 
 
 def estimate(db: Database, order: BatchOrder, *, principal: Principal) -> Estimate:
-    """Say what a batch with a filter would be; nothing is written.
+    """Estimate a batch with a filter; nothing is written.
 
     Raises:
         BatchInvalid, UserForbidden, TeamForbidden
     """
-    order = _checked(order, principal)
-    _check_sense(order)
+    order = _bound_to(principal, order)
+    _validate(order)
     with db.read() as tx:
-        found = batch_plan.look(tx, order, principal=principal, sample=SAMPLE_SIZE)
-    read = found.input_tokens
+        selected = batch_plan.look(tx, order, principal=principal, sample=SAMPLE_SIZE)
+    input_tokens = selected.input_tokens
     if batch_plan.of_sessions(order.kind):
-        read //= CHARS_PER_TOKEN
+        input_tokens //= CHARS_PER_TOKEN
     price = order.price_of(order.select.team or "*") if order.prices else None
-    cost = None if price is None else price.of(Usage(0, read, 0, found.output_tokens))
-    return Estimate(found.count, found.sample, read, found.output_tokens, cost)
+    cost = None if price is None else price.of(Usage(0, input_tokens, 0, selected.output_tokens))
+    return Estimate(selected.count, selected.sample, input_tokens, selected.output_tokens, cost)
 
 
-def _checked(order: BatchOrder, principal: Principal) -> BatchOrder:
-    """Return the order with its user, if *principal* may give it."""
+def _bound_to(principal: Principal, order: BatchOrder) -> BatchOrder:
+    """Return the order for the user that *principal* acts for. Raises UserForbidden, TeamForbidden."""
     if order.select.team is not None:
         principal.check_team(order.select.team)
     return replace(order, select=replace(order.select, user_id=principal.acting_for(order.select.user_id)))
 
 
-def _check_sense(order: BatchOrder) -> None:
-    """Raise BatchInvalid for an order that cannot be meant so."""
-    limits, retries = order.limits, order.kind is Kind.RETRY_FAILED
+def _validate(order: BatchOrder) -> None:
+    """Raise BatchInvalid for options that contradict each other or the kind."""
+    kind, status = order.kind, order.select.status
     problems = {
-        "window": not 1 <= order.window <= MAX_WINDOW and f"is {order.window}; expected 1 to {MAX_WINDOW}",
+        "window": not 1 <= order.window <= MAX_WINDOW and f"is {order.window}; expected 1 to {MAX_WINDOW:,}",
         "canary": order.canary is not None
         and not CANARY.fullmatch(order.canary)
         and f"is {order.canary!r}; expected a number of items, or a share such as '1%'",
-        "budget": limits.budget_cost is not None and not order.prices and "is in money, and no prices are known",
+        "budget": order.budget.cost is not None
+        and not order.prices
+        and "has a cost, but no prices are set: set TEAM_SESSIONS_PRICES",
         "status": (
-            (batch_plan.of_sessions(order.kind) and order.select.status and "is of runs, not of sessions")
-            or (retries and order.select.status == "completed" and "is 'completed'; only what failed is tried again")
+            (batch_plan.of_sessions(kind) and status and "filters runs, but the items of this kind are sessions")
+            or (
+                kind is Kind.RETRY_FAILED
+                and status == "completed"
+                and "is 'completed', but only runs that failed or were cancelled can be retried"
+            )
         ),
-        "rebuild": order.rebuild and order.kind is not Kind.REFRESH_SUMMARIES and "is for 'refresh_summaries' only",
-        "execute_tools": order.execute_tools and order.kind is not Kind.REPLAY_RUNS and "is for 'replay_runs' only",
-        "requests": order.kind is Kind.ENQUEUE_RUNS and not order.given and "are missing: this kind has no filter",
+        "rebuild": order.rebuild and kind is not Kind.REFRESH_SUMMARIES and "is only for 'refresh_summaries'",
+        "execute_tools": order.execute_tools and kind is not Kind.REPLAY_RUNS and "is only for 'replay_runs'",
+        "requests": kind is Kind.ENQUEUE_RUNS
+        and not order.explicit_items
+        and "is missing: 'enqueue_runs' needs the runs to enqueue",
     }
     for field, problem in problems.items():
         if problem:
-            raise BatchInvalid(field=field, problem=problem)
+            raise BatchInvalid(field=repr(field), problem=problem)
 
 
-def _write(tx: Transaction, held: LockedBatch, items: ExplicitItems, *, settings: Settings) -> None:
-    """Write given items down, behind those that are there: of what the batch was ordered for, whoever gives them."""
-    batch, principal = held.batch, held.principal
+def _write_items(tx: Transaction, locked: LockedBatch, items: ExplicitItems, *, settings: Settings) -> None:
+    """Write explicit items after those that the batch has. Its own principal limits them, not the caller's."""
+    batch, principal = locked.batch, locked.principal
     first, order = batch.planned + 1, batch.order
     if (items.requests and order.kind is not Kind.ENQUEUE_RUNS) or (items.ids and order.kind is Kind.ENQUEUE_RUNS):
-        raise BatchInvalid(field="items", problem=f"do not fit the kind {order.kind.value!r}")
+        raise BatchInvalid(field="The items", problem=f"do not fit the kind {order.kind.value!r}")
     if items.ids:
-        _check_once(items.ids, "ids")
+        _check_unique(items.ids, "The list of ids")
         count = batch_plan.write_ids(tx, batch.id, order, items.ids, principal=principal, first=first)
         if count != len(items.ids):
-            problem = f"name {len(items.ids)} items; {count} are there, of a kind that fits, and not given before"
-            raise BatchInvalid(field="ids", problem=problem)
+            problem = (
+                f"has {len(items.ids):,} ids, but only {count:,} of them exist, fit the kind and are not in the batch"
+            )
+            raise BatchInvalid(field="The list of ids", problem=problem)
     else:
-        custom_ids = [one.custom_id for one in items.requests if one.custom_id is not None]
-        _check_once(custom_ids, "custom_ids")
-        if known := batch_plan.known_custom_ids(tx, batch.id, custom_ids):
-            raise BatchInvalid(field="custom_ids", problem=f"were given before, as {known[0]!r}")
+        custom_ids = [request.custom_id for request in items.requests if request.custom_id is not None]
+        _check_unique(custom_ids, "'custom_id'")
+        if existing := batch_plan.known_custom_ids(tx, batch.id, custom_ids):
+            raise BatchInvalid(field="'custom_id'", problem=f"{existing[0]!r} is already in the batch")
         rows = []
-        for one in items.requests:
-            validate_order(one.order, max_input_bytes=settings.max_input_bytes)
-            principal.check_team(one.order.team)
-            if principal.user_id not in (None, one.order.user_id or ""):
-                raise BatchInvalid(field="user_id", problem="of a request is not the user that the batch is for")
-            rows.append((one.custom_id, one.order.user_id or "", one.order.to_json()))
+        for request in items.requests:
+            validate_order(request.order, max_input_bytes=settings.max_input_bytes)
+            principal.check_team(request.order.team)
+            if principal.user_id not in (None, request.order.user_id or ""):
+                raise BatchInvalid(field="'user_id'", problem="of a request is not the user of the batch")
+            rows.append((request.custom_id, request.order.user_id or "", request.order.to_json()))
         batch_plan.write_requests(tx, batch.id, rows, first=first)
         count = len(rows)
     if items.more:
@@ -203,26 +198,26 @@ def _write(tx: Transaction, held: LockedBatch, items: ExplicitItems, *, settings
         close(tx, batch, planned=batch.planned + count)
 
 
-def _check_once(names: Sequence[str], field: str) -> None:
+def _check_unique(ids: Sequence[str], field: str) -> None:
     seen: set[str] = set()
-    for name in names:
-        if name in seen:
-            raise BatchInvalid(field=field, problem=f"name {name!r} twice")
-        seen.add(name)
+    for id in ids:
+        if id in seen:
+            raise BatchInvalid(field=field, problem=f"has {id!r} twice")
+        seen.add(id)
 
 
-def _said(items: ExplicitItems | None) -> Mapping[str, object] | None:
+def _items_to_json(items: ExplicitItems | None) -> Mapping[str, object] | None:
     if items is None:
         return None
-    requests = [[one.custom_id, one.order.to_json()] for one in items.requests]
+    requests = [[request.custom_id, request.order.to_json()] for request in items.requests]
     return {"ids": list(items.ids), "requests": requests, "more": items.more}
 
 
-def _canonical(said: object) -> bytes:
-    return json.dumps(said, sort_keys=True).encode()
+def _hash(values: object) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
-def _found(tx: Transaction, batch_id: str, principal: Principal) -> Batch:
+def _get(tx: Transaction, batch_id: str, principal: Principal) -> Batch:
     batch = batches.get(tx, batch_id, principal=principal)
     if batch is None:
         raise BatchNotFound(batch_id=batch_id)

@@ -1,7 +1,7 @@
-"""How many items of a batch may be begun now: its window, its canary, its limits a minute, its budget.
+"""How many items of a batch may begin now: its window, canary, limits per minute and budget.
 
-What an item uses is known when it has ended. So those in flight, and the next ones, are taken to use what those before
-them did on average; until the first has ended, they go one at a time where a limit or a budget speaks of it.
+What an item uses is known when it has ended. Items in flight, and the next ones, are assumed to use the average of the
+ended ones. Until the first item has ended, a batch with such a limit or budget begins one item at a time.
 """
 
 import math
@@ -10,50 +10,47 @@ from worker.domain.batch import Batch, BatchStatus, PausedBy
 from worker.store.batches import LockedBatch
 
 
-def capacity(held: LockedBatch) -> int:
-    """Return how many items may be begun now."""
-    batch, limits = held.batch, held.batch.order.limits
+def capacity(locked: LockedBatch) -> int:
+    """Return how many items may begin now."""
+    batch, order = locked.batch, locked.batch.order
+    limits, usage, minute = order.limits, batch.spent.usage, locked.minute
     if batch.status is not BatchStatus.RUNNING:
         return 0
-    bounds: list[float] = [batch.order.window - batch.in_flight, batch.planned - batch.fed]
+    bounds: list[float] = [order.window - batch.in_flight, batch.planned - batch.fed]
     if batch.canary is not None:
         bounds.append(batch.canary - batch.fed)
     if limits.items_per_minute is not None:
-        bounds.append(limits.items_per_minute - held.minute["items"])
-    usage = batch.spent.usage
-    bounds += [
-        _affordable(batch, left, used)
-        for left, used in (
-            (_left(limits.requests_per_minute, held.minute["requests"]), usage.model_calls),
-            (_left(limits.tokens_per_minute, held.minute["tokens"]), usage.tokens),
-            (_left(limits.budget_tokens, usage.tokens), usage.tokens),
-            (_left(limits.budget_cost, batch.spent.cost), batch.spent.cost),
-        )
-        if left is not None
-    ]
-    return max(0, math.floor(min(bounds)))
+        bounds.append(limits.items_per_minute - minute["items"])
+    if limits.requests_per_minute is not None:
+        left = limits.requests_per_minute - minute["requests"]
+        bounds.append(_affordable(batch, left, used=usage.model_calls))
+    if limits.tokens_per_minute is not None:
+        bounds.append(_affordable(batch, limits.tokens_per_minute - minute["tokens"], used=usage.tokens))
+    return max(0, math.floor(min(*bounds, *_affordable_in_total(batch))))
 
 
-def pause_reason(held: LockedBatch) -> PausedBy | None:
-    """Return why a batch with nothing in flight, and items left, shall wait for somebody; None: it shall not."""
-    batch, limits = held.batch, held.batch.order.limits
+def pause_reason(locked: LockedBatch) -> PausedBy | None:
+    """Return why a batch with items left and none in flight has to pause; None: it does not have to."""
+    batch = locked.batch
     if batch.status is not BatchStatus.RUNNING or batch.in_flight or batch.fed >= batch.planned:
         return None
     if batch.canary is not None and batch.fed >= batch.canary:
         return PausedBy.CANARY
-    tokens, cost = batch.spent.usage.tokens, batch.spent.cost
-    for left, used in ((_left(limits.budget_tokens, tokens), tokens), (_left(limits.budget_cost, cost), cost)):
-        if left is not None and _affordable(batch, left, used) < 1:
-            return PausedBy.BUDGET
-    return None
+    return PausedBy.BUDGET if min(_affordable_in_total(batch), default=1) < 1 else None
 
 
-def _left(limit: float | None, used: float) -> float | None:
-    return None if limit is None else limit - used
+def _affordable_in_total(batch: Batch) -> list[float]:
+    """Return how many more items each part of the budget is enough for."""
+    budget, spent, items = batch.order.budget, batch.spent, []
+    if budget.tokens is not None:
+        items.append(_affordable(batch, budget.tokens - spent.usage.tokens, used=spent.usage.tokens))
+    if budget.cost is not None:
+        items.append(_affordable(batch, budget.cost - spent.cost, used=spent.cost))
+    return items
 
 
-def _affordable(batch: Batch, left: float, used: float) -> float:
-    """Return how many more items *left* is enough for, beside those in flight."""
+def _affordable(batch: Batch, left: float, *, used: float) -> float:
+    """Return how many more items *left* is enough for, besides those in flight, if the ended ones have *used* that."""
     if left <= 0:
         return 0
     if not batch.ended:

@@ -1,7 +1,7 @@
-"""Bring a batch on, a step at a time: write its items down, count those that have ended, begin the next.
+"""Advance batches step by step: write their items, count those that have ended, and begin the next ones.
 
-Each worker that executes items does so with each sweep; who has the batch's lock does it, the others pass by. Whatever
-is broken off at any point is gone on with by the next step, since each writes all that it did, or nothing.
+Every worker that executes items does this with each sweep. The worker that gets a batch's lock does the step, the
+others skip the batch. Each transaction writes all that it did or nothing, so the next step continues after a crash.
 """
 
 from collections.abc import Callable, Iterable
@@ -22,26 +22,26 @@ from worker.store.batch_items import PendingItem
 from worker.store.batches import Ended
 from worker.store.engine import Database, Transaction, translated
 
-TOGETHER = 10  # items that are begun in one transaction, which holds the locks of so many sessions
-STEP_S = 0.8  # a step ends then, so that the sweep comes to its other duties
+CHUNK = 10  # items begun in one transaction, which locks the session of each
+STEP_S = 0.8  # the longest step, so that the sweep gets to its other tasks
 
 log = logs.get(__name__)
 Send = Callable[[Iterable[Dispatch]], object]
 
 
 def feed(runtime: Runtime) -> None:
-    """Bring every unfinished batch on."""
+    """Advance every unfinished batch by one step."""
     with runtime.db.read() as tx:
         unfinished = batches.unfinished(tx)
     for batch_id in unfinished:
         try:
             step(runtime.db, batch_id, settings=runtime.settings, send=runtime.dispatcher.send)
-        except Exception as error:  # noqa: BLE001 - whatever it was, the others go on, and the next sweep tries again
-            log.warning("a batch could not be brought on", batch_id=batch_id, error=error)
+        except Exception as error:  # noqa: BLE001 - the other batches continue, and the next sweep tries again
+            log.warning("batch step failed", batch_id=batch_id, error=error)
 
 
 def step(db: Database, batch_id: str, *, settings: Settings, send: Send) -> None:
-    """Bring one batch on, as far as it goes within a moment."""
+    """Advance one batch, for at most about `STEP_S` seconds."""
     until = clock.monotonic() + STEP_S
     while plan(db, batch_id):
         if clock.monotonic() > until:
@@ -49,8 +49,8 @@ def step(db: Database, batch_id: str, *, settings: Settings, send: Send) -> None
     batch = _count_ended(db, batch_id)
     if batch is not None and batch.status is BatchStatus.CANCELLED:
         stop_runs(db, batch_id, send=send)
-    while (ready := _begin_some(db, batch_id, settings=settings)) is not None:
-        send(ready)
+    while (dispatches := _begin_some(db, batch_id, settings=settings)) is not None:
+        send(dispatches)
         if clock.monotonic() > until:
             return
 
@@ -61,74 +61,77 @@ def stop_runs(db: Database, batch_id: str, *, send: Send) -> None:
         in_flight = batch_items.runs_in_flight(tx, batch_id)
     for run_id in in_flight:
         with db.write() as tx:
-            ready = cancel.end_or_ask(tx, run_id)
-        send(ready)
+            dispatches = cancel.end_or_ask(tx, run_id)
+        send(dispatches)
 
 
 def _count_ended(db: Database, batch_id: str) -> Batch | None:
-    """Count the items that have ended, and conclude the batch if they were the last; return how it stood before."""
+    """Count the items that have ended, and end the batch after the last. Return the batch as it was before.
+
+    None: the batch is gone, or another process has its lock.
+    """
     with db.write() as tx:
-        held = batches.lock(tx, batch_id, wait=False)
-        if held is None:
+        locked = batches.lock(tx, batch_id, wait=False)
+        if locked is None:
             return None
         ended: list[Ended] = []
-        if held.batch.in_flight:
-            given_up = held.batch.status is BatchStatus.CANCELLED
+        if locked.batch.in_flight:
+            is_cancelled = locked.batch.status is BatchStatus.CANCELLED
             ended = batch_items.ended_runs(tx, batch_id)
-            ended += batch_items.ended_refreshes(tx, batch_id, given_up=given_up)
+            ended += batch_items.ended_refreshes(tx, batch_id, given_up=is_cancelled)
             batch_items.end(tx, batch_id, ended)
-            batches.count_ended(tx, held, ended)
-        _conclude(tx, batch_id)
-    _observe(held.batch, begun=0, ended=ended)
-    return held.batch
+            batches.count_ended(tx, locked, ended)
+        _finish_or_pause(tx, batch_id)
+    _observe(locked.batch, begun=0, ended=ended)
+    return locked.batch
 
 
-def _conclude(tx: Transaction, batch_id: str) -> None:
-    """Note that a batch has come to its end, or that it waits for somebody."""
-    held = batches.lock(tx, batch_id)
-    assert held is not None
-    batch = held.batch
+def _finish_or_pause(tx: Transaction, batch_id: str) -> None:
+    """Record that a batch has ended, or that it pauses."""
+    locked = batches.lock(tx, batch_id)
+    assert locked is not None
+    batch = locked.batch
     if batch.status is BatchStatus.CANCELLED and not batch.in_flight:
-        batches.change(tx, batch_id, finished_at=held.now)
-    elif not held.open and batch.ended >= batch.planned and not batch.status.terminal:
+        batches.change(tx, batch_id, finished_at=locked.now)
+    elif not locked.open and batch.ended >= batch.planned and not batch.status.terminal:
         batches.set_status(tx, batch_id, BatchStatus.COMPLETED)
-        batches.change(tx, batch_id, finished_at=held.now)
-    elif (why := pause_reason(held)) is not None:
-        batches.set_status(tx, batch_id, BatchStatus.PAUSED, paused_by=why)
+        batches.change(tx, batch_id, finished_at=locked.now)
+    elif (reason := pause_reason(locked)) is not None:
+        batches.set_status(tx, batch_id, BatchStatus.PAUSED, paused_by=reason)
 
 
 def _begin_some(db: Database, batch_id: str, *, settings: Settings) -> list[Dispatch] | None:
-    """Begin a few items; return what is to be sent. None: there is no room for more, or none is left."""
+    """Begin a few items, and return what to send. None: no item may begin now, or none is left."""
     with db.write() as tx:
-        held = batches.lock(tx, batch_id, wait=False)
-        if held is None:
+        locked = batches.lock(tx, batch_id, wait=False)
+        if locked is None:
             return None
-        waiting = batch_items.pending(tx, batch_id, limit=min(TOGETHER, capacity(held)))
-        ready: list[Dispatch] = []
+        pending = batch_items.pending(tx, batch_id, limit=min(CHUNK, capacity(locked)))
+        dispatches: list[Dispatch] = []
         ended: list[Ended] = []
         begun = 0
-        for item in waiting:
+        for item in pending:
             try:
-                sent, done = _begin(tx, held.batch, item, settings)
-            except QueueFull:  # later, when there is room
+                item_dispatches, item_ended = _begin(tx, locked.batch, item, settings)
+            except QueueFull:  # a later step begins it
                 break
             begun += 1
-            ready += sent
-            ended += done
+            dispatches += item_dispatches
+            ended += item_ended
         if not begun:
             return None
-        batches.count_fed(tx, held, begun)
+        batches.count_fed(tx, locked, begun)
         if ended:
             batch_items.end(tx, batch_id, ended)
             counted = batches.lock(tx, batch_id)
             assert counted is not None
             batches.count_ended(tx, counted, ended)
-    _observe(held.batch, begun=begun, ended=ended)
-    return ready
+    _observe(locked.batch, begun=begun, ended=ended)
+    return dispatches
 
 
 def _observe(batch: Batch, *, begun: int, ended: list[Ended]) -> None:
-    """Count what was committed."""
+    """Count in the metrics what was committed."""
     metrics.BATCH_ITEMS_BEGUN.labels(batch.order.kind).inc(begun)
     for item in ended:
         metrics.BATCH_ITEMS_ENDED.labels(batch.order.kind, item.outcome).inc()
@@ -137,7 +140,7 @@ def _observe(batch: Batch, *, begun: int, ended: list[Ended]) -> None:
 def _begin(
     tx: Transaction, batch: Batch, item: PendingItem, settings: Settings
 ) -> tuple[Iterable[Dispatch], list[Ended]]:
-    """Begin one item; where it cannot be begun, it has ended with that."""
+    """Begin one item. An item that cannot begin ends with the reason."""
     code, outcome = None, Outcome.COMPLETED
     try:
         with translated(), tx.begin_nested():
@@ -150,8 +153,8 @@ def _begin(
         outcome = Outcome.GONE
     except TeamSessionsError as error:
         code, outcome = error.code, Outcome.FAILED
-    except Exception as error:  # noqa: BLE001 - a fault in us: this item has failed, the batch goes on
-        log.error("an item could not be begun", batch_id=batch.id, item=item.number, error=error)
+    except Exception as error:  # noqa: BLE001 - a bug: this item fails, the batch continues
+        log.error("batch item could not begin", batch_id=batch.id, item=item.number, error=error)
         code, outcome = TeamSessionsError.code, Outcome.FAILED
     batch_items.begin(tx, batch.id, item.number)
     return (), [Ended(item.number, outcome, error_code=code)]

@@ -1,7 +1,7 @@
-"""What each kind of batch does to an item. To add one: a function here, a row in `BEGIN`, and its name in `Kind`.
+"""What each kind of batch does with an item. To add a kind: a function here, a row in `BEGIN`, and its name in `Kind`.
 
-Each begins an item inside the transaction that notes it as begun, so that an item is begun once. What becomes of it is
-read from the run that was made for it, or from its session's summary: `store/batch_items.py`.
+Each function begins an item in the transaction that records it as begun, so an item is begun once. The outcome is read
+from the run that was accepted for it, or from its session's summary: `store/batch_items.py`.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ from worker.summaries import due
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """What was made for an item: a run, or a refresh of a summary with this version; and what is to be sent.
+    """What an item began: a run, or a refresh of a summary that has this version; and what to send after the commit.
 
     `done`: there was nothing to do.
     """
@@ -36,29 +36,30 @@ class Begun:
 
 
 Begin = Callable[[Transaction, PendingItem, BatchOrder, Settings], Begun]
-"""Raises RunNotFound or SessionNotFound for what is gone, another TeamSessionsError for what cannot be begun."""
+"""Raises RunNotFound or SessionNotFound if it is gone, another TeamSessionsError if it cannot begin."""
 
 
 def refresh_summary(tx: Transaction, item: PendingItem, order: BatchOrder, settings: Settings) -> Begun:
-    """Have a session's summary refreshed; its job makes one of any number of triggers."""
+    """Request a refresh of a session's summary. If one is requested already, both share its job."""
     assert item.session_pk is not None
-    if not sessions.lock(tx, item.session_pk) or (row := sessions.get(tx, item.session_pk)) is None:
+    if not sessions.lock(tx, item.session_pk) or (session := sessions.get(tx, item.session_pk)) is None:
         raise SessionNotFound(session_id=str(item.session_pk))
-    place = {"session_id": row.session_id, "team": row.team}
-    ready = due.request(tx, item.session_pk, **place, rebuild=order.rebuild)
-    wanted = summary_jobs.state(tx, item.session_pk)
-    return Begun(ready, base_version=row.summary_version, done=wanted is None)
+    dispatches = due.request(
+        tx, item.session_pk, session_id=session.session_id, team=session.team, rebuild=order.rebuild
+    )
+    is_done = summary_jobs.state(tx, item.session_pk) is None
+    return Begun(dispatches, base_version=session.summary_version, done=is_done)
 
 
 def replay_run(tx: Transaction, item: PendingItem, order: BatchOrder, settings: Settings) -> Begun:
-    """Give the input of an earlier run to the team as it is now, in a fork of its session."""
+    """Give the input of an earlier run to the current team, in a fork of its session."""
     assert item.source_run_id is not None
     accepted = replay.replay_in(tx, item.source_run_id, execute_tools=order.execute_tools, settings=settings)
     return Begun(accepted.dispatches, accepted.run.id)
 
 
 def retry_run(tx: Transaction, item: PendingItem, order: BatchOrder, settings: Settings) -> Begun:
-    """Repeat a failed run, or that of the try before, at the end of its session."""
+    """Retry a failed run, or the run of the item's previous try, at the end of its session."""
     run_id = item.run_id or item.source_run_id or ""
     run = runs.get(tx, run_id, principal=SERVICE)
     if run is None:
@@ -68,7 +69,7 @@ def retry_run(tx: Transaction, item: PendingItem, order: BatchOrder, settings: S
 
 
 def enqueue_run(tx: Transaction, item: PendingItem, order: BatchOrder, settings: Settings) -> Begun:
-    """Accept a run as its caller has ordered it; where an earlier try of it failed, repeat that."""
+    """Accept the requested run; if the item was tried before, retry the run of that try."""
     if item.run_id is not None:
         return retry_run(tx, item, order, settings)
     if item.request is None:

@@ -1,10 +1,10 @@
-"""Look at a batch, pause it, let it go on, cancel it, try again what failed; each at once, whatever it is at."""
+"""Read, pause, resume, cancel and retry a batch. Each takes effect at once."""
 
 from dataclasses import replace
 
 from worker.batches.capacity import pause_reason
 from worker.batches.feed import Send, stop_runs
-from worker.domain.batch import Batch, BatchStatus, Item, PausedBy, order_to_json
+from worker.domain.batch import Batch, BatchStatus, Budget, Item, PausedBy, order_to_json
 from worker.domain.principal import Principal
 from worker.errors import BatchConflict, BatchInvalid, BatchNotFound
 from worker.store import batch_items, batches
@@ -31,7 +31,7 @@ def items(
     status: str | None = None,
     texts: bool = False,
 ) -> list[Item]:
-    """Return up to *limit* items behind number *after*; with *texts* the old and the new outputs.
+    """Return up to *limit* items after number *after*; with *texts* as `Result`, with the old and the new output.
 
     Raises:
         BatchNotFound
@@ -42,12 +42,12 @@ def items(
 
 
 def pause(db: Database, batch_id: str, *, principal: Principal) -> Batch:
-    """Begin no more items; those in flight go on. Raises BatchNotFound, BatchConflict."""
+    """Begin no more items; items in flight continue. Raises BatchNotFound, BatchConflict."""
     with db.write() as tx:
-        held = _held(tx, batch_id, principal)
-        if held.batch.status.terminal:
-            raise BatchConflict(batch_id=batch_id, status=held.batch.status, action="paused")
-        if held.batch.status is not BatchStatus.PAUSED:
+        locked = _lock(tx, batch_id, principal)
+        if locked.batch.status.terminal:
+            raise BatchConflict(batch_id=batch_id, status=locked.batch.status, action="paused")
+        if locked.batch.status is not BatchStatus.PAUSED:
             batches.set_status(tx, batch_id, BatchStatus.PAUSED, paused_by=PausedBy.REQUEST)
         return _now(tx, batch_id)
 
@@ -57,72 +57,72 @@ def resume(
     batch_id: str,
     *,
     principal: Principal,
-    budget_tokens: int | None = None,
-    budget_cost: float | None = None,
+    budget: Budget | None = None,
 ) -> Batch:
-    """Go on with a paused batch: after its canary this is the yes. A budget that is used up has to be raised.
+    """Resume a paused batch. After its canary, this approves all other items. A used-up budget has to be raised.
 
     Raises:
         BatchNotFound, BatchConflict, BatchInvalid
     """
     with db.write() as tx:
-        held = _held(tx, batch_id, principal)
-        batch = held.batch
+        locked = _lock(tx, batch_id, principal)
+        batch = locked.batch
         if batch.status.terminal:
             raise BatchConflict(batch_id=batch_id, status=batch.status, action="resumed")
-        limits = batch.order.limits
-        tokens = limits.budget_tokens if budget_tokens is None else budget_tokens
-        cost = limits.budget_cost if budget_cost is None else budget_cost
-        if cost is not None and not batch.order.prices:
-            raise BatchInvalid(field="budget", problem="is in money, and no prices were known when it was ordered")
-        order = replace(batch.order, limits=replace(limits, budget_tokens=tokens, budget_cost=cost))
+        old, raised = batch.order.budget, budget or Budget()
+        new = Budget(tokens=raised.tokens or old.tokens, cost=raised.cost or old.cost)
+        if new.cost is not None and not batch.order.prices:
+            raise BatchInvalid(
+                field="'budget'", problem="has a cost, but no prices were set when the batch was accepted"
+            )
+        order = replace(batch.order, budget=new)
         if batch.paused_by is PausedBy.BUDGET:
-            would_be = replace(held, batch=replace(batch, order=order, status=BatchStatus.RUNNING))
-            if pause_reason(would_be) is PausedBy.BUDGET:
-                raise BatchInvalid(field="budget", problem="is used up: name a higher one to resume it")
+            resumed = replace(locked, batch=replace(batch, order=order, status=BatchStatus.RUNNING))
+            if pause_reason(resumed) is PausedBy.BUDGET:
+                raise BatchInvalid(field="'budget'", problem="is used up: name a higher one to resume the batch")
         canary = None if batch.paused_by is PausedBy.CANARY else batch.canary
         batches.change(tx, batch_id, spec=order_to_json(order), canary=canary)
         if batch.status is BatchStatus.PAUSED:
-            batches.set_status(tx, batch_id, BatchStatus.CREATED if held.open else BatchStatus.RUNNING)
+            batches.set_status(tx, batch_id, BatchStatus.CREATED if locked.open else BatchStatus.RUNNING)
         return _now(tx, batch_id)
 
 
 def cancel(db: Database, batch_id: str, *, principal: Principal, send: Send) -> Batch:
-    """Begin no more items, and cancel the runs of those in flight; a batch that has ended stays as it is.
+    """Begin no more items, and cancel the runs in flight. A batch that has ended stays unchanged.
 
     Raises:
         BatchNotFound
     """
     with db.write() as tx:
-        held = _held(tx, batch_id, principal)
-        if not held.batch.status.terminal:
+        locked = _lock(tx, batch_id, principal)
+        if not locked.batch.status.terminal:
             batches.set_status(tx, batch_id, BatchStatus.CANCELLED)
     stop_runs(db, batch_id, send=send)
     return get(db, batch_id, principal=principal)
 
 
 def retry(db: Database, batch_id: str, *, principal: Principal) -> Batch:
-    """Have the items that failed, diverged or were cancelled begun again. Raises BatchNotFound, BatchConflict."""
+    """Begin again the items that failed, diverged or were cancelled. Raises BatchNotFound, BatchConflict."""
     with db.write() as tx:
-        held = _held(tx, batch_id, principal)
-        if held.open or held.batch.status is BatchStatus.CANCELLED:
-            raise BatchConflict(batch_id=batch_id, status=held.batch.status, action="tried again")
+        locked = _lock(tx, batch_id, principal)
+        if locked.open or locked.batch.status is BatchStatus.CANCELLED:
+            raise BatchConflict(batch_id=batch_id, status=locked.batch.status, action="tried again")
         if again := batch_items.take_back(tx, batch_id):
-            batches.take_back(tx, held, again)
-            if held.batch.status is not BatchStatus.PAUSED:
+            batches.take_back(tx, locked, again)
+            if locked.batch.status is not BatchStatus.PAUSED:
                 batches.set_status(tx, batch_id, BatchStatus.RUNNING)
         return _now(tx, batch_id)
 
 
-def _held(tx: Transaction, batch_id: str, principal: Principal) -> LockedBatch:
-    """Take the lock of a batch that *principal* may see."""
-    held = batches.lock(tx, batch_id) if batches.get(tx, batch_id, principal=principal) is not None else None
-    if held is None:
+def _lock(tx: Transaction, batch_id: str, principal: Principal) -> LockedBatch:
+    """Lock a batch that *principal* may see. Raises BatchNotFound."""
+    locked = batches.lock(tx, batch_id) if batches.get(tx, batch_id, principal=principal) is not None else None
+    if locked is None:
         raise BatchNotFound(batch_id=batch_id)
-    return held
+    return locked
 
 
 def _now(tx: Transaction, batch_id: str) -> Batch:
-    held = batches.lock(tx, batch_id)
-    assert held is not None
-    return held.batch
+    locked = batches.lock(tx, batch_id)
+    assert locked is not None
+    return locked.batch

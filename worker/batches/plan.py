@@ -1,4 +1,4 @@
-"""Write the items of a batch down: those that its filter finds, in pieces, or those that its caller names."""
+"""Write the items that a batch's filter finds, in chunks, and close the batch after the last item."""
 
 import math
 
@@ -6,21 +6,27 @@ from worker.domain.batch import Batch, BatchStatus
 from worker.store import batch_plan, batches
 from worker.store.engine import Database, Transaction
 
-PIECE = 2_000  # items that are written down in one transaction
+CHUNK = 2_000  # items written in one transaction
 
 
 def plan(db: Database, batch_id: str) -> bool:
-    """Write the next items down that the batch's filter finds; tell whether there may be more."""
+    """Write the next items that the batch's filter finds, and return whether there may be more."""
     with db.write() as tx:
-        held = batches.lock(tx, batch_id, wait=False)
-        if held is None or not held.open or held.batch.order.given or held.batch.status.terminal:
+        locked = batches.lock(tx, batch_id, wait=False)
+        if locked is None or not locked.open or locked.batch.order.explicit_items or locked.batch.status.terminal:
             return False
-        batch, place = held.batch, {"first": held.batch.planned + 1, "limit": PIECE}
+        batch = locked.batch
         written = batch_plan.write_selected(
-            tx, batch_id, batch.order, principal=held.principal, after=held.planned_key, **place
+            tx,
+            batch_id,
+            batch.order,
+            principal=locked.principal,
+            after=locked.planned_key,
+            first=batch.planned + 1,
+            limit=CHUNK,
         )
         planned = batch.planned + written.count
-        if written.count < PIECE:
+        if written.count < CHUNK:
             close(tx, batch, planned=planned)
             return False
         batches.change(tx, batch_id, planned=planned, planned_key=written.last_key)
@@ -28,16 +34,16 @@ def plan(db: Database, batch_id: str) -> bool:
 
 
 def close(tx: Transaction, batch: Batch, *, planned: int) -> None:
-    """Note that all items are written down; a batch that nobody has paused runs from now on."""
-    canary = canary_of(batch.order.canary, planned)
+    """Record that all items are written. The batch starts to run, unless it was paused."""
+    canary = canary_count(batch.order.canary, planned)
     batches.change(tx, batch.id, open=False, planned=planned, canary=canary)
     if batch.status is BatchStatus.CREATED:
         batches.set_status(tx, batch.id, BatchStatus.RUNNING)
 
 
-def canary_of(said: str | None, planned: int) -> int | None:
-    """Return how many of so many items are '10' or '1%', one at least; None: no canary is wanted."""
-    if said is None:
+def canary_count(canary: str | None, planned: int) -> int | None:
+    """Return how many of *planned* items '10' or '1%' means, at least one; None: there is no canary."""
+    if canary is None:
         return None
-    count = math.ceil(planned * float(said[:-1]) / 100) if said.endswith("%") else int(said)
+    count = math.ceil(planned * float(canary[:-1]) / 100) if canary.endswith("%") else int(canary)
     return max(1, min(count, planned))

@@ -1,13 +1,34 @@
-"""A batch: one order over many sessions or runs. An item: one of them."""
+"""A batch: one order over many sessions or runs. An item: one of them.
 
+The fields describe themselves. `BatchOptions`, `Selection`, `Limits` and `Budget` are the body of a request, the JSON
+of a row, and part of the answer. `Item`, `Result` and `Estimate` are answers of the API.
+"""
+
+import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
+from dataclasses import field as default
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import AwareDatetime, BeforeValidator, ConfigDict, Field, PlainSerializer, TypeAdapter, WithJsonSchema
 
 from worker.clock import rfc3339
+from worker.domain.fields import ID, TEXT, check_rfc3339, field, parsed_as
+from worker.domain.run import RunError
 from worker.domain.usage import Usage
+
+MAX_WINDOW = 1_000
+MAX_INTEGER = 2**53  # every JSON reader keeps integers up to here exact
+CANARY = re.compile(r"[1-9][0-9]{0,8}|(100|[1-9]?[0-9](\.[0-9]{1,4})?)%")
+ItemStatus = Literal[
+    "waiting", "queued", "running", "completed", "same", "changed", "diverged", "failed", "cancelled", "gone"
+]
+KindName = Literal["refresh_summaries", "replay_runs", "retry_failed", "enqueue_runs"]
+_TIME = {"type": "string", "format": "date-time"}
+Instant = Annotated[AwareDatetime, BeforeValidator(check_rfc3339), PlainSerializer(rfc3339, str), WithJsonSchema(_TIME)]
+Count = Annotated[int | None, Field(ge=1, le=MAX_INTEGER)]
 
 
 class Kind(StrEnum):
@@ -59,21 +80,46 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which sessions or runs, by filters that all have to be met; None or empty: any.
+    """A filter of sessions or runs: those that meet all its conditions."""
 
-    Times are of a session's last activity, or of a run's acceptance: from `since` on, before `until`.
-    """
+    __pydantic_config__ = ConfigDict(extra="forbid")
 
-    team: str | None = None
-    team_version: str | None = None  # of the definition that executed the run, or any run of the session
-    user_id: str | None = None
-    tag: str | None = None
-    name: str | None = None
-    status: str | None = None  # of runs
-    since: datetime | None = None
-    until: datetime | None = None
-    summary_below: int | None = None  # sessions whose summary has a lower version, or none
-    summary_not_by: str | None = None  # sessions whose summary was made by another prompt than that of this hash
+    team: Annotated[str | None, field("Only of this team.", "support", schema=TEXT)] = None
+    team_version: Annotated[
+        str | None,
+        field("Runs that this version of the team executed, or sessions with such a run.", "3f2a9c", schema=TEXT),
+    ] = None
+    user_id: Annotated[
+        str | None,
+        field(
+            "Only of this user, who may then see the batch. By default, of every user that the key may see.",
+            "u-7",
+            schema=TEXT,
+        ),
+    ] = None
+    tag: Annotated[str | None, field("In sessions with this tag.", "vip", schema=TEXT)] = None
+    name: Annotated[str | None, field("In sessions of exactly this name.", "Parcels", schema=TEXT)] = None
+    status: Annotated[
+        Literal["completed", "failed", "cancelled"] | None,
+        field("Runs with this status. The default depends on the kind: completed or failed.", "failed"),
+    ] = None
+    since: Annotated[
+        Instant | None, field("Runs accepted, or sessions last active, at this time or later.", "2026-01-01T00:00:00Z")
+    ] = None
+    until: Annotated[
+        Instant | None, field("Runs accepted, or sessions last active, before this time.", "2026-02-01T00:00:00Z")
+    ] = None
+    summary_below: Annotated[
+        int | None, Field(ge=1, lt=2**31), field("Sessions whose summary has a lower version, or none.", 2)
+    ] = None
+    summary_not_by: Annotated[
+        str | None,
+        field(
+            "Sessions without a summary, or whose summary was made with a prompt of another hash.",
+            "9f86d081",
+            schema=TEXT,
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,37 +139,90 @@ class Price:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """At most so much a minute, and in all; None: any. A batch pauses when what it may spend in all is used up."""
+    """The most per minute; null: no limit."""
 
-    items_per_minute: int | None = None
-    requests_per_minute: int | None = None  # of the model
-    tokens_per_minute: int | None = None
-    budget_tokens: int | None = None
-    budget_cost: float | None = None
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    items_per_minute: Annotated[Count, field("Items that begin.", 60)] = None
+    requests_per_minute: Annotated[Count, field("Requests to the model.", 300)] = None
+    tokens_per_minute: Annotated[Count, field("Input and output tokens.", 200_000)] = None
 
 
 @dataclass(frozen=True, slots=True)
-class BatchOrder:
-    """What a caller asks for. `canary`: so many items first, then it waits for a yes; `window`: items at a time.
+class Budget:
+    """The most in total; null: no limit. A batch pauses when its budget is not enough for one more item."""
 
-    `prices` are by team, '*' for every other one. `given`: its items are named one by one, and no filter finds them.
-    `rebuild`: summaries are made anew from the first message on.
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    tokens: Annotated[Count, field("Input and output tokens.", 5_000_000)] = None
+    cost: Annotated[
+        float | None,
+        Field(gt=0, le=MAX_INTEGER, strict=True),
+        field("In the currency of the price list, TEAM_SESSIONS_PRICES.", 12.5),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchOptions:
+    """What a caller decides about a batch, apart from explicit items."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    kind: Annotated[
+        Kind,
+        parsed_as(Kind, KindName),
+        field(
+            "What happens to each item: refresh a session's summary, replay a run in a fork of its session, retry a "
+            "failed run, or enqueue a run.",
+            "refresh_summaries",
+        ),
+    ]
+    name: Annotated[str | None, field("Name for people.", "prompt v2", schema=ID)] = None
+    select: Annotated[Selection, field("Filter of the sessions or runs.", {"team": "support", "tag": "vip"})] = default(
+        default_factory=Selection
+    )
+    canary: Annotated[
+        str | None,
+        field(
+            "Number or share of the items that come first; then the batch pauses until it is resumed.",
+            "10",
+            "1%",
+            schema={"pattern": f"^({CANARY.pattern})$"},
+        ),
+    ] = None
+    window: Annotated[int, Field(ge=1, le=MAX_WINDOW), field("The most items in flight.", 100)] = 100
+    limits: Annotated[Limits, field("The most per minute.", {"items_per_minute": 60})] = default(default_factory=Limits)
+    budget: Annotated[Budget, field("The most in total.", {"tokens": 5_000_000})] = default(default_factory=Budget)
+    rebuild: Annotated[
+        bool, field("Make summaries from the first message instead of from the current summary.", False)
+    ] = False
+    execute_tools: Annotated[bool, field("Replays execute tools instead of using the recorded results.", False)] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchOrder(BatchOptions):
+    """An accepted batch: its options, and what was decided when it was accepted.
+
+    `prices` are by team; '*' is every other team. `explicit_items`: the caller lists the items, no filter finds them.
     """
 
-    kind: Kind
-    select: Selection = Selection()
-    name: str | None = None
-    canary: str | None = None  # '10' items or '1%' of them
-    window: int = 100
-    limits: Limits = Limits()
-    prices: Mapping[str, Price] = field(default_factory=dict)
-    given: bool = False
-    rebuild: bool = False
-    execute_tools: bool = False
+    prices: Mapping[str, Price] = default(default_factory=dict)
+    explicit_items: Annotated[bool, Field(alias="given")] = False
 
     def price_of(self, team: str) -> Price:
         """Return the prices for a team."""
         return self.prices.get(team) or self.prices.get("*") or Price()
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a batch would be. Tokens are what the runs used before, or what refreshes read of the histories."""
+
+    count: Annotated[int, field("Number of items.", 1_200)]
+    sample: Annotated[list[str], field("IDs of the first items: sessions or runs.", ["s-42", "s-43"])]
+    input_tokens: Annotated[int, field("Estimate: what the runs used before, or what summaries read.", 2_400_000)]
+    output_tokens: Annotated[int, field("What the runs used before; 0 for summaries, which is unknown.", 0)]
+    cost: Annotated[float | None, field("Cost of these tokens; null: no prices are set.", 3.75, None)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,49 +263,50 @@ class Batch:
         return (self.planned - self.ended) / self.pace if self.pace > 0 and not self.status.terminal else None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Item:
-    """One unit of a batch. `run_id` is the run that was made for it, `source_run_id` the one that it repeats.
+    """One unit of a batch. Its status is the current one of its run, or of its session's refresh."""
 
-    Its status, error and attempts are those of its run, or of its session's refresh, whenever they are read. `tries`
-    is how often it was begun, `attempts` how often its run was claimed.
-    """
+    number: Annotated[int, field("Position in its batch, from 1.", 17)]
+    custom_id: Annotated[str | None, field("Your own ID of it.", "row-17", None)]
+    session_id: Annotated[str | None, field("Its session.", "s-42", None)]
+    user_id: Annotated[str | None, field("Its user.", "u-7", None)]
+    source_run_id: Annotated[
+        str | None, field("The run that it repeats.", "run_019ab3c4d5e6f708192a3b4c5d6e7f80", None)
+    ]
+    run_id: Annotated[
+        str | None, field("The run that was accepted for it.", "run_019ab3c4d5e6f708192a3b4c5d6e7f81", None)
+    ]
+    status: Annotated[ItemStatus, field("'waiting' until it begins.", "completed")]
+    tries: Annotated[int, field("How often it was begun.", 1)]
+    attempts: Annotated[int | None, field("How often its run was claimed.", 1, None)]
+    error: Annotated[
+        RunError | None, field("Why it failed, once failed.", {"code": "model_refused", "message": "…"}, None)
+    ]
+    version: Annotated[int | None, field("The summary version that it made.", 3, None)]
+    usage: Annotated[Usage, Field(description="What its run used.")]
 
-    number: int
-    custom_id: str | None
-    session_id: str | None
-    user_id: str | None
-    source_run_id: str | None
-    run_id: str | None
-    status: str  # waiting, queued, running, or an Outcome
-    tries: int
-    attempts: int | None
-    error_code: str | None
-    error_message: str | None
-    version: int | None  # of the summary that it made
-    old_output: str | None = None
-    new_output: str | None = None
-    usage: Usage = Usage()
+
+@dataclass(frozen=True, kw_only=True)
+class Result(Item):
+    """An item with the outputs of its runs."""
+
+    old_output: Annotated[str | None, field("The answer of the run that it repeats.", "It is on its way.", None)]
+    new_output: Annotated[str | None, field("The answer of the run accepted for it.", "It comes on Friday.", None)]
+
+
+_ORDER = TypeAdapter(BatchOrder)
 
 
 def order_to_json(order: BatchOrder) -> dict[str, Any]:
-    """Return an order as an object for JSON."""
-    said = asdict(order)
-    times = {name: at and rfc3339(at) for name, at in said["select"].items() if name in ("since", "until")}
-    return said | {"select": said["select"] | times}
+    """Return an order as the JSON of a row. There the budget is among the limits, as the first release wrote it."""
+    row: dict[str, Any] = _ORDER.dump_python(order, mode="json", by_alias=True)
+    budget = row.pop("budget")
+    return row | {"limits": row["limits"] | {"budget_tokens": budget["tokens"], "budget_cost": budget["cost"]}}
 
 
-def order_from_json(said: Mapping[str, Any]) -> BatchOrder:
-    """Return the order that `order_to_json` has written."""
-    select = dict(said["select"])
-    for name in ("since", "until"):
-        select[name] = select[name] and datetime.fromisoformat(select[name])
-    return BatchOrder(
-        **{
-            **said,
-            "kind": Kind(said["kind"]),
-            "select": Selection(**select),
-            "limits": Limits(**said["limits"]),
-            "prices": {team: Price(**price) for team, price in said["prices"].items()},
-        }
-    )
+def order_from_json(row: Mapping[str, Any]) -> BatchOrder:
+    """Return the order that `order_to_json` wrote."""
+    limits = dict(row["limits"])
+    budget = {"tokens": limits.pop("budget_tokens"), "cost": limits.pop("budget_cost")}
+    return _ORDER.validate_python({**row, "limits": limits, "budget": budget})

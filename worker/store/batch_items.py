@@ -7,8 +7,8 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, and_, bindparam, case, func, or_, select, tuple_, update
 
-from worker.domain.batch import Item, Outcome
-from worker.domain.run import Status
+from worker.domain.batch import Item, Outcome, Result
+from worker.domain.run import RunError, Status
 from worker.domain.usage import Usage
 from worker.store.batches import Ended
 from worker.store.columns import db_time
@@ -239,7 +239,9 @@ def _status() -> ColumnElement[str]:
 
 
 def _item(row: Any, *, texts: bool) -> Item:
-    return Item(
+    code = row.code if row.code != CANCELLED else None
+    message = row.error_message or f"It ended with {code!r}; the handbook's list of errors says more."
+    item = Item(
         number=row.number,
         custom_id=row.custom_id,
         session_id=row.session_id,
@@ -249,13 +251,11 @@ def _item(row: Any, *, texts: bool) -> Item:
         status=row.standing,
         tries=row.tries,
         attempts=row.attempt,
-        error_code=row.code if row.code != CANCELLED else None,
-        error_message=row.error_message,
+        error=None if code is None else RunError(code, message),
         version=row.version,
-        old_output=row.old if texts else None,
-        new_output=row.new if texts else None,
         usage=Usage() if row.model_calls is None else usage_of(row),
     )
+    return Result(**vars(item), old_output=row.old, new_output=row.new) if texts else item
 
 
 _USAGE = (runs.c.model_calls, runs.c.input_tokens, runs.c.cached_input_tokens, runs.c.output_tokens)
