@@ -93,7 +93,6 @@ class Session:
             SummaryFailed: the model failed; workers retry it.
         """
         with self._runtime.db.write() as tx:
-            place = {"session_id": self._row.session_id, "team": self._row.team}
-            due.request(tx, self.pk, **place, rebuild=rebuild)
+            due.request(tx, self.pk, session_id=self._row.session_id, team=self._row.team, rebuild=rebuild)
         refresh_now(self._runtime, self._definition, self.pk)
         return self.get_session_summary()

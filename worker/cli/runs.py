@@ -52,8 +52,8 @@ def list_runs(
 ) -> None:
     """List runs, newest first. Inputs and outputs are left out; 'show' prints them."""
     with connect() as client:
-        found = client.runs(status=status, team=team, user_id=user_id, session_id=session_id)
-        page = found if every else islice(found, limit)
+        matches = client.runs(status=status, team=team, user_id=user_id, session_id=session_id)
+        page = matches if every else islice(matches, limit)
         print_list(page, _as_row, label="Runs", head=HEAD, omit=TEXTS, whole=(0, 1))
 
 

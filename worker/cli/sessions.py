@@ -39,8 +39,8 @@ def list_sessions(
 ) -> None:
     """List sessions, latest activity first, without their messages and state."""
     with connect() as client:
-        found = client.sessions(team=team, user_id=user_id, name=name, tag=tag)
-        page = found if every else islice(found, limit)
+        matches = client.sessions(team=team, user_id=user_id, name=name, tag=tag)
+        page = matches if every else islice(matches, limit)
         print_list(page, _as_row, label="Sessions", head=HEAD, omit=("state",), whole=(0,))
 
 

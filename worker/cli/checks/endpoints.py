@@ -20,7 +20,7 @@ URL_NAME = "TEAM_SESSIONS_URL"
 def api(installation: Installation) -> Iterator[Finding]:
     """Check whether it answers, is ready, accepts the key, and is reachable from other machines."""
     if not _has_address(installation):
-        yield skipped("Its address is not known: 'up' did not start here, and TEAM_SESSIONS_URL is not set.")
+        yield skipped("Its address is not known: 'up' was not started here, and TEAM_SESSIONS_URL is not set.")
         return
     try:
         url = find(None, "a-key", environment=installation.environment).url
@@ -58,7 +58,7 @@ def flower(installation: Installation) -> Iterator[Finding]:
     """Check whether it answers with its login, and refuses without."""
     url = installation.flower_url or _read_file(installation, "flower-url")
     if url is None:
-        yield skipped("Its address is not known: 'up' did not start here, and --flower-url is not set.")
+        yield skipped("Its address is not known: 'up' was not started here, and --flower-url is not set.")
         return
     page = f"{_reachable(url)}/healthcheck"
     without = _status(page)
