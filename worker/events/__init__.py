@@ -1,8 +1,8 @@
-"""What runs tell those who watch, carried by Redis streams.
+"""The events of runs for their watchers, in Redis streams.
 
-Ephemeral: nothing depends on it, the database is the truth.
+They are short-lived and nothing depends on them: the database is the truth.
 
-Keys, each with a lifetime (after its last entry: its team's, else `TEAM_SESSIONS_STREAM_SECONDS`):
+Each key expires some time after its last entry (its team's setting, else `TEAM_SESSIONS_STREAM_SECONDS`):
 
     <prefix>run:<run id>:events    stream; entry id <fence>-<n>, fields type and data (JSON)
 """

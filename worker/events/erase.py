@@ -1,4 +1,4 @@
-"""Remove the streams of runs that were erased, so that no late writer brings one back."""
+"""Removes the streams of erased runs, so that a late writer cannot bring one back."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -22,18 +22,18 @@ class Eraser:
     """Erases streams on one Redis. Safe to use from several threads."""
 
     def __init__(self, url: str, *, prefix: str, ttl_s: int) -> None:
-        # Once more, where a server that was restarted since has left a dead connection; not for one that is silent:
-        # whoever deletes is waiting.
+        # One retry replaces a connection that a restart of the server has closed. A silent server gets none, since the
+        # caller of a deletion waits.
         again = Retry(NoBackoff(), 1, supported_errors=(Disconnected,))
         self._redis = Redis.from_url(url, socket_timeout=2, socket_connect_timeout=2, retry=again)
         self._prefix = prefix
         self._ttl_s = ttl_s
 
     def erase(self, run_ids: Iterable[str]) -> None:
-        """Remove the streams of these runs. What stays for a while is an entry of the highest id, which refuses others.
+        """Replace the streams of these runs by an expiring entry with the highest id.
 
-        So a process that does not know yet cannot bring a stream back. While Redis is away nothing is done: the
-        streams end with their lifetime.
+        Redis then refuses later entries, so a process that does not know of the erasure cannot bring a stream back.
+        While Redis is away, the streams stay until they expire.
         """
         pipeline = self._redis.pipeline(transaction=True)
         for run_id in run_ids:
@@ -45,7 +45,7 @@ class Eraser:
         try:
             pipeline.execute()
         except RedisError as error:
-            log.warning("streams were not erased; they end with their lifetime", error=error)
+            log.warning("streams were not erased; they stay until they expire", error=error)
 
     def close(self) -> None:
         """Close every connection."""

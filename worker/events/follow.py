@@ -1,6 +1,6 @@
-"""Read the stream of a run as it grows. Async: a watcher is a socket that waits, not a thread.
+"""Reads the stream of a run as it grows. Async: a watcher is a waiting socket, not a thread.
 
-Watchers of one run who stand at the same place share one read: a read costs more than showing what it brought.
+Watchers that wait for the same event of a run share one read, since reads are the larger part of the cost.
 """
 
 import asyncio
@@ -14,9 +14,9 @@ from worker.clock import monotonic
 from worker.domain.event import Event, EventId
 from worker.events import stream_key
 
-PAUSE_S = 1.0  # between two looks at a Redis that is away
+PAUSE_S = 1.0  # between two tries while Redis is away
 
-Happened = list[tuple[EventId, Event]]
+Entries = list[tuple[EventId, Event]]
 
 
 class Follower:
@@ -25,38 +25,38 @@ class Follower:
     def __init__(self, url: str, *, prefix: str) -> None:
         self._redis = Redis.from_url(url, socket_connect_timeout=2, max_connections=20_000, decode_responses=True)
         self._prefix = prefix
-        self._reading: dict[tuple[str, EventId], asyncio.Task[Happened]] = {}
+        self._reading: dict[tuple[str, EventId], asyncio.Task[Entries]] = {}
         self.leaving = False
 
-    async def read(self, run_id: str, *, after: EventId, wait_s: float) -> Happened:
-        """Return the events behind *after*, in order; none within *wait_s* (0: none yet), or while Redis is away.
+    async def read(self, run_id: str, *, after: EventId, wait_s: float) -> Entries:
+        """Return the events after *after*, in order. Empty: none within *wait_s* (0: none yet), or Redis is away.
 
-        None at once when `leaving`: whoever reads in a loop looks at that.
+        Also empty, at once, when `leaving`: a loop must check that.
         """
         if not wait_s:
-            return await self._ask(run_id, after=after, wait_s=0)
-        place, deadline = (run_id, after), monotonic() + wait_s
+            return await self._read(run_id, after=after, wait_s=0)
+        position, deadline = (run_id, after), monotonic() + wait_s
         while not self.leaving and (left := deadline - monotonic()) > 0:
-            if place not in self._reading:
-                self._reading[place] = asyncio.create_task(self._shared(run_id, after=after, wait_s=left))
-            reading = self._reading[place]
-            # Unlike `await reading`, this ends nobody's read when its watcher leaves or has waited long enough.
+            if position not in self._reading:
+                self._reading[position] = asyncio.create_task(self._shared(run_id, after=after, wait_s=left))
+            reading = self._reading[position]
+            # Unlike `await reading`, this does not cancel the shared read when one watcher leaves or stops waiting.
             await asyncio.wait([reading], timeout=left)
             if reading.done() and not reading.cancelled() and (events := reading.result()):
                 return events
         return []
 
-    async def _shared(self, run_id: str, *, after: EventId, wait_s: float) -> Happened:
+    async def _shared(self, run_id: str, *, after: EventId, wait_s: float) -> Entries:
         try:
-            return await self._ask(run_id, after=after, wait_s=wait_s)
+            return await self._read(run_id, after=after, wait_s=wait_s)
         finally:
             del self._reading[run_id, after]
 
-    async def _ask(self, run_id: str, *, after: EventId, wait_s: float) -> Happened:
+    async def _read(self, run_id: str, *, after: EventId, wait_s: float) -> Entries:
         key = stream_key(self._prefix, run_id)
         block = max(1, int(wait_s * 1000)) if wait_s else None
         try:
-            # A frozen server answers nothing, not even the end of the wait.
+            # A frozen server does not even answer at the end of the wait.
             async with asyncio.timeout(wait_s + 2):
                 answer: Any = await self._redis.xread({key: str(after)}, count=500, block=block)
         except (RedisError, OSError, TimeoutError):
@@ -65,7 +65,7 @@ class Follower:
         return [_event(entry) for _key, entries in answer or () for entry in entries]
 
     async def newest(self, run_id: str) -> EventId:
-        """Return the id of the last event so far; the lowest where there is none, or while Redis is away."""
+        """Return the id of the last event; 0-0 if there is none, or while Redis is away."""
         try:
             async with asyncio.timeout(2):
                 entries: Any = await self._redis.xrevrange(stream_key(self._prefix, run_id), count=1)
@@ -74,7 +74,7 @@ class Follower:
         return _event(entries[0])[0] if entries else EventId(0, 0)
 
     def leave(self) -> None:
-        """Have every reader leave, now and from now on: this process is about to end."""
+        """End all reads, present and future, because this process is about to end."""
         self.leaving = True
         for reading in self._reading.values():
             reading.cancel()

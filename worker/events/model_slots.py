@@ -1,9 +1,8 @@
-"""At most so many calls to one model at the same time, by all processes together.
+"""Limits the concurrent calls to one model across all processes.
 
-Each call takes a place in a sorted set of Redis, by its model: a token with the time until which it is kept there, on
-Redis's own clock. A thread keeps the places of this process; those of a process that was killed run out. Whoever finds
-none free stands in line, in each process first come, first served, and one of a process asks Redis for all behind it.
-While Redis is away a process counts its own calls alone.
+Each call takes a slot: a token in the model's sorted set in Redis, with its expiry on Redis's own clock. A thread
+renews the slots of this process; those of a killed process expire. Within a process, calls wait in order, and only the
+first one polls Redis. While Redis is away, a process counts its own calls only.
 """
 
 import secrets
@@ -21,13 +20,13 @@ from worker.domain.stop import Stop
 from worker.errors import ModelBusy
 from worker.observe import logs
 
-KEPT_S = 15.0  # how long the place of a killed process is kept
-LOOK_S = 0.1  # between two looks for a free place
-PATIENCE_S = 10.0  # then the run gives its slot to others, and comes back
-PAUSE_S = 1.0  # a process whose call failed leaves Redis alone for so long
+SLOT_TTL_S = 15.0  # how long a killed process keeps its slot
+POLL_S = 0.1  # between two polls for a free slot
+MAX_WAIT_S = 10.0  # then the run frees its place in the worker, and is tried again later
+PAUSE_S = 1.0  # how long a process leaves Redis alone after a failed call
 
-# KEYS: the model's places. ARGV: seconds that they are kept, how many there are at most, then tokens. Takes or keeps
-# the places of the tokens, as far as they go, and answers how many it did.
+# KEYS: the model's slots. ARGV: their lifetime in seconds, the limit, then tokens. Takes or renews a slot for each
+# token while there are free ones, and returns how many succeeded.
 TAKE = """
 local now = redis.call('TIME')
 now = now[1] + now[2] / 1000000
@@ -47,49 +46,49 @@ log = logs.get(__name__)
 
 
 @dataclass(slots=True)
-class _Line:
-    """The calls of this process to one model: those that have a place, and those in line for one."""
+class _Calls:
+    """The calls of this process to one model: those that have a slot, and those that wait for one."""
 
     changed: threading.Condition = field(default_factory=threading.Condition)
-    placed: set[str] = field(default_factory=set)
+    running: set[str] = field(default_factory=set)
     waiting: deque[str] = field(default_factory=deque)
 
 
 class ModelSlots:
-    """The places of this process. *limit* 0: there are as many as anybody wants, and Redis is not asked."""
+    """The slots of this process. *limit* 0: no limit, and no use of Redis."""
 
     def __init__(self, url: str | None, *, prefix: str, limit: int) -> None:
         self._limit = limit
         self._prefix = prefix
-        self._lines: defaultdict[str, _Line] = defaultdict(_Line)
+        self._calls: defaultdict[str, _Calls] = defaultdict(_Calls)
         self._away_until = 0.0
         self._closing = threading.Event()
         self._redis: Redis | None = None
         if url is not None and limit:
             self._redis = Redis.from_url(url, socket_timeout=2, socket_connect_timeout=2)
-            self._thread = threading.Thread(target=self._keep_forever, name="places", daemon=True)
+            self._thread = threading.Thread(target=self._renew_forever, name="model slots", daemon=True)
             self._thread.start()
 
     @contextmanager
     def slot(self, model: str, *, stop: Stop) -> Iterator[None]:
-        """Hold a place at *model* inside the block; wait for one first.
+        """Wait for a slot at *model*, and hold it inside the block.
 
         Raises:
-            ModelBusy: there was none for ten seconds.
-            Stopped: the run was told to stop, or shall be handed over, while it waited.
+            ModelBusy: no slot was free for ten seconds.
+            Stopped: the run was stopped or is to be handed over.
         """
         if not self._limit:
             yield
             return
-        line, token = self._lines[model], secrets.token_hex(8)
-        self._wait(model, line, token, stop)
+        calls, token = self._calls[model], secrets.token_hex(8)
+        self._wait(model, calls, token, stop)
         try:
             yield
         finally:
-            with line.changed:
-                line.placed.discard(token)
-                line.changed.notify_all()
-            self._give_back(model, token)
+            with calls.changed:
+                calls.running.discard(token)
+                calls.changed.notify_all()
+            self._free(model, token)
 
     def close(self) -> None:
         """Stop the thread."""
@@ -98,52 +97,52 @@ class ModelSlots:
             self._thread.join(timeout=5)
             self._redis.close()
 
-    def _wait(self, model: str, line: _Line, token: str, stop: Stop) -> None:
-        until = clock.monotonic() + PATIENCE_S
-        with line.changed:
-            line.waiting.append(token)
+    def _wait(self, model: str, calls: _Calls, token: str, stop: Stop) -> None:
+        until = clock.monotonic() + MAX_WAIT_S
+        with calls.changed:
+            calls.waiting.append(token)
         try:
-            while not self._taken(model, line, token):
+            while not self._take(model, calls, token):
                 stop.check(boundary=True)
                 if clock.monotonic() > until:
                     raise ModelBusy(model=model, limit=self._limit)
-                with line.changed:
-                    line.changed.wait(LOOK_S)
+                with calls.changed:
+                    calls.changed.wait(POLL_S)
         finally:
-            with line.changed:
-                line.waiting.remove(token)
-                line.changed.notify_all()
+            with calls.changed:
+                calls.waiting.remove(token)
+                calls.changed.notify_all()
 
-    def _taken(self, model: str, line: _Line, token: str) -> bool:
-        """Take a place, if this call is the first in line and one is free."""
-        with line.changed:
-            if line.waiting[0] != token or len(line.placed) >= self._limit:
+    def _take(self, model: str, calls: _Calls, token: str) -> bool:
+        """Take a slot, if this call is the first that waits and one is free."""
+        with calls.changed:
+            if calls.waiting[0] != token or len(calls.running) >= self._limit:
                 return False
-        if self._ask(model, [token]) == 0:
+        if self._take_or_renew(model, [token]) == 0:
             return False
-        with line.changed:
-            line.placed.add(token)
+        with calls.changed:
+            calls.running.add(token)
         return True
 
-    def _ask(self, model: str, tokens: list[str]) -> int | None:
-        """Take or keep places; return how many could be had. None: Redis is away, or is not used."""
+    def _take_or_renew(self, model: str, tokens: list[str]) -> int | None:
+        """Take or renew slots; return how many succeeded. None: Redis is away, or is not used."""
         redis = self._reachable()
         if redis is None:
             return None
         try:
-            return int(redis.eval(TAKE, 1, self._key(model), KEPT_S, self._limit, *tokens))
+            return int(redis.eval(TAKE, 1, self._key(model), SLOT_TTL_S, self._limit, *tokens))
         except RedisError as error:
             self._away_until = clock.monotonic() + PAUSE_S
-            log.warning("model calls are counted by this process alone: Redis is away", error=error)
+            log.warning("Redis is away: this process counts its own model calls only", error=error)
             return None
 
-    def _give_back(self, model: str, token: str) -> None:
+    def _free(self, model: str, token: str) -> None:
         redis = self._reachable()
         if redis is None:
             return
         try:
             redis.zrem(self._key(model), token)
-        except RedisError:  # the place runs out by itself
+        except RedisError:  # the slot expires
             self._away_until = clock.monotonic() + PAUSE_S
 
     def _reachable(self) -> Redis | None:
@@ -152,10 +151,10 @@ class ModelSlots:
     def _key(self, model: str) -> str:
         return f"{self._prefix}model:{model}:calls"
 
-    def _keep_forever(self) -> None:
-        while not self._closing.wait(KEPT_S / 3):
-            for model, line in list(self._lines.items()):
-                with line.changed:
-                    tokens = sorted(line.placed)
+    def _renew_forever(self) -> None:
+        while not self._closing.wait(SLOT_TTL_S / 3):
+            for model, calls in list(self._calls.items()):
+                with calls.changed:
+                    tokens = sorted(calls.running)
                 if tokens:
-                    self._ask(model, tokens)
+                    self._take_or_renew(model, tokens)

@@ -1,8 +1,8 @@
-"""Send the events of all runs of this process to their streams, in order, without holding up any run.
+"""Sends the events of all runs of this process to their streams, in order, without delaying any run.
 
-A run's thread only puts its events in line; one thread sends them. Deltas wait 50 ms for more of their kind and leave
-as one entry; everything else leaves at once, and takes along what stood before it. While Redis is away the line is
-kept, within bounds: deltas go first, since `message.completed` carries the whole text.
+A run's thread only queues its events; one thread sends them. Deltas wait 50 ms for more deltas and are sent as one
+entry. Every other event is sent at once, with all events before it. While Redis is away the queue is kept, within a
+limit: deltas are dropped first, since `message.completed` carries the whole text.
 """
 
 import json
@@ -22,9 +22,9 @@ from worker.events.erase import Eraser
 from worker.observe import logs
 
 BATCH_S = 0.05
-PAUSE_S = 1.0  # a process whose publish failed leaves Redis alone for so long
-LINE_LIMIT = 20_000  # entries kept while Redis is away
-STREAM_LIMIT = 20_000  # entries of one run, about
+PAUSE_S = 1.0  # how long a process leaves Redis alone after a failed publish
+QUEUE_LIMIT = 20_000  # entries kept while Redis is away
+STREAM_LIMIT = 20_000  # entries of one run, approximately
 
 Listener = Callable[[Event], None]
 
@@ -36,8 +36,8 @@ class _Entry:
     run_id: str
     id: EventId
     event: Event
-    ttl_s: int | None = None  # how long the stream is kept after it; None: as the settings say
-    tried: bool = False  # it may have arrived: sent again as it is, it is refused; joined with others it would double
+    ttl_s: int | None = None  # lifetime of the stream after this entry; None: the setting
+    tried: bool = False  # it may have arrived: resent unchanged, Redis refuses it; merged, it would double
 
     @property
     def is_delta(self) -> bool:
@@ -45,14 +45,14 @@ class _Entry:
 
 
 class Publisher:
-    """The line, and the thread that sends it."""
+    """The queue of events, and the thread that sends them."""
 
     def __init__(self, url: str, *, prefix: str, ttl_s: int) -> None:
         self._redis = Redis.from_url(url, socket_timeout=2, socket_connect_timeout=2)
         self._eraser = Eraser(url, prefix=prefix, ttl_s=ttl_s)
         self._prefix = prefix
         self._ttl_s = ttl_s
-        self._line: list[_Entry] = []
+        self._queue: list[_Entry] = []
         self._changed = threading.Condition()
         self._urgent = False
         self._closing = False
@@ -60,13 +60,13 @@ class Publisher:
         self._thread.start()
 
     def open(self, *, run_id: str, fence: int, ttl_s: int | None = None, also: Listener | None = None) -> "RunStream":
-        """Return the writing end of a run's stream for one claim of it; see `RunStream`."""
+        """Return the stream of one claim of a run."""
         return RunStream(self, run_id, fence, ttl_s=ttl_s, also=also)
 
     def put(self, entry: _Entry) -> None:
-        """Put an entry in line."""
+        """Queue an entry."""
         with self._changed:
-            self._line.append(entry)
+            self._queue.append(entry)
             self._urgent |= not entry.is_delta
             self._changed.notify()
 
@@ -75,7 +75,7 @@ class Publisher:
         self._eraser.erase(run_ids)
 
     def close(self, *, timeout_s: float = 3.0) -> None:
-        """Send what is in line and stop; give up after *timeout_s*."""
+        """Send what is queued and stop, within *timeout_s*."""
         with self._changed:
             self._closing = True
             self._changed.notify()
@@ -90,7 +90,7 @@ class Publisher:
                 self._send(merged)
             except RedisError:
                 with self._changed:
-                    self._line = _bounded([replace(entry, tried=True) for entry in merged] + self._line)
+                    self._queue = _bounded([replace(entry, tried=True) for entry in merged] + self._queue)
                     if self._closing:
                         return
                     self._changed.wait_for(lambda: self._closing, timeout=PAUSE_S)
@@ -99,10 +99,10 @@ class Publisher:
 
     def _next_batch(self) -> list[_Entry] | None:
         with self._changed:
-            self._changed.wait_for(lambda: self._line or self._closing)
+            self._changed.wait_for(lambda: self._queue or self._closing)
             if not self._urgent and not self._closing:
                 self._changed.wait_for(lambda: self._urgent or self._closing, timeout=BATCH_S)
-            batch, self._line, self._urgent = self._line, [], False
+            batch, self._queue, self._urgent = self._queue, [], False
             return batch or None
 
     def _send(self, batch: list[_Entry]) -> None:
@@ -117,32 +117,32 @@ class Publisher:
         for run_id, ttl_s in {entry.run_id: entry.ttl_s for entry in batch}.items():
             pipeline.expire(stream_key(self._prefix, run_id), self._ttl_s if ttl_s is None else ttl_s)
         for answer in pipeline.execute(raise_on_error=False):
-            # An id that is not above the last one is refused: it was sent before, or a later claim has written since.
+            # Redis refuses an id that is not above the last one: it was sent before, or a later claim has written.
             if isinstance(answer, RedisError) and not isinstance(answer, Refused):
                 raise answer
 
 
 class Listeners:
-    """Events for those in this process who watch, and for Redis where there is one."""
+    """Passes events to watchers in this process, and to Redis if there is a publisher."""
 
     def __init__(self, publisher: Publisher | None) -> None:
         self._publisher = publisher
         self._queues: dict[str, SimpleQueue[Event]] = {}
 
     def listen(self, run_id: str) -> "SimpleQueue[Event]":
-        """Return the queue that the run's events are put into from now on."""
+        """Return the queue of the run's next events."""
         return self._queues.setdefault(run_id, SimpleQueue())
 
     def leave(self, run_id: str) -> None:
-        """Listen no more."""
+        """Stop listening."""
         self._queues.pop(run_id, None)
 
     def open(self, *, run_id: str, fence: int, ttl_s: int | None = None, also: Listener | None = None) -> "RunStream":
-        """Return the writing end of a run's stream for one claim of it; see `RunStream`."""
+        """Return the stream of one claim of a run."""
         return RunStream(self, run_id, fence, ttl_s=ttl_s, also=also)
 
     def put(self, entry: _Entry) -> None:
-        """Hand an entry to whoever wants it."""
+        """Pass an entry on."""
         if (queue := self._queues.get(entry.run_id)) is not None:
             queue.put(entry.event)
         if self._publisher is not None:
@@ -154,7 +154,7 @@ class Listeners:
             self._publisher.erase(run_ids)
 
     def close(self) -> None:
-        """Send what is in line."""
+        """Send what is queued."""
         if self._publisher is not None:
             self._publisher.close()
 
@@ -162,8 +162,8 @@ class Listeners:
 class RunStream:
     """The events of one claim of a run, numbered. Safe to use from several threads.
 
-    *ttl_s* is how long the stream is kept after its last event, if its team says so. *also* hears each event but the
-    terminal one, in their order, one at a time, on the run's own threads.
+    *ttl_s*: the team's lifetime of a stream after its last event. *also* is called with each event but the terminal
+    one, in order, one at a time, on the run's own threads.
     """
 
     def __init__(
@@ -184,7 +184,7 @@ class RunStream:
         self._lock = threading.Lock()
 
     def publish(self, event: Event) -> None:
-        """Put an event in line."""
+        """Queue an event."""
         with self._lock:
             self._n += 1
             self._publisher.put(_Entry(self._run_id, EventId(self._fence, self._n), event, self._ttl_s))
@@ -192,20 +192,20 @@ class RunStream:
                 self._also(event)
 
     def end(self, event: Event) -> None:
-        """Put the one terminal event in line. Ending a run raised its fence: the event stands behind all others."""
+        """Queue the terminal event. Ending a run raised its fence, so the event follows all others."""
         self._publisher.put(_Entry(self._run_id, EventId(self._fence + 1, 0), event, self._ttl_s))
 
 
 def _merged(batch: list[_Entry]) -> list[_Entry]:
-    """Join deltas of one message that stand side by side in their run; the joined entry has the last one's id."""
+    """Merge adjacent deltas of one message; the merged entry has the id of the last one."""
     kept: list[_Entry] = []
-    newest: dict[str, int] = {}  # run id → place in `kept` of its newest entry
+    newest: dict[str, int] = {}  # run id → index in `kept` of its newest entry
     for entry in batch:
-        place = newest.get(entry.run_id)
-        before = kept[place] if place is not None else None
-        if place is not None and before is not None and _same_message(before, entry):
+        index = newest.get(entry.run_id)
+        before = kept[index] if index is not None else None
+        if index is not None and before is not None and _same_message(before, entry):
             delta = before.event.data["delta"] + entry.event.data["delta"]
-            kept[place] = replace(entry, event=Event(entry.event.type, {**entry.event.data, "delta": delta}))
+            kept[index] = replace(entry, event=Event(entry.event.type, {**entry.event.data, "delta": delta}))
         else:
             newest[entry.run_id] = len(kept)
             kept.append(entry)
@@ -219,5 +219,5 @@ def _same_message(a: _Entry, b: _Entry) -> bool:
     return deltas and a.event.data["message_id"] == b.event.data["message_id"]
 
 
-def _bounded(line: list[_Entry]) -> list[_Entry]:
-    return line if len(line) <= LINE_LIMIT else [entry for entry in line if not entry.is_delta][-LINE_LIMIT:]
+def _bounded(entries: list[_Entry]) -> list[_Entry]:
+    return entries if len(entries) <= QUEUE_LIMIT else [entry for entry in entries if not entry.is_delta][-QUEUE_LIMIT:]
