@@ -61,7 +61,7 @@ def install() -> None:
     _wrap(RunJournal, "end", after="before-dispatch")
     _wrap(refresh, "_version", after="summary-answered")
     _wrap(summaries, "cover", after="inside-summary")
-    ask, called = loop._ask, calls._called
+    ask, called = loop._ask, calls._call
 
     def named_ask(conversation: Any) -> Any:
         claim = conversation.journal._claim
@@ -78,7 +78,7 @@ def install() -> None:
         return result
 
     loop._ask = named_ask
-    calls._called = fenced_call  # type: ignore[assignment]  # it passes on all but the conversation
+    calls._call = fenced_call  # type: ignore[assignment]  # it passes on all but the conversation
 
 
 def _wrap(owner: Any, name: str, *, after: str) -> None:

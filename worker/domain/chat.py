@@ -1,13 +1,13 @@
-"""The border between the loop and any model: what is asked, and what comes back.
+"""The interface between the loop and a model: requests and replies.
 
-Shapes follow the Chat Completions wire format, the common denominator of compatible servers.
+Their shapes follow the Chat Completions format, which all compatible servers understand.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from worker.domain.message import ToolCall, told_apart
+from worker.domain.message import ToolCall, with_unique_ids
 from worker.domain.stop import Stop
 from worker.domain.text import mend
 from worker.domain.usage import Usage
@@ -25,7 +25,7 @@ class ChatMessage:
 
 @dataclass(frozen=True, slots=True)
 class ToolDescription:
-    """A tool as a model sees it. `parameters` is a JSON schema of an object."""
+    """A tool, as it is described to a model. `parameters` is the JSON schema of an object."""
 
     name: str
     description: str
@@ -34,9 +34,9 @@ class ToolDescription:
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """One model call. A model that sends nothing for `silence_s` seconds has failed.
+    """One model call. It fails if the model sends nothing for `silence_s` seconds.
 
-    `answer_schema`: a JSON schema that the answer is to fit, where the model knows how.
+    `answer_schema`: the JSON schema of the answer, for models that support one.
     """
 
     messages: tuple[ChatMessage, ...]
@@ -47,10 +47,10 @@ class ChatRequest:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a model answered: text, tool calls or both, never neither. `usage.model_calls` is 1.
+    """A model's answer: text, tool calls or both. `usage.model_calls` is 1.
 
-    It can be stored, and each call can be told by its id, whatever the model sent. `finish_reason` is the model's own
-    word for why it ended, such as 'stop' or 'length', if it has one.
+    Texts are made storable, and the ids of calls unique. `finish_reason` is the model's own word for why it ended, such
+    as 'stop' or 'length', if it sends one.
     """
 
     content: str
@@ -60,29 +60,29 @@ class Reply:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "content", mend(self.content))
-        object.__setattr__(self, "tool_calls", told_apart(self.tool_calls))
+        object.__setattr__(self, "tool_calls", with_unique_ids(self.tool_calls))
 
 
 @runtime_checkable
 class ChatModel(Protocol):
-    """A model. Implementations hold no state of a run, and may be asked from many runs at once."""
+    """A model. Implementations hold no state of a run, and are used by many runs at once."""
 
     @property
     def id(self) -> str:
         """The model's name at its provider."""
 
     async def reply(self, request: ChatRequest, on_delta: Callable[[str], None]) -> Reply:
-        """Answer *request*, and hand over each piece of text as it arrives.
+        """Return the answer to *request*, and pass each piece of text to *on_delta* as it arrives.
 
-        Runs on the process's one event loop: it must not block. Cancelling it ends the call at once.
+        It runs on the one event loop of the process, so it must not block. Cancelling it ends the call at once.
 
         Raises:
-            ModelError: `retry` tells whether asking again can help.
+            ModelError: `retry` says whether another try can help.
         """
 
 
 class AskModel(Protocol):
-    """How the synchronous loop calls a model: it waits for the reply, and no longer than *stop* allows."""
+    """Calls a model from the synchronous loop, and waits for the reply until *stop* ends the wait."""
 
     def __call__(self, model: ChatModel, request: ChatRequest, on_delta: Callable[[str], None], *, stop: Stop) -> Reply:
         """Raises ModelError, Stopped."""

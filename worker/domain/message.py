@@ -1,4 +1,4 @@
-"""One entry of the history, and the tool calls that it can carry."""
+"""One entry of the history, and its tool calls."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from worker.domain.usage import Usage
 
 
 class Role(StrEnum):
-    """Who speaks, in the words of the Chat Completions wire format."""
+    """The role of a message's author, as in the Chat Completions format."""
 
     USER = "user"
     ASSISTANT = "assistant"
@@ -46,10 +46,12 @@ class Draft:
     usage: Usage = Usage()
 
 
-def size_of(said: "Iterable[Draft | Message]") -> int:
-    """Return how much of a leader's history these messages make, in characters: members' do not belong to it."""
+def size_of(messages: "Iterable[Draft | Message]") -> int:
+    """Return the size of these messages in a leader's history, in characters. Members' messages do not count."""
     return sum(
-        len(m.content) + sum(len(c.name) + len(c.arguments) for c in m.tool_calls) for m in said if m.delegation is None
+        len(m.content) + sum(len(c.name) + len(c.arguments) for c in m.tool_calls)
+        for m in messages
+        if m.delegation is None
     )
 
 
@@ -78,25 +80,25 @@ class Message:
     created_at: Annotated[Time, field("When it was written.")]
 
 
-def told_apart(calls: Iterable[ToolCall]) -> tuple[ToolCall, ...]:
-    """Return *calls* with ids that are unique among them: some servers send none, or the same one twice.
+def with_unique_ids(calls: Iterable[ToolCall]) -> tuple[ToolCall, ...]:
+    """Return *calls* with unique ids, because some servers send no id, or one id twice. Ids match results to calls.
 
-    Results are matched to calls by these ids. Both ids and names come out short enough to be stored.
+    Ids and names are cut to a length that can be stored.
     """
-    apart: dict[str, ToolCall] = {}
-    for place, call in enumerate(calls):
+    unique: dict[str, ToolCall] = {}
+    for index, call in enumerate(calls):
         call_id = mend(call.id)[:ID_LIMIT]
-        while not call_id or call_id in apart:
-            call_id = f"call_{place}_{call_id}"[:ID_LIMIT]
-        apart[call_id] = ToolCall(call_id, mend(call.name)[:ID_LIMIT], mend(call.arguments))
-    return tuple(apart.values())
+        while not call_id or call_id in unique:
+            call_id = f"call_{index}_{call_id}"[:ID_LIMIT]
+        unique[call_id] = ToolCall(call_id, mend(call.name)[:ID_LIMIT], mend(call.arguments))
+    return tuple(unique.values())
 
 
 def open_calls(messages: Sequence[Message]) -> list[tuple[Message, int, ToolCall]]:
-    """Return the calls that have no result yet: the reply that asked, the call's place in it, and the call.
+    """Return the calls that have no result yet: the reply, the call's index in it, and the call.
 
-    Only the last reply of each delegation (and of the leader) can have any: a reply is followed by the results of all
-    its calls before the next reply of the same author is asked for.
+    Only the last reply of the leader and of each delegation can have any, because all its calls get results before the
+    next model call.
     """
     last_reply: dict[str | None, Message] = {}
     answered: dict[str | None, set[str]] = {}
@@ -107,8 +109,8 @@ def open_calls(messages: Sequence[Message]) -> list[tuple[Message, int, ToolCall
         elif message.role is Role.TOOL and message.tool_call_id is not None:
             answered.setdefault(message.delegation, set()).add(message.tool_call_id)
     return [
-        (reply, place, call)
+        (reply, index, call)
         for delegation, reply in last_reply.items()
-        for place, call in enumerate(reply.tool_calls)
+        for index, call in enumerate(reply.tool_calls)
         if call.id not in answered[delegation]
     ]

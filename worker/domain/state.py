@@ -1,4 +1,4 @@
-"""The session's state, and how a tool changes it: by top-level keys, so that parallel tools lose none."""
+"""The session's state, and its changes: by top-level keys, so that parallel tools lose no change."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,6 +28,6 @@ NO_CHANGE = StateChange()
 
 
 def difference(before: dict[str, Any], after: dict[str, Any]) -> StateChange:
-    """Return what leads from *before* to *after*."""
+    """Return the change from *before* to *after*."""
     values = {key: value for key, value in after.items() if key not in before or before[key] != value}
     return StateChange(values, tuple(sorted(set(before) - set(after))))

@@ -1,2 +1,2 @@
-"""The agent loop: context → model → tools → … → answer. Pure: it knows messages and protocols, and no SQL, Redis,
-Celery or openai. What it has done is in the messages written so far, and so is what it will do next."""
+"""The agent loop: context → model → tools → … → answer. It uses messages and protocols, but no SQL, Redis, Celery or
+openai. Its whole state is the messages written so far: they decide what it does next."""

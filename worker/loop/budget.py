@@ -1,4 +1,4 @@
-"""The limits of one run: turns, tool calls and tokens. Its seconds are kept by the keeper, which can interrupt."""
+"""The limits of one run: turns, tool calls and tokens. The lease keeper enforces seconds, since it can interrupt."""
 
 from collections.abc import Iterable
 
@@ -9,9 +9,9 @@ from worker.loop.definition import Limits
 
 
 def check_turns(limits: Limits, log: Iterable[Message], usage: Usage) -> None:
-    """Check whether the run may ask its model once more.
+    """Check that the run may make another model call.
 
-    Counts what is written, so a run that was taken over goes on counting where it stopped.
+    It counts written messages, so a run that was taken over keeps its count.
 
     Raises:
         LimitReached
@@ -24,7 +24,7 @@ def check_turns(limits: Limits, log: Iterable[Message], usage: Usage) -> None:
 
 
 def check_calls(limits: Limits, log: Iterable[Message]) -> None:
-    """Check whether the run may make the calls that its model asked for.
+    """Check that the run may make the tool calls that its model asked for.
 
     Raises:
         LimitReached

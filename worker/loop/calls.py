@@ -1,8 +1,8 @@
-"""Make the calls that a reply asked for: tools, delegations and looks into the past, in parallel.
+"""Makes the calls that a reply asked for, in parallel: tools, delegations and reads of the history.
 
-Each runs on a thread of its own, and its result is written as soon as it comes. Whatever a call meets, the model sees a
-result; only what ends the whole run (a lost lease, a stop, a failed model of a member, a replay that diverged) is
-raised, once every other call has come to a message boundary, so that nothing that was paid is thrown away.
+Each call runs on its own thread, and its result is written as soon as it arrives. An error of a call is a result for
+the model. Only what ends the whole run is raised: a lost lease, a stop, a failed model of a member, a replay that
+diverged. It is raised after every other call has reached a message boundary, so no paid reply is lost.
 """
 
 import contextvars
@@ -25,23 +25,23 @@ from worker.observe import metrics, tracing
 
 Converse = Callable[[Conversation], Draft]
 Outcome = tuple[ToolCall, str, StateChange] | BaseException | None
-"""A call with its result; or what ended the run inside it; None: the run was told to stop."""
+"""A call with its result; or the error that ends the run; None: the run was stopped."""
 
 
 def offered(definition: Definition) -> tuple[Tool, ...]:
-    """Return the tools that a model is shown: with mode broadcast its leader has delegated already."""
-    is_over = definition.mode is Mode.BROADCAST
-    return tuple(tool for tool in callable_tools(definition) if not (is_over and tool is delegation.DELEGATE))
+    """Return the tools that a model is offered. In broadcast mode the leader has delegated already."""
+    delegated = definition.mode is Mode.BROADCAST
+    return tuple(tool for tool in callable_tools(definition) if not (delegated and tool is delegation.DELEGATE))
 
 
 def make_open_calls(conversation: Conversation, converse: Converse) -> None:
-    """Make all calls of the last reply that have no result yet, and write each result as it comes.
+    """Make all calls of the last replies that have no result yet, and write each result as it arrives.
 
     Raises:
         Stopped, LeaseLost, ModelError, LimitReached, ReplayDiverged
     """
-    waiting = open_calls(conversation.log)
-    if not waiting:
+    calls = open_calls(conversation.log)
+    if not calls:
         return
     budget.check_calls(conversation.limits, conversation.journal.log)
     outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
@@ -50,11 +50,11 @@ def make_open_calls(conversation: Conversation, converse: Converse) -> None:
     with conversation.stop.below() as stop:
         together = replace(conversation, stop=stop)
         try:
-            for reply, place, call in waiting:
+            for reply, index, call in calls:
                 stop.check()
-                _begin(together, converse, reply, place, call, cancelled, outcomes)
+                _begin(together, converse, reply, index, call, cancelled, outcomes)
             with stop.calling(lambda: outcomes.put(None)):
-                for _ in waiting:
+                for _ in calls:
                     outcome = outcomes.get()
                     if outcome is None:
                         break
@@ -71,7 +71,7 @@ def make_open_calls(conversation: Conversation, converse: Converse) -> None:
 
 
 def callable_tools(definition: Definition) -> tuple[Tool, ...]:
-    """Return the tools whose calls are carried out: a definition's own, and those that its options add."""
+    """Return all tools of a definition: its own, and those that its options add."""
     return (*definition.tools, *delegation.tools(definition), *history_tools.tools(definition))
 
 
@@ -79,24 +79,24 @@ def _begin(
     conversation: Conversation,
     converse: Converse,
     reply: Message,
-    place: int,
+    index: int,
     call: ToolCall,
     cancelled: threading.Event,
     outcomes: "queue.SimpleQueue[Outcome]",
 ) -> None:
-    """Begin one call on a thread of its own; its outcome, or what stands in its way, is put into *outcomes*."""
+    """Start one call on its own thread. Its outcome, or an error that prevents it, is put into *outcomes*."""
     journal = conversation.journal
     journal.publish(TOOL_CALL_STARTED(**_progress(conversation, call)))
     tools = {t.name: t for t in callable_tools(conversation.definition)}
     tool = tools.get(call.name)
-    key = f"{conversation.run_id}:{reply.seq}:{place}"
+    key = f"{conversation.run_id}:{reply.seq}:{index}"
     if tool is None:
-        known = ", ".join(sorted(tools)) or "none"
-        outcomes.put((call, f"Error: there is no tool {call.name!r}. The tools are: {known}.", NO_CHANGE))
+        names = ", ".join(sorted(tools)) or "none"
+        outcomes.put((call, f"Error: there is no tool {call.name!r}. The tools are: {names}.", NO_CHANGE))
         return
     own_tool = tool is not delegation.DELEGATE and tool not in history_tools.ALL
     if own_tool and conversation.recorded is not None:
-        outcomes.put(_looked_up(conversation, conversation.recorded, reply, place))
+        outcomes.put(_recorded(conversation, conversation.recorded, reply, index))
         return
     if not tool.repeatable and not journal.record_start(key):
         outcomes.put((call, OUTCOME_UNKNOWN, NO_CHANGE))
@@ -105,10 +105,10 @@ def _begin(
     def outcome() -> Outcome:
         with tracing.tool(tool.name, call_id=call.id):
             if tool is delegation.DELEGATE:
-                return (call, delegation.carry_out(conversation, call, f"{reply.seq}.{place}", converse), NO_CHANGE)
+                return (call, delegation.carry_out(conversation, call, f"{reply.seq}.{index}", converse), NO_CHANGE)
             if tool in history_tools.ALL:
                 return (call, history_tools.answer(conversation.history_reader, call), NO_CHANGE)
-            return (call, *_called(conversation, tool, call, key, cancelled))
+            return (call, *_call(conversation, tool, call, key, cancelled))
 
     def work() -> None:
         try:
@@ -116,24 +116,24 @@ def _begin(
         except BaseException as error:  # noqa: BLE001 - it ends the run, on the run's own thread
             outcomes.put(error)
 
-    context = contextvars.copy_context()  # of the run: logs and traces say whose it is
+    context = contextvars.copy_context()  # of the run, for its logs and traces
     threading.Thread(target=context.run, args=(work,), name=f"tool {tool.name}", daemon=True).start()
 
 
-def _looked_up(conversation: Conversation, recorded: Recorded, reply: Message, place: int) -> Outcome:
-    """Return what a tool returned when it was called so before: it is not called again, and changes no state."""
+def _recorded(conversation: Conversation, recorded: Recorded, reply: Message, index: int) -> Outcome:
+    """Return the recorded result of an equal call. The tool is not called, and the state does not change."""
     try:
-        text = recorded.result(list(conversation.journal.log), reply, place)
+        text = recorded.result(list(conversation.journal.log), reply, index)
     except ReplayDiverged as diverged:
         return diverged
-    return (reply.tool_calls[place], text, NO_CHANGE)
+    return (reply.tool_calls[index], text, NO_CHANGE)
 
 
-def _called(
+def _call(
     conversation: Conversation, tool: Tool, call: ToolCall, key: str, cancelled: threading.Event
 ) -> tuple[str, StateChange]:
     before = conversation.journal.state
-    seen = RunContext(
+    context = RunContext(
         run_id=conversation.run_id,
         session_id=conversation.session_id,
         user_id=conversation.user_id,
@@ -142,8 +142,8 @@ def _called(
         session_state=copy.deepcopy(before),
     )
     with metrics.timed(metrics.TOOL_CALL.labels(tool.name)):
-        text = tool.call(call.arguments, seen)
-    return state_change(text, before, seen.session_state)
+        text = tool.call(call.arguments, context)
+    return state_change(text, before, context.session_state)
 
 
 def _write(conversation: Conversation, call: ToolCall, text: str, change: StateChange) -> None:

@@ -1,7 +1,7 @@
-"""The messages of one model call: instructions, summary, history, the conversation so far, and last what changes.
+"""The messages of one model call: instructions, summary, history, the conversation, and the session's state last.
 
-Between two calls, and between two runs until the next summary, the context grows at its end only, the session's state
-aside, so that a provider's cache of its beginning hits.
+Until the next summary, the context only grows at its end (apart from the state, which is last), so that a provider's
+prompt cache hits.
 """
 
 import json
@@ -21,7 +21,7 @@ def build(
     """Return the context of the next call of a leader or a member."""
     return (
         *_system(definition),
-        *_past(history),
+        *_summary(history),
         *(_sent(m) for m in history.messages),
         *(_sent(m) for m in log),
         *(_state(state) if definition.add_session_state_to_context else ()),
@@ -35,7 +35,7 @@ def _system(definition: Definition) -> list[ChatMessage]:
     return [ChatMessage("system", text)] if text else []
 
 
-def _past(history: History) -> list[ChatMessage]:
+def _summary(history: History) -> list[ChatMessage]:
     parts = []
     if history.summary:
         covered = f"its messages 1 to {history.covers_through_seq}"

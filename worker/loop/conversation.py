@@ -1,4 +1,4 @@
-"""All that the loop needs to answer one input, or one delegated task."""
+"""Everything that the loop needs to answer one input, or one delegated task."""
 
 from dataclasses import dataclass
 
@@ -12,10 +12,10 @@ from worker.loop.recorded import Recorded
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What a context shows of the session's past: a summary, what is `missing`, then messages, oldest first.
+    """The part of a context from earlier runs: a summary, then messages, oldest first.
 
-    `covers_through_seq` is the last message that the summary covers. `missing` are the first and the last seq of what
-    stands between the two and was too much to be sent.
+    `covers_through_seq` is the last message that the summary covers. `missing`: the first and the last seq of the
+    messages between the two that were left out for size.
     """
 
     messages: tuple[Message, ...] = ()
@@ -26,7 +26,7 @@ class History:
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """A leader's, or with `delegation` a member's. Limits are those of the run, whoever uses them up."""
+    """The conversation of a leader or, with `delegation`, of a member. They share the run's limits."""
 
     definition: Definition
     model: ChatModel
@@ -42,9 +42,9 @@ class Conversation:
     user_id: str
     silence_s: float
     delegation: str | None = None
-    recorded: Recorded | None = None  # what tools return, in place of a call
+    recorded: Recorded | None = None  # in a replay: results instead of tool calls
 
     @property
     def log(self) -> list[Message]:
-        """The messages of this conversation, its input first. Others may be written while one looks."""
+        """The messages of this conversation, its input first. Other threads may add more."""
         return [m for m in list(self.journal.log) if m.delegation == self.delegation]

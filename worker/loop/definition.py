@@ -1,4 +1,4 @@
-"""What a team or an agent is, once its options were checked: the values that the loop works from."""
+"""The definition of a team or an agent: its validated options, which the loop reads."""
 
 import hashlib
 import json
@@ -15,16 +15,16 @@ from worker.loop.tools import Tool
 class Mode(StrEnum):
     """How a leader works with its members."""
 
-    COORDINATE = "coordinate"  # it delegates as it sees fit, and answers
+    COORDINATE = "coordinate"  # it delegates if it wants to, and answers
     ROUTE = "route"  # it delegates, and the member's answer is the answer
-    BROADCAST = "broadcast"  # all members get the input in parallel, and it answers from theirs
+    BROADCAST = "broadcast"  # all members answer the input in parallel, and it answers from their answers
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one run may use, its members included. None: as the settings of the worker say; `tokens` None: no limit.
+    """The limits of one run, its members included. None: the setting of the worker; `tokens` None: no limit.
 
-    `context_tokens` is about how much of a summary and the history behind it one model call is sent.
+    `context_tokens`: the approximate size of the summary and history that are sent with one model call.
     """
 
     turns: int | None = None
@@ -36,7 +36,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """A team, or an agent: a team without members. `model` None: the one that the settings name."""
+    """A team, or an agent, which is a team without members. `model` None: the model of the settings."""
 
     id: str
     name: str
@@ -57,15 +57,15 @@ class Definition:
     session_summary_manager: SessionSummaryManager = field(default_factory=SessionSummaryManager)
     add_session_summary_to_context: bool = False
     limits: Limits = Limits()
-    retention: Retention = Retention()  # decides no answer: it is not in the hash
+    retention: Retention = Retention()  # it does not affect answers, so it is not in the hash
     version: str = ""
 
     def member(self, id: str) -> "Definition | None":
-        """Return the member of this id."""
+        """Return the member with this id, or None."""
         return next((m for m in self.members if m.id == id), None)
 
     def with_version(self, version: str | None) -> "Definition":
-        """Return this definition with a version: the given one, or a hash of what decides its answers."""
+        """Return this definition with a version: *version*, or a hash of what decides its answers."""
         return replace(self, version=version or self.fingerprint()[:12])
 
     def fingerprint(self) -> str:
@@ -76,15 +76,15 @@ class Definition:
             [[t.name, t.description, t.parameters, t.repeatable] for t in self.tools],
             [m.fingerprint() for m in self.members],
             [self.add_history_to_context, self.num_history_runs, self.num_history_messages],
-            self._condensing(),
+            self._summary_options(),
             [self.read_chat_history, self.read_tool_call_history, self.add_session_state_to_context],
             self.session_state,
             [limits.turns, limits.tool_calls, limits.tokens, limits.seconds, limits.context_tokens],
         ]
         return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
-    def _condensing(self) -> list[Any]:
+    def _summary_options(self) -> list[Any]:
         manager = self.session_summary_manager
         model = manager.model.id if manager.model else None
-        how = [model, manager.session_summary_prompt, manager.due_messages, manager.due_tokens]
-        return [self.enable_session_summaries, self.add_session_summary_to_context, how]
+        options = [model, manager.session_summary_prompt, manager.due_messages, manager.due_tokens]
+        return [self.enable_session_summaries, self.add_session_summary_to_context, options]

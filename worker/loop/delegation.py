@@ -1,8 +1,8 @@
-"""Delegation: a task that a leader gives to a member, through a tool call.
+"""Delegation: a task that a leader gives to a member through a tool call.
 
-Its id is that of the call, so it is the same after a crash: a delegation that had ended is not begun again, and one
-that was interrupted goes on behind its own last written message. Its messages are rows like all others, with the
-member as author; the leader's later contexts do not show them.
+Its id comes from the call, so it is the same after a crash: a completed delegation is not repeated, and an interrupted
+one continues after its last written message. Its messages are stored like all others, with the member as author; the
+leader's later contexts leave them out.
 """
 
 import json
@@ -39,40 +39,40 @@ def tools(definition: Definition) -> tuple[Tool, ...]:
 
 
 def introduction(definition: Definition) -> str:
-    """Return what a leader is told of its members."""
+    """Return the instructions of a leader about its members, or an empty text."""
     if not definition.members:
         return ""
     members = "\n".join(f"- {m.id}: {m.role or m.name}" for m in definition.members)
-    how = {
+    instruction = {
         Mode.COORDINATE: "Delegate what a member can do better, several tasks at once where they do not depend on "
         "each other. You answer the user yourself, from what they return.",
         Mode.ROUTE: "Delegate each request to the member that fits it best. The member's answer goes to the user.",
         Mode.BROADCAST: "Each of them has been given the user's input. Answer the user from what they returned.",
     }[definition.mode]
-    return f"You lead a team. Its members, by id:\n{members}\n{how}"
+    return f"You lead a team. Its members, by id:\n{members}\n{instruction}"
 
 
 def carry_out(leader: Conversation, call: ToolCall, delegation: str, converse: Callable[[Conversation], Draft]) -> str:
-    """Return the member's answer to the delegated task; an error that the leader can mend is a text too.
+    """Return the member's answer to the delegated task, or an error text that the leader can react to.
 
     Raises:
-        Stopped, LeaseLost, ModelError, LimitReached, ReplayDiverged: of the member's own loop; they end the run.
+        Stopped, LeaseLost, ModelError, LimitReached, ReplayDiverged: from the member's loop; they end the run.
     """
-    asked = DELEGATE.parse(call.arguments)
-    if isinstance(asked, str):
-        return asked
-    member = leader.definition.member(asked["member_id"])
+    arguments = DELEGATE.parse(call.arguments)
+    if isinstance(arguments, str):
+        return arguments
+    member = leader.definition.member(arguments["member_id"])
     if member is None:
-        known = ", ".join(m.id for m in leader.definition.members)
-        return f"Error: there is no member {asked['member_id']!r}. The members are: {known}."
+        ids = ", ".join(m.id for m in leader.definition.members)
+        return f"Error: there is no member {arguments['member_id']!r}. The members are: {ids}."
     model = member.model or leader.default_model
     conversation = replace(leader, definition=member, model=model, history=History(), delegation=delegation)
     journal = leader.journal
     progress: DelegationProgress = {"delegation": delegation, "member": member.id, "author": leader.definition.id}
     journal.publish(DELEGATION_STARTED(**progress))
     if not conversation.log:
-        journal.write([Draft(Role.USER, leader.definition.id, asked["task"], delegation=delegation)])
-    answer = _answered(conversation.log)
+        journal.write([Draft(Role.USER, leader.definition.id, arguments["task"], delegation=delegation)])
+    answer = _answer(conversation.log)
     if answer is None:
         with tracing.member(member.id):
             draft = converse(conversation)
@@ -83,7 +83,7 @@ def carry_out(leader: Conversation, call: ToolCall, delegation: str, converse: C
 
 
 def to_all_members(conversation: Conversation) -> Draft:
-    """Return the reply that a leader would give to delegate its input to every member."""
+    """Return a leader's reply that delegates its input to every member."""
     task = conversation.log[0].content
     calls = [
         ToolCall(f"broadcast_{n}", NAME, json.dumps({"member_id": m.id, "task": task}, ensure_ascii=False))
@@ -93,17 +93,17 @@ def to_all_members(conversation: Conversation) -> Draft:
 
 
 def routed_answer(conversation: Conversation) -> Draft | None:
-    """Return the members' answer to the last reply's delegations as the answer; None: none has answered."""
+    """Return the members' answers to the last reply's delegations as the answer; None: there is none yet."""
     replies = [m for m in conversation.log if m.role is Role.ASSISTANT]
     if not replies:
         return None
-    everything = list(conversation.journal.log)
+    messages = list(conversation.journal.log)
     logs = [
-        [m for m in everything if m.delegation == f"{replies[-1].seq}.{place}"]
-        for place, call in enumerate(replies[-1].tool_calls)
+        [m for m in messages if m.delegation == f"{replies[-1].seq}.{index}"]
+        for index, call in enumerate(replies[-1].tool_calls)
         if call.name == NAME
     ]
-    answers = [(log[-1].author, answer) for log in logs if (answer := _answered(log)) is not None]
+    answers = [(log[-1].author, answer) for log in logs if (answer := _answer(log)) is not None]
     if not answers:
         return None
     author = answers[0][0] if len(answers) == 1 else conversation.definition.id
@@ -111,7 +111,7 @@ def routed_answer(conversation: Conversation) -> Draft | None:
     return Draft(Role.ASSISTANT, author, text, delegation=conversation.delegation)
 
 
-def _answered(log: list[Message]) -> str | None:
-    """Return the answer that ends *log*, the messages of one delegation."""
-    ends = bool(log) and log[-1].role is Role.ASSISTANT and not log[-1].tool_calls
-    return log[-1].content if ends else None
+def _answer(log: list[Message]) -> str | None:
+    """Return the answer at the end of *log*, the messages of one delegation; None: there is none yet."""
+    answered = bool(log) and log[-1].role is Role.ASSISTANT and not log[-1].tool_calls
+    return log[-1].content if answered else None

@@ -1,12 +1,12 @@
-"""Tools by which a model reads the session's past, beyond what its context shows. Newest first, bounded in size."""
+"""Tools by which a model reads more of the session's history than its context has. Newest first, limited in size."""
 
 from worker.domain.message import Message, ToolCall
 from worker.loop.definition import Definition
 from worker.loop.journal import HistoryReader
 from worker.loop.tools import Tool, tool
 
-SIZE = 20_000  # characters of one answer
-READ = 400  # messages read for one answer, at most
+SIZE = 20_000  # characters of one result
+READ = 400  # messages read for one result, at most
 
 
 @tool(name="get_chat_history")
@@ -33,45 +33,44 @@ ALL: tuple[Tool, ...] = (_chat, _tool_calls)
 
 
 def tools(definition: Definition) -> tuple[Tool, ...]:
-    """Return those of these tools that a definition asks for."""
-    wanted = (definition.read_chat_history, definition.read_tool_call_history)
-    return tuple(t for t, is_wanted in zip(ALL, wanted, strict=True) if is_wanted)
+    """Return the tools that a definition enables."""
+    enabled = (definition.read_chat_history, definition.read_tool_call_history)
+    return tuple(tool for tool, is_enabled in zip(ALL, enabled, strict=True) if is_enabled)
 
 
 def answer(history_reader: HistoryReader, call: ToolCall) -> str:
     """Return the result of a call of one of these tools."""
     tool = _chat if call.name == _chat.name else _tool_calls
-    asked = tool.parse(call.arguments)
-    if isinstance(asked, str):
-        return asked
-    number = next(iter(asked.values()))
+    arguments = tool.parse(call.arguments)
+    if isinstance(arguments, str):
+        return arguments
+    name, number = next(iter(arguments.items()))
     if number is not None and number < 1:
-        return f"Error: {next(iter(asked))} is {number}. Expected 1 or more, or nothing for all."
+        return f"Error: {name} is {number}. Expected 1 or more, or nothing for all."
     if tool is _chat:
-        said = history_reader.chat(limit=READ, num_runs=number)
-        return _fitting([(m.seq, f"[{m.seq}] {m.role}: {m.content}") for m in said], more=len(said) == READ)
-    wanted = min(number or READ, READ)
-    done = history_reader.tool_results(limit=wanted)
-    return _fitting([_spelled(reply, result) for reply, result in done], more=len(done) == READ != number)
+        messages = history_reader.chat(limit=READ, num_runs=number)
+        return _fitting([(m.seq, f"[{m.seq}] {m.role}: {m.content}") for m in messages], more=len(messages) == READ)
+    results = history_reader.tool_results(limit=min(number or READ, READ))
+    return _fitting([_line(reply, result) for reply, result in results], more=len(results) == READ != number)
 
 
-def _spelled(reply: Message, result: Message) -> tuple[int, str]:
+def _line(reply: Message, result: Message) -> tuple[int, str]:
     arguments = next((c.arguments for c in reply.tool_calls if c.id == result.tool_call_id), "")
     return result.seq, f"[{result.seq}] {result.author}({arguments}) returned: {result.content}"
 
 
 def _fitting(lines: list[tuple[int, str]], *, more: bool) -> str:
-    """Return the first of *lines* (seq, text) that fit, and say what was left out."""
-    shown: list[str] = []
+    """Return the first of *lines* (seq, text) that fit, and a note about what was left out."""
+    fitting: list[str] = []
     left, oldest = SIZE, 0
     for seq, line in lines:
-        if len(line) > left and shown:
+        if len(line) > left and fitting:
             more = True
             break
-        shown.append(line if len(line) <= left else f"{line[:left]} … (cut: it has {len(line)} characters)")
+        fitting.append(line if len(line) <= left else f"{line[:left]} … (cut: it has {len(line)} characters)")
         left, oldest = left - len(line), seq
-    if not shown:
+    if not fitting:
         return "There is nothing before this."
     if more:
-        shown.append(f"(Left out for size: everything before message {oldest}.)")
-    return "\n".join(shown)
+        fitting.append(f"(Left out for size: everything before message {oldest}.)")
+    return "\n".join(fitting)

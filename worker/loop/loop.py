@@ -1,8 +1,8 @@
-"""The loop of one run: ask the model, write its reply, make the calls that it asked for, ask again.
+"""The loop of one run: call the model, write its reply, make the tool calls that it asked for, repeat.
 
-It is a function of the messages written so far. A run that is taken over starts here with the log that it left, makes
-the calls that have no result yet, and goes on: a reply that was written is never asked for again. A member that works
-on a delegated task goes through the same loop, with the messages of its delegation for a log.
+It is a function of the messages written so far. A run that is taken over starts here with its log, makes the calls that
+have no result yet, and continues: a written reply is never requested again. A member that works on a delegated task
+uses the same loop, with the messages of its delegation as the log.
 """
 
 from worker.domain.chat import ChatRequest, Reply
@@ -16,7 +16,7 @@ from worker.loop.tools import NO_RESULT
 
 
 def converse(conversation: Conversation) -> Draft:
-    """Return the answer, which is not written yet: a leader's belongs into the transaction that ends the run.
+    """Return the answer, not yet written: a leader's answer is written in the transaction that ends the run.
 
     Raises:
         Stopped, LeaseLost, ModelError, LimitReached, ReplayDiverged
@@ -45,14 +45,14 @@ def converse(conversation: Conversation) -> Draft:
 
 
 def unanswered(log: list[Message], *, because: str) -> list[Draft]:
-    """Return results for the calls that nobody waits for any more: a terminal run has no call without a result.
+    """Return results for the calls without one, because a terminal run has no call without a result.
 
-    A tool may have been at work when the run ended, here or in a process that was lost.
+    A tool may have been running when the run ended, here or in a process that was lost.
     """
     text = NO_RESULT.format(because=because)
     return [
         Draft(Role.TOOL, call.name, text, tool_call_id=call.id, delegation=reply.delegation)
-        for reply, _place, call in open_calls(log)
+        for reply, _index, call in open_calls(log)
     ]
 
 

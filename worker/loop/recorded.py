@@ -1,8 +1,8 @@
-"""The results that the tools of an earlier run returned, to be served to the same calls of its replay.
+"""The tool results of an earlier run, for the equal calls of its replay.
 
-The k-th of several equal calls gets the k-th result. Equal are calls of one tool with equal arguments, as JSON and not
-as text, by the same author: a leader, or a member to whom the same leaders delegated. Which of them a call is, is
-counted in the log, so a replay that is taken over looks up the same again.
+Two calls are equal if tool, JSON arguments and author match; a member's author includes the leaders that delegated to
+it. The k-th of several equal calls gets the k-th result. k is counted in the log, so a replay that is taken over finds
+the same result again.
 """
 
 import json
@@ -13,14 +13,14 @@ from worker.errors import ReplayDiverged
 from worker.loop.tools import NO_RESULT
 
 Key = tuple[tuple[str, ...], str, str]
-_BEFORE, _BEHIND = NO_RESULT.split("{because}")
+_PREFIX, _SUFFIX = NO_RESULT.split("{because}")
 
 
 class Recorded:
-    """What the tools of one run returned, by its messages."""
+    """The tool results in the messages of one run."""
 
     def __init__(self, log: Sequence[Message]) -> None:
-        replies: dict[str | None, Message] = {}  # the last one of each delegation, which a result belongs to
+        replies: dict[str | None, Message] = {}  # the last reply of each delegation, to which a result belongs
         results: dict[tuple[int, str | None], str] = {}
         for message in log:
             if message.tool_calls:
@@ -28,49 +28,50 @@ class Recorded:
             elif message.role is Role.TOOL and not _is_none(message.content):
                 results[replies[message.delegation].seq, message.tool_call_id] = message.content
         self._results: dict[Key, list[str | None]] = {}
-        for reply, place, key in _keys(log):
-            self._results.setdefault(key, []).append(results.get((reply.seq, reply.tool_calls[place].id)))
+        for reply, index, key in _keys(log):
+            self._results.setdefault(key, []).append(results.get((reply.seq, reply.tool_calls[index].id)))
 
-    def result(self, log: Sequence[Message], reply: Message, place: int) -> str:
-        """Return the recorded result of a call in *log*, the messages of the replay so far.
+    def result(self, log: Sequence[Message], reply: Message, index: int) -> str:
+        """Return the recorded result of a call in *log*, the messages of the replay.
 
         Raises:
-            ReplayDiverged: there is none.
+            ReplayDiverged: no equal call was recorded.
         """
-        name = reply.tool_calls[place].name
-        asked = [(r.seq, p, key) for r, p, key in _keys(log, name=name)]
-        own = next(key for seq, p, key in asked if (seq, p) == (reply.seq, place))
-        before = sum(key == own and (seq, p) < (reply.seq, place) for seq, p, key in asked)
-        found = self._results.get(own, [])[before : before + 1]
-        if not found or found[0] is None:
+        name = reply.tool_calls[index].name
+        calls = [((r.seq, i), key) for r, i, key in _keys(log, name=name)]
+        own_key = next(key for position, key in calls if position == (reply.seq, index))
+        earlier = sum(key == own_key and position < (reply.seq, index) for position, key in calls)
+        results = self._results.get(own_key, [])
+        text = results[earlier] if earlier < len(results) else None
+        if text is None:
             raise ReplayDiverged(tool=name)
-        return found[0]
+        return text
 
 
 def _keys(log: Sequence[Message], *, name: str | None = None) -> Iterator[tuple[Message, int, Key]]:
-    """Yield the calls in *log*, or those of the tool *name*, in their order, each with what tells it from others."""
+    """Yield the calls in *log*, or those of the tool *name*, in order: reply, index in it, and a key for equality."""
     replies = {m.seq: m for m in log if m.tool_calls}
     for reply in replies.values():
-        for place, call in enumerate(reply.tool_calls):
+        for index, call in enumerate(reply.tool_calls):
             if name in (None, call.name):
-                yield reply, place, (_authors(replies, reply), call.name, canonical(call))
+                yield reply, index, (_authors(replies, reply), call.name, canonical(call))
 
 
 def _authors(replies: Mapping[int, Message], reply: Message) -> tuple[str, ...]:
-    """Return who asked: the leader, then each member that the one before it delegated to."""
+    """Return the chain of authors: the leader, then each member that a task was delegated to."""
     if reply.delegation is None:
         return (reply.author,)
-    above = int(reply.delegation.partition(".")[0])  # the seq of the reply that delegated
-    return (*_authors(replies, replies[above]), reply.author)
+    delegated_in = int(reply.delegation.partition(".")[0])  # the seq of the reply that delegated
+    return (*_authors(replies, replies[delegated_in]), reply.author)
 
 
 def _is_none(text: str) -> bool:
-    """Tell whether a result says that there was none when its run ended."""
-    return text.startswith(_BEFORE) and text.endswith(_BEHIND)
+    """Whether a result only says that the run ended before there was one."""
+    return text.startswith(_PREFIX) and text.endswith(_SUFFIX)
 
 
 def canonical(call: ToolCall) -> str:
-    """Return a text that is the same for equal arguments: JSON has one kind of number, and no order of keys."""
+    """Return a text that is the same for equal arguments, such as 1 and 1.0, or other orders of keys."""
     try:
         return json.dumps(json.loads(call.arguments or "{}", parse_float=_number), sort_keys=True)
     except (ValueError, RecursionError):

@@ -1,8 +1,8 @@
 """Functions that a model may call.
 
-`@tool` makes one from a function: its JSON schema comes from the signature, its description from the docstring. Each
-call runs in a thread of its own, so that slow tools never wait for a small pool, and a run that is told to stop leaves
-them behind. Whatever a call does, the model sees a result: an exception becomes text that it can react to.
+`@tool` makes a tool from a function: its JSON schema comes from the signature, its description from the docstring. Each
+call runs in its own thread: slow tools never wait for a small pool, and a stopped run does not wait for them. The model
+always gets a result: an exception becomes text that it can react to.
 """
 
 import asyncio
@@ -33,11 +33,11 @@ NO_RESULT = "No result: {because}. Whether it took effect is not known."
 
 @dataclass(frozen=True, slots=True)
 class RunContext:
-    """What a tool learns about its run, if it has a parameter of this type.
+    """The run of a tool call. It is passed to a tool that has a parameter of this type.
 
-    `idempotency_key` is the same whenever this very call is repeated after a crash; hand it to services that can tell
-    a repeated request by it. `cancelled` is set when the run no longer waits for the tool. `session_state` is a copy of
-    the session's state: what the tool changes in it, by top-level keys, is stored together with its result.
+    `idempotency_key` stays the same if this call is repeated after a crash; pass it to services that recognise repeated
+    requests by a key. `cancelled` is set when the run no longer waits for the tool. `session_state` is a copy of the
+    session's state: the top-level keys that the tool changes are stored together with its result.
     """
 
     run_id: str
@@ -50,7 +50,7 @@ class RunContext:
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A function as a model may call it. `repeatable` False: not again once its start was recorded."""
+    """A function that a model may call. `repeatable` False: it is not called again once its start was recorded."""
 
     name: str
     description: str
@@ -71,14 +71,14 @@ class Tool:
     def call(self, arguments: str, context: RunContext) -> str:
         """Call the function with a model's arguments, and return its result as text. Never raises."""
         try:
-            return self._called(arguments, context)
-        # Not only Exception: a SystemExit or CancelledError would end the tool's thread, and the run wait on for ever.
-        except BaseException as error:  # noqa: BLE001 - whatever a user's function raises, the model shall see it
+            return self._call(arguments, context)
+        # Not only Exception: a SystemExit or CancelledError would end the thread, and the run would wait without end.
+        except BaseException as error:  # noqa: BLE001 - the model gets every error of a user's function
             tracing.fail_current(error)
             return f"Error: {type(error).__name__}: {error}"
 
     def parse(self, arguments: str) -> dict[str, Any] | str:
-        """Return a model's arguments by name, validated; or a text that tells the model what is wrong with them."""
+        """Return a model's arguments by name, validated; or an error text for the model."""
         try:
             parsed = json.loads(arguments or "{}")
         except (ValueError, RecursionError) as error:
@@ -92,7 +92,7 @@ class Tool:
             return f"Error: the arguments of {self.name!r} do not fit its schema: {problems}."
         return {name: getattr(values, name) for name in type(values).model_fields}
 
-    def _called(self, arguments: str, context: RunContext) -> str:
+    def _call(self, arguments: str, context: RunContext) -> str:
         kwargs = self.parse(arguments)
         if isinstance(kwargs, str):
             return kwargs
@@ -128,7 +128,7 @@ def tool(
         name: what the model calls it by; the function's name by default.
         description: what the model reads; the docstring by default.
         repeatable: False for effects that must not happen twice. Such a call is not made again after a crash once its
-            start was recorded, and the model is told that the outcome is unknown.
+            start was recorded, and the result says that the outcome is unknown.
 
     Raises:
         ToolNotDescribable: no JSON schema can be made of the signature.
@@ -179,15 +179,15 @@ def _describe(function: Callable[..., Any], *, name: str | None, description: st
         schema = arguments.model_json_schema()
     except (PydanticUserError, NameError) as error:
         raise ToolNotDescribable(function=label, problem=str(error).splitlines()[0]) from error
-    for parameter_name, text in described.items():
-        if text and parameter_name in schema.get("properties", {}):
-            schema["properties"][parameter_name].setdefault("description", text)
-    said = "\n".join(filter(None, [documentation.short_description, documentation.long_description]))
-    return Tool(label, description or said, schema, function, arguments, context_parameter, repeatable)
+    for parameter_name, meaning in described.items():
+        if meaning and parameter_name in schema.get("properties", {}):
+            schema["properties"][parameter_name].setdefault("description", meaning)
+    text = "\n".join(filter(None, [documentation.short_description, documentation.long_description]))
+    return Tool(label, description or text, schema, function, arguments, context_parameter, repeatable)
 
 
 def state_change(text: str, before: dict[str, Any], after: dict[str, Any]) -> tuple[str, StateChange]:
-    """Return a tool's result and what it changed in the session's state; an error if that cannot be stored."""
+    """Return a tool's result and its change of the session's state; an error result if that cannot be stored."""
     change = difference(before, after)
     try:
         json.dumps(change.values, allow_nan=False)
@@ -204,7 +204,7 @@ def _as_text(result: object) -> str:
         return result.model_dump_json()
     try:
         return json.dumps(result, ensure_ascii=False, default=_plain)
-    except (TypeError, ValueError):  # keys that JSON does not know, a circle: the call was made, and did not fail
+    except (TypeError, ValueError):  # such as a circular reference: the call itself did not fail
         return str(result)
 
 
