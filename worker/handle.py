@@ -32,7 +32,7 @@ class RunHandle:
     dispatches: tuple[Dispatch, ...] = ()
 
     def dispatch(self) -> None:
-        """Ring the bell, after the commit of a transaction of one's own. Without, the sweep does within seconds."""
+        """Send the run to its queue, after your own transaction's commit. Otherwise the sweep does, within seconds."""
         self.db.runtime.dispatcher.send(self.dispatches)
 
     @property
@@ -47,10 +47,10 @@ class RunHandle:
             RunNotFound: it was erased, or the transaction that it was enqueued in is not committed.
         """
         with self.db.runtime.db.read() as tx:
-            found = runs.get(tx, self.run_id, principal=SERVICE)
-        if found is None:
+            run = runs.get(tx, self.run_id, principal=SERVICE)
+        if run is None:
             raise RunNotFound(run_id=self.run_id)
-        return found
+        return run
 
     def wait(self, timeout: float) -> Run:
         """Return the run as soon as it is terminal, at the latest after *timeout* seconds, as it is then."""

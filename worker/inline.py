@@ -44,7 +44,7 @@ def run(db: Db, definition: Definition, order: RunOrder) -> RunOutput:
         refresh_in_background(runtime, definition, accepted.id)
         return _output(db, ended)
     finally:
-        if order.session_id is None and db is IN_MEMORY:  # it stood alone: nobody can ask for it any more
+        if order.session_id is None and db is IN_MEMORY:  # it was a session for one run: no one can name it any more
             with runtime.db.write() as tx:
                 sessions.erase_of_run(tx, accepted.id)
 
@@ -61,7 +61,7 @@ def watch(db: Db, definition: Definition, order: RunOrder) -> Iterator[Event]:
     def work() -> None:
         run = execute_when_head(runtime, definition, accepted.id)
         refresh_in_background(runtime, definition, accepted.id)
-        # Another process may have ended it; where this one did, the event stands in the queue before this one.
+        # Another process may have ended it; where this one did, its own event is before this one in the queue.
         events.put(terminal_event(run.id, run.status))
 
     def follow() -> Iterator[Event]:
@@ -84,7 +84,7 @@ def watch(db: Db, definition: Definition, order: RunOrder) -> Iterator[Event]:
 
 def _output(db: Db, ended: Run) -> RunOutput:
     if ended.status is not Status.COMPLETED:
-        reason = ended.error.message if ended.error else "somebody asked for it."
+        reason = ended.error.message if ended.error else "its cancellation was requested."
         raise RunFailed(run_id=ended.id, status=ended.status, reason=reason)
     with db.runtime.db.read() as tx:
         written = messages.of_run_by_id(tx, ended.id)

@@ -18,11 +18,11 @@ from worker.summaries.refresh import refresh
 
 
 def register(app: Celery, runtime: Runtime, progress: ProgressEvents) -> None:
-    """Give *app* the tasks of a worker; *progress* is told what its runs are at."""
+    """Give *app* the tasks of a worker; *progress* sends the progress of its runs."""
 
     @app.task(name="runs.execute", bind=True)  # type: ignore[untyped-decorator]  # celery has no types
     def execute_run(self: Any, run_id: str, session_id: str, team: str) -> str:
-        """Execute a run as far as it goes."""
+        """Execute a run until it ends, waits, or is handed over."""
         with progress.track(self) as report:
             if (self.request.delivery_info or {}).get("routing_key") == runtime.settings.queue("batch"):
                 return str(execute_in_slot(runtime, run_id, team, report=report))
@@ -52,5 +52,5 @@ def register(app: Celery, runtime: Runtime, progress: ProgressEvents) -> None:
 
 def _traceparent(headers: dict[str, Any] | None) -> str | None:
     """Return the trace that a message of another program belongs to, if it says so."""
-    found = (headers or {}).get("traceparent")
-    return found if isinstance(found, str) else None
+    value = (headers or {}).get("traceparent")
+    return value if isinstance(value, str) else None

@@ -20,7 +20,7 @@ class Dispatch:
 def queue_of(*, attempt: int, priority: Priority = Priority.INTERACTIVE) -> str:
     """Return the queue of a ready run.
 
-    Runs that were started before go to `resumed`, which workers ask first; those that nobody waits for to `batch`.
+    Runs that were started before go to `resumed`, which workers ask first; background runs to `batch`.
     """
     if priority is Priority.BACKGROUND:
         return "batch"

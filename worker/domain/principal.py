@@ -22,7 +22,7 @@ class Principal:
     """An API key and what it may do.
 
     `user_id` None is a service key: it acts for the user that a request names, and sees every user where none is
-    named. Otherwise it is that user and nobody else. `teams` empty means every team, `scopes` empty every scope but
+    named. Otherwise it is that user only. `teams` empty means every team, `scopes` empty every scope but
     `admin`.
     """
 

@@ -25,7 +25,7 @@ class Status(StrEnum):
 
 
 class Priority(StrEnum):
-    """Which workers execute a run: those of the queue `runs`, or of `batch`, which nobody waits for."""
+    """Which workers execute a run: those of the queue `runs`, or of `batch`, for runs that no user waits for."""
 
     INTERACTIVE = "interactive"
     BACKGROUND = "background"
@@ -68,7 +68,7 @@ class Replay:
 
 @dataclass(frozen=True, slots=True)
 class Viewpoint:
-    """From where a run sees the past: what stands before this position and this message of a session.
+    """From where a run sees the past: what comes before this position and this message of a session.
 
     `at` is when the run was first claimed from whose place a replay looks; None: now.
     """
@@ -81,7 +81,7 @@ class Viewpoint:
 
 @dataclass(frozen=True, slots=True)
 class RunTrace:
-    """Where a run stands in a trace: behind its acceptance. `traceparent` None: nobody traced that."""
+    """The place of a run in a trace: after its acceptance. `traceparent` None: that was not traced."""
 
     run_id: str
     session_id: str

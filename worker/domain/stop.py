@@ -1,7 +1,7 @@
-"""How a run that is being executed is told to stop.
+"""How a run that is being executed is asked to stop.
 
-The keeper, a deadline or a deploy sets the reason from its own thread; whoever waits for a model or a tool is woken at
-once, through the callback that it registered.
+The keeper, a deadline or a deploy sets the reason from its own thread. A thread that waits for a model or a tool
+is woken at once, through the callback that it registered.
 """
 
 import threading
@@ -56,7 +56,7 @@ class Stop:
         self._at_boundary = True
 
     def check(self, *, boundary: bool = False) -> None:
-        """Raise Stopped if the attempt was asked to stop; at a boundary also if it shall be handed over."""
+        """Raise Stopped if the attempt was asked to stop; at a boundary also if it is to be handed over."""
         if self._reason is not None:
             raise Stopped(self._reason)
         if boundary and self._ends_at_boundary():

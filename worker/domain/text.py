@@ -19,12 +19,12 @@ def check_text(text: str, *, field: str) -> str:
     """Return *text*.
 
     Raises:
-        InvalidText: it holds NUL (Postgres refuses it) or a lone surrogate (UTF-8 cannot spell it).
+        InvalidText: it holds NUL (Postgres refuses it) or a lone surrogate (UTF-8 cannot encode it).
     """
-    found = _UNSTORABLE.search(text)
-    if found is None:
+    match = _UNSTORABLE.search(text)
+    if match is None:
         return text
-    raise InvalidText(field=field, problem="a NUL character" if found[0] == "\x00" else "a lone surrogate")
+    raise InvalidText(field=field, problem="a NUL character" if match[0] == "\x00" else "a lone surrogate")
 
 
 def check_id(value: str, *, field: str) -> str:

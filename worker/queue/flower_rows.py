@@ -1,4 +1,4 @@
-"""What a row of Flower says of a run: its ids in columns of their own, what it is at, and how it went.
+"""The rows of Flower: the ids of a run in their own columns, its progress, and its outcome.
 
 Celery knows tasks that return and tasks that raise. Ours return how their run went, so that Flower would show a failed
 run in green, and one that is at work in a state that none of its filters has. The events are put right on their way in.
@@ -70,7 +70,7 @@ class Rows(EventsState):  # type: ignore[misc]  # flower has no types
 
 
 def _ids(kwargs: str | None) -> dict[str, str]:
-    """Return the ids in the arguments of a task, which come as Python spells them."""
+    """Return the ids in the arguments of a task, which come as Python's repr."""
     try:
         read = ast.literal_eval(kwargs or "{}")
     except (ValueError, SyntaxError):  # cut, since they were long

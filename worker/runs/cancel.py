@@ -1,4 +1,4 @@
-"""Cancel a run: at once where nobody executes it, else by asking the process that does.
+"""Cancel a run: at once if no process executes it, else by asking the process that does.
 
 The user's text is kept, and so is what the run wrote.
 """
@@ -20,7 +20,7 @@ BECAUSE = "the run was cancelled"
 def cancel(
     db: Database, run_id: str, *, principal: Principal = SERVICE, user_id: str | None = None
 ) -> tuple[Run, tuple[Dispatch, ...]]:
-    """Cancel a run and return how it stands, with the dispatch of the next head if it made one.
+    """Cancel a run, and return it as it is then, with the dispatch of the next head if there is one.
 
     A terminal run stays as it is. A queued one, and a running one whose lease has run out, is cancelled at once. The
     process that executes any other is asked to end it, and does within a second.

@@ -65,9 +65,8 @@ def claim_head(
 ) -> Claim | NotClaimed | Suspect:
     """Take the lease for *ttl_s* seconds, raise the fence, mark the run running; its input becomes a message.
 
-    The first claim in a session gives it the state that the team begins with; a fork has one. *due* says when the team
-    wants a summary, but never of a fork.
-    *isolated*: this process executes nothing else.
+    The first claim in a session gives it the state that the team begins with; a fork has one. *due* says when a
+    summary of the team is due; never of a fork. *isolated*: this process executes nothing else.
 
     One transaction under the session's lock. Of any number of processes that try at once, one gets the claim.
     """

@@ -1,6 +1,6 @@
 """End the head of a session, in one transaction: its last messages, its status, the next head, a summary if it is due.
 
-Whoever ends it, the process that executed it or one that cancels it, does so here.
+Both the process that executed the run and one that cancels it end it here.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ class Ending:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The run that ends, as its claim says, or as the one found it who holds the session's lock."""
+    """The run that ends: as its claim has it, or as it was read under the session's lock."""
 
     run_id: str
     session_pk: int
@@ -75,7 +75,6 @@ def refused(run_id: str, *, fence: int) -> LeaseLost:
 
 def _pass_on(tx: Transaction, head: Head, *, last_seq: int) -> tuple[Dispatch, ...]:
     """Make the next queued run the head; the inputs of runs that ended while queued take their place in the history."""
-    place = {"session_id": head.session_id, "team": head.team}
     moved = sessions.move_head(tx, head.session_pk, behind=head.position)
     following = runs.mark_dispatched(tx, moved.head_run_id) if moved.head_run_id is not None else None
     before = following.position if following else moved.run_count + 1
@@ -86,12 +85,15 @@ def _pass_on(tx: Transaction, head: Head, *, last_seq: int) -> tuple[Dispatch, .
         )
         sessions.advance(tx, head.session_pk, messages=passed, size=size)
         moved = replace(moved, unsummarised=moved.unsummarised + size)
-    dispatches = due.decide(tx, head.session_pk, moved, **place, through_seq=last_seq + passed)
+    dispatches = due.decide(
+        tx, head.session_pk, moved, session_id=head.session_id, team=head.team, through_seq=last_seq + passed
+    )
     if moved.head_run_id is None or following is None or following.sent_at is None:
         return dispatches
     head_next = of_run(
         moved.head_run_id,
-        **place,
+        session_id=head.session_id,
+        team=head.team,
         attempt=following.attempt,
         sent_at=following.sent_at,
         priority=following.priority,

@@ -19,7 +19,7 @@ from worker.runs.execute import execute
 from worker.store import runs, sessions, teams
 from worker.store.leases import Lease
 
-LOOK_S = 0.05  # between two looks at a run that waits for its turn
+POLL_S = 0.05  # between two checks of a run that waits for its turn
 
 
 def accept_in_process(runtime: Runtime, order: RunOrder) -> Run:
@@ -33,10 +33,10 @@ def execute_when_head(runtime: Runtime, definition: Definition, run_id: str) -> 
 
     A queued run before it that no live worker serves is executed first.
     """
-    ours = replace(runtime, teams={definition.id: definition})
+    serving = replace(runtime, teams={definition.id: definition})
     with runtime.keeper.keep_waiting(run_id):
         while True:
-            execute(ours, run_id, definition.id)
+            execute(serving, run_id, definition.id)
             with runtime.db.read() as tx:
                 run = runs.get(tx, run_id, principal=SERVICE)
             if run is None:
@@ -47,5 +47,5 @@ def execute_when_head(runtime: Runtime, definition: Definition, run_id: str) -> 
                 head = sessions.head_of_run(tx, run_id)
                 served = teams.is_served(tx, definition.id, queue="runs")
             if head is not None and head != run_id and not served:
-                execute(ours, head, definition.id)
-            time.sleep(LOOK_S)
+                execute(serving, head, definition.id)
+            time.sleep(POLL_S)

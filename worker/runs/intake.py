@@ -1,7 +1,7 @@
 """The Celery door: orders of other services that come through the broker, as the task `runs.enqueue`.
 
-As durable as their broker: the same id again finds the same run. An order that is refused is recorded as a failed run
-in a session of its own, so that who sent it finds under its key why.
+As durable as their broker: the same id again finds the same run. A refused order is recorded as a failed run in a
+session of its own, so the sender can look up the reason by its key.
 """
 
 import time
@@ -59,7 +59,7 @@ def _taken(runtime: Runtime, fields: dict[str, Any], *, key: str) -> str:
     settings = runtime.settings
     try:
         check_id(key, field="task_id")
-    except RequestRefused as error:  # nobody could find it under such a key
+    except RequestRefused as error:  # no run can be found under such a key
         return _refused(error, key)
     try:
         order = _parse(fields)
@@ -68,7 +68,7 @@ def _taken(runtime: Runtime, fields: dict[str, Any], *, key: str) -> str:
         accepted = enqueue(runtime.db, order, settings=settings, idempotency_key=key)
     except DatabaseUnavailable:
         raise
-    except (IdempotencyConflict, RunGone) as error:  # its key finds what it found before: nothing is recorded under it
+    except (IdempotencyConflict, RunGone) as error:  # its key belongs to an earlier order: nothing is recorded under it
         return _refused(error, key)
     except RequestRefused as error:
         return _recorded(runtime, fields, error, key)
@@ -113,6 +113,8 @@ def _parse(fields: dict[str, Any]) -> RunOrder:
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         field, problem = ".".join(map(str, first["loc"])), first["msg"]
+        if first["type"] == "unexpected_keyword_argument":
+            problem = f"unknown; an order has {', '.join(RunOrder.__dataclass_fields__)}"
         if first["type"] in OUT_OF_RANGE:
             raise InvalidTime(
                 field=field, value="out of range", expected=problem.removeprefix("Input should be ")

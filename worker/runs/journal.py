@@ -2,7 +2,7 @@
 
 The order inside each is the same: lock the session, check fence and status of the run, and only then give out seqs and
 write. Without the lock, a reply that is not committed yet would be invisible to the next claimer, who would pay for it
-again. Watchers are told after the commit.
+again. Events are published after the commit.
 """
 
 import threading
@@ -81,7 +81,7 @@ class RunJournal:
             return self._in_transaction(record)
 
     def end(self, ending: Ending, *, because: str | None = None) -> None:
-        """End the run; what became ready by that stands in `dispatches`.
+        """End the run; its dispatches are in `dispatches` then.
 
         *because* says why without an answer: calls that have no result get one that says so. Which those are is read
         from the rows, under the lock: a member that has not noticed the end may have written a moment ago.
@@ -109,7 +109,7 @@ class RunJournal:
         self._stream.end(terminal_event(claim.run_id, ending.status))
 
     def requeue(self, *, wait_s: float | None, waits_for: str | None = None, retried: bool) -> datetime:
-        """Give the run back to the queue with all it has written, for any process to go on with; it stays head.
+        """Give the run back to the queue with all it has written, for any process to continue; it stays head.
 
         *waits_for* is the code of the error that it waits to be over.
 
@@ -154,7 +154,7 @@ class RunJournal:
         """Commit what *write* does. Run it again if the lock of another transaction ended it.
 
         That transaction was certainly rolled back, and giving up would throw away a reply that is paid for. It runs
-        again for as long as a lease lasts, unless the run is told to stop meanwhile; the fence check decides in any
+        again for as long as a lease lasts, unless a stop is requested while it waits; the fence check decides in any
         case. No other error is retried: after a lost connection it is not known whether the commit happened.
         """
         give_up_at, reason = clock.monotonic() + self._ttl_s, self._stop.reason

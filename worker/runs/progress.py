@@ -1,7 +1,7 @@
-"""What a run is at, in a few words, for those who watch the workers: its turn, and the tools and members at work.
+"""The progress of a run, in a few words, for Flower: its turn, and the tools and members that are running.
 
 It hears the run's events and takes names from them, of which it says only those that the team's definition has: a model
-may ask for a tool of any name, and whatever a model says is message text.
+may ask for a tool of any name, and what a model says is message text.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -43,7 +43,7 @@ class RunProgress:
                 pass
             case "message.completed":
                 self._replies += data["role"] == Role.ASSISTANT
-                return  # what it leads to is told next
+                return  # its tool calls follow as events
             case "tool_call.started" if data["name"] in self._tool_names:
                 self._tools[data["delegation"], data["tool_call_id"]] = data["name"]
             case "tool_call.completed":

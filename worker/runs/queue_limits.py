@@ -1,7 +1,7 @@
 """Bounds on how many runs may be queued: of a user, and in all.
 
 Counted at most once a second for each, and by what this process has accepted since: so that accepting a run costs the
-same whatever the backlog. Several API processes together may pass a bound by what each accepts within that second.
+same however long the queue. Several API processes together may pass a bound by what each accepts within that second.
 """
 
 import threading
@@ -45,7 +45,7 @@ class QueueLimits:
     def _full(self, user_id: str) -> QueueFull | None:
         if self._count(None, limit=self._in_all) >= self._in_all:
             return QueueFull(whose="The installation", limit=self._in_all, setting="TEAM_SESSIONS_MAX_QUEUED")
-        if user_id and self._count(user_id, limit=self._per_user) >= self._per_user:  # '' is nobody in particular
+        if user_id and self._count(user_id, limit=self._per_user) >= self._per_user:  # '' is no particular user
             return QueueFull(whose="The user", limit=self._per_user, setting="TEAM_SESSIONS_MAX_QUEUED_PER_USER")
         return None
 

@@ -18,7 +18,7 @@ from worker.store.engine import Transaction
 
 
 def replay_in(tx: Transaction, source_run_id: str, *, execute_tools: bool, settings: Settings) -> Accepted:
-    """Accept the input of a run that has ended again, in a new fork, in a transaction that somebody else commits.
+    """Accept the input of a run that has ended again, in a new fork, in the caller's transaction.
 
     With its metadata and timeout, in the background. Takes the lock of its session, which is not written to. The fork
     begins with the session's state as it is now: what it was then is not recorded, nor what tools changed in it, which
@@ -26,7 +26,7 @@ def replay_in(tx: Transaction, source_run_id: str, *, execute_tools: bool, setti
 
     Raises:
         RunNotFound
-        RunNotRetryable: it has not ended; or it was cancelled while it was queued, and stands behind one that has not.
+        RunNotRetryable: it has not ended; or it was cancelled while it was queued, and follows one that has not.
     """
     session = sessions.lock_of_run(tx, source_run_id)
     source = runs.get(tx, source_run_id, principal=SERVICE)

@@ -40,7 +40,7 @@ def retry(
 def again(
     tx: Transaction, run: Run, *, settings: Settings, priority: Priority, idempotency_key: str | None = None
 ) -> Accepted:
-    """Write a run that repeats *run* at the end of its session, in a transaction that somebody else commits.
+    """Write a run that repeats *run* at the end of its session, in the caller's transaction.
 
     Raises:
         RunNotFound, IdempotencyConflict, QueueFull
@@ -55,7 +55,7 @@ def again(
         metadata=run.metadata,
     )
     if sessions.lock_of_run(tx, run.id) is None:
-        raise RunNotFound(run_id=run.id)  # erased meanwhile: it must not bring its session back
+        raise RunNotFound(run_id=run.id)  # erased since it was read: a retry must not bring its session back
     origin = Origin(retry_of=run.id, replay=run.replay)
     return enqueue_in(tx, order, settings=settings, idempotency_key=idempotency_key, origin=origin)
 

@@ -31,8 +31,8 @@ class SessionHistory:
     def history(self, definition: Definition, limits: Limits) -> History:
         """Return what belongs into the context of the session's past.
 
-        With the summary: every message behind what it covers, and the last runs that it covers too, as many as the
-        definition wants of them. Counted from the summary on, not from now: so it grows at its end until the next one.
+        With the summary: every message after what it covers, and the last runs that it covers too, as many as the
+        definition asks for. Counted from the summary on, not from now: so it grows at its end until the next one.
         The newest messages that fit the context's tokens are kept. Without the summary: exactly the last runs, or
         messages. In both cases it begins where a run begins, so that no tool call is torn from its result.
         """
@@ -64,16 +64,16 @@ class SessionHistory:
                 begin = messages.first_of_last(tx, session_pk=pk, summary=summary, runs_wanted=runs, count=count)
             room = max(1, size - len(summary.text))
             read, cut = messages.newest_that_fit(tx, session_pk=pk, since_seq=begin, before_seq=before, size=room)
-        # Behind the summary nothing is left out that fits, even where it begins in the middle of a run: a summary ends
+        # After the summary nothing is left out that fits, even where it begins in the middle of a run: a summary ends
         # where no call waits for its result.
-        place = next((n for n, m in enumerate(read) if m.role is Role.USER or (m.seq > covers and not cut)), len(read))
-        shown = tuple(read[place:])
-        first, last = max(covers + 1, begin), (shown[0].seq if shown else before) - 1
+        start = next((n for n, m in enumerate(read) if m.role is Role.USER or (m.seq > covers and not cut)), len(read))
+        kept = tuple(read[start:])
+        first, last = max(covers + 1, begin), (kept[0].seq if kept else before) - 1
         missing = (first, last) if cut and first <= last else None
-        return History(shown, summary.text, covers, missing)
+        return History(kept, summary.text, covers, missing)
 
     def chat(self, *, limit: int, num_runs: int | None) -> list[Message]:
-        """Return what was said, newest first; see `loop.journal.HistoryReader`."""
+        """Return the chat, newest first; see `loop.journal.HistoryReader`."""
         since = 1 if num_runs is None else max(1, self._from.position - num_runs)
         with self._db.read() as tx:
             return messages.chat(
@@ -87,5 +87,6 @@ class SessionHistory:
     def tool_results(self, *, limit: int) -> list[tuple[Message, Message]]:
         """Return results of tools with the replies that asked, newest first; see `loop.journal.HistoryReader`."""
         with self._db.read() as tx:
-            place = {"session_pk": self._from.session_pk, "before_seq": self._from.first_seq}
-            return messages.tool_results(tx, **place, limit=limit)
+            return messages.tool_results(
+                tx, session_pk=self._from.session_pk, before_seq=self._from.first_seq, limit=limit
+            )

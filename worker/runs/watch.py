@@ -1,7 +1,7 @@
 """Watch a run: from its stream while that lasts, from its row where it does not.
 
-The first event and the last are made from the row, so that they are there whatever became of Redis. In between, what
-the stream has lost is made good from the messages: `message.completed` replaces all deltas of its message.
+The first event and the last are made from the row, so they are there even if Redis has lost the stream. In between,
+lost events are made from the messages: `message.completed` replaces all deltas of its message.
 """
 
 import asyncio
@@ -28,79 +28,81 @@ from worker.store.engine import Database
 LOOK_S = 2.0  # without an event for so long, look at the row: the stream may have been lost
 LATE_S = 1.0  # the last events may be on their way when the row is terminal already
 # An event that was made from a row follows the last one that its reader was shown of the stream, <fence>-<n>, as
-# <fence>-<(n + 1) * FROM_ROWS + seq>: so its id says both, whatever reaches the stream later.
+# <fence>-<(n + 1) * FROM_ROWS + seq>: so its id says both, and stays valid when more reaches the stream.
 FROM_ROWS = 1_000_000_000
 
 
 async def watch(
     db: Database, follower: Follower, run: Run, *, after: EventId | None = None
 ) -> AsyncIterator[tuple[EventId, Event, Run] | None]:
-    """Yield the events of *run* behind *after*, up to its one terminal event, each with the run as it was last read.
+    """Yield the events of *run* after *after*, up to its one terminal event, each with the run as it was last read.
 
     None says that nothing has happened for a while. Leaving early cancels nothing; it ends early itself where this
     process is about to end.
     """
-    place = after or EventId(0, 0)
-    if place < QUEUED_ID:
+    last_id = after or EventId(0, 0)
+    if last_id < QUEUED_ID:
         yield QUEUED_ID, queued(run), run
-        place = QUEUED_ID
-    streamed, told_to = _places(place)
-    shown = await _shown(follower, run, streamed)
-    while not (run.status.terminal and place >= terminal_id(run)):
+        last_id = QUEUED_ID
+    streamed, rows_through_seq = _split_id(last_id)
+    seen = await _streamed_seqs(follower, run, streamed)
+    while not (run.status.terminal and last_id >= terminal_id(run)):
         was_terminal, ended = run.status.terminal, False
-        events = await follower.read(run.id, after=place, wait_s=LATE_S if was_terminal else LOOK_S)
-        for place, event in events:
+        events = await follower.read(run.id, after=last_id, wait_s=LATE_S if was_terminal else LOOK_S)
+        for last_id, event in events:
             ended = event.type in TERMINAL or event.type == ERASED
             if not ended:
-                streamed = place
-                yield place, event, run
-                shown.add(event.data.get("seq"))
+                streamed = last_id
+                yield last_id, event, run
+                seen.add(event.data.get("seq"))
         if events and not ended:
             continue
         if not events and follower.leaving:
-            return  # whoever watches comes back behind the last event, to another process
+            return  # the watcher reconnects to another process, after the last event
         if not events:
             yield None
-        found = await asyncio.to_thread(_look, db, run.id)
-        if found is None:
+        row = await asyncio.to_thread(_read_run, db, run.id)
+        if row is None:
             return  # it was erased
-        run = found
+        run = row
         if run.status.terminal and (ended or was_terminal):
-            for id, event in await asyncio.to_thread(_lost, db, run, shown, streamed, told_to):
+            for id, event in await asyncio.to_thread(_missing_events, db, run, seen, streamed, rows_through_seq):
                 yield id, event, run
             yield terminal_id(run), terminal_event(run.id, run.status), run
             return
 
 
-def _places(place: EventId) -> tuple[EventId, int]:
-    """Return up to where a reader who resumes at *place* was shown the stream, and up to which seq it was told rows."""
-    streamed, told_to = divmod(place.n, FROM_ROWS)
-    return (EventId(place.fence, streamed - 1), told_to) if streamed else (place, 0)
+def _split_id(last_id: EventId) -> tuple[EventId, int]:
+    """Return the id and the seq through which a reader who resumes at *last_id* has seen the stream and the rows."""
+    streamed, rows_through_seq = divmod(last_id.n, FROM_ROWS)
+    return (EventId(last_id.fence, streamed - 1), rows_through_seq) if streamed else (last_id, 0)
 
 
-async def _shown(follower: Follower, run: Run, place: EventId) -> set[object]:
-    """Return the seqs of the messages in the stream that a reader who resumes at *place* has been shown."""
-    shown: set[object] = set()
+async def _streamed_seqs(follower: Follower, run: Run, last_id: EventId) -> set[object]:
+    """Return the seqs of the messages in the stream that a reader who resumes at *last_id* has seen."""
+    seen: set[object] = set()
     at = QUEUED_ID
-    while at < place and (events := await follower.read(run.id, after=at, wait_s=0)):
-        shown.update(event.data.get("seq") for id, event in events if id <= place)
+    while at < last_id and (events := await follower.read(run.id, after=at, wait_s=0)):
+        seen.update(event.data.get("seq") for id, event in events if id <= last_id)
         at = events[-1][0]
-    return shown
+    return seen
 
 
-def _look(db: Database, run_id: str) -> Run | None:
+def _read_run(db: Database, run_id: str) -> Run | None:
     with db.read() as tx:
         return runs.get(tx, run_id, principal=SERVICE)
 
 
-def _lost(db: Database, run: Run, shown: set[object], streamed: EventId, told_to: int) -> list[tuple[EventId, Event]]:
-    """Return the run's messages behind seq *told_to* that the stream, which has a gap or ended early, has not shown."""
+def _missing_events(
+    db: Database, run: Run, seen: set[object], streamed: EventId, rows_through_seq: int
+) -> list[tuple[EventId, Event]]:
+    """Return events for the messages after *rows_through_seq* that are missing in the stream."""
     with db.read() as tx:
         written = messages.of_run_by_id(tx, run.id)
     made: list[tuple[EventId, Event]] = []
     places: Counter[str | None] = Counter()
     for message in written:
-        if message.seq > told_to and message.seq not in shown:
+        if message.seq > rows_through_seq and message.seq not in seen:
             id = EventId(streamed.fence, (streamed.n + 1) * FROM_ROWS + message.seq)
             made.append((id, message_completed(message, index=places[message.delegation])))
         places[message.delegation] += 1
