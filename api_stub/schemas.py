@@ -28,7 +28,7 @@ class RunRequest(RunOrder):
 
 
 class Why(BaseModel):
-    """Why a run is not moving. More fields hold the facts behind the reason."""
+    """Why a run is not moving. Further fields are facts that depend on the reason."""
 
     model_config = ConfigDict(extra="allow")
 

@@ -1,1 +1,1 @@
-"""One file a noun. Each route says what it needs, calls one room, and shapes the answer."""
+"""One module per resource. A route declares what it needs, calls `worker`, and shapes the answer."""

@@ -8,7 +8,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
-from api_stub import schemas, sse
+from api_stub import errors, pagination, schemas, sse
 from api_stub.dependencies import (
     ByIdempotencyKey,
     ForUser,
@@ -20,8 +20,6 @@ from api_stub.dependencies import (
     RunsWrite,
     ServiceDep,
 )
-from api_stub.errors import responses
-from api_stub.pagination import Cursor, Limit, Pages
 from worker import clock
 from worker.domain.event import TERMINAL, EventId
 from worker.domain.principal import Principal
@@ -36,7 +34,7 @@ router = APIRouter(prefix="/v1/runs", tags=["runs"])
 POLL_S = 1.0  # while waiting, read the row at least this often: its event may be lost
 
 _Id = Annotated[str, Field(pattern="^(run|replay)_[0-9a-f]{32}$")]
-RUNS = Pages[Run, str]("runs", _Id, lambda run: run.id)
+RUNS = pagination.Pages[Run, str]("runs", _Id, lambda run: run.id)
 
 ACCEPTED: dict[int | str, dict[str, Any]] = {
     202: {
@@ -46,7 +44,7 @@ ACCEPTED: dict[int | str, dict[str, Any]] = {
 }
 
 
-@router.post("", status_code=202, responses=ACCEPTED | responses(400, 404, 409, 413, 422))
+@router.post("", status_code=202, responses=ACCEPTED | errors.responses(400, 404, 409, 413, 422))
 def enqueue_run(
     body: schemas.RunRequest,
     service: ServiceDep,
@@ -68,7 +66,7 @@ def enqueue_run(
     return accepted.run
 
 
-@router.get("", responses=responses(422))
+@router.get("", responses=errors.responses(422))
 def list_runs(
     service: ServiceDep,
     principal: RunsRead,
@@ -77,8 +75,8 @@ def list_runs(
     user_id: ForUser = None,
     session_id: OfSession = None,
     idempotency_key: ByIdempotencyKey = None,
-    cursor: Cursor = None,
-    limit: Limit = 50,
+    cursor: pagination.Cursor = None,
+    limit: pagination.Limit = 50,
 ) -> schemas.RunPage:
     """Runs, newest first."""
     if team is not None:
@@ -91,7 +89,7 @@ def list_runs(
     return schemas.RunPage(data=data, next_cursor=next_cursor)
 
 
-@router.get("/{run_id}", responses=responses(404, 422))
+@router.get("/{run_id}", responses=errors.responses(404, 422))
 async def get_run(
     run_id: RunId,
     service: ServiceDep,
@@ -111,7 +109,7 @@ async def get_run(
     return run
 
 
-@router.post("/{run_id}/cancel", status_code=202, responses=responses(404, 422))
+@router.post("/{run_id}/cancel", status_code=202, responses=errors.responses(404, 422))
 def cancel_run(run_id: RunId, service: ServiceDep, principal: RunsWrite, user_id: ForUser = None) -> Run:
     """Cancel a run: at once if it is queued or its worker is silent, else within a second. Its messages are kept."""
     run, dispatches = cancel.cancel(service.db, run_id, principal=principal, user_id=user_id)
@@ -119,7 +117,7 @@ def cancel_run(run_id: RunId, service: ServiceDep, principal: RunsWrite, user_id
     return run
 
 
-@router.post("/{run_id}/retry", status_code=202, responses=ACCEPTED | responses(404, 409, 422))
+@router.post("/{run_id}/retry", status_code=202, responses=ACCEPTED | errors.responses(404, 409, 422))
 def retry_run(
     run_id: RunId,
     service: ServiceDep,
@@ -145,7 +143,7 @@ def retry_run(
     return accepted.run
 
 
-@router.get("/{run_id}/events", response_class=StreamingResponse, responses=sse.ANSWER | responses(404, 422))
+@router.get("/{run_id}/events", response_class=StreamingResponse, responses=sse.ANSWER | errors.responses(404, 422))
 async def watch_run(
     run_id: RunId,
     service: ServiceDep,
@@ -170,9 +168,9 @@ async def watch_run(
     return StreamingResponse(sse.follow(service, run, after=after), media_type="text/event-stream", headers=headers)
 
 
-@router.get("/{run_id}/why", responses=responses(404, 422))
+@router.get("/{run_id}/why", responses=errors.responses(404, 422))
 def why_run(run_id: RunId, service: ServiceDep, principal: RunsRead, user_id: ForUser = None) -> schemas.Why:
-    """Why the run is not moving: one sentence, and the facts behind it."""
+    """Why the run is not moving: one sentence, and the facts that it rests on."""
     answer = why.why(service.db, service.dispatcher, service.settings, run_id, principal=principal, user_id=user_id)
     fields = asdict(answer)
     return schemas.Why(**fields.pop("facts"), **fields)

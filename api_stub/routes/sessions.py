@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query
 from pydantic import AwareDatetime, Field
 
-from api_stub import schemas
+from api_stub import errors, pagination, schemas
 from api_stub.dependencies import (
     ByName,
     ByTag,
@@ -18,8 +18,6 @@ from api_stub.dependencies import (
     SessionsRead,
     SessionsWrite,
 )
-from api_stub.errors import responses
-from api_stub.pagination import Cursor, Limit, Pages
 from api_stub.routes.runs import RUNS
 from worker.domain.message import Message, Role
 from worker.domain.principal import Principal
@@ -34,11 +32,15 @@ router = APIRouter(prefix="/v1/sessions", tags=["sessions"])
 
 _Pk = Annotated[int, Field(ge=1, lt=2**63)]
 _Activity = tuple[AwareDatetime, _Pk]
-SESSIONS = Pages[tuple[int, SessionRow], tuple[datetime, int]]("sessions", _Activity, lambda r: (r[1].updated_at, r[0]))
-MESSAGES = Pages[Message, int]("messages", Annotated[int, Field(ge=1, lt=2**31)], lambda message: message.seq)
+SESSIONS = pagination.Pages[tuple[int, SessionRow], tuple[datetime, int]](
+    "sessions", _Activity, lambda r: (r[1].updated_at, r[0])
+)
+MESSAGES = pagination.Pages[Message, int](
+    "messages", Annotated[int, Field(ge=1, lt=2**31)], lambda message: message.seq
+)
 
 
-@router.get("", responses=responses(422))
+@router.get("", responses=errors.responses(422))
 def list_sessions(
     service: ServiceDep,
     principal: SessionsRead,
@@ -46,8 +48,8 @@ def list_sessions(
     user_id: ForUser = None,
     name: ByName = None,
     tag: ByTag = None,
-    cursor: Cursor = None,
-    limit: Limit = 50,
+    cursor: pagination.Cursor = None,
+    limit: pagination.Limit = 50,
 ) -> schemas.SessionPage:
     """Sessions, latest activity first. A session that becomes active while you page moves to the front."""
     if team is not None:
@@ -59,7 +61,7 @@ def list_sessions(
     return schemas.SessionPage(data=[schemas.Session.of(row) for _pk, row in data], next_cursor=next_cursor)
 
 
-@router.get("/{session_id}", responses=responses(404, 409, 422))
+@router.get("/{session_id}", responses=errors.responses(404, 409, 422))
 def get_session(
     session_id: SessionId, service: ServiceDep, principal: SessionsRead, user_id: ForUser = None
 ) -> schemas.Session:
@@ -71,7 +73,7 @@ def get_session(
     return schemas.Session.of(row)
 
 
-@router.patch("/{session_id}", responses=responses(400, 404, 409, 413, 422))
+@router.patch("/{session_id}", responses=errors.responses(400, 404, 409, 413, 422))
 def change_session(
     session_id: SessionId,
     body: schemas.SessionChange,
@@ -91,7 +93,7 @@ def change_session(
     return schemas.Session.of(row)
 
 
-@router.delete("/{session_id}", status_code=204, responses=responses(404, 409, 422))
+@router.delete("/{session_id}", status_code=204, responses=errors.responses(404, 409, 422))
 def delete_session(
     session_id: SessionId, service: ServiceDep, principal: SessionsWrite, user_id: ForUser = None
 ) -> None:
@@ -102,14 +104,14 @@ def delete_session(
     service.eraser.erase(streaming)
 
 
-@router.get("/{session_id}/messages", responses=responses(404, 409, 422))
+@router.get("/{session_id}/messages", responses=errors.responses(404, 409, 422))
 def list_messages(
     session_id: SessionId,
     service: ServiceDep,
     principal: SessionsRead,
     user_id: ForUser = None,
-    cursor: Cursor = None,
-    limit: Limit = 50,
+    cursor: pagination.Cursor = None,
+    limit: pagination.Limit = 50,
     role: Annotated[Literal["user", "assistant", "tool"] | None, Query(description="Only this role.")] = None,
 ) -> schemas.MessagePage:
     """The messages of a session, oldest first."""
@@ -122,14 +124,14 @@ def list_messages(
     return schemas.MessagePage(data=data, next_cursor=next_cursor)
 
 
-@router.get("/{session_id}/runs", responses=responses(404, 409, 422))
+@router.get("/{session_id}/runs", responses=errors.responses(404, 409, 422))
 def list_runs_of_session(
     session_id: SessionId,
     service: ServiceDep,
     principal: SessionsRead,
     user_id: ForUser = None,
-    cursor: Cursor = None,
-    limit: Limit = 50,
+    cursor: pagination.Cursor = None,
+    limit: pagination.Limit = 50,
 ) -> schemas.RunPage:
     """The runs of a session, newest first."""
     before = RUNS.decode(cursor)
@@ -141,7 +143,7 @@ def list_runs_of_session(
     return schemas.RunPage(data=data, next_cursor=next_cursor)
 
 
-@router.get("/{session_id}/summary", responses=responses(404, 409, 422))
+@router.get("/{session_id}/summary", responses=errors.responses(404, 409, 422))
 def get_summary(
     session_id: SessionId,
     service: ServiceDep,
@@ -161,7 +163,7 @@ def get_summary(
     return replace(summary, refresh=refresh)
 
 
-@router.post("/{session_id}/summary", status_code=202, responses=responses(404, 409, 422))
+@router.post("/{session_id}/summary", status_code=202, responses=errors.responses(404, 409, 422))
 def refresh_summary(
     session_id: SessionId,
     service: ServiceDep,

@@ -2,15 +2,14 @@
 
 from fastapi import APIRouter
 
-from api_stub import schemas
+from api_stub import errors, schemas
 from api_stub.dependencies import AnyScope, ServiceDep
-from api_stub.errors import responses
 from worker.store import teams
 
 router = APIRouter(prefix="/v1/teams", tags=["teams"])
 
 
-@router.get("", responses=responses())
+@router.get("", responses=errors.responses())
 def list_teams(service: ServiceDep, principal: AnyScope) -> schemas.TeamPage:
     """The teams that live workers serve and that the key may use. Any key will do."""
     with service.db.read() as tx:

@@ -1,4 +1,4 @@
-"""The pages of the HTTP API, from the application itself: one for people, one for programs that write clients."""
+"""The pages of the HTTP API, made from the application: one for people, one for programs that generate clients."""
 
 import json
 from collections.abc import Iterator
@@ -12,12 +12,12 @@ Schema = dict[str, Any]
 
 
 def described() -> Schema:
-    """Return what `/openapi.json` answers, whatever the environment."""
+    """Return the answer of `/openapi.json`; it does not depend on the environment."""
     return make_app(Settings.model_construct(data_dir=Path("unused"))).openapi()
 
 
 def openapi_page() -> str:
-    """Return the description with one line for each route and each object: a change is a line of a difference."""
+    """Return the description as JSON, with one line per route and per object, so that diffs are short."""
     schema = described()
     paths = [f"  {_json(path)}: {_json(methods)}" for path, methods in schema.pop("paths").items()]
     schemas = [f"   {_json(name)}: {_json(item)}" for name, item in schema["components"].pop("schemas").items()]
@@ -29,15 +29,15 @@ def openapi_page() -> str:
 
 
 def page() -> str:
-    """Return the routes with what they take and answer, then the objects with their fields."""
+    """Return the routes with their parameters and answers, then the objects with their fields."""
     schema = described()
     routes = "".join(_route(*operation) for operation in _operations(schema))
     objects = "".join(_object(name, item) for name, item in schema["components"]["schemas"].items())
     return (
         "# The HTTP API\n\n"
-        "Every request but those of a probe carries `Authorization: Bearer KEY`. Any can be answered with 401, 403, "
-        "429 or 503; an error is a [Problem](#problem), whose `code` stands in [errors](errors.md). The same for "
-        "programs: [`openapi.json`](openapi.json), which a running API answers at `/openapi.json`.\n\n"
+        "Every request except the probes needs `Authorization: Bearer KEY`. Any of them can be answered with 401, 403, "
+        "429 or 503; an error is a [Problem](#problem), whose `code` is listed in [errors](errors.md). For "
+        "programs: [`openapi.json`](openapi.json), which a running API also serves at `/openapi.json`.\n\n"
         f"## Routes\n\n{routes}## Objects\n{objects}"
     )
 
@@ -49,9 +49,9 @@ def _operations(schema: Schema) -> Iterator[tuple[str, str, Schema]]:
 
 
 def _route(method: str, path: str, operation: Schema) -> str:
-    """Return one route: its scope, what it does, its parameters, its body, its answers."""
-    needs = [scope for way in operation.get("security", []) for scope in way["key"]]
-    key = f"scope `{needs[0]}`" if needs else "any key" if "security" in operation else "no key"
+    """Return one route: its scope, description, parameters, body and answers."""
+    scopes = [scope for option in operation.get("security", []) for scope in option["key"]]
+    key = f"scope `{scopes[0]}`" if scopes else "any key" if "security" in operation else "no key"
     lines = [f"### `{method} {path}`\n", f"*{key}.* {operation['description']}\n"]
     lines += [
         f"- `{parameter['name']}` ({parameter['in']}): {parameter['description']}"
@@ -88,7 +88,7 @@ def _type(schema: Schema) -> str:
         return f"[{name}](#{name.lower()})"
     for kind in ("anyOf", "oneOf", "allOf"):
         if kind in schema:
-            return " or ".join(_type(way) for way in schema[kind])
+            return " or ".join(_type(option) for option in schema[kind])
     if schema.get("type") == "array":
         return f"list of {_type(schema.get('items', {}))}"
     if "enum" in schema:
