@@ -33,18 +33,18 @@ class Event:
     data: dict[str, Any]
 
     @property
-    def place(self) -> tuple[int, ...]:
+    def position(self) -> tuple[int, ...]:
         return tuple(map(int, self.id.split("-")))
 
 
 def read_events(text: str) -> list[Event]:
     """Return the events of an event stream; comments are left out."""
-    found = []
+    events = []
     for block in text.split("\n\n"):
         fields = dict(line.split(": ", 1) for line in block.split("\n") if line and not line.startswith(":"))
         if fields:
-            found.append(Event(fields["id"], fields["event"], json.loads(fields["data"])))
-    return found
+            events.append(Event(fields["id"], fields["event"], json.loads(fields["data"])))
+    return events
 
 
 def name(prefix: str) -> str:

@@ -32,10 +32,10 @@ class Bad:
     path: str = "/v1/runs"
     headers: dict[str, str | bytes] = field(default_factory=dict)
 
-    def send(self, http: httpx2.Client, known: dict[str, Any]) -> httpx2.Response:
+    def send(self, http: httpx2.Client, existing_run: dict[str, Any]) -> httpx2.Response:
         content = json.dumps(self.body).encode() if isinstance(self.body, dict) else self.body
         headers = {"Content-Type": "application/json"} | self.headers
-        path = self.path.format(run=known["id"], session=known["session_id"])
+        path = self.path.format(run=existing_run["id"], session=existing_run["session_id"])
         return http.request(
             self.method, path, content=iter(content) if isinstance(content, list) else content, headers=headers
         )
@@ -173,26 +173,26 @@ REFUSED = {
     "run that is absent, to cancel": Bad(404, "run_not_found", path="/v1/runs/absent/cancel"),
     "run that is absent, to watch": ask("/v1/runs/absent/events", 404, "run_not_found"),
 }
-REFUSED |= {f"not_before {found}": Bad(*INVALID, order(not_before=found)) for found in NO_TIMES}
-REFUSED |= {f"not_before {found}": Bad(422, "invalid_time", order(not_before=found)) for found in NO_DAYS}
+REFUSED |= {f"not_before {value}": Bad(*INVALID, order(not_before=value)) for value in NO_TIMES}
+REFUSED |= {f"not_before {value}": Bad(422, "invalid_time", order(not_before=value)) for value in NO_DAYS}
 REFUSED |= {
-    f"Last-Event-ID {found}": ask("/v1/runs/{run}/events", 422, "invalid_event_id", headers={"Last-Event-ID": found})
-    for found in ("x", "1", "1-", "-1-1", "1-x", "9-1", "1-18446744073709551616", "9" * 41 + "-1")
+    f"Last-Event-ID {value}": ask("/v1/runs/{run}/events", 422, "invalid_event_id", headers={"Last-Event-ID": value})
+    for value in ("x", "1", "1-", "-1-1", "1-x", "9-1", "1-18446744073709551616", "9" * 41 + "-1")
 }
 
 
 @pytest.fixture(scope="package")
-def known(door: Door) -> dict[str, Any]:
+def existing_run(door: Door) -> dict[str, Any]:
     """A run that has ended."""
     return door.ended(door.enqueue()["id"])
 
 
 @pytest.mark.parametrize("bad", REFUSED.values(), ids=REFUSED)
-def test_a_bad_request_is_refused_and_leaves_nothing(door: Door, known: dict[str, Any], bad: Bad) -> None:
+def test_a_bad_request_is_refused_and_leaves_nothing(door: Door, existing_run: dict[str, Any], bad: Bad) -> None:
     """Each has its status and its code, in a problem that repeats nothing of the input, and no row is written."""
     before = door.rows()
 
-    answer = bad.send(door.http, known)
+    answer = bad.send(door.http, existing_run)
 
     check_problem(answer, status=bad.status, code=bad.code)
     assert door.rows() == before
@@ -205,7 +205,7 @@ def test_a_wrong_method_is_told_the_right_ones(door: Door) -> None:
 
 
 @pytest.mark.parametrize("found", [b"a\0b", b"a\x01b", b"a\rb"])
-def test_a_header_that_is_no_http_is_refused(door: Door, found: bytes) -> None:
+def test_a_header_that_is_no_http_is_refused(door: Door, value: bytes) -> None:
     """A NUL in a header ends at the parser, before anything of ours; it has no problem+json there."""
     before = door.rows()
     body = json.dumps(order()).encode()
@@ -214,7 +214,7 @@ def test_a_header_that_is_no_http_is_refused(door: Door, found: bytes) -> None:
         b"Host: localhost",
         f"Authorization: Bearer {door.system.key}".encode(),
         b"Content-Type: application/json",
-        b"Idempotency-Key: " + found,
+        b"Idempotency-Key: " + value,
         f"Content-Length: {len(body)}".encode(),
     ]
 

@@ -15,7 +15,7 @@ from tests.support.proxy import proxy
 from worker.store import tables
 
 
-def told(door: Door, run_id: str) -> list[Event]:
+def events_of(door: Door, run_id: str) -> list[Event]:
     """Return a run's events as they are told to who is not disturbed."""
     return [Event(event.id, event.type, event.data) for event in door.events(run_id)]
 
@@ -40,7 +40,7 @@ def test_a_conversation_from_its_first_word_to_its_history(door: Door, connect: 
     assert {k: run[k] for k in made} == made
     assert (ended["status"], ended["position"]) == ("completed", 1)
     assert client.run(run["id"]) == client.run(run["id"], wait_s=5) == ended == events[-1].data
-    assert events == told(door, run["id"])
+    assert events == events_of(door, run["id"])
     assert list(client.stream(run["id"], after=events[2].id)) == events[3:]
     history = list(client.messages(made["session_id"], user_id=made["user_id"]))
     assert [m["content"] for m in history] == ["I am Ada 🦉", ended["output"]]
@@ -60,7 +60,7 @@ def test_a_run_is_cancelled(door: Door, connect: Connect) -> None:
 
     assert ended["status"] == "cancelled"
     assert client.cancel(run["id"]) == ended
-    assert list(client.stream(run["id"]))[-1] == Event(f"{told(door, run['id'])[-1].id}", "run.cancelled", ended)
+    assert list(client.stream(run["id"]))[-1] == Event(f"{events_of(door, run['id'])[-1].id}", "run.cancelled", ended)
 
 
 def test_runs_are_listed_and_found_by_their_key(door: Door, connect: Connect) -> None:
@@ -142,11 +142,11 @@ def test_why_a_run_waits_is_told(door: Door, connect: Connect) -> None:
     head = client.enqueue("plain", "[delay=60] go")
     behind = client.enqueue("plain", "x", session_id=head["session_id"])
 
-    told = client.why(behind["id"])
+    events_of = client.why(behind["id"])
     client.cancel(head["id"])
 
-    assert (told["run_id"], told["status"], told["reason"]) == (behind["id"], "queued", "behind_run")
-    assert told["behind_run_id"] == head["id"]
+    assert (events_of["run_id"], events_of["status"], events_of["reason"]) == (behind["id"], "queued", "behind_run")
+    assert events_of["behind_run_id"] == head["id"]
     assert client.why(client.wait(behind["id"])["id"])["reason"] == "finished"
 
 
@@ -249,5 +249,5 @@ def test_a_stream_is_whole_though_its_connections_break(door: Door, connect: Con
         events = list(client.stream(run["id"]))
 
     assert broken.broken > 5
-    assert events == told(door, run["id"])
+    assert events == events_of(door, run["id"])
     assert events[-1].type == "run.completed"

@@ -41,10 +41,10 @@ def test_every_field_is_described_and_has_an_example(described: dict[str, Any]) 
     lacking = []
     for name, schema in schemas(described):
         assert schema.get("description"), name
-        for field, told in schema.get("properties", {}).items():
-            ways = [told, *told.get("anyOf", [])]
+        for field, spec in schema.get("properties", {}).items():
+            ways = [spec, *spec.get("anyOf", [])]
             example = any("examples" in way or any(kind in way for kind in TELLS_ITSELF) for way in ways)
-            if not told.get("description") or not (example or "$ref" in told.get("items", {})):
+            if not spec.get("description") or not (example or "$ref" in spec.get("items", {})):
                 lacking.append(f"{name}.{field}")
 
     assert lacking == []
@@ -56,8 +56,8 @@ def test_every_parameter_is_described_and_has_an_example(described: dict[str, An
     lacking = []
     for method, path, operation in operations(described):
         for parameter in operation.get("parameters", []):
-            told = parameter["schema"]
-            ways = [told, *told.get("anyOf", [])]
+            spec = parameter["schema"]
+            ways = [spec, *spec.get("anyOf", [])]
             example = any("examples" in way or any(kind in way for kind in TELLS_ITSELF) for way in ways)
             if not parameter.get("description") or not example:
                 lacking.append(f"{method} {path} {parameter['name']}")

@@ -17,8 +17,8 @@ def check_whole(door: Door, run: dict[str, Any], events: list[Event]) -> None:
     assert (events[0].id, events[0].type) == ("0-1", "run.queued")
     queued = {"run_id": run["id"], "session_id": run["session_id"], "team": run["team"], "position": run["position"]}
     assert events[0].data == queued
-    places = [event.place for event in events]
-    assert places == sorted(set(places))
+    positions = [event.position for event in events]
+    assert positions == sorted(set(positions))
     assert [event.type for event in events if event.type in TERMINAL] == [events[-1].type] == [f"run.{run['status']}"]
     assert events[-1].data == run
     history = [message for message in door.messages(run) if message["run_id"] == run["id"]]
@@ -65,12 +65,12 @@ def test_a_run_with_tools_tells_its_story(door: Door) -> None:
     assert events[-2 - len(deltas) : -2] == deltas
     assert len(deltas) > 2
     assert "".join(event.data["delta"] for event in deltas) == answer["content"] == run["output"]
-    said = {(e.data["message_id"], e.data["author"], e.data["delegation"]) for e in deltas}
-    assert said == {(answer["message_id"], "with-tool", None)}
+    sources = {(e.data["message_id"], e.data["author"], e.data["delegation"]) for e in deltas}
+    assert sources == {(answer["message_id"], "with-tool", None)}
     calls = [event.data["tool_calls"][0]["id"] for event in events if event.data.get("tool_calls")]
     for kind in ("tool_call.started", "tool_call.completed"):
-        told = [(e.data["tool_call_id"], e.data["name"]) for e in events if e.type == kind]
-        assert told == [(call, "look_up") for call in calls]
+        received = [(e.data["tool_call_id"], e.data["name"]) for e in events if e.type == kind]
+        assert received == [(call, "look_up") for call in calls]
     check_resuming(door, run, events)
 
 
@@ -109,8 +109,8 @@ def test_a_message_is_known_by_one_id_whoever_tells_it(door: Door) -> None:
 
     rest = door.events(run["id"], after=seen[-1].id)
 
-    told = {event.data["message_id"]: event.data for event in rest if event.type == "message.completed"}
-    assert told[seen[-1].data["message_id"]]["content"] == run["output"]
+    received = {event.data["message_id"]: event.data for event in rest if event.type == "message.completed"}
+    assert received[seen[-1].data["message_id"]]["content"] == run["output"]
 
 
 def test_a_stream_that_was_lost_in_the_middle_is_made_whole(door: Door) -> None:
@@ -134,18 +134,18 @@ def test_a_reader_of_rows_is_told_the_rest_though_the_stream_came_late(door: Doo
     key = f"run:{run['id']}:events"
     line = door.redis.xrange(key)
     door.redis.delete(key)
-    told = door.events(run["id"])
+    received = door.events(run["id"])
     for id, fields in line:
         door.redis.xadd(key, fields, id=id)
     door.redis.expire(key, 60)
 
-    for n in range(1, len(told)):
-        seen = told[:n] + door.events(run["id"], after=told[n - 1].id)
+    for n in range(1, len(received)):
+        seen = received[:n] + door.events(run["id"], after=received[n - 1].id)
 
-        assert seen[-1] == told[-1]
-        assert [event.place for event in seen] == sorted({event.place for event in seen})
-        known = {e.data["message_id"]: e.data["content"] for e in seen if e.type == "message.completed"}
-        assert known == {e.data["message_id"]: e.data["content"] for e in told if e.type == "message.completed"}
+        assert seen[-1] == received[-1]
+        assert [event.position for event in seen] == sorted({event.position for event in seen})
+        contents = {e.data["message_id"]: e.data["content"] for e in seen if e.type == "message.completed"}
+        assert contents == {e.data["message_id"]: e.data["content"] for e in received if e.type == "message.completed"}
 
 
 @pytest.mark.parametrize("after", ["1-999999999999", "1-18446744073709551615", "0-18446744073709551615"])

@@ -160,26 +160,26 @@ def test_a_grace_can_be_cut_short_and_not_drawn_out(door: Door, keys: Keys) -> N
 def test_denials_are_written_down_without_the_key(door: Door) -> None:
     """Who was turned away from where, and why: the key's id and the route's template, no key and no id of a session."""
     session, secret = name("s"), "not-a-secret-" + name("")
-    known = door.new_key(user_id=name("u"), scopes=frozenset({Scope.SESSIONS_READ}))
-    forged = f"ts_{id_of(known)}_{secret}"
+    valid_key = door.new_key(user_id=name("u"), scopes=frozenset({Scope.SESSIONS_READ}))
+    forged = f"ts_{id_of(valid_key)}_{secret}"
     path = f"/v1/sessions/{session}/messages"
     before = len(door.system.log("api").splitlines())
 
-    with door.with_key(known) as http:
+    with door.with_key(valid_key) as http:
         http.get(path, params={"user_id": "x"})
         for sent in (f"Bearer {forged}", f"Bearer sk-{secret}", f"Basic {secret}"):
             http.get(path, headers={"Authorization": sent})
         http.post("/v1/runs", json=ORDER)
 
-    told = [json.loads(line) for line in door.system.log("api").splitlines()[before:] if line.startswith("{")]
-    denied = [line for line in told if line["text"] == "request denied" and line["route"] != "/openapi.json"]
+    lines = [json.loads(line) for line in door.system.log("api").splitlines()[before:] if line.startswith("{")]
+    denied = [line for line in lines if line["text"] == "request denied" and line["route"] != "/openapi.json"]
     template = "/v1/sessions/{session_id}/messages"
     assert [(line["code"], line["method"], line["route"], line["key_id"]) for line in denied] == [
-        ("user_forbidden", "GET", template, id_of(known)),
-        ("key_invalid", "GET", template, id_of(known)),
+        ("user_forbidden", "GET", template, id_of(valid_key)),
+        ("key_invalid", "GET", template, id_of(valid_key)),
         ("key_invalid", "GET", template, None),
         ("key_missing", "GET", template, None),
-        ("scope_missing", "POST", "/v1/runs", id_of(known)),
+        ("scope_missing", "POST", "/v1/runs", id_of(valid_key)),
     ]
     log = door.system.log("api")
-    assert not [text for text in (known, secret, session) if text in log]
+    assert not [text for text in (valid_key, secret, session) if text in log]

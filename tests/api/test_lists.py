@@ -10,17 +10,17 @@ from tests.api.door import Door, check_problem, name
 
 def pages(door: Door, path: str, **asked: Any) -> list[list[dict[str, Any]]]:
     """Return the pages of a list, up to the last."""
-    found: list[list[dict[str, Any]]] = []
+    result: list[list[dict[str, Any]]] = []
     cursor: str | None = None
-    while cursor is not None or not found:
+    while cursor is not None or not result:
         answer = door.http.get(path, params=asked | ({"cursor": cursor} if cursor else {}))
         assert answer.status_code == 200, answer.text
         page = answer.json()
         assert set(page) == {"data", "next_cursor"}
         assert page["next_cursor"] is None or re.fullmatch("[A-Za-z0-9_-]+", page["next_cursor"])
-        found.append(page["data"])
+        result.append(page["data"])
         cursor = page["next_cursor"]
-    return found
+    return result
 
 
 def ids(door: Door, **asked: Any) -> list[str]:
@@ -33,9 +33,9 @@ def test_runs_are_listed_newest_first(door: Door) -> None:
     user = name("u")
     made = [door.ended(door.enqueue(user_id=user)["id"]) for _ in range(4)]
 
-    found = pages(door, "/v1/runs", user_id=user, limit=2)
+    result = pages(door, "/v1/runs", user_id=user, limit=2)
 
-    assert found == [made[:1:-1], made[1::-1]]
+    assert result == [made[:1:-1], made[1::-1]]
     assert [len(page) for page in pages(door, "/v1/runs", user_id=user, limit=3)] == [3, 1]
     assert pages(door, "/v1/runs", user_id=name("u")) == [[]]
 
@@ -92,8 +92,8 @@ def test_a_run_is_found_by_its_idempotency_key(door: Door) -> None:
     assert [ids(door, idempotency_key=key, user_id=user) for user in users] == [made[:1], made[1:]]
     assert ids(door, idempotency_key=key, user_id=name("u")) == ids(door, idempotency_key=name("k")) == []
     with door.with_key(door.new_key(user_id=users[0])) as http:
-        found = http.get("/v1/runs", params={"idempotency_key": key}).json()["data"]
-    assert [run["id"] for run in found] == made[:1]
+        result = http.get("/v1/runs", params={"idempotency_key": key}).json()["data"]
+    assert [run["id"] for run in result] == made[:1]
 
 
 def test_a_teams_key_lists_its_team_only(door: Door) -> None:
@@ -102,11 +102,11 @@ def test_a_teams_key_lists_its_team_only(door: Door) -> None:
     plain, _ = door.enqueue(user_id=user)["id"], door.enqueue(user_id=user, team="with-tool")["id"]
 
     with door.with_key(door.new_key(teams=frozenset({"plain"}))) as http:
-        found = http.get("/v1/runs", params={"user_id": user}).json()["data"]
+        result = http.get("/v1/runs", params={"user_id": user}).json()["data"]
         for team in ("with-tool", "nobody"):
             check_problem(http.get("/v1/runs", params={"team": team}), status=403, code="team_forbidden")
 
-    assert [run["id"] for run in found] == [plain]
+    assert [run["id"] for run in result] == [plain]
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 200])

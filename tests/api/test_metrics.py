@@ -29,11 +29,11 @@ NAMES = {
 
 def read(text: str) -> Samples:
     """Return the samples by name and labels; it fails where Prometheus would."""
-    found: Samples = {}
+    values: Samples = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
-            found.setdefault(sample.name, {})[tuple(sorted(sample.labels.items()))] = sample.value
-    return found
+            values.setdefault(sample.name, {})[tuple(sorted(sample.labels.items()))] = sample.value
+    return values
 
 
 def scrape(http: httpx2.Client) -> Samples:
@@ -45,8 +45,8 @@ def scrape(http: httpx2.Client) -> Samples:
 
 def value(samples: Samples, metric: str, **labels: str) -> float:
     """Return the sum of the samples that have these labels."""
-    found = samples.get(f"team_sessions_{metric}", {})
-    return sum(number for of, number in found.items() if set(labels.items()) <= set(of))
+    values = samples.get(f"team_sessions_{metric}", {})
+    return sum(number for of, number in values.items() if set(labels.items()) <= set(of))
 
 
 def test_the_api_tells_how_the_installation_stands_and_what_it_counted(door: Door) -> None:
@@ -100,7 +100,7 @@ def test_no_id_and_no_text_stands_in_a_metric(door: Door) -> None:
 
     text = door.http.get("/metrics").text
 
-    assert [found for found in (SECRET, user, session, run["id"], '"THE"') if found in text] == []
+    assert [values for values in (SECRET, user, session, run["id"], '"THE"') if values in text] == []
     assert set(re.findall(r"^# TYPE (team_sessions_\w+)", text, re.MULTILINE)) <= NAMES
 
 

@@ -15,9 +15,9 @@ def test_a_key_that_asks_too_often_is_told_when_to_come_again(
     settings = {"TEAM_SESSIONS_REQUESTS_PER_MINUTE": "3"}
     with system(tmp_path, database_url=database_url, redis_url=valkey.url, settings=settings) as running:
         running.start_api()
-        ours = {"Authorization": f"Bearer {running.key}"}
+        headers = {"Authorization": f"Bearer {running.key}"}
 
-        answers = [httpx2.get(f"{running.url}/v1/teams", headers=ours) for _ in range(5)]
+        answers = [httpx2.get(f"{running.url}/v1/teams", headers=headers) for _ in range(5)]
 
         assert [a.status_code for a in answers] == [200, 200, 200, 429, 429]
         assert answers[-1].json()["code"] == "rate_limited"

@@ -149,10 +149,10 @@ def test_a_key_belongs_to_a_user(door: Door) -> None:
     key, session = name("k"), name("s")
     orders = [{"team": "plain", "input": "x", "session_id": session, "user_id": name("u")} for _ in range(2)]
 
-    found = [send(door, key, order).json() for order in orders + orders]
+    answers = [send(door, key, order).json() for order in orders + orders]
 
-    assert [run["id"] for run in found[2:]] == [run["id"] for run in found[:2]]
-    assert len({run["id"] for run in found}) == runs_in(door, session) == 2
+    assert [run["id"] for run in answers[2:]] == [run["id"] for run in answers[:2]]
+    assert len({run["id"] for run in answers}) == runs_in(door, session) == 2
 
 
 def test_sixteen_at_once_with_one_key_make_one_run(door: Door) -> None:

@@ -84,17 +84,17 @@ def exemplify(described: dict[str, Any], runs: dict[str, str]) -> None:
     del described["components"]["schemas"]["MoreItems"]["properties"]["first"]["examples"]
     for path, methods in described["paths"].items():
         for method, operation in methods.items():
-            known = {"run_id": runs["completed"], "session_id": SESSION, "user_id": USER, "team": "plain"}
-            known |= {"Last-Event-ID": "0-1", "Idempotency-Key": f"{method} {path}"}
+            examples = {"run_id": runs["completed"], "session_id": SESSION, "user_id": USER, "team": "plain"}
+            examples |= {"Last-Event-ID": "0-1", "Idempotency-Key": f"{method} {path}"}
             if path.endswith(("/retry", "/why")):
-                known["run_id"] = runs["failed"]
+                examples["run_id"] = runs["failed"]
             ends = {"/cancel": "cancelled batch", "/retry": "closed"}
-            known["batch_id"] = runs[next((of for end, of in ends.items() if path.endswith(end)), "open")]
+            examples["batch_id"] = runs[next((of for end, of in ends.items() if path.endswith(end)), "open")]
             if method == "delete":
-                known |= {"session_id": SESSION + "u-gone", "user_id": "u-gone" if "session" in path else "u-left"}
+                examples |= {"session_id": SESSION + "u-gone", "user_id": "u-gone" if "session" in path else "u-left"}
             for parameter in operation.get("parameters", []):
-                if parameter["name"] in known:
-                    parameter["schema"]["examples"] = [known[parameter["name"]]]
+                if parameter["name"] in examples:
+                    parameter["schema"]["examples"] = [examples[parameter["name"]]]
                 elif parameter["name"] == "cursor":
                     del parameter["schema"]["examples"]
 
@@ -142,8 +142,8 @@ def test_the_api_does_what_its_description_says(seeded: Door, tmp_path: Path) ->
 
     command = [PROGRAM, "--config-file", configured, "run", description, "--url", seeded.system.url, "--checks", "all"]
     reported = ["--report", "ndjson", "--report-ndjson-path", report]
-    known = {"ENDED_RUN": runs["completed"], "OPEN_BATCH": runs["open"], "CANCELLED_BATCH": runs["cancelled batch"]}
-    environment = {**os.environ, **known}
+    examples = {"ENDED_RUN": runs["completed"], "OPEN_BATCH": runs["open"], "CANCELLED_BATCH": runs["cancelled batch"]}
+    environment = {**os.environ, **examples}
     done = subprocess.run(
         [*command, *reported], capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=300, check=False
     )
@@ -157,11 +157,11 @@ def test_the_api_does_what_its_description_says(seeded: Door, tmp_path: Path) ->
 
 def succeeded(report: Path) -> set[str]:
     """Return the operations that a 2xx was met at."""
-    found = set()
+    covered = set()
     for line in report.read_text().splitlines():
         recorder = json.loads(line).get("ScenarioFinished", {}).get("recorder", {})
         for id, sent in recorder.get("interactions", {}).items():
             case = recorder["cases"][id]["value"]
             if 200 <= (sent.get("response") or {}).get("status_code", 0) < 300:
-                found.add(f"{case['method']} {case['path']}")
-    return found
+                covered.add(f"{case['method']} {case['path']}")
+    return covered

@@ -38,12 +38,12 @@ def change(door: Door, run: dict[str, Any], **fields: Any) -> dict[str, Any]:
     return dict(answer.json())
 
 
-def found(door: Door, **asked: Any) -> list[str]:
+def list_ids(door: Door, **params: Any) -> list[str]:
     """Return the ids of the sessions in a list, page by page."""
     ids: list[str] = []
     cursor: str | None = None
     while True:
-        page = door.http.get("/v1/sessions", params=asked | ({"cursor": cursor} if cursor else {})).json()
+        page = door.http.get("/v1/sessions", params=params | ({"cursor": cursor} if cursor else {})).json()
         ids += [one["id"] for one in page["data"]]
         cursor = page["next_cursor"]
         if cursor is None:
@@ -126,10 +126,10 @@ def test_sessions_are_listed_latest_activity_first(door: Door) -> None:
     runs = [new(door, user_id=user) for _ in range(4)]
     a, b, c, d = (run["session_id"] for run in runs)
 
-    assert found(door, user_id=user) == [d, c, b, a]
+    assert list_ids(door, user_id=user) == [d, c, b, a]
     change(door, runs[1], name="now")
     door.ended(door.enqueue(user_id=user, session_id=a)["id"])
-    assert found(door, user_id=user, limit=1) == found(door, user_id=user, limit=4) == [a, b, d, c]
+    assert list_ids(door, user_id=user, limit=1) == list_ids(door, user_id=user, limit=4) == [a, b, d, c]
     times = [session(door, run)["updated_at"] for run in (runs[0], runs[1], runs[3], runs[2])]
     assert times == sorted(times, reverse=True)
 
@@ -142,13 +142,13 @@ def test_sessions_are_found_by_team_name_and_tag(door: Door) -> None:
     change(door, tool, name="parcel", tags=[f"{tag} and more", "b"])
     ids = plain["session_id"], tool["session_id"]
 
-    assert found(door, user_id=user, team="plain") == [ids[0]]
-    assert found(door, user_id=user, name="Parcel") == found(door, tag=tag) == [ids[0]]
-    assert found(door, user_id=user, name="parcel") == found(door, user_id=user, tag="b") == [ids[1]]
-    assert found(door, user_id=user, tag="b", name="Parcel") == found(door, user_id=name("u"), tag=tag) == []
-    assert found(door, user_id=user, tag="") == found(door, user_id=user, name="") == []
-    assert ids[1] in found(door, team="with-tool", limit=200)
-    assert ids[0] not in found(door, team="with-tool", limit=200)
+    assert list_ids(door, user_id=user, team="plain") == [ids[0]]
+    assert list_ids(door, user_id=user, name="Parcel") == list_ids(door, tag=tag) == [ids[0]]
+    assert list_ids(door, user_id=user, name="parcel") == list_ids(door, user_id=user, tag="b") == [ids[1]]
+    assert list_ids(door, user_id=user, tag="b", name="Parcel") == list_ids(door, user_id=name("u"), tag=tag) == []
+    assert list_ids(door, user_id=user, tag="") == list_ids(door, user_id=user, name="") == []
+    assert ids[1] in list_ids(door, team="with-tool", limit=200)
+    assert ids[0] not in list_ids(door, team="with-tool", limit=200)
 
 
 def test_a_sessions_runs_are_listed_newest_first(door: Door) -> None:
@@ -156,10 +156,10 @@ def test_a_sessions_runs_are_listed_newest_first(door: Door) -> None:
     run = new(door)
     runs = [run["id"]] + [door.enqueue(session_id=run["session_id"], user_id=run["user_id"])["id"] for _ in range(2)]
     new(door, user_id=run["user_id"])
-    path, asked = f"/v1/sessions/{run['session_id']}/runs", {"user_id": run["user_id"], "limit": 2}
+    path, params = f"/v1/sessions/{run['session_id']}/runs", {"user_id": run["user_id"], "limit": 2}
 
-    first = door.http.get(path, params=asked).json()
-    second = door.http.get(path, params=asked | {"cursor": first["next_cursor"]}).json()
+    first = door.http.get(path, params=params).json()
+    second = door.http.get(path, params=params | {"cursor": first["next_cursor"]}).json()
 
     assert [one["id"] for one in first["data"] + second["data"]] == runs[::-1]
     assert second["next_cursor"] is None
@@ -232,15 +232,15 @@ def test_a_session_of_any_id_is_found_by_its_path(door: Door, id: str) -> None:
     """Percent-encoded, as any part of a path: a slash in it separates nothing."""
     user, path = name("u"), f"/v1/sessions/{quote(id, safe='')}"
     run = new(door, user_id=user, session_id=id)
-    asked = {"params": {"user_id": user}}
+    params = {"params": {"user_id": user}}
 
-    assert door.http.patch(path, **asked, json={"name": "found"}).json()["id"] == id
-    assert door.http.get(path, **asked).json()["name"] == "found"
-    assert [one["id"] for one in door.http.get(f"{path}/runs", **asked).json()["data"]] == [run["id"]]
+    assert door.http.patch(path, **params, json={"name": "found"}).json()["id"] == id
+    assert door.http.get(path, **params).json()["name"] == "found"
+    assert [one["id"] for one in door.http.get(f"{path}/runs", **params).json()["data"]] == [run["id"]]
     with Client(door.system.url, door.system.key) as client:
         assert [m["run_id"] for m in client.messages(id, user_id=user)] == [run["id"]] * 2
-    assert door.http.delete(path, **asked).status_code == 204
-    problem = check_problem(door.http.get(path, **asked), status=404, code="session_not_found")
+    assert door.http.delete(path, **params).status_code == 204
+    problem = check_problem(door.http.get(path, **params), status=404, code="session_not_found")
     assert repr(id) in problem["detail"]
 
 

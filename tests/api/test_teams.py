@@ -22,16 +22,16 @@ def test_teams_are_those_of_live_workers(door: Door) -> None:
     with door.system.db.write() as tx:
         tx.execute(table.delete().where(table.c.worker.in_(workers)))
 
-    found = {team["team"]: team for team in answer.json()["data"]}
+    live_teams = {team["team"]: team for team in answer.json()["data"]}
     assert answer.json()["next_cursor"] is None
-    assert list(found) == sorted(found)
-    assert {"plain", "slow-tool", "with-tool"} == set(found) - {twice}
-    assert found["plain"].items() >= {"workers": 1, "queues": ["batch", "resumed", "runs"]}.items()
-    assert len(found["plain"]["versions"]) == 1
-    assert found[twice] == {"team": twice, "versions": ["1", "2"], "workers": 2, "queues": ["resumed", "runs"]}
+    assert list(live_teams) == sorted(live_teams)
+    assert {"plain", "slow-tool", "with-tool"} == set(live_teams) - {twice}
+    assert live_teams["plain"].items() >= {"workers": 1, "queues": ["batch", "resumed", "runs"]}.items()
+    assert len(live_teams["plain"]["versions"]) == 1
+    assert live_teams[twice] == {"team": twice, "versions": ["1", "2"], "workers": 2, "queues": ["resumed", "runs"]}
 
 
 def test_a_teams_key_sees_its_teams(door: Door) -> None:
     """And does not hear of others."""
-    with door.with_key(door.new_key(teams=frozenset({"plain", "nobody"}))) as http:
+    with door.with_key(door.new_key(live_teams=frozenset({"plain", "nobody"}))) as http:
         assert [team["team"] for team in http.get("/v1/teams").json()["data"]] == ["plain"]
