@@ -7,12 +7,8 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 
-from api_stub import errors
-from api_stub.dependencies import AnyScope
-from api_stub.middleware import BodyLimitMiddleware, ObservabilityMiddleware, PathSegmentsMiddleware
+from api_stub import dependencies, errors, middleware, schemas, service
 from api_stub.routes import batches, health, runs, sessions, teams, users
-from api_stub.schemas import Problem
-from api_stub.service import open_service
 from worker.observe import metrics, tracing
 from worker.settings import Settings
 
@@ -28,8 +24,8 @@ def make_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with open_service(settings) as service:
-            app.state.service = service
+        async with service.open_service(settings) as opened:
+            app.state.service = opened
             metrics.preset()
             yield
         tracing.flush()
@@ -46,13 +42,13 @@ def make_app(settings: Settings) -> FastAPI:
         app.include_router(module.router)
 
     @app.get("/openapi.json", include_in_schema=False)
-    def openapi(_principal: AnyScope) -> dict[str, Any]:
+    def openapi(_principal: dependencies.AnyScope) -> dict[str, Any]:
         return app.openapi()
 
     errors.install(app)
-    app.add_middleware(BodyLimitMiddleware, limit=settings.max_input_bytes * BODY_FACTOR + BODY_REST)
-    app.add_middleware(ObservabilityMiddleware)
-    app.add_middleware(PathSegmentsMiddleware)
+    app.add_middleware(middleware.BodyLimitMiddleware, limit=settings.max_input_bytes * BODY_FACTOR + BODY_REST)
+    app.add_middleware(middleware.ObservabilityMiddleware)
+    app.add_middleware(middleware.PathSegmentsMiddleware)
     return app
 
 
@@ -60,5 +56,5 @@ class _App(FastAPI):
     def openapi(self) -> dict[str, Any]:
         """Return the description with Problem, which FastAPI leaves out: it only knows bodies of application/json."""
         description = super().openapi()
-        description["components"]["schemas"][Problem.__name__] = Problem.model_json_schema()
+        description["components"]["schemas"][schemas.Problem.__name__] = schemas.Problem.model_json_schema()
         return description

@@ -5,8 +5,7 @@ import threading
 from worker.domain.batch import BatchStatus
 from worker.observe import metrics
 from worker.process.bounded_poll import BoundedPoll
-from worker.queue.app import QUEUES
-from worker.queue.dispatch import Dispatcher
+from worker.queue import app, dispatch
 from worker.store import gauges
 from worker.store.engine import Database
 
@@ -16,7 +15,7 @@ FRESH_S = 5.0
 class InstallationMetrics:
     """The state of the database and the broker, as one API process last read it."""
 
-    def __init__(self, db: Database, dispatcher: Dispatcher) -> None:
+    def __init__(self, db: Database, dispatcher: dispatch.Dispatcher) -> None:
         self._db = db
         self._database = BoundedPoll(self._read, fresh_s=FRESH_S)
         self._broker = BoundedPoll(dispatcher.depths, fresh_s=FRESH_S)
@@ -47,7 +46,7 @@ def _set_gauges(state: gauges.Gauges) -> None:
         metrics.UNFINISHED_RUNS.labels(queue, status).set(count)
     for queue, age_s in state.oldest_head_s.items():
         metrics.OLDEST_HEAD.labels(queue).set(age_s)
-    for queue in QUEUES:
+    for queue in app.QUEUES:
         metrics.WORKERS.labels(queue).set(state.workers.get(queue, 0))
     metrics.TEAM_WORKERS.clear()
     for team, count in state.team_workers.items():

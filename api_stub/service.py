@@ -6,14 +6,10 @@ from dataclasses import dataclass
 
 from api_stub.installation_metrics import InstallationMetrics
 from api_stub.rate_limit import RateLimiter
-from worker.events.erase import Eraser
-from worker.events.follow import Follower
-from worker.process.key_cache import KeyCache
-from worker.process.metrics_access import MetricsAccess
-from worker.queue.app import make_app as make_celery
-from worker.queue.dispatch import Dispatcher
-from worker.runs.known_teams import KnownTeams
-from worker.runs.queue_limits import QueueLimits
+from worker.events import erase, follow
+from worker.process import key_cache, metrics_access
+from worker.queue import app, dispatch
+from worker.runs import known_teams, queue_limits
 from worker.settings import Settings
 from worker.store.engine import Database
 
@@ -24,14 +20,14 @@ class Service:
 
     settings: Settings
     db: Database
-    dispatcher: Dispatcher
-    follower: Follower
-    eraser: Eraser
-    keys: KeyCache
-    teams: KnownTeams
-    queue_limits: QueueLimits
+    dispatcher: dispatch.Dispatcher
+    follower: follow.Follower
+    eraser: erase.Eraser
+    keys: key_cache.KeyCache
+    teams: known_teams.KnownTeams
+    queue_limits: queue_limits.QueueLimits
     rate_limiter: RateLimiter
-    metrics_access: MetricsAccess
+    metrics_access: metrics_access.MetricsAccess
     installation_metrics: InstallationMetrics
 
 
@@ -39,19 +35,19 @@ class Service:
 async def open_service(settings: Settings) -> AsyncIterator[Service]:
     """Open the connections of one process, and close them at the end."""
     db = Database(settings.database, pool_size=20)
-    dispatcher = Dispatcher(make_celery(settings), settings)
-    keys = KeyCache(db)
+    dispatcher = dispatch.Dispatcher(app.make_app(settings), settings)
+    keys = key_cache.KeyCache(db)
     service = Service(
         settings=settings,
         db=db,
         dispatcher=dispatcher,
-        follower=Follower(settings.broker, prefix=settings.queue_prefix),
-        eraser=Eraser(settings.broker, prefix=settings.queue_prefix, ttl_s=settings.stream_seconds),
+        follower=follow.Follower(settings.broker, prefix=settings.queue_prefix),
+        eraser=erase.Eraser(settings.broker, prefix=settings.queue_prefix, ttl_s=settings.stream_seconds),
         keys=keys,
-        teams=KnownTeams(db),
-        queue_limits=QueueLimits(db, settings),
+        teams=known_teams.KnownTeams(db),
+        queue_limits=queue_limits.QueueLimits(db, settings),
         rate_limiter=RateLimiter(settings.requests_per_minute),
-        metrics_access=MetricsAccess(keys),
+        metrics_access=metrics_access.MetricsAccess(keys),
         installation_metrics=InstallationMetrics(db, dispatcher),
     )
     yield service

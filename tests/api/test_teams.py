@@ -33,5 +33,5 @@ def test_teams_are_those_of_live_workers(door: Door) -> None:
 
 def test_a_teams_key_sees_its_teams(door: Door) -> None:
     """And does not hear of others."""
-    with door.with_key(door.new_key(live_teams=frozenset({"plain", "nobody"}))) as http:
+    with door.with_key(door.new_key(teams=frozenset({"plain", "nobody"}))) as http:
         assert [team["team"] for team in http.get("/v1/teams").json()["data"]] == ["plain"]
