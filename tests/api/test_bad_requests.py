@@ -204,7 +204,7 @@ def test_a_wrong_method_is_told_the_right_ones(door: Door) -> None:
     assert door.http.put("/openapi.json").headers["allow"] == "GET"
 
 
-@pytest.mark.parametrize("found", [b"a\0b", b"a\x01b", b"a\rb"])
+@pytest.mark.parametrize("value", [b"a\0b", b"a\x01b", b"a\rb"])
 def test_a_header_that_is_no_http_is_refused(door: Door, value: bytes) -> None:
     """A NUL in a header ends at the parser, before anything of ours; it has no problem+json there."""
     before = door.rows()
