@@ -19,6 +19,7 @@ from worker import clock
 from worker.domain.stop import Stop
 from worker.errors import ModelBusy
 from worker.observe import logs
+from worker.ticker import Ticker
 
 SLOT_TTL_S = 15.0  # how long a killed process keeps its slot
 POLL_S = 0.1  # between two polls for a free slot
@@ -62,12 +63,10 @@ class ModelSlots:
         self._prefix = prefix
         self._calls: defaultdict[str, _Calls] = defaultdict(_Calls)
         self._away_until = 0.0
-        self._closing = threading.Event()
         self._redis: Redis | None = None
         if url is not None and limit:
             self._redis = Redis.from_url(url, socket_timeout=2, socket_connect_timeout=2)
-            self._thread = threading.Thread(target=self._renew_forever, name="model slots", daemon=True)
-            self._thread.start()
+            self._ticker = Ticker("model slots", SLOT_TTL_S / 3, self._renew, failure="model slots could not be renewed")
 
     @contextmanager
     def slot(self, model: str, *, stop: Stop) -> Iterator[None]:
@@ -92,9 +91,8 @@ class ModelSlots:
 
     def close(self) -> None:
         """Stop the thread."""
-        self._closing.set()
         if self._redis is not None:
-            self._thread.join(timeout=5)
+            self._ticker.close()
             self._redis.close()
 
     def _wait(self, model: str, calls: _Calls, token: str, stop: Stop) -> None:
@@ -151,10 +149,9 @@ class ModelSlots:
     def _key(self, model: str) -> str:
         return f"{self._prefix}model:{model}:calls"
 
-    def _renew_forever(self) -> None:
-        while not self._closing.wait(SLOT_TTL_S / 3):
-            for model, calls in list(self._calls.items()):
-                with calls.changed:
-                    tokens = sorted(calls.running)
-                if tokens:
-                    self._take_or_renew(model, tokens)
+    def _renew(self) -> None:
+        for model, calls in list(self._calls.items()):
+            with calls.changed:
+                tokens = sorted(calls.running)
+            if tokens:
+                self._take_or_renew(model, tokens)

@@ -1,7 +1,7 @@
-"""Find what was lost, and send it again. Every worker does; several at once do no harm.
+"""Send the runs that were not sent, or whose delivery was lost. Every worker does this; several at once do no harm.
 
-Ready without anybody sending it: a run whose lease ran out, and a queued one whose time has come. Sent and lost: its
-queue has been empty for two seconds, or a run that was sent to the same queue five seconds later was already claimed.
+Not sent yet: a run whose lease ran out, and a queued run whose time has come. Lost: a run that was sent, while its
+queue has been empty for two seconds, or while a run sent to the same queue five seconds later was already claimed.
 Queues are first in, first out, so a backlog of 100,000 is not mistaken for a loss, and costs no statement per run.
 """
 
@@ -17,6 +17,7 @@ from worker.queue.dispatch import Dispatcher, NoDispatcher
 from worker.store import dispatchable
 from worker.store.columns import db_now
 from worker.store.engine import Database
+from worker.ticker import Ticker
 
 EVERY_S = 1.0
 EMPTY_S = 2.0
@@ -34,36 +35,32 @@ class Sweep:
     ) -> None:
         self._db = db
         self._dispatcher = dispatcher
-        self.extra_steps = extra_steps  # what else this process does about once a second
+        self.extra_steps = extra_steps  # run after each sweep
         self._empty_since: dict[str, float] = {}
         self._newest_claimed: dict[str, datetime] = {}
         self._lock = threading.Lock()
-        self._closing = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._ticker: Ticker | None = None
 
     def start(self) -> None:
         """Sweep every second, on a thread of its own, until `close`."""
-        self._thread = threading.Thread(target=self._sweep_forever, name="sweep", daemon=True)
-        self._thread.start()
+        self._ticker = Ticker("sweep", EVERY_S, self._tick, failure="sweep failed; the next one tries again")
 
     def close(self) -> None:
         """Stop the thread."""
-        self._closing.set()
-        if self._thread is not None:
-            self._thread.join(timeout=5)
+        if self._ticker is not None:
+            self._ticker.close()
 
     def note_claim(self, claim: Claim, *, sent_at: datetime) -> None:
-        """Note that a delivery that was sent at *sent_at* arrived: whatever was sent to its queue long before is lost.
+        """Note that a delivery sent at *sent_at* arrived: what was sent to its queue long before that is lost.
 
-        The delivery's own time, not the row's: a run that was sent again has a newer one there, and the delivery that
-        came may be the first.
+        *sent_at* is the delivery's own time. The row of a run that was sent again has a later one.
         """
         queue = queue_of(attempt=claim.attempt - 1, priority=claim.priority)
         with self._lock:
             self._newest_claimed[queue] = max(self._newest_claimed.get(queue, sent_at), sent_at)
 
     def once(self) -> int:
-        """Sweep once; return how many runs were sent. Does nothing while the broker is away: nothing could be sent."""
+        """Sweep once and return how many runs were sent. Do nothing while the broker is away: nothing could be sent."""
         depths = self._dispatcher.depths()
         if depths is None:
             self._empty_since.clear()
@@ -72,16 +69,16 @@ class Sweep:
             expired, due = dispatchable.take_expired(tx, limit=BATCH), dispatchable.take_due(tx, limit=BATCH)
             lost = []
             for queue, depth in depths.items():
-                before = self._lost_before(queue, depth, now=db_now(tx))
-                if before is not None:
-                    lost += dispatchable.take_lost(tx, resumed=queue == "resumed", before=before, limit=BATCH)
+                sent_before = self._lost_before(queue, depth, now=db_now(tx))
+                if sent_before is not None:
+                    lost += dispatchable.take_lost(tx, resumed=queue == "resumed", before=sent_before, limit=BATCH)
         for kind, heads in (("lease_expired", expired), ("time_come", due), ("dispatch_lost", lost)):
             metrics.REPAIRS.labels(kind).inc(len(heads))
             self._dispatcher.send(heads)
         return len(expired) + len(due) + len(lost)
 
     def _lost_before(self, queue: str, depth: int, *, now: datetime) -> datetime | None:
-        """Return the time up to which dispatches to *queue* that were not claimed are lost; None: none is."""
+        """Return the time before which unclaimed dispatches to *queue* are lost; None: none is lost."""
         bounds = []
         if depth:
             self._empty_since.pop(queue, None)
@@ -95,14 +92,13 @@ class Sweep:
             bounds.append(newest - timedelta(seconds=OVERTAKEN_S))
         return max(bounds, default=None)
 
-    def _sweep_forever(self) -> None:
-        while not self._closing.wait(EVERY_S):
-            try:
-                if sent := self.once():
-                    log.info("sweep sent runs again", count=sent)
-                for step in self.extra_steps:
-                    step()
-                metrics.SWEEPS.labels("done").inc()
-            except Exception as error:  # noqa: BLE001 - whatever it was, the next sweep tries again
-                metrics.SWEEPS.labels("failed").inc()
-                log.warning("sweep failed; the next one tries again", error=error)
+    def _tick(self) -> None:
+        outcome = "failed"
+        try:
+            if count := self.once():
+                log.info("sweep sent runs again", count=count)
+            for step in self.extra_steps:
+                step()
+            outcome = "done"
+        finally:
+            metrics.SWEEPS.labels(outcome).inc()
