@@ -1,1 +1,1 @@
-"""What one process holds: its rooms, its leases, what it says of itself, and the repair pass that it runs."""
+"""What one process holds: its runtime, its leases, its presence among the workers, and its repair pass."""

@@ -1,7 +1,7 @@
-"""Ask for something that may take long or never answer, without waiting for it long: for scrapers.
+"""Read something that may never answer, and wait two seconds for it at most: for metrics and health checks.
 
-A frozen database answers nobody, and refuses nobody. A scraper has to be told so, in time, and the tenth that asks must
-not leave a tenth thread behind.
+A frozen database neither answers nor refuses. A scraper must learn that in time, and ten scrapes of it must not leave
+ten threads waiting.
 """
 
 import threading
@@ -15,7 +15,7 @@ WAIT_S = 2.0
 
 
 class BoundedPoll(Generic[T]):
-    """Calls *call* on a thread, one at a time, at most every *fresh_s* seconds."""
+    """Runs *call* on a thread, one call at a time, at most every *fresh_s* seconds."""
 
     def __init__(self, call: Callable[[], T], *, fresh_s: float) -> None:
         self._call = call
@@ -27,11 +27,11 @@ class BoundedPoll(Generic[T]):
 
     @property
     def running(self) -> bool:
-        """Whether it is being asked now."""
+        """Whether a call is running now."""
         return self._thread is not None and self._thread.is_alive()
 
     def start(self) -> None:
-        """Begin to ask, unless that is under way, or was done a moment ago."""
+        """Start a call, unless one is running or was started less than *fresh_s* seconds ago."""
         with self._lock:
             if self.running or clock.monotonic() - self._started_at < self._fresh_s:
                 return
@@ -40,7 +40,7 @@ class BoundedPoll(Generic[T]):
             self._thread.start()
 
     def result(self) -> T | None:
-        """Return the last answer; None: there is none within two seconds, or asking failed."""
+        """Return the newest result; None: there is none within two seconds, or the call failed."""
         self.start()
         thread = self._thread
         assert thread is not None
@@ -50,5 +50,5 @@ class BoundedPoll(Generic[T]):
     def _run(self) -> None:
         try:
             self._result = self._call()
-        except Exception:  # noqa: BLE001 - whatever it was, there is no answer; who asks in earnest logs why
+        except Exception:  # noqa: BLE001 - any failure means that there is no answer; other callers log it
             self._result = None

@@ -1,7 +1,8 @@
-"""Processes that execute one run each: one that twice ended its process, or stood beside one that did.
+"""Processes that execute one run each: a run that ended its process twice, or ran in a process that such a run ended.
 
-Forked from a server that has our code loaded and no threads, so it starts without loading anything. It claims and
-keeps the run like any process. Where it is killed, the lease runs out, and whoever claims the run next fails it.
+Forked from a server that has our code loaded and no threads, so such a process starts without loading anything. It
+claims the run and keeps its lease like any process. If it is killed, the lease runs out, and the next claim fails the
+run.
 """
 
 import multiprocessing
@@ -9,7 +10,7 @@ from collections.abc import Callable
 
 from worker.process.semaphore import Semaphore
 
-AT_ONCE = 16  # of each worker: each has about 70 MB (`ops/bench/run poison`), and up to three connections
+AT_ONCE = 16  # for each worker: a process has about 70 MB (`ops/bench/run poison`), and up to three connections
 POLL_S = 0.2
 
 
@@ -23,9 +24,9 @@ class IsolatedProcesses:
         self._context.set_forkserver_preload([target.__module__])
 
     def execute(self, run_id: str, team: str, *, stopping: Callable[[], bool]) -> int | None:
-        """Execute a run in a process of its own and return the exit code; negative: of which signal it died.
+        """Execute a run in a process of its own and return the exit code; negative: the signal that killed it.
 
-        Once *stopping* says so, it is asked to hand the run over. None: there are as many as may be.
+        Once *stopping* returns true, the process is asked to hand the run over. None: no slot is free.
         """
         if not self._slots.acquire():
             return None

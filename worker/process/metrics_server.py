@@ -1,7 +1,7 @@
-"""Answer `GET /metrics` of a worker, to those whom the API would answer too.
+"""Answer `GET /metrics` of a worker, to the keys that may read the API's metrics.
 
-A listener of its own, on daemon threads: it holds up neither a run nor the end of the process. A port that is taken,
-as by the worker that this one replaces, is tried again until it is free.
+It listens on daemon threads, so it delays neither a run nor the end of the process. A port that is in use, as by the
+worker that this one replaces, is tried again until it is free.
 """
 
 import http.server
@@ -17,8 +17,8 @@ from worker.process.metrics_access import MetricsAccess
 from worker.process.semaphore import Semaphore
 from worker.store.engine import Database
 
-AT_ONCE = 8  # connections; more are closed at once
-PATIENCE_S = 5.0  # a client that sends nothing for so long is left
+AT_ONCE = 8  # connections; further ones are closed immediately
+CLIENT_TIMEOUT_S = 5.0  # a connection that sends nothing for that long is closed
 RETRY_S = 1.0
 TICK_S = 0.5
 
@@ -45,7 +45,7 @@ class MetricsServer:
         self._db.close()
 
     def _listen(self) -> None:
-        told = False
+        logged = False
         while not self._closing.is_set():
             try:
                 with _Server(self._address, MetricsAccess(KeyCache(self._db))) as server:
@@ -53,9 +53,9 @@ class MetricsServer:
                     while not self._closing.is_set():
                         server.handle_request()
             except OSError as error:
-                if not told:
+                if not logged:
                     log.warning("metrics cannot be served yet; trying again", port=self._address[1], error=error)
-                told = True
+                logged = True
                 self._closing.wait(RETRY_S)
 
 
@@ -71,7 +71,7 @@ class _Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
         super().__init__(address, _Handler)
 
     def server_bind(self) -> None:
-        """Bind, without the look-up of the host's name that HTTPServer adds, which can take seconds."""
+        """Bind without HTTPServer's lookup of the host's name, which can take seconds."""
         socketserver.TCPServer.server_bind(self)
 
     def verify_request(self, request: object, client_address: object) -> bool:
@@ -84,17 +84,17 @@ class _Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
             self._slots.release()
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Say nothing: a client has gone, and its address is nobody's business."""
+        """Log nothing: the client has disconnected, and its address belongs in no log."""
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
     server: _Server
-    timeout = PATIENCE_S
+    timeout = CLIENT_TIMEOUT_S
 
     def do_GET(self) -> None:
         """Answer with the metrics of this process."""
         if self.path.partition("?")[0] != "/metrics":
-            self._answer(404, b"There is nothing here but /metrics.\n")
+            self._answer(404, b"Not found. This server has only /metrics.\n")
             return
         scheme, _, key = self.headers.get("Authorization", "").partition(" ")
         try:
@@ -116,4 +116,4 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing: what a client sends stands in no log."""
+        """Log nothing: no log may hold what a client sends."""

@@ -1,4 +1,4 @@
-"""Say what a worker serves, every few seconds: others learn which teams exist, and whether anybody executes them."""
+"""Announce every few seconds what a worker serves, so that others know which teams exist and have live workers."""
 
 from collections.abc import Mapping, Sequence
 
@@ -16,7 +16,7 @@ log = logs.get(__name__)
 
 
 class Presence:
-    """What one worker says of itself."""
+    """The row of one worker, with the teams and queues that it serves."""
 
     def __init__(
         self,
@@ -32,11 +32,11 @@ class Presence:
         self._versions = versions
         self._queues = queues
         self._retention = retention
-        self._said_at = float("-inf")
+        self._announced_at = float("-inf")
 
     def announce(self) -> None:
-        """Say it, unless it was said a moment ago."""
-        if clock.monotonic() - self._said_at < EVERY_S:
+        """Write the row, unless that was done less than five seconds ago."""
+        if clock.monotonic() - self._announced_at < EVERY_S:
             return
         with self._db.write() as tx:
             teams.announce(
@@ -47,11 +47,11 @@ class Presence:
                 retention=self._retention,
             )
             teams.forget_silent(tx, after_s=FORGET_S)
-        self._said_at = clock.monotonic()
+        self._announced_at = clock.monotonic()
 
     def leave(self) -> None:
-        """Say that this worker is gone, if it ever said that it is there."""
-        if self._said_at == float("-inf"):
+        """Remove the row, if there is one."""
+        if self._announced_at == float("-inf"):
             return
         try:
             with self._db.write() as tx:

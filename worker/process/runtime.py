@@ -1,4 +1,4 @@
-"""What a process holds that executes runs: made once at start, closed once at the end."""
+"""What a process needs to execute runs: created once at its start, closed once at its end."""
 
 import os
 import secrets
@@ -27,7 +27,7 @@ from worker.store.engine import Database
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """The rooms of one process, as `execute` uses them."""
+    """The parts of one process, as `execute` uses them."""
 
     settings: Settings
     owner: str
@@ -37,7 +37,7 @@ class Runtime:
     dispatcher: Dispatcher | NoDispatcher
     event_loop: EventLoop
     model_slots: ModelSlots
-    isolated: IsolatedProcesses | None  # None: this process is one
+    isolated: IsolatedProcesses | None  # None: this process is an isolated one
     keeper: Keeper
     sweep: Sweep
     presence: Presence
@@ -46,7 +46,7 @@ class Runtime:
     threads: list[threading.Thread]
 
     def ask(self, model: ChatModel, request: ChatRequest, on_delta: Callable[[str], None], *, stop: Stop) -> Reply:
-        """Return the model's reply, once it has room for one call more; see `EventLoop.ask`."""
+        """Return the model's reply, after waiting for a free slot at the model; see `EventLoop.ask`."""
         with (
             ModelCall(model.id) as call,
             self.model_slots.slot(model.id, stop=stop),
@@ -58,20 +58,20 @@ class Runtime:
             return reply
 
     def in_background(self, work: Callable[[], object]) -> None:
-        """Do *work* on a thread that the end of the process waits for."""
+        """Call *work* on a thread that `close` waits for."""
 
-        def leaving() -> None:
+        def run() -> None:
             try:
                 work()
             finally:
                 self.threads.remove(thread)
 
-        thread = threading.Thread(target=leaving, name="background", daemon=True)
+        thread = threading.Thread(target=run, name="background", daemon=True)
         self.threads.append(thread)
         thread.start()
 
     def close(self) -> None:
-        """Stop the threads and close the connections, in the order in which they need each other."""
+        """Stop the threads and close the connections, each before what it uses."""
         self.keeper.hand_over(grace_s=self.settings.handover_seconds)
         for thread in list(self.threads):
             thread.join(timeout=self.settings.handover_seconds)
@@ -95,7 +95,7 @@ def start(
 ) -> Runtime:
     """Open the database and the broker, and start the threads of a worker that consumes *queues*.
 
-    *isolated* executes runs that may end their processes; without it, this process was started for one.
+    *isolated* executes runs that may end their processes. None: this process was started for such a run.
     """
     publisher = Publisher(settings.broker, prefix=settings.queue_prefix, ttl_s=settings.stream_seconds)
     db = Database(settings.database, pool_size=20)
@@ -103,7 +103,7 @@ def start(
 
 
 def start_in_process(settings: Settings, db: Database, dispatcher: Dispatcher | None) -> Runtime:
-    """Return a runtime for runs that a script executes itself; it consumes no queue, and needs no broker."""
+    """Return a runtime for runs that a script executes itself. It consumes no queue and needs no broker."""
     publisher = None
     if dispatcher is not None:
         publisher = Publisher(settings.broker, prefix=settings.queue_prefix, ttl_s=settings.stream_seconds)
@@ -148,5 +148,5 @@ def _assemble(
 
 
 def owner_name() -> str:
-    """Return a name for this process that no other has, now or later: host, pid and 32 random bits."""
+    """Return a name for this process that no other process ever has: host, pid and 32 random bits."""
     return f"{socket.gethostname()[:64]}:{os.getpid()}:{secrets.token_hex(4)}"

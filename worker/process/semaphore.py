@@ -1,10 +1,13 @@
-"""How many of a kind of work this process does at once, whatever its queue brings."""
+"""A limit on how much of one kind of work a process does at once, whatever its queues deliver."""
 
 import threading
 
 
 class Semaphore:
-    """So many slots. Nobody waits for one: a delivery that finds none is dropped, and rung again when one is free."""
+    """A counting semaphore without waiting, that knows how many slots are free.
+
+    A delivery that finds no free slot is dropped, and sent again when one is free.
+    """
 
     def __init__(self, count: int) -> None:
         self._free = count
@@ -12,11 +15,11 @@ class Semaphore:
 
     @property
     def free(self) -> int:
-        """How many are free now."""
+        """How many slots are free now."""
         return self._free
 
     def acquire(self) -> bool:
-        """Take one; False: none is free."""
+        """Take a slot; False: none is free."""
         with self._lock:
             if self._free < 1:
                 return False
@@ -24,6 +27,6 @@ class Semaphore:
             return True
 
     def release(self) -> None:
-        """Give one back."""
+        """Give a slot back."""
         with self._lock:
             self._free += 1

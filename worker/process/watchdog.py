@@ -1,7 +1,8 @@
-"""Notice that this process consumes nothing any more although the broker answers, so that it can end.
+"""Notice that this process consumes nothing although the broker answers, so that it can end.
 
-A worker lives if it could take a task, not if its process exists. While the broker is away nothing is judged: workers
-ride that out. Nor right after a round that took too long: this process was frozen, or the machine is that busy.
+A worker is alive if it could take a task, not if its process exists. While the broker is away the watchdog does not
+count the silence: workers wait for the broker. Nor right after a round that took too long: then this process was
+frozen, or the machine is overloaded.
 """
 
 import threading
@@ -18,10 +19,10 @@ log = logs.get(__name__)
 
 
 class Watchdog:
-    """Looks each second, on a thread of its own.
+    """Checks each second, on a thread of its own.
 
-    *alive_at* says when the consumer last showed that it lives, *broker_answers* asks through a connection of its own.
-    After `SILENT_S` without a sign, in which the broker answered all the while, *give_up* is called, once.
+    *alive_at* returns when the consumer was last seen alive; *broker_answers* uses a connection of its own. After
+    `SILENT_S` of silence, during which the broker answered, *give_up* is called, once.
     """
 
     def __init__(
@@ -41,14 +42,14 @@ class Watchdog:
         self._closing.set()
 
     def _watch(self) -> None:
-        judged_from = looked_at = clock.monotonic()
+        silent_from = checked_at = clock.monotonic()
         while not self._closing.wait(TICK_S):
-            doubtful = clock.monotonic() - max(judged_from, self._alive_at()) > SILENT_S / 6
-            answers = not doubtful or self._broker_answers()
+            suspicious = clock.monotonic() - max(silent_from, self._alive_at()) > SILENT_S / 6
+            answers = not suspicious or self._broker_answers()
             now = clock.monotonic()
-            if not answers or now - looked_at > ROUND_S:
-                judged_from = now
-            silent_s = now - max(judged_from, self._alive_at())
+            if not answers or now - checked_at > ROUND_S:
+                silent_from = now
+            silent_s = now - max(silent_from, self._alive_at())
             if silent_s > SILENT_S and not self._closing.is_set():
                 log.error(
                     "worker consumes nothing although its broker answers; handing its runs over, then ending",
@@ -56,4 +57,4 @@ class Watchdog:
                 )
                 self._give_up()
                 return
-            looked_at = now
+            checked_at = now
