@@ -1,4 +1,4 @@
-"""The model of a team that names none."""
+"""The model of a team that defines none."""
 
 from worker.models.openai_chat import OpenAIChat
 from worker.settings import Settings

@@ -1,7 +1,7 @@
-"""The one event loop of a process, on a thread of its own, where all model calls run.
+"""The event loop of a process, on one thread, that runs all model calls.
 
-A run's thread waits here for a reply, and stops waiting at once when its run is told to stop, even if the model has
-sent nothing yet: a socket read on the run's own thread could not be interrupted. Database work never runs here.
+A run's thread waits here for a reply, and stops waiting at once when its run must stop, even if the model has sent
+nothing yet: a socket read on the run's own thread could not be interrupted. Database work never runs here.
 """
 
 import asyncio
@@ -26,14 +26,14 @@ class EventLoop:
 
         Raises:
             ModelError: the model failed.
-            Stopped: the run was told to stop; the call is ended, and its late deltas are dropped.
+            Stopped: the run must stop. The call is ended, and its late deltas are dropped.
         """
 
-        def while_wanted(text: str) -> None:
+        def unless_stopped(text: str) -> None:
             if stop.reason is None:
                 on_delta(text)
 
-        future = asyncio.run_coroutine_threadsafe(model.reply(request, while_wanted), self._loop)
+        future = asyncio.run_coroutine_threadsafe(model.reply(request, unless_stopped), self._loop)
         with stop.calling(future.cancel):
             try:
                 return future.result()
@@ -41,7 +41,7 @@ class EventLoop:
                 raise Stopped(stop.reason or Reason.HANDED_OVER) from None
 
     def close(self) -> None:
-        """End the calls in flight and stop the loop. Doing it twice does nothing."""
+        """End the calls in flight and stop the loop. A second call does nothing."""
         if self._loop.is_closed():
             return
         asyncio.run_coroutine_threadsafe(self._end_all(), self._loop).result(timeout=5)

@@ -1,8 +1,8 @@
-"""Any model behind the Chat Completions API, through the `openai` package.
+"""Any model with a Chat Completions API, through the `openai` package.
 
-What can go wrong is told apart by whether asking again can help. The package raises nothing for a stream that ends
-early, and a raw JSONDecodeError for a chunk that is no JSON: both are noticed here. Its own retries are off, since a
-retry belongs to the run, which keeps what it has and holds no slot while it waits.
+Errors are divided by whether a retry can help. The package raises nothing for a stream that ends early, and a raw
+JSONDecodeError for a chunk that is not JSON: both are handled here. Its retries are off: the run retries, which keeps
+what it has written and holds no slot while it waits.
 """
 
 import asyncio
@@ -30,11 +30,15 @@ from worker.errors import (
     ModelUnavailable,
 )
 
-# An AsyncOpenAI works on the event loop that it was first used on, and on no other.
+# An AsyncOpenAI works only on the event loop that first used it.
 _clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[str | None, str | None], openai.AsyncOpenAI]]
 _clients = weakref.WeakKeyDictionary()
-OPTIONS = {"extra_headers": "headers", "extra_query": "params", "extra_body": "extra_json"}  # as the package names them
-_formless: set[tuple[str | None, str]] = set()  # models, with their base_url, that refused a schema for their answer
+OPTIONS = {
+    "extra_headers": "headers",
+    "extra_query": "params",
+    "extra_body": "extra_json",
+}  # their names in the package
+_without_schema: set[tuple[str | None, str]] = set()  # base_url and id of models that refused a schema for the answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +49,7 @@ class OpenAIChat:
     such as `{"temperature": 0.2}`.
     """
 
-    provider: ClassVar[str] = "openai"  # whose API it speaks, as traces name it
+    provider: ClassVar[str] = "openai"  # whose API it uses, as named in traces
 
     id: str
     api_key: str | None = field(default=None, repr=False)
@@ -56,36 +60,36 @@ class OpenAIChat:
         """Answer *request*; see `ChatModel.reply`.
 
         Raises:
-            ModelRateLimited, ModelUnavailable, ModelSilent, ModelStreamBroken: asking again can help.
-            ModelRefused, ModelEmptyReply: it cannot.
+            ModelRateLimited, ModelUnavailable, ModelSilent, ModelStreamBroken: a retry can help.
+            ModelRefused, ModelEmptyReply: a retry cannot help.
         """
         answer = _Answer(on_delta)
         try:
-            async with await self._begun(request) as stream:
+            async with await self._start_stream(request) as stream:
                 await answer.read(stream)
-            return self._checked(answer)
+            return self._validate_reply(answer)
         except ModelError:
             raise
-        except Exception as error:  # noqa: BLE001 - a chunk that is none raises whatever the package trips over
-            raise self._explained(error, silence_s=request.silence_s) from None
+        except Exception as error:  # noqa: BLE001 - an invalid chunk can raise any error in the package
+            raise self._to_model_error(error, silence_s=request.silence_s) from None
 
-    async def _begun(self, request: ChatRequest) -> openai.AsyncStream[object]:
-        """Begin the stream; without the schema, where the server refuses that: the prompt's own words have to do."""
-        form = _form(self, request)
+    async def _start_stream(self, request: ChatRequest) -> openai.AsyncStream[object]:
+        """Start the stream, without the schema if the server refuses it: the prompt describes the answer too."""
+        response_format = _response_format(self, request)
         try:
-            return await self._create(request, **form)
+            return await self._create(request, response_format)
         except (openai.BadRequestError, openai.UnprocessableEntityError):
-            if not form:
+            if not response_format:
                 raise
-        stream = await self._create(request)  # refused again: it was not the schema's fault
-        _formless.add((self.base_url, self.id))
+        stream = await self._create(request, {})  # if this is refused too, the schema was not the cause
+        _without_schema.add((self.base_url, self.id))
         return stream
 
-    async def _create(self, request: ChatRequest, **form: Any) -> openai.AsyncStream[object]:
-        """Ask for plain JSON, both ways: with the package's own classes a reply takes twice the processor time."""
+    async def _create(self, request: ChatRequest, response_format: Mapping[str, Any]) -> openai.AsyncStream[object]:
+        """Send and receive plain JSON: with the package's own classes a reply takes twice the processor time."""
         body = {
             **self.request_params,
-            **form,
+            **response_format,
             "model": self.id,
             "messages": [_message(m) for m in request.messages],
             "stream": True,
@@ -105,12 +109,12 @@ class OpenAIChat:
 
     def _client(self) -> openai.AsyncOpenAI:
         clients = _clients.setdefault(asyncio.get_running_loop(), {})
-        place = (self.base_url, self.api_key)
-        if place not in clients:
-            clients[place] = openai.AsyncOpenAI(api_key=self.api_key, base_url=self.base_url, max_retries=0)
-        return clients[place]
+        key = (self.base_url, self.api_key)
+        if key not in clients:
+            clients[key] = openai.AsyncOpenAI(api_key=self.api_key, base_url=self.base_url, max_retries=0)
+        return clients[key]
 
-    def _checked(self, answer: "_Answer") -> Reply:
+    def _validate_reply(self, answer: "_Answer") -> Reply:
         if answer.finish_reason is None:
             raise ModelStreamBroken(model=self.id, reason="the stream ended without a finish reason")
         if answer.finish_reason == "content_filter":
@@ -120,8 +124,8 @@ class OpenAIChat:
             raise ModelEmptyReply(model=self.id)
         return reply
 
-    def _explained(self, error: Exception, *, silence_s: float) -> ModelError:
-        """Return *error* as one of ours. The provider's own words are kept, except where they could hold a key."""
+    def _to_model_error(self, error: Exception, *, silence_s: float) -> ModelError:
+        """Return *error* as a ModelError. The provider's message is kept, except where it could hold a key."""
         match error:
             case openai.APITimeoutError():
                 return ModelSilent(model=self.id, silence_s=silence_s)
@@ -129,14 +133,14 @@ class OpenAIChat:
                 return ModelUnavailable(model=self.id, reason="the connection failed or was cut")
             case openai.RateLimitError() if error.code != "insufficient_quota":
                 wait = _retry_after(error.response.headers)
-                return ModelRateLimited(model=self.id, reason=_said(error), retry_after_s=wait)
+                return ModelRateLimited(model=self.id, reason=_reason(error), retry_after_s=wait)
             case openai.AuthenticationError() | openai.PermissionDeniedError():
                 return ModelRefused(model=self.id, reason=f"{error.status_code}, check OPENAI_API_KEY")
             case openai.APIStatusError() if error.status_code >= 500 or error.status_code in (408, 409):
                 wait = _retry_after(error.response.headers)
-                return ModelUnavailable(model=self.id, reason=_said(error), retry_after_s=wait)
+                return ModelUnavailable(model=self.id, reason=_reason(error), retry_after_s=wait)
             case openai.APIStatusError():
-                return ModelRefused(model=self.id, reason=_said(error))
+                return ModelRefused(model=self.id, reason=_reason(error))
             case openai.APIError():
                 return ModelStreamBroken(model=self.id, reason="it sent an error in its stream")
             case openai.OpenAIError():
@@ -144,7 +148,7 @@ class OpenAIChat:
             case UnicodeEncodeError():
                 return ModelRefused(model=self.id, reason="OPENAI_API_KEY or a message cannot be encoded")
             case json.JSONDecodeError() | AttributeError() | TypeError() | UnicodeDecodeError() | RecursionError():
-                return ModelStreamBroken(model=self.id, reason="it sent a chunk that is no Chat Completions chunk")
+                return ModelStreamBroken(model=self.id, reason="it sent a chunk that is not a Chat Completions chunk")
         raise error
 
 
@@ -191,38 +195,38 @@ class _Answer:
 
 
 def _message(message: ChatMessage) -> dict[str, Any]:
-    sent: dict[str, Any] = {"role": message.role, "content": message.content}
+    fields: dict[str, Any] = {"role": message.role, "content": message.content}
     if message.tool_call_id is not None:
-        sent["tool_call_id"] = message.tool_call_id
+        fields["tool_call_id"] = message.tool_call_id
     if message.tool_calls:
-        sent["tool_calls"] = [
+        fields["tool_calls"] = [
             {"id": c.id, "type": "function", "function": {"name": c.name, "arguments": c.arguments}}
             for c in message.tool_calls
         ]
-    return sent
+    return fields
 
 
 def _tools(tools: tuple[ToolDescription, ...]) -> dict[str, Any]:
     if not tools:
         return {}
-    described = [{"name": t.name, "description": t.description, "parameters": t.parameters} for t in tools]
-    return {"tools": [{"type": "function", "function": d} for d in described]}
+    functions = [{"name": t.name, "description": t.description, "parameters": t.parameters} for t in tools]
+    return {"tools": [{"type": "function", "function": function} for function in functions]}
 
 
-def _form(model: OpenAIChat, request: ChatRequest) -> dict[str, Any]:
-    if request.answer_schema is None or (model.base_url, model.id) in _formless:
+def _response_format(model: OpenAIChat, request: ChatRequest) -> dict[str, Any]:
+    if request.answer_schema is None or (model.base_url, model.id) in _without_schema:
         return {}
     schema = {"name": "answer", "schema": request.answer_schema, "strict": True}
     return {"response_format": {"type": "json_schema", "json_schema": schema}}
 
 
-def _said(error: openai.APIStatusError) -> str:
+def _reason(error: openai.APIStatusError) -> str:
     body = error.body if isinstance(error.body, dict) else {}
     return mend(f"{error.status_code} {body.get('message') or error.code or ''}".strip()[:300])
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds that a server asked to wait: `retry-after-ms`, or Retry-After in seconds or as a date."""
+    """Return the seconds that the server asks to wait: `retry-after-ms`, or Retry-After in seconds or as a date."""
     for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
         try:
             return _bounded(float(headers[name]) / unit)

@@ -1,4 +1,4 @@
-"""A model for tests, ours and users': it answers from a script, and fails on whatever the script does not foresee."""
+"""A model for tests: it answers from a script, and fails on every call that the script does not expect."""
 
 import asyncio
 import json
@@ -32,8 +32,8 @@ Step = str | Calls | ModelError | Callable[[ChatRequest], "str | Calls"]
 class ScriptedModel:
     """Answers each call with the next step: a text, `Calls`, an error to raise, or a function of the request.
 
-    Steps are taken in the order of the calls, whatever run they come from. `requests` keeps what was asked.
-    `delay_s` passes before each answer. At the end of a test, `check_finished()`.
+    Steps are taken in the order of the calls, from any run. `requests` keeps the requests. Each answer takes
+    `delay_s`. Call `check_finished()` at the end of a test.
     """
 
     steps: Iterable[Step]
@@ -50,7 +50,7 @@ class ScriptedModel:
         """Take the next step.
 
         Raises:
-            AssertionError: the script is at its end.
+            AssertionError: the script has no more steps.
         """
         with self._lock:
             self.requests.append(request)
@@ -76,6 +76,6 @@ class ScriptedModel:
         return Reply(answer.content, tuple(calls), usage)
 
     def check_finished(self) -> None:
-        """Raise AssertionError if steps of the script were not asked for."""
+        """Raise AssertionError if steps of the script were not used."""
         if self._taken < len(self._left):
             raise AssertionError(f"ScriptedModel was asked {self._taken} times, its script has {len(self._left)}")

@@ -1,1 +1,1 @@
-"""What operators see: logs, metrics, traces; no message text in any of it."""
+"""What operators see: logs, metrics and traces. None of them holds message text."""

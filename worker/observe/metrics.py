@@ -1,7 +1,7 @@
-"""Every metric, with its unit and what it means, on one page; `ops/handbook/metrics.md` is made from it.
+"""Every metric, with its unit and its meaning, on one page; `ops/handbook/metrics.md` is generated from it.
 
-Units are base units, in the name. Labels have few values, all of them ours or the operator's: queues, statuses, codes,
-ids of teams, models and tools that are defined in code. Never an id of a user, a session or a run, and no text.
+Units are base units, and part of the name. Labels have few values, all defined by this package or by the operator:
+queues, statuses, codes, ids of teams, models and tools. Never an id of a user, a session or a run, and no text.
 
 PROCESS counts what this process has seen since its start. Every worker and every API process has its own, so sum them.
 INSTALLATION is what the database says of the whole installation, REACHABILITY whether its parts answer. Every API
@@ -29,137 +29,147 @@ CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 SHORT_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 LONG_S = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 60, 120, 300, 900)
 
-# They double what is scraped, and say when a process met a label first.
+# The …_created series double what is scraped, and hold only when a process first used a label.
 disable_created_metrics()  # type: ignore[no-untyped-call]  # the library has no type for it
 PROCESS, INSTALLATION, REACHABILITY = CollectorRegistry(), CollectorRegistry(), CollectorRegistry()
 ProcessCollector(registry=PROCESS)  # process_…: memory, processor time, open files
 
 
-LABELS: dict[str, tuple[str, ...]] = {}  # of each metric, by the name under which it is collected
+LABELS: dict[str, tuple[str, ...]] = {}  # of each metric, by the name that is collected
 
 
-def _counter(name: str, what: str, *labels: str) -> Counter:
+def _counter(name: str, description: str, *labels: str) -> Counter:
     LABELS[f"team_sessions_{name.removesuffix('_total')}"] = labels
-    return Counter(f"team_sessions_{name}", what, labels, registry=PROCESS)
+    return Counter(f"team_sessions_{name}", description, labels, registry=PROCESS)
 
 
-def _seconds(name: str, what: str, *labels: str, buckets: tuple[float, ...] = SHORT_S) -> Histogram:
+def _seconds(name: str, description: str, *labels: str, buckets: tuple[float, ...] = SHORT_S) -> Histogram:
     LABELS[f"team_sessions_{name}_seconds"] = labels
-    return Histogram(f"team_sessions_{name}_seconds", what, labels, registry=PROCESS, buckets=buckets)
+    return Histogram(f"team_sessions_{name}_seconds", description, labels, registry=PROCESS, buckets=buckets)
 
 
-def _gauge(name: str, what: str, *labels: str, registry: CollectorRegistry = INSTALLATION) -> Gauge:
+def _gauge(name: str, description: str, *labels: str, registry: CollectorRegistry = INSTALLATION) -> Gauge:
     LABELS[f"team_sessions_{name}"] = labels
-    return Gauge(f"team_sessions_{name}", what, labels, registry=registry)
+    return Gauge(f"team_sessions_{name}", description, labels, registry=registry)
 
 
 # Runs
 RUNS_ACCEPTED = _counter(
-    "runs_accepted_total", "Runs that callers had accepted here, by priority; a repeated key is no new one.", "priority"
+    "runs_accepted_total",
+    "Runs accepted here, by priority. A repeated idempotency key is not counted.",
+    "priority",
 )
 RUNS_ENDED = _counter(
-    "runs_ended_total", "Runs that ended here, by status; team is empty where no worker had them.", "team", "status"
+    "runs_ended_total",
+    "Runs that ended here, by status. team is empty if no worker had claimed them.",
+    "team",
+    "status",
 )
-RUN_FAILURES = _counter("run_failures_total", "Failed runs, by the code of their error.", "code")
-CLAIM = _seconds(
-    "claim", "Seconds from sending a run to its queue until a worker claimed it, on the database's clock.", "queue"
-)
+RUN_FAILURES = _counter("run_failures_total", "Failed runs, by error code.", "code")
+CLAIM = _seconds("claim", "Seconds from sending a run to its queue until its claim, on the database's clock.", "queue")
 START = _seconds(
     "start",
-    "Seconds from accepting a run until its first claim, on the database's clock: behind other runs of its session, "
-    "until its not_before, in the queue.",
+    "Seconds from accepting a run until its first claim, on the database's clock: for earlier runs of its session, for "
+    "its not_before, and in the queue.",
     "queue",
 )
 RUNS_ISOLATED = _counter(
-    "runs_apart_total", "Runs that were executed in a process of their own, by how that ended: ended, killed.", "how"
+    "runs_apart_total", "Runs executed in isolated processes, by how that process ended: ended, killed.", "how"
 )
 
 # Models and tools
 MODEL_CALL = _seconds("model_call", "Seconds of model calls that were answered.", "model", buckets=LONG_S)
 MODEL_FIRST_TEXT = _seconds(
-    "model_first_text", "Seconds until the first piece of text; replies without any are left out.", "model"
+    "model_first_text",
+    "Seconds from a call to its first piece of text. Replies without text are not counted.",
+    "model",
 )
 MODEL_CALLS = _gauge("model_calls", "Model calls in flight in this process.", "model", registry=PROCESS)
-MODEL_ERRORS = _counter("model_errors_total", "Model calls that failed, by the code of their error.", "model", "code")
+MODEL_ERRORS = _counter("model_errors_total", "Model calls that failed, by error code.", "model", "code")
 TOKENS = _counter(
     "tokens_total", "Tokens of answered calls: input, cached_input (part of input), output.", "model", "kind"
 )
 TOOL_CALL = _seconds("tool_call", "Seconds of calls of a team's own tools.", "tool", buckets=LONG_S)
 
 # Leases, fences, repairs
-LEASE_LOSSES = _counter(
-    "lease_losses_total", "Leases that this process found it had lost, of runs and of summaries.", "work"
-)
+LEASE_LOSSES = _counter("lease_losses_total", "Leases that this process had lost, of runs and of summaries.", "work")
 REFUSED_WRITES = _counter(
-    "refused_writes_total", "Writes of this process that the fence refused: another one had the work by then.", "work"
+    "refused_writes_total",
+    "Writes of this process that the fence refused: another process had claimed the work.",
+    "work",
 )
-SWEEPS = _counter("sweeps_total", "Repair passes of this worker, by whether they were done: done, failed.", "how")
+SWEEPS = _counter("sweeps_total", "Repair passes of this worker: done, failed.", "how")
 REPAIRS = _counter(
     "repairs_total",
     "Runs that the sweep sent to a queue: lease_expired (their worker was lost), dispatch_lost, time_come (no repair: "
-    "a time that was waited for).",
+    "their not_before has passed).",
     "kind",
 )
 DISPATCHES = _counter(
     "dispatches_total",
-    "Dispatches to a queue: sent, failed, or skipped because one had just failed; the sweep repeats the last two.",
+    "Dispatches to a queue: sent, failed, or skipped because one had just failed. The sweep repeats the last two.",
     "queue",
     "how",
 )
 DISPATCH = _seconds("dispatch", "Seconds of sending one id to its queue.", "queue")
 
 # Summaries and batches
-SUMMARY_VERSIONS = _counter("summary_versions_total", "Versions of summaries that were made.")
-SUMMARY_FAILURES = _counter("summary_failures_total", "Tries to refresh a summary that failed, by code.", "code")
-SUMMARY_REFRESH = _seconds("summary_refresh", "Seconds of a refresh that was done.", buckets=LONG_S)
-BATCH_ITEMS_BEGUN = _counter("batch_items_begun_total", "Items of batches that were begun, by kind of batch.", "kind")
-BATCH_ITEMS_ENDED = _counter("batch_items_ended_total", "Items that were found ended.", "kind", "outcome")
+SUMMARY_VERSIONS = _counter("summary_versions_total", "Versions of summaries that were written.")
+SUMMARY_FAILURES = _counter("summary_failures_total", "Refreshes of a summary that failed, by error code.", "code")
+SUMMARY_REFRESH = _seconds("summary_refresh", "Seconds of a refresh that succeeded.", buckets=LONG_S)
+BATCH_ITEMS_BEGUN = _counter("batch_items_begun_total", "Items of batches that were started, by kind of batch.", "kind")
+BATCH_ITEMS_ENDED = _counter(
+    "batch_items_ended_total", "Items of batches that ended, by kind and outcome.", "kind", "outcome"
+)
 
 # The API
-REQUESTS = _counter("http_requests_total", "Requests, by the route's template.", "method", "route", "status")
+REQUESTS = _counter("http_requests_total", "HTTP requests, by route template.", "method", "route", "status")
 ANSWER = _seconds(
-    "http_answer", "Seconds until an answer begins; ?wait= waits, a stream begins at once.", "method", "route"
+    "http_answer",
+    "Seconds until a response starts. ?wait= adds its wait; a stream starts at once.",
+    "method",
+    "route",
 )
 REFUSALS = _counter(
-    "refusals_total", "Requests and orders that were not carried out, by the code of their error.", "code"
+    "refusals_total", "Requests that were refused, over HTTP or the queue `enqueue`, by error code.", "code"
 )
 WATCHERS = _gauge("watchers", "Open event streams of this process.", registry=PROCESS)
 
-# What the database says. Absent while it does not answer.
+# From the database. Absent while it does not answer.
 UNFINISHED_RUNS = _gauge(
     "unfinished_runs",
-    "Runs that have not ended, by their queue and status, each counted up to 100,000.",
+    "Runs that have not ended, by queue and status, each counted up to 100,000.",
     "queue",
     "status",
 )
 OLDEST_HEAD = _gauge(
     "oldest_waiting_head_age_seconds",
-    "Seconds for which the head that waits longest for a worker has been ready; 0: none waits.",
+    "Seconds that the oldest dispatchable head has waited for a worker; 0: none waits.",
     "queue",
 )
-WORKERS = _gauge("live_workers", "Workers that consume a queue and were heard of within 15 s.", "queue")
-TEAM_WORKERS = _gauge("live_team_workers", "Workers that serve a team and were heard of within 15 s.", "team")
+WORKERS = _gauge("live_workers", "Workers that consume a queue and announced themselves within 15 s.", "queue")
+TEAM_WORKERS = _gauge("live_team_workers", "Workers that serve a team and announced themselves within 15 s.", "team")
 SUMMARY_JOBS = _gauge(
     "summary_jobs",
-    "Summaries that are wanted, each counted up to 100,000: due, failed (until asked for again).",
+    "Summaries to refresh, each counted up to 100,000: due, failed (not tried again until the next request).",
     "status",
 )
 OLDEST_SUMMARY = _gauge(
-    "oldest_due_summary_age_seconds", "Seconds for which the summary that waits longest has been wanted; 0: none waits."
+    "oldest_due_summary_age_seconds", "Seconds that the oldest due summary has waited; 0: none waits."
 )
 BATCHES = _gauge("batches", "Batches that have not ended.", "status")
 BATCH_ITEMS = _gauge("batch_items", "Items of batches that have not ended: waiting, in_flight.", "status")
 
-# Whether the parts answer
+# Whether the database and the broker answer
 DATABASE_UP = _gauge("database_up", "1: the database answered within 2 s.", registry=REACHABILITY)
 BROKER_UP = _gauge("broker_up", "1: the broker answered within 2 s.", registry=REACHABILITY)
 QUEUE_MESSAGES = _gauge(
-    "queue_messages", "Messages that wait in a queue of runs, at the broker.", "queue", registry=REACHABILITY
+    "queue_messages", "Messages that wait in a queue of runs at the broker.", "queue", registry=REACHABILITY
 )
 
 
 def preset(teams: Iterable[str] = ()) -> None:
-    """Show with 0 what may happen here: a rate is only seen of what was there before it rose."""
+    """Create the series of this process with 0: a rate shows only a series that existed before its first increase."""
     for team in ("", *teams):
         for status in ("completed", "failed", "cancelled"):
             RUNS_ENDED.labels(team, status)
@@ -173,13 +183,13 @@ def preset(teams: Iterable[str] = ()) -> None:
 
 
 def text(*registries: CollectorRegistry) -> bytes:
-    """Return what the registries hold, as a scraper reads it."""
+    """Return the metrics of the registries in Prometheus' text format."""
     return b"".join(generate_latest(registry) for registry in registries)
 
 
 @contextmanager
 def timed(histogram: Histogram) -> Iterator[None]:
     """Observe how long the block takes, if it does not raise."""
-    began = clock.monotonic()
+    started_at = clock.monotonic()
     yield
-    histogram.observe(clock.monotonic() - began)
+    histogram.observe(clock.monotonic() - started_at)

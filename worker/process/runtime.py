@@ -52,8 +52,8 @@ class Runtime:
             self.model_slots.slot(model.id, stop=stop),
             tracing.chat(model) as span,
         ):
-            reply = self.event_loop.ask(model, request, call.begin(on_delta), stop=stop)
-            call.answered(reply)
+            reply = self.event_loop.ask(model, request, call.start(on_delta), stop=stop)
+            call.finish(reply)
             tracing.record_reply(span, reply)
             return reply
 

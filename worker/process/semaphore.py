@@ -1,4 +1,4 @@
-"""A limit on how much of one kind of work a process does at once, whatever its queues deliver."""
+"""A limit on how much of one kind of work a process does at once, however much its queues deliver."""
 
 import threading
 

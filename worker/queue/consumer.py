@@ -1,7 +1,7 @@
-"""Messages of other programs: what they hold is shown to nobody, and no message stops a worker.
+"""Messages of other programs: their content is never shown, and no message stops a worker.
 
-Those of `runs.enqueue` hold message text. Flower asks workers for the arguments of tasks, and Celery writes a message
-that it cannot read into its log, or ends the worker by an error that comes back with the message after each start.
+Messages of `runs.enqueue` hold message text. Flower requests the arguments of tasks from workers. Celery logs a message
+that it cannot read, or ends the worker with an error; the message is then redelivered after each start.
 """
 
 import logging
@@ -18,23 +18,23 @@ log = logs.get(__name__)
 
 
 class PrivateRequest(Request):  # type: ignore[misc]  # celery has no types
-    """A task at work that says nothing of its arguments."""
+    """A task in progress that does not reveal its arguments."""
 
     def info(self, safe: bool = False) -> dict[str, Any]:
-        """Return what `inspect active` and its like are told."""
+        """Return what `inspect active` and similar commands show."""
         return {**super().info(safe), "args": [], "kwargs": {}}
 
 
 class CarefulConsumer(Consumer):  # type: ignore[misc]  # as above
-    """A consumer that drops what it cannot read, with a line in the log that holds nothing of it."""
+    """A consumer that drops what it cannot read, and logs that without its content."""
 
     def ensure_connected(self, conn: Any) -> Any:
-        """Connect, and try again each second until there is a broker: the pauses would grow to half a minute."""
+        """Connect, and retry each second. By default the pauses grow to half a minute."""
         conn.ensure_connection = partial(conn.ensure_connection, interval_start=1, interval_step=0)
         return super().ensure_connected(conn)
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], None]:
-        """Return what takes each message."""
+        """Return the function that handles each message."""
         handle = super().create_task_handler(*args, **kwargs)
 
         def handle_with_care(message: Any) -> None:
@@ -46,15 +46,15 @@ class CarefulConsumer(Consumer):  # type: ignore[misc]  # as above
         return handle_with_care
 
     def on_unknown_message(self, body: Any, message: Any) -> None:
-        """Drop a message that is no task."""
+        """Drop a message that is not a task."""
         self._drop(message, None)
 
     def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
-        """Drop a message of a task that is not ours."""
+        """Drop a message of an unknown task."""
         self._drop(message, exc)
 
     def on_invalid_task(self, body: Any, message: Any, exc: Exception) -> None:
-        """Drop a task whose message is not as Celery's protocol has it."""
+        """Drop a task whose message violates Celery's protocol."""
         self._drop(message, exc)
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:

@@ -1,7 +1,7 @@
-"""Send the ids of what is ready to its queue, after the commit that made it ready.
+"""Send dispatches, which hold ids only, to their queues, after the commit that made them ready.
 
-Best effort: its row says that it was dispatched, and the sweep sends it again if that got lost. So nobody waits
-for Redis: after a failure this process leaves it alone for a second.
+Best effort: the row records the dispatch, and the sweep repeats a lost one. So no caller waits for Redis: after a
+failure this process sends nothing for a second.
 """
 
 import threading
@@ -17,16 +17,16 @@ from worker.queue.app import RUNS
 from worker.settings import Settings
 
 PAUSE_S = 1.0
-SENT_AT = "sent_at"  # header of a message: the time at which the row says that it was sent
-TURN_S = 1.0  # how long a send waits for those before it; longer, and Redis is as good as away
+SENT_AT = "sent_at"  # header of a message: the time of the dispatch in the row
+TURN_S = 1.0  # how long a send waits for earlier ones; after that, Redis counts as away
 
 log = logs.get(__name__)
 
 
 class NoDispatcher:
-    """For a process without a broker: others find what is ready when they sweep."""
+    """For a process without a broker: the sweep of a worker finds what is ready."""
 
-    def send(self, ready: Iterable[Dispatch]) -> None:
+    def send(self, dispatches: Iterable[Dispatch]) -> None:
         """Do nothing."""
 
     def depths(self) -> dict[str, int] | None:
@@ -43,16 +43,16 @@ class Dispatcher:
         self._paused_until = 0.0
         self._turn = threading.Lock()
 
-    def send(self, ready: Iterable[Dispatch]) -> None:
-        """Send each to its queue; never raises for a broker that is away."""
-        how = "sent"
-        for dispatch in ready:
-            how = self._sent(dispatch) if how == "sent" else "skipped"
-            metrics.DISPATCHES.labels(dispatch.queue, how).inc()
+    def send(self, dispatches: Iterable[Dispatch]) -> None:
+        """Send each to its queue. Never raises for a broker that is away."""
+        outcome = "sent"
+        for dispatch in dispatches:
+            outcome = self._send(dispatch) if outcome == "sent" else "skipped"
+            metrics.DISPATCHES.labels(dispatch.queue, outcome).inc()
 
-    def _sent(self, dispatch: Dispatch) -> str:
-        """Send one, and say how that went: sent, failed, or skipped because one had just failed."""
-        # One at a time: with a frozen Redis, all others leave when the first has found out.
+    def _send(self, dispatch: Dispatch) -> str:
+        """Send one dispatch. Return sent, failed, or skipped if another one had just failed."""
+        # One at a time: with a frozen Redis, the others stop waiting as soon as the first has failed.
         if monotonic() < self._paused_until or not self._turn.acquire(timeout=TURN_S):
             return "skipped"
         try:
@@ -81,5 +81,5 @@ class Dispatcher:
             with self._app.connection_for_read() as connection:
                 client = connection.default_channel.client
                 return {queue: int(client.llen(self._settings.queue(queue))) for queue in RUNS}
-        except Exception:  # noqa: BLE001 - the client's errors belong to another room; each means "no answer"
+        except Exception:  # noqa: BLE001 - Redis errors may be imported by worker.events only; each means "no answer"
             return None

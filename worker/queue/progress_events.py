@@ -1,7 +1,7 @@
-"""What the tasks of this process are at, as task events, for Flower and its like.
+"""The progress of this process's tasks, as Celery task events, for Flower and similar monitors.
 
-A task only leaves its newest words here, and one thread sends them, together and at most twice a second: no run waits
-for the broker, and none fails by it. While the broker is away words are dropped, since newer ones come.
+A task only stores its newest progress here. One thread sends all of it, at most twice a second, so no run waits for the
+broker or fails with it. While the broker is away progress is dropped, since newer progress follows.
 """
 
 import threading
@@ -20,7 +20,7 @@ log = logs.get(__name__)
 
 
 class ProgressEvents:
-    """The newest words of each task, and the thread that sends them. *worker*: the name under which it is known."""
+    """The newest progress of each task, and the thread that sends it. *worker* is the worker's name in monitors."""
 
     def __init__(self, app: Celery, *, worker: str) -> None:
         self._app = app
@@ -33,28 +33,28 @@ class ProgressEvents:
 
     @contextmanager
     def track(self, task: Any) -> Iterator[Callable[[int, str], None]]:
-        """Give a task, for the block, what it tells its attempt and its words to.
+        """Return a function with which a task reports its attempt and its progress inside the block.
 
-        Each event names the task and its ids again: whoever begins to watch in the middle of a run misses nothing.
-        When the task returns, words that were not sent yet are dropped, and its attempt is sent alone.
+        Each event repeats the task's name and ids, for a monitor that starts in the middle of a run. When the task
+        returns, progress that was not sent yet is dropped, and only its attempt is sent.
         """
         request = task.request
-        about = {"uuid": request.id, "name": task.name, "kwargs": repr(request.kwargs)}
+        ids = {"uuid": request.id, "name": task.name, "kwargs": repr(request.kwargs)}
 
-        def say(attempt: int, words: str) -> None:
+        def report(attempt: int, text: str) -> None:
             with self._changed:
-                self._newest[request.id] = {**about, "attempt": attempt, "result": words}
+                self._newest[request.id] = {**ids, "attempt": attempt, "result": text}
                 self._changed.notify()
 
         try:
-            yield say
+            yield report
         finally:
             with self._changed:
                 if request.id in self._newest:
                     del self._newest[request.id]["result"]
 
     def close(self) -> None:
-        """Stop sending. What is being sent may take as long as the broker's timeouts, and is not waited for."""
+        """Stop sending. Do not wait for a send in progress, which can take as long as the broker's timeouts."""
         with self._changed:
             self._closing.set()
             self._changed.notify()
@@ -68,7 +68,7 @@ class ProgressEvents:
                 return
             try:
                 self._send(list(newest.values()))
-            except Exception as error:  # noqa: BLE001 - the client's errors belong to another room; each means "away"
+            except Exception as error:  # noqa: BLE001 - Redis errors may be imported by worker.events only; each means "away"
                 log.debug("progress dropped", count=len(newest), error=error)
             self._closing.wait(PAUSE_S)
 

@@ -22,21 +22,21 @@ def consume(
     on_ready: Callable[[], None],
     on_stopping: Callable[[], None],
 ) -> int:
-    """Consume *queues*, the first asked first, until SIGTERM or SIGINT; return the exit code.
+    """Consume *queues*, the first polled first, until SIGTERM or SIGINT; return the exit code.
 
-    *on_stopping* is called at the signal. The tasks in flight are then waited for: the pool of threads can neither
-    interrupt nor time-limit them, so whoever executes them has to end them.
+    *on_stopping* is called at the signal; it must end the tasks in flight, which are then waited for. The pool of
+    threads can neither interrupt nor time-limit them.
     """
 
-    def ready(**_: Any) -> None:
+    def worker_ready(**_: Any) -> None:
         on_ready()
 
     def stopping(**_: Any) -> None:
         on_stopping()
 
-    signals.worker_ready.connect(ready)
+    signals.worker_ready.connect(worker_ready)
     signals.worker_shutting_down.connect(stopping)
-    warnings.filterwarnings("ignore", category=SecurityWarning)  # of a root user who takes pickle: we take JSON only
+    warnings.filterwarnings("ignore", category=SecurityWarning)  # about pickle as root: only JSON is accepted
     worker = app.Worker(
         pool="threads",
         concurrency=concurrency,
@@ -48,7 +48,7 @@ def consume(
         loglevel=log_level,
     )
     worker.start()
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what follows is the end already
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the process is ending already
     return worker.exitcode or 0
 
 
@@ -58,5 +58,5 @@ def in_flight() -> int:
 
 
 def alive_at() -> float:
-    """Return when the consumer of this process last showed that it could take a task, on `clock.monotonic`."""
+    """Return when the consumer of this process could last take a task, on `clock.monotonic`."""
     return Transport.alive_at
