@@ -1,4 +1,4 @@
-"""Logs: nobody writes a line of their own into them, and no exception says its words there."""
+"""Logs: no value forges a line in them, and no exception writes its message there."""
 
 import asyncio
 import gc
@@ -46,21 +46,21 @@ def captured(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str])
     threading.excepthook = before[2]
 
 
-@pytest.mark.parametrize("found", HOSTILE.values(), ids=HOSTILE)
+@pytest.mark.parametrize("value", HOSTILE.values(), ids=HOSTILE)
 @pytest.mark.parametrize("style", ["json", "readable"])
-def test_a_value_stays_in_its_field(style: str, found: str, captured: Callable[[], str]) -> None:
-    """One line each, whatever an id holds, in our own lines and in those of others; JSON gives it back unchanged."""
+def test_a_value_stays_in_its_field(style: str, value: str, captured: Callable[[], str]) -> None:
+    """One line each, for any value, in the package's lines and in those of libraries; JSON returns it unchanged."""
     logs.configure("INFO", style=style)  # type: ignore[arg-type]  # a parameter
 
-    logs.get("ours").warning("order refused", task_id=found)
-    logging.getLogger("theirs").warning("401 GET /%s", found)
+    logs.get("ours").warning("order refused", task_id=value)
+    logging.getLogger("theirs").warning("401 GET /%s", value)
 
-    said = captured()
-    assert len(said.splitlines()) == said.count("\n") == 2
-    assert not STEERING.search(said)
+    text = captured()
+    assert len(text.splitlines()) == text.count("\n") == 2
+    assert not STEERING.search(text)
     if style == "json":
-        ours, theirs = map(json.loads, said.splitlines())
-        assert (ours["task_id"], theirs["text"]) == (found, f"401 GET /{found}")
+        ours, theirs = map(json.loads, text.splitlines())
+        assert (ours["task_id"], theirs["text"]) == (value, f"401 GET /{value}")
 
 
 def raise_words() -> None:
@@ -94,7 +94,7 @@ def fail_in_a_thread() -> None:
 
 
 def fail_where_nobody_waits() -> None:
-    """As asyncio says it: the exception stands in a text that is put together before it is logged."""
+    """As asyncio does it: the exception is in a text that is composed before it is logged."""
 
     async def forget() -> None:
         async def fail() -> None:
@@ -113,18 +113,18 @@ def fail_where_nobody_waits() -> None:
 def test_an_exception_is_named_without_its_words(
     style: str, fail: Callable[[], None], captured: Callable[[], str]
 ) -> None:
-    """Whoever logs it: its type is there, in one line, and nothing of what it says."""
+    """From any logger: its type is there, in one line, without its message."""
     logs.configure("INFO", style=style)  # type: ignore[arg-type]  # a parameter
 
     fail()
 
-    said = captured()
-    assert said.count("\n") == 1, said
-    assert "IntegrityError" in said
-    assert SECRET not in said
+    text = captured()
+    assert text.count("\n") == 1, text
+    assert "IntegrityError" in text
+    assert SECRET not in text
 
 
-def test_a_task_that_failed_is_told_by_its_id(captured: Callable[[], str]) -> None:
+def test_a_failed_task_is_named_by_its_id(captured: Callable[[], str]) -> None:
     """The line names the task, so that its sender can be asked."""
     logs.configure("INFO", style="json")
 

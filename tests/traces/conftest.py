@@ -1,4 +1,4 @@
-"""A product of real processes that sends its traces to a collector of ours, every few milliseconds."""
+"""A product of real processes that sends its traces to a collector of the test, every few milliseconds."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -77,7 +77,7 @@ def test_a_collector_without_what_sends_to_it_is_an_error_at_start(command: str,
 
 @contextmanager
 def refusing() -> Iterator[str]:
-    """The address of a port that nobody listens on."""
+    """The address of a port without a listener."""
     yield f"http://127.0.0.1:{free_port()}"
 
 
@@ -103,13 +103,13 @@ def test_a_collector_that_is_away_holds_up_no_run_and_no_stop(
                 run = client.enqueue("with-tool", "hello [steps=1]", session_id="s", user_id="u")
                 assert client.run(run["id"], wait_s=60)["status"] == "completed"
             if away is refusing:
-                wait_until(lambda: "spans are dropped" in running.log("worker-1"), description="it is said")
+                wait_until(lambda: "spans are dropped" in running.log("worker-1"), description="it is logged")
             for process in (worker, running.api):
                 process.send_signal(signal.SIGTERM)
                 assert process.wait(timeout=120) == 0
-            said = lines(running, "worker-1")
+            logged = lines(running, "worker-1")
 
-    assert [line["text"] for line in said if line["level"] != "INFO"] == (
+    assert [line["text"] for line in logged if line["level"] != "INFO"] == (
         ["spans are dropped: the collector does not take them"] if away is refusing else []
     )
 
@@ -136,7 +136,7 @@ def lines(running: System, name: str) -> list[dict[str, Any]]:
 
 
 def accepted(running: System) -> Run:
-    """Have a run accepted that nobody is told of."""
+    """Have a run accepted without notifying a worker."""
     settings = Settings(data_dir=running.directory)
     return enqueue.enqueue(running.db, RunOrder("fails", "hello", session_id="s"), settings=settings).run
 
@@ -148,10 +148,10 @@ def test_a_request_is_a_line_of_the_log(running: System) -> None:
     with pytest.raises(RequestFailed):
         client.session("words-of-a-user", user_id="words-of-a-user")
 
-    def said() -> list[dict[str, Any]]:
+    def logged() -> list[dict[str, Any]]:
         return [line for line in lines(running, "api") if line["text"] == "request answered"]
 
-    (line,) = wait_until(said, description="it is said")
+    (line,) = wait_until(logged, description="it is logged")
     assert line["level"] == "DEBUG"
     assert (line["method"], line["route"], line["status"]) == ("GET", "/v1/sessions/{session_id}", 404)
     assert isinstance(line["ms"], float)

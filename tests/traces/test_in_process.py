@@ -29,9 +29,9 @@ RUNS = 8
 Process = Callable[[Any], Runtime]
 
 exported = InMemorySpanExporter()
-theirs = TracerProvider()
-theirs.add_span_processor(SimpleSpanProcessor(exported))
-tracer = theirs.get_tracer("theirs")
+library = TracerProvider()
+library.add_span_processor(SimpleSpanProcessor(exported))
+tracer = library.get_tracer("library")
 
 
 @pytest.fixture
@@ -54,8 +54,8 @@ def process(database_url: str, traced: Collector, monkeypatch: pytest.MonkeyPatc
 
 @tool
 def measure(fails: bool = False) -> str:
-    """Do something that is traced by a library with a collector of its own."""
-    with tracer.start_as_current_span("theirs", attributes={"text": "words of a user"}):
+    """Do something that is traced by a library with its own collector."""
+    with tracer.start_as_current_span("library", attributes={"text": "words of a user"}):
         if fails:
             raise ValueError("words of a user")
         return "done"
@@ -67,7 +67,7 @@ def accepted(runtime: Runtime, session_id: str = "s") -> str:
 
 
 def test_a_run_goes_on_in_the_current_trace_of_a_script(process: Process, traced: Collector) -> None:
-    """Whatever library the script traces itself with."""
+    """With any tracing library that the script uses."""
     runtime = process(ScriptedModel(["done"]))
 
     with tracer.start_as_current_span("script") as script:
@@ -75,10 +75,10 @@ def test_a_run_goes_on_in_the_current_trace_of_a_script(process: Process, traced
     assert execute(runtime, run_id, "t") == "completed"
     tracing.flush()
 
-    place = script.get_span_context()
+    context = script.get_span_context()
     assert traced.tree(run_id) == ["enqueue run", "  invoke_agent t", "    chat scripted"]
     (first, *_) = traced.run_spans(run_id)
-    assert (first.trace, first.parent) == (f"{place.trace_id:032x}", f"{place.span_id:016x}")
+    assert (first.trace, first.parent) == (f"{context.trace_id:032x}", f"{context.span_id:016x}")
 
 
 def test_what_a_tool_traces_itself_is_below_its_call_and_is_not_sent_by_us(process: Process, traced: Collector) -> None:
@@ -100,7 +100,7 @@ def test_what_a_tool_traces_itself_is_below_its_call_and_is_not_sent_by_us(proce
 def test_attempts_share_a_trace_where_the_run_was_accepted_without_a_collector(
     process: Process, traced: Collector
 ) -> None:
-    """Its row has no place in a trace; the second attempt is linked to the first all the same."""
+    """Its row has no traceparent; the second attempt is linked to the first nevertheless."""
     limited = ModelRateLimited(model="m", reason="429", retry_after_s=0.0)
     runtime = process(ScriptedModel([limited, "done"]))
     collector, tracing._collector = tracing._collector, None
@@ -119,7 +119,7 @@ def test_attempts_share_a_trace_where_the_run_was_accepted_without_a_collector(
 
 
 def test_a_sampler_decides_once_for_the_whole_run(process: Process, traced: Collector) -> None:
-    """Whoever begins a trace that is not recorded has none of it recorded, in whichever process."""
+    """No span of a trace that its caller does not sample is recorded, in any process."""
     runtime = process(ScriptedModel(["done"]))
 
     with trace.use_span(trace.NonRecordingSpan(trace.SpanContext(1, 1, is_remote=True))):
@@ -142,7 +142,7 @@ class Answers:
 
 
 def test_runs_that_are_executed_at_the_same_time_do_not_mix(process: Process, traced: Collector) -> None:
-    """Each model call stands in the trace of its own run."""
+    """Each model call is in the trace of its own run."""
     runtime = process(Answers())
     runs = [accepted(runtime, f"s-{n}") for n in range(RUNS)]
 

@@ -1,4 +1,4 @@
-"""One trace from whoever asks to the last model call: over HTTP, the queue, tools, members, and a worker's death."""
+"""One trace from the caller to the last model call: over HTTP, the queue, tools, members, and a worker's death."""
 
 import os
 import signal
@@ -39,13 +39,13 @@ def post(running: System, input: str, *, team: str, **headers: str) -> dict[str,
 
 
 def attempts(traced: Collector, run_id: str, *, count: int = 1) -> list[Span]:
-    """Return the spans of so many attempts of a run that have ended, the first before the others."""
+    """Wait for *count* ended attempts of a run; return their spans in order."""
 
     def ended() -> list[Span]:
         of_run = [s for s in list(traced.spans) if s.facts.get("team_sessions.run_id") == run_id]
         return [s for s in of_run if "team_sessions.attempt" in s.facts]
 
-    wait_until(lambda: len(ended()) >= count, description=f"{count} attempts are told")
+    wait_until(lambda: len(ended()) >= count, description=f"{count} attempts are traced")
     return sorted(ended(), key=lambda s: s.facts["team_sessions.attempt"])
 
 
@@ -57,7 +57,7 @@ def test_one_trace_from_the_request_over_the_queue_to_model_tool_and_member(runn
     run = post(running, "go [delegate=a] task: x [steps=1]", team="leads", traceparent=TRACEPARENT)
     assert client.run(run["id"], wait_s=60)["status"] == "completed"
     attempts(traced, run["id"])
-    wait_until(lambda: len(traced.run_spans(run["id"])) == 10, description="all is told")
+    wait_until(lambda: len(traced.run_spans(run["id"])) == 10, description="all is traced")
 
     assert traced.tree(run["id"]) == TREE.splitlines()
     spans = {s.name: s for s in traced.run_spans(run["id"])}
@@ -103,12 +103,12 @@ def test_one_trace_from_the_request_over_the_queue_to_model_tool_and_member(runn
 
 
 def test_the_attempt_after_a_kill_is_in_the_same_trace_and_linked(running: System, traced: Collector) -> None:
-    """kill -9: what the first one had sent stands below the span that the second is linked to."""
+    """kill -9: what the first one had sent is below the span that the second is linked to."""
     running.start_workers(2)
     client = running.start_api()
     run = post(running, "kill [steps=3] [delay=0.5]", team="with-tool")
     wait_until(
-        lambda: any(s.name == "execute_tool look_up" for s in list(traced.spans)), description="a tool call is told"
+        lambda: any(s.name == "execute_tool look_up" for s in list(traced.spans)), description="a tool call is traced"
     )
     pid = int(look.row(running.db, run["id"]).lease_owner.split(":")[1])
 
@@ -183,7 +183,7 @@ def test_an_order_through_the_broker_goes_on_in_its_senders_trace(
 
 
 def test_a_summary_has_a_trace_of_its_own_linked_to_the_run_that_it_covers(running: System, traced: Collector) -> None:
-    """Nobody waits for it: it does not lengthen the trace of a run."""
+    """No caller waits for it, so it does not lengthen the trace of a run."""
     running.start_workers(1, queues="resumed,runs,summaries")
     client = running.start_api()
     run = post(running, "I am Ada.", team="condensed-soon")
@@ -192,7 +192,7 @@ def test_a_summary_has_a_trace_of_its_own_linked_to_the_run_that_it_covers(runni
     def refreshed() -> list[Span]:
         return [s for s in list(traced.spans) if s.name == "refresh_summary condensed-soon"]
 
-    (summary,) = wait_until(refreshed, description="the summary is told")
+    (summary,) = wait_until(refreshed, description="the summary is traced")
     attempts(traced, run["id"])
 
     (accepted,) = (s for s in traced.run_spans(run["id"]) if s.name == "enqueue run")

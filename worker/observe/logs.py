@@ -105,7 +105,7 @@ class _Readable(logging.Formatter):
 
 
 def _text(record: logging.LogRecord) -> str:
-    """Return the text of a record, without the message of an exception, which libraries put into theirs.
+    """Return the text of a record, without the message of an exception, which libraries put into their texts.
 
     For a record with an exception it is the first line of the text, before arguments are filled in: Celery fills in the
     message and the traceback of a failed task, and asyncio adds them in further lines.
