@@ -66,7 +66,7 @@ class ModelSlots:
         self._redis: Redis | None = None
         if url is not None and limit:
             self._redis = Redis.from_url(url, socket_timeout=2, socket_connect_timeout=2)
-            self._ticker = Ticker("model slots", SLOT_TTL_S / 3, self._renew, failure="model slots could not be renewed")
+            self._ticker = Ticker("model slots", SLOT_TTL_S / 3, self._renew, failure="model slots were not renewed")
 
     @contextmanager
     def slot(self, model: str, *, stop: Stop) -> Iterator[None]:
