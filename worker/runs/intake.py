@@ -4,6 +4,7 @@ As durable as their broker: the same id again finds the same run. A refused orde
 session of its own, so the sender can look up the reason by its key.
 """
 
+import dataclasses
 import time
 from datetime import datetime
 from typing import Any
@@ -12,7 +13,7 @@ from pydantic import ValidationError
 
 from worker.domain.message import Draft, Role
 from worker.domain.run import RunError, Status
-from worker.domain.run_order import RunOrder, parse_order, validate_order
+from worker.domain.run_order import RunOrder, parse_order, validate_order, validate_time
 from worker.domain.text import ID_LIMIT, check_id, mend
 from worker.errors import (
     DatabaseUnavailable,
@@ -35,8 +36,8 @@ from worker.store.engine import Transaction
 log = logs.get(__name__)
 
 DATABASE_AWAY_S = 60  # an order keeps its slot for so long; then it goes back to the broker
-# How pydantic names what is wrong with a time or a number of seconds.
-OUT_OF_RANGE = {"timezone_aware", "greater_than", "less_than_equal"}
+# How pydantic names what is wrong with a number of seconds.
+OUT_OF_RANGE = {"greater_than", "less_than_equal"}
 
 
 def accept_order(runtime: Runtime, fields: dict[str, Any], *, key: str) -> str:
@@ -106,6 +107,7 @@ def _parse(fields: dict[str, Any]) -> RunOrder:
     try:
         if isinstance(values.get("not_before"), str):
             values["not_before"] = datetime.fromisoformat(values["not_before"])
+            validate_time(values["not_before"], field="not_before")
     except ValueError:
         raise OrderInvalid(field="not_before", problem="expected a time in ISO 8601 format") from None
     try:
@@ -114,7 +116,7 @@ def _parse(fields: dict[str, Any]) -> RunOrder:
         first = error.errors(include_input=False, include_url=False)[0]
         field, problem = ".".join(map(str, first["loc"])), first["msg"]
         if first["type"] == "unexpected_keyword_argument":
-            problem = f"unknown; an order has {', '.join(RunOrder.__dataclass_fields__)}"
+            problem = f"unknown; an order has {', '.join(field.name for field in dataclasses.fields(RunOrder))}"
         if first["type"] in OUT_OF_RANGE:
             raise InvalidTime(
                 field=field, value="out of range", expected=problem.removeprefix("Input should be ")
