@@ -162,7 +162,7 @@ def test_what_failed_is_tried_again(system: System, client: Client, batches: Com
     assert f"team-sessions batches retry {id}" in made.stderr
     assert failed.count("model_refused") == 2
     assert estimate.startswith("2 runs: run_")
-    assert "cost unknown: TEAM_SESSIONS_PRICES names no prices" in estimate
+    assert "cost unknown: TEAM_SESSIONS_PRICES is not set" in estimate
     assert (numbers["count"], numbers["cost"]) == (2, None)
     assert nothing.startswith("0 runs\n")
     assert "(2 failed)" in repeated
@@ -227,7 +227,7 @@ def test_a_file_that_is_wrong_begins_nothing(system: System, client: Client, bat
 
     assert (no_json.returncode, twice.returncode) == (1, 1)
     assert "Line 1502 of" in no_json.stderr
-    assert "were given before, as 'r1'" in twice.stderr
+    assert "'r1' is already in the batch" in twice.stderr
     for done in (no_json, twice):
         id = next(word for word in done.stderr.split() if word.startswith("batch_"))
         batch = client.batch(id)
@@ -239,11 +239,11 @@ def test_a_file_that_is_wrong_begins_nothing(system: System, client: Client, bat
     [
         (("create", "enqueue_runs"), "needs --requests FILE"),
         (("create", "retry_failed", "--requests", "-"), "takes no --requests"),
-        (("create", "retry_failed", "--ids-file", "-"), "names nothing"),
-        (("create", "retry_failed", "--ids-file", "-", "--dry-run"), "Leave one of them out"),
+        (("create", "retry_failed", "--ids-file", "-"), "is empty"),
+        (("create", "retry_failed", "--ids-file", "-", "--dry-run"), "Leave one of the two out"),
         (("create", "retry_failed", "--since", "yesterday"), "Expected 2026-01-31"),
         (("create", "retry_failed", "--canary", "many"), "such as '1%'"),
-        (("create", "retry_failed", "--budget-cost", "5"), "no prices are known"),
+        (("create", "retry_failed", "--budget-cost", "5"), "no prices are set"),
         (("create", "forget"), "refresh_summaries"),
         (("show", "batch_0"), "There is no batch 'batch_0'"),
         (("watch", "batch_0"), "There is no batch 'batch_0'"),

@@ -1,4 +1,4 @@
-"""The order of a batch, as it is typed: its options, and the files that name its items."""
+"""The options of `batches create`, and the files that list a batch's items."""
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -12,7 +12,7 @@ from worker.cli import chunks
 from worker.clock import rfc3339
 
 F = TypeVar("F", bound=Callable[..., object])
-GIVEN_AS = {"refresh_summaries": "session_ids", "replay_runs": "run_ids", "retry_failed": "run_ids"}
+LISTS = {"refresh_summaries": "session_ids", "replay_runs": "run_ids", "retry_failed": "run_ids"}
 COUNT = click.IntRange(min=1)
 
 
@@ -25,45 +25,55 @@ class _Instant(click.ParamType[str]):
             at = datetime.fromisoformat(value)
             return rfc3339(at if at.tzinfo else at.replace(tzinfo=UTC))
         except (ValueError, OverflowError):
-            self.fail(f"{value!r} is no time. Expected 2026-01-31 or 2026-01-31T12:00:00+01:00.", param, ctx)
+            self.fail(f"{value!r} is not a time. Expected 2026-01-31 or 2026-01-31T12:00:00+01:00.", param, ctx)
 
 
 INSTANT = _Instant()
 
 
 def order_options(command: F) -> F:
-    """Give a command the options of an order."""
+    """Give a command the options of a batch."""
     options = [
         click.option("--team", help="Only of this team."),
         click.option("--team-version", help="Only runs of this version of the team, or sessions with such runs."),
         click.option("--user", "user_id", help="Only of this user."),
         click.option("--tag", help="Only of sessions with this tag."),
         click.option("--name-is", help="Only of sessions of exactly this name."),
-        click.option("--status", type=click.Choice(["completed", "failed", "cancelled"]), help="Only runs that did."),
-        click.option("--since", type=INSTANT, help="Only runs accepted, or sessions last active, from then on."),
-        click.option("--until", type=INSTANT, help="The same, before then."),
-        click.option("--summary-below", type=COUNT, metavar="N", help="Only sessions whose summary is older than N."),
-        click.option("--summary-not-by", metavar="HASH", help="Only those whose summary another prompt has made."),
+        click.option(
+            "--status", type=click.Choice(["completed", "failed", "cancelled"]), help="Only runs with this status."
+        ),
+        click.option(
+            "--since", type=INSTANT, help="Only runs accepted, or sessions last active, at or after this time."
+        ),
+        click.option("--until", type=INSTANT, help="Only runs accepted, or sessions last active, before then."),
+        click.option(
+            "--summary-below", type=COUNT, metavar="N", help="Only sessions whose summary version is below N."
+        ),
+        click.option(
+            "--summary-not-by", metavar="HASH", help="Only sessions whose summary was made with another prompt."
+        ),
         click.option("--ids-file", type=click.File(encoding="utf-8"), help="Ids, one a line; '-' is standard input."),
         click.option("--requests", type=click.File(encoding="utf-8"), help="Runs to enqueue, as JSON lines."),
-        click.option("--name", help="A name for people."),
-        click.option("--canary", metavar="N|N%", help="So many first; then it waits for 'resume'."),
-        click.option("--window", type=COUNT, help="So many at the same time, at most.  [default: 100]"),
-        click.option("--items-per-minute", type=COUNT, help="Begin so many a minute, at most."),
-        click.option("--requests-per-minute", type=COUNT, help="Ask the model so often, at most."),
-        click.option("--tokens-per-minute", type=COUNT, help="Use so many, at most."),
-        click.option("--budget-tokens", type=COUNT, help="Pause when so many are used."),
-        click.option("--budget-cost", type=float, help="Pause when so much is spent, by TEAM_SESSIONS_PRICES."),
-        click.option("--rebuild", is_flag=True, help="Make summaries anew from the first message on."),
-        click.option("--execute-tools", is_flag=True, help="Have replays execute tools, and not look them up."),
+        click.option("--name", help="Name for people."),
+        click.option("--canary", metavar="N|N%", help="Items that come first; then it pauses for your approval."),
+        click.option("--window", type=COUNT, help="The most items in flight.  [default: 100]"),
+        click.option("--items-per-minute", type=COUNT, help="The most items that begin per minute."),
+        click.option("--requests-per-minute", type=COUNT, help="The most requests to the model per minute."),
+        click.option("--tokens-per-minute", type=COUNT, help="The most tokens per minute."),
+        click.option("--budget-tokens", type=COUNT, help="Pause when this many tokens are used."),
+        click.option("--budget-cost", type=float, help="Pause at this cost, by TEAM_SESSIONS_PRICES."),
+        click.option("--rebuild", is_flag=True, help="Make summaries from the first message."),
+        click.option(
+            "--execute-tools", is_flag=True, help="Execute tools in replays, instead of using recorded results."
+        ),
     ]
     for option in reversed(options):
         command = option(command)
     return command
 
 
-def named(kind: str, ids_file: TextIO | None, requests: TextIO | None) -> Iterator[Any] | None:
-    """Return the items that files name; None: there is no file."""
+def listed_items(kind: str, ids_file: TextIO | None, requests: TextIO | None) -> Iterator[Any] | None:
+    """Return the items that a file lists; None: there is no file."""
     if (kind == "enqueue_runs") != (requests is not None):
         needs = "needs --requests FILE, with one JSON object a line" if requests is None else "takes no --requests"
         raise click.UsageError(f"{kind} {needs}.")
@@ -74,38 +84,38 @@ def named(kind: str, ids_file: TextIO | None, requests: TextIO | None) -> Iterat
     return None if ids_file is None else chunks.read_ids(ids_file)
 
 
-def order_of(said: dict[str, Any]) -> dict[str, Any]:
-    """Return the options of an order as the client takes them."""
-    limits = {name: said.pop(name) for name in ("items_per_minute", "requests_per_minute", "tokens_per_minute")}
-    budget = {"tokens": said.pop("budget_tokens"), "cost": said.pop("budget_cost")}
-    about = {name: said.pop(name) or None for name in ("name", "canary", "window", "rebuild", "execute_tools")}
-    select = {"name" if name == "name_is" else name: value for name, value in said.items() if value is not None}
-    return {"select": select, "limits": limits, "budget": budget, **about}
+def order_fields(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of a batch as the client takes them. It removes all but the filters from *options*."""
+    limits = {name: options.pop(name) for name in ("items_per_minute", "requests_per_minute", "tokens_per_minute")}
+    budget = {"tokens": options.pop("budget_tokens"), "cost": options.pop("budget_cost")}
+    others = {name: options.pop(name) or None for name in ("name", "canary", "window", "rebuild", "execute_tools")}
+    select = {"name" if name == "name_is" else name: value for name, value in options.items() if value is not None}
+    return {"select": select, "limits": limits, "budget": budget, **others}
 
 
 def send(client: Client, kind: BatchKind, order: dict[str, Any], items: Iterator[Any]) -> Batch:
-    """Order a batch with items that are named, chunk by chunk; it begins behind the last.
+    """Create a batch with listed items, chunk by chunk. It begins after the last chunk.
 
     Raises:
-        click.ClickException: a chunk was refused, or the file is wrong; the batch is cancelled.
+        click.ClickException: a chunk was refused, or the file is not valid. The batch is cancelled.
     """
-    field = GIVEN_AS.get(kind, "requests")
+    field = LISTS.get(kind, "requests")
     batch: Batch | None = None
     chunk: chunks.Chunk | None = None
     try:
         for chunk in chunks.split(items):
-            given: dict[str, Any] = {field: chunk.items, "more": chunk.more}
+            listed: dict[str, Any] = {field: chunk.items, "more": chunk.more}
             if batch is None:
-                batch = client.create_batch(kind, **order, **given)
+                batch = client.create_batch(kind, **order, **listed)
             else:
-                batch = client.add_to_batch(batch["id"], first=chunk.first, **given)
+                batch = client.add_to_batch(batch["id"], first=chunk.first, **listed)
     except (ClientError, click.ClickException) as error:
         if batch is None:
             raise
         client.cancel_batch(batch["id"])
         where = f"items {chunk.first} to {chunk.last}" if chunk is not None and chunk.more else "the last items"
-        told = error.message if isinstance(error, click.ClickException) else f"{error} (at {where})"
-        raise click.ClickException(f"{told} Batch {batch['id']} is cancelled: nothing of it was begun.") from error
+        reason = error.message if isinstance(error, click.ClickException) else f"{error} (at {where})"
+        raise click.ClickException(f"{reason} Batch {batch['id']} is cancelled; none of its items began.") from error
     if batch is None:
-        raise click.UsageError("The file names nothing.")
+        raise click.UsageError("The file is empty.")
     return batch

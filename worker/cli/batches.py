@@ -1,6 +1,5 @@
-"""`team-sessions batches`: order a batch, watch it, steer it, read its results."""
+"""`team-sessions batches`: create, watch, pause, resume, cancel and retry a batch; read its items and results."""
 
-import json
 import sys
 from collections.abc import Iterator
 from itertools import chain, islice
@@ -9,25 +8,22 @@ from typing import Any, TextIO, cast, get_args
 import click
 
 from api_stub.client import Batch, Client, Item
-from api_stub.client.types import BatchKind, ItemStatus
-from worker.cli.batch_options import COUNT, named, order_of, order_options, send
+from api_stub.client.types import BatchKind, Estimate, ItemStatus
+from worker.cli.batch_options import COUNT, listed_items, order_fields, order_options, send
 from worker.cli.batch_progress import OUTCOMES, PAUSED, command, conclusion, next_steps, watch
-from worker.cli.connection import connect
+from worker.cli.connection import FOR_USER, connect
+from worker.cli.output import JSON, JSON_LINES, json_line, json_requested, print_object
 from worker.cli.progress_bar import counted
 from worker.cli.table import print_table
 
 KINDS = get_args(BatchKind)
 PAGE = 200
-
-
-AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-FOR_USER = click.option("--user", "user_id", help="The user that a service key acts for.")
 BATCH = click.argument("batch_id", metavar="ID")
 
 
 @click.group()
 def batches() -> None:
-    """One order over many sessions or runs: refresh summaries, replay runs, retry what failed, enqueue runs.
+    """One order over many sessions or runs: refresh summaries, replay runs, retry failed runs, enqueue runs.
 
     \b
         team-sessions batches create retry_failed --team support --since 2026-01-01 --dry-run
@@ -40,42 +36,42 @@ def batches() -> None:
 @batches.command()
 @click.argument("kind", metavar="KIND", type=click.Choice(KINDS))
 @order_options
-@click.option("--dry-run", is_flag=True, help="Only say how many there are, and about what it would cost.")
-@click.option("--watch", "and_watch", is_flag=True, help="Show how it gets on, up to its end.")
-@AS_JSON
-def create(kind: BatchKind, dry_run: bool, and_watch: bool, as_json: bool, **said: Any) -> None:
-    """Order a batch of KIND, and print its id.
+@click.option("--dry-run", is_flag=True, help="Only count the items, and estimate the cost.")
+@click.option("--watch", "and_watch", is_flag=True, help="Show its progress until it ends or pauses.")
+@JSON
+def create(kind: BatchKind, dry_run: bool, and_watch: bool, **options: Any) -> None:
+    """Create a batch of KIND, and print its id.
 
     \b
-        refresh_summaries   bring the summary of each session up to date, or with --rebuild make it anew
-        replay_runs         give the input of each run to its team as it is now, and compare the answers
-        retry_failed        repeat each failed run at the end of its session
+        refresh_summaries   bring the summary of each session up to date, with --rebuild from the first message
+        replay_runs         give the input of each run to its current team, and compare the answers
+        retry_failed        retry each failed run at the end of its session
         enqueue_runs        enqueue the runs of a file
 
-    Its items are found by the options that say "only", or named by a file: --ids-file has ids of sessions for
-    refresh_summaries, else of runs; --requests has runs for enqueue_runs:
+    The options that begin with "Only" select its items, or a file lists them: --ids-file with ids of sessions for
+    refresh_summaries, else of runs; --requests with runs for enqueue_runs:
 
     \b
         {"custom_id": "row-1", "team": "support", "input": "Hello.", "user_id": "u-7"}
 
-    Ends with code 3 where --watch has found it paused.
+    Ends with exit code 3 if the batch pauses during --watch.
     """
-    items = named(kind, said.pop("ids_file"), said.pop("requests"))
-    order = order_of(said)
+    items = listed_items(kind, options.pop("ids_file"), options.pop("requests"))
+    order = order_fields(options)
     if dry_run and items is not None:
-        raise click.UsageError("--dry-run counts what is found; what a file names is known. Leave one of them out.")
+        raise click.UsageError("--dry-run counts selected items, but a file lists them. Leave one of the two out.")
     with connect() as client:
         if dry_run:
-            _print_estimate(client, kind, order["select"], as_json=as_json)
+            _print_estimate(client, kind, order["select"])
             return
         batch = client.create_batch(kind, **order) if items is None else _send(client, kind, order, items)
         if not and_watch:
-            click.echo(json.dumps(batch, ensure_ascii=False, indent=2) if as_json else batch["id"])
+            print_object(batch, lambda batch: str(batch["id"]))
             click.echo(f"To watch it: {command('watch', batch['id'])}", err=True)
             return
-        if not as_json:
+        if not json_requested():
             click.echo(batch["id"])
-        _watch(client, batch["id"], as_json=as_json)
+        _watch(client, batch["id"])
 
 
 def _send(client: Client, kind: BatchKind, order: dict[str, Any], items: Iterator[Any]) -> Batch:
@@ -83,31 +79,31 @@ def _send(client: Client, kind: BatchKind, order: dict[str, Any], items: Iterato
         return send(client, kind, order, iter(counting))
 
 
-def _print_estimate(client: Client, kind: BatchKind, select: Any, *, as_json: bool) -> None:
-    found = client.estimate_batch(kind, select=select)
-    if as_json:
-        click.echo(json.dumps(found, ensure_ascii=False, indent=2))
-        return
-    what = "sessions" if kind == "refresh_summaries" else "runs"
-    sample = ", ".join(found["sample"]) + (", …" if found["count"] > len(found["sample"]) else "")
-    click.echo(f"{found['count']:,} {what}" + (f": {sample}" if sample else ""))
-    cost = "unknown: TEAM_SESSIONS_PRICES names no prices" if found["cost"] is None else f"{found['cost']:,.2f}"
-    click.echo(f"about {found['input_tokens']:,} input and {found['output_tokens']:,} output tokens; cost {cost}")
+def _print_estimate(client: Client, kind: BatchKind, select: Any) -> None:
+    unit = "sessions" if kind == "refresh_summaries" else "runs"
+    print_object(client.estimate_batch(kind, select=select), lambda estimate: _format_estimate(estimate, unit))
+
+
+def _format_estimate(estimate: Estimate, unit: str) -> str:
+    sample = ", ".join(estimate["sample"]) + (", …" if estimate["count"] > len(estimate["sample"]) else "")
+    cost = "unknown: TEAM_SESSIONS_PRICES is not set" if estimate["cost"] is None else f"{estimate['cost']:,.2f}"
+    tokens = f"about {estimate['input_tokens']:,} input and {estimate['output_tokens']:,} output tokens; cost {cost}"
+    return f"{estimate['count']:,} {unit}" + (f": {sample}" if sample else "") + f"\n{tokens}"
 
 
 @batches.command("list")
 @FOR_USER
-@click.option("--limit", type=COUNT, default=20, show_default=True, help="The newest so many.")
-@AS_JSON
-def list_batches(user_id: str | None, limit: int, as_json: bool) -> None:
+@click.option("--limit", type=COUNT, default=20, show_default=True, help="At most this many.")
+@JSON
+def list_batches(user_id: str | None, limit: int) -> None:
     """Show batches, the newest first."""
     with connect() as client:
-        found = list(islice(client.batches(user_id=user_id), limit))
-    if as_json:
-        click.echo(json.dumps(found, ensure_ascii=False, indent=2))
+        page = list(islice(client.batches(user_id=user_id), limit))
+    if json_requested():
+        print_object(page, str)
         return
     head = ("ID", "KIND", "NAME", "STATUS", "ITEMS", "ENDED", "FAILED", "CREATED (UTC)")
-    print_table([head, *map(_as_row, found)])
+    print_table([head, *map(_as_row, page)])
 
 
 def _as_row(batch: Batch) -> tuple[str, ...]:
@@ -119,44 +115,44 @@ def _as_row(batch: Batch) -> tuple[str, ...]:
 @batches.command()
 @BATCH
 @FOR_USER
-@AS_JSON
-def show(batch_id: str, user_id: str | None, as_json: bool) -> None:
-    """Show the batch ID: what was ordered, how far it is, and what to type next."""
+@JSON
+def show(batch_id: str, user_id: str | None) -> None:
+    """Show the options and the progress of the batch ID, and the commands that may come next."""
     with connect() as client:
         batch = client.batch(batch_id, user_id=user_id)
-    if as_json:
-        click.echo(json.dumps(batch, ensure_ascii=False, indent=2))
+    if json_requested():
+        print_object(batch, str)
         return
-    told = {name: value for name, value in batch.items() if name not in ("id", "items", "usage", "cost")}
-    rows = [(name.replace("_", " "), _spelled(value)) for name, value in told.items() if _spelled(value)]
-    print_table([*rows, ("items", _spelled(batch["items"])), ("usage", _spelled(batch["usage"]))])
+    fields = {name: value for name, value in batch.items() if name not in ("id", "items", "usage", "cost")}
+    rows = [(name.replace("_", " "), _format(value)) for name, value in fields.items() if _format(value)]
+    print_table([*rows, ("items", _format(batch["items"])), ("usage", _format(batch["usage"]))])
     click.echo(conclusion(batch))
     for step in next_steps(batch, user_id=user_id):
         click.echo(step, err=True)
 
 
-def _spelled(value: object) -> str:
+def _format(value: object) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{name} {_spelled(one)}" for name, one in value.items() if one not in (None, 0))
+        return ", ".join(f"{name} {_format(part)}" for name, part in value.items() if part not in (None, 0))
     return "" if value is None or value is False else "yes" if value is True else str(value)
 
 
 @batches.command()
 @BATCH
 @FOR_USER
-@click.option("--status", type=click.Choice(get_args(ItemStatus)), help="Only those that stand so.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, an item a line.")
-def items(batch_id: str, user_id: str | None, status: ItemStatus | None, as_json: bool) -> None:
-    """Show the items of the batch ID, in their order, as they stand now."""
+@click.option("--status", type=click.Choice(get_args(ItemStatus)), help="Only items with this status.")
+@JSON_LINES
+def items(batch_id: str, user_id: str | None, status: ItemStatus | None) -> None:
+    """Show the items of the batch ID, in their order, with their current status."""
     widths: list[int] = []
     with connect() as client:
-        found = client.batch_items(batch_id, status=status, user_id=user_id)
-        if as_json:
-            for item in found:
-                click.echo(json.dumps(item, ensure_ascii=False))
+        page = client.batch_items(batch_id, status=status, user_id=user_id)
+        if json_requested():
+            for item in page:
+                click.echo(json_line(item))
             return
         rows = chain(
-            [("NUMBER", "YOUR ID", "SESSION", "USER", "RUN", "STATUS", "TRIES", "ERROR")], map(_item_row, found)
+            [("NUMBER", "YOUR ID", "SESSION", "USER", "RUN", "STATUS", "TRIES", "ERROR")], map(_item_row, page)
         )
         while piece := list(islice(rows, PAGE)):
             widths = print_table(piece, least=widths)
@@ -172,20 +168,20 @@ def _item_row(item: Item) -> tuple[str, ...]:
 @batches.command("watch")
 @BATCH
 @FOR_USER
-@AS_JSON
-def watch_batch(batch_id: str, user_id: str | None, as_json: bool) -> None:
-    """Show how the batch ID gets on, until it has ended or waits for you; then say what to type next.
+@JSON
+def watch_batch(batch_id: str, user_id: str | None) -> None:
+    """Show the progress of the batch ID until it ends or pauses; then print the commands that may come next.
 
-    Ends with code 0 for a completed batch, 1 for one that was cancelled or failed, 3 for a paused one. Ctrl-C ends the
-    watching, and not the batch.
+    Ends with exit code 0 for a completed batch, 1 for a cancelled or failed one, 3 for a paused one. Ctrl-C stops
+    watching, not the batch.
     """
     with connect() as client:
-        _watch(client, batch_id, user_id=user_id, as_json=as_json)
+        _watch(client, batch_id, user_id=user_id)
 
 
-def _watch(client: Client, batch_id: str, *, user_id: str | None = None, as_json: bool) -> None:
+def _watch(client: Client, batch_id: str, *, user_id: str | None = None) -> None:
     batch = watch(client, batch_id, user_id=user_id)
-    click.echo(json.dumps(batch, ensure_ascii=False, indent=2) if as_json else conclusion(batch))
+    print_object(batch, conclusion)
     for step in next_steps(batch, user_id=user_id):
         click.echo(step, err=True)
     if batch["status"] != "completed":
@@ -195,51 +191,45 @@ def _watch(client: Client, batch_id: str, *, user_id: str | None = None, as_json
 @batches.command()
 @BATCH
 @FOR_USER
-@AS_JSON
-def pause(batch_id: str, user_id: str | None, as_json: bool) -> None:
-    """Begin no more items of the batch ID; those in flight go on."""
+@JSON
+def pause(batch_id: str, user_id: str | None) -> None:
+    """Begin no more items of the batch ID; items in flight continue."""
     with connect() as client:
-        _print(client.pause_batch(batch_id, user_id=user_id), as_json=as_json)
+        print_object(client.pause_batch(batch_id, user_id=user_id), conclusion)
 
 
 @batches.command()
 @BATCH
 @FOR_USER
-@click.option("--budget-tokens", type=COUNT, help="The new budget in all, used up or not.")
-@click.option("--budget-cost", type=float, help="The same, in money.")
-@AS_JSON
-def resume(
-    batch_id: str, user_id: str | None, budget_tokens: int | None, budget_cost: float | None, as_json: bool
-) -> None:
-    """Go on with the batch ID. After its canary this is the yes to all others; a budget that is used up is raised."""
+@click.option("--budget-tokens", type=COUNT, help="The new budget in total, including what is used.")
+@click.option("--budget-cost", type=float, help="The new budget in total, as a cost.")
+@JSON
+def resume(batch_id: str, user_id: str | None, budget_tokens: int | None, budget_cost: float | None) -> None:
+    """Resume the batch ID. After its canary, this approves all other items. Raise a used-up budget with the options."""
     with connect() as client:
         budget = {"tokens": budget_tokens, "cost": budget_cost}
         batch = client.resume_batch(batch_id, budget=cast(Any, budget), user_id=user_id)
-        _print(batch, as_json=as_json)
+        print_object(batch, conclusion)
 
 
 @batches.command()
 @BATCH
 @FOR_USER
-@AS_JSON
-def cancel(batch_id: str, user_id: str | None, as_json: bool) -> None:
-    """End the batch ID: begin no more items, and cancel the runs in flight. What was done stays."""
+@JSON
+def cancel(batch_id: str, user_id: str | None) -> None:
+    """End the batch ID: begin no more items, and cancel the runs in flight. Finished items stay."""
     with connect() as client:
-        _print(client.cancel_batch(batch_id, user_id=user_id), as_json=as_json)
+        print_object(client.cancel_batch(batch_id, user_id=user_id), conclusion)
 
 
 @batches.command()
 @BATCH
 @FOR_USER
-@AS_JSON
-def retry(batch_id: str, user_id: str | None, as_json: bool) -> None:
-    """Begin the items of the batch ID again that failed, diverged or were cancelled."""
+@JSON
+def retry(batch_id: str, user_id: str | None) -> None:
+    """Begin again the items of the batch ID that failed, diverged or were cancelled."""
     with connect() as client:
-        _print(client.retry_batch(batch_id, user_id=user_id), as_json=as_json)
-
-
-def _print(batch: Batch, *, as_json: bool) -> None:
-    click.echo(json.dumps(batch, ensure_ascii=False, indent=2) if as_json else conclusion(batch))
+        print_object(client.retry_batch(batch_id, user_id=user_id), conclusion)
 
 
 @batches.command()
@@ -249,7 +239,7 @@ def _print(batch: Batch, *, as_json: bool) -> None:
 def results(batch_id: str, user_id: str | None, output: TextIO) -> None:
     """Print all items of the batch ID as JSON lines, with the answers of their runs.
 
-    Of replays each line has the old and the new answer, and how many were the same is said at the end.
+    For replays, each line has the old and the new answer, and the last line on stderr counts the outcomes.
     """
     counts: dict[str, int] = dict.fromkeys(OUTCOMES, 0)
     with connect() as client:
@@ -259,7 +249,7 @@ def results(batch_id: str, user_id: str | None, output: TextIO) -> None:
             client.batch_results(batch_id, user_id=user_id), label="Results", to=output, length=planned
         ) as lines:
             for line in lines:
-                click.echo(json.dumps(line, ensure_ascii=False), file=output)
+                click.echo(json_line(line), file=output)
                 counts[line["status"]] = counts.get(line["status"], 0) + 1
     if kind == "replay_runs":
         always = ", ".join(f"{counts.pop(name):,} {name}" for name in ("same", "changed", "diverged", "failed"))

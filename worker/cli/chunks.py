@@ -1,4 +1,4 @@
-"""Files of items, read line by line and cut into chunks that the API takes at once."""
+"""Files of items, read line by line and split into chunks that fit into one request."""
 
 import json
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ MAX_CHARS = (
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Some items, the number of the first of them, and whether there are more behind them."""
+    """Some items, the number of the first one, and whether more follow."""
 
     items: list[Any]
     first: int
@@ -27,33 +27,33 @@ class Chunk:
 
 
 def read_ids(file: TextIO) -> Iterator[str]:
-    """Yield the ids of a file, one a line."""
+    """Yield the ids of a file, one per line."""
     for line in file:
-        if found := line.strip():
-            yield found
+        if id := line.strip():
+            yield id
 
 
 def read_requests(file: TextIO) -> Iterator[dict[str, Any]]:
     """Yield the objects of a file of JSON lines.
 
     Raises:
-        click.ClickException: a line is no object.
+        click.ClickException: a line is not a JSON object.
     """
     for number, line in enumerate(file, 1):
         if not line.strip():
             continue
         try:
-            found = json.loads(line)
+            value = json.loads(line)
         except (ValueError, RecursionError):
-            found = None
-        if not isinstance(found, dict):
+            value = None
+        if not isinstance(value, dict):
             example = '{"custom_id": "row-1", "team": "support", "input": "Hello."}'
-            raise click.ClickException(f"Line {number} of {file.name!r} is no JSON object. Expected: {example}")
-        yield found
+            raise click.ClickException(f"Line {number} of {file.name!r} is not a JSON object. Expected: {example}")
+        yield value
 
 
 def split(items: Iterator[Any]) -> Iterator[Chunk]:
-    """Cut items into chunks; an item that is too large for one is a chunk of its own."""
+    """Split items into chunks. An item that is too large for a chunk is sent alone."""
     first, size = 1, 0
     held: list[Any] = []
     for item in items:

@@ -41,9 +41,9 @@ class Kind(StrEnum):
 
 
 class BatchStatus(StrEnum):
-    """`created` while its items are still written down → `running` ⇄ `paused` → `completed`, `cancelled`, `failed`.
+    """`created` while its items are being written → `running` ⇄ `paused` → `completed`, `cancelled`, `failed`.
 
-    A batch is completed when every item has ended, however; failed when its items could not be written down.
+    A batch is completed when every item has ended, whatever the outcome; failed if its items could not be written.
     """
 
     CREATED = "created"
@@ -59,7 +59,7 @@ class BatchStatus(StrEnum):
 
 
 class PausedBy(StrEnum):
-    """Why a batch is paused: somebody asked, its canary has ended, or its budget is used up."""
+    """Why a batch is paused: on request, after its canary, or because its budget is used up."""
 
     REQUEST = "request"
     CANARY = "canary"
@@ -67,7 +67,7 @@ class PausedBy(StrEnum):
 
 
 class Outcome(StrEnum):
-    """How an item ended. Of a replay `completed` is told as what it found: `same` or `changed`."""
+    """How an item ended. A completed replay ends as `same` or `changed`, by its output."""
 
     COMPLETED = "completed"
     SAME = "same"
@@ -227,7 +227,7 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What the items that have ended have used."""
+    """What the ended items have used."""
 
     usage: Usage = Usage()
     cost: float = 0.0
@@ -247,7 +247,7 @@ class Batch:
     outcomes: Mapping[str, int]
     spent: Spent
     pace: float
-    canary: int | None  # items of it, until somebody has said yes
+    canary: int | None  # number of items, until it is approved
     error_code: str | None
     created_at: datetime
     started_at: datetime | None
@@ -259,7 +259,7 @@ class Batch:
 
     @property
     def remaining_s(self) -> float | None:
-        """Seconds to its end at its pace; None: nobody can tell."""
+        """Seconds to its end at its pace; None: unknown."""
         return (self.planned - self.ended) / self.pace if self.pace > 0 and not self.status.terminal else None
 
 
