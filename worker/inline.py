@@ -14,7 +14,7 @@ from worker.errors import RunFailed
 from worker.events.publish import Listeners
 from worker.loop.definition import Definition
 from worker.runs.in_process import accept_in_process, execute_when_head
-from worker.store import messages, sessions
+from worker.store import erasure, messages
 from worker.summaries.in_process import refresh_in_background
 
 
@@ -46,7 +46,7 @@ def run(db: Db, definition: Definition, order: RunOrder) -> RunOutput:
     finally:
         if order.session_id is None and db is IN_MEMORY:  # it was a session for one run: no one can name it any more
             with runtime.db.write() as tx:
-                sessions.erase_of_run(tx, accepted.id)
+                erasure.erase_session_of_run(tx, accepted.id)
 
 
 def watch(db: Db, definition: Definition, order: RunOrder) -> Iterator[Event]:

@@ -1,8 +1,8 @@
-"""Remove what has reached the end of its lifetime: sessions whole, runs with their messages, the oldest first.
+"""Remove what has reached the end of its lifetime: whole sessions, and runs with their messages, oldest first.
 
-Each background worker does, for a moment with each sweep, in short transactions; several at once pass by what another
-holds. It goes through all teams, so one round finds each session and run once, and rests between two rounds. What is
-broken off at any point is gone on with by the next round. `ops/handbook/retention.md` has the rules.
+Each background worker does this for a moment with each sweep, in short transactions. Several at once skip what another
+has locked. A round goes through all teams, then rests. The next round continues what was interrupted. Rules:
+`ops/handbook/retention.md`.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -17,49 +17,50 @@ from worker.settings import Settings
 from worker.store import retention, teams
 from worker.store.columns import db_now
 from worker.store.engine import Database, Transaction
-from worker.store.retention import FoundRun, FoundSession, Removed
+from worker.store.erasure import Erased
+from worker.store.retention import ExpiredRun, ExpiredSession
 
-STEP_S = 0.25  # a step ends then, so that the sweep comes to its other duties
+STEP_S = 0.25  # a step ends then, so that the sweep can do its other duties
 REST_S = 60.0  # between two rounds
 LOOK = 500  # rows of an index that are read together
-TOGETHER = 50  # sessions that go in one transaction, at most
-RUNS_OF = 20  # sessions of which runs go in one: each is a few statements
-SIZE = 2_000  # messages that go in one, about; a session or run that has more goes alone
+TOGETHER = 50  # sessions that one transaction removes, at most
+RUNS_OF = 20  # sessions from which one transaction removes runs: each takes a few statements
+SIZE = 2_000  # messages that one transaction removes, about; a session or run with more has one of its own
 
 log = logs.get(__name__)
-Erase = Callable[[Iterable[str]], object]
+EraseStreams = Callable[[Iterable[str]], object]
 
 
 class Removal:
-    """What one process removes. *erase* removes the streams of runs."""
+    """The removal that one process does. *erase* removes the streams of runs."""
 
-    def __init__(self, db: Database, settings: Settings, *, erase: Erase) -> None:
+    def __init__(self, db: Database, settings: Settings, *, erase: EraseStreams) -> None:
         self._db = db
         self._settings = settings
         self._erase = erase
-        self._round: Iterator[Removed] | None = None
+        self._round: Iterator[Erased] | None = None
         self._rest_until = float("-inf")
 
-    def step(self) -> Removed:
-        """Go on with the round for a moment, or rest; say what was removed."""
+    def step(self) -> Erased:
+        """Continue the round for a moment, or rest; return what was removed."""
         if clock.monotonic() < self._rest_until:
-            return Removed()
-        until, removed = clock.monotonic() + STEP_S, Removed()
-        going, self._round = self._round or self.round(), None  # a round that fails is begun anew
+            return Erased()
+        until, removed = clock.monotonic() + STEP_S, Erased()
+        pieces, self._round = self._round or self.round(), None  # a round that fails starts again
         try:
-            for piece in going:
+            for piece in pieces:
                 removed += piece
                 if clock.monotonic() > until:
-                    self._round = going
+                    self._round = pieces
                     break
             else:
                 self._rest_until = clock.monotonic() + REST_S
         finally:
-            _count(removed)
+            _log(removed)
         return removed
 
-    def round(self) -> Iterator[Removed]:
-        """Go through everything once; what comes is what was removed with the transaction before."""
+    def round(self) -> Iterator[Erased]:
+        """Go through everything once; yield what each transaction removed."""
         for team, kept in kept_by_teams(self._db, self._settings):
             with self._db.read() as tx:
                 now, streams_s = db_now(tx), max(kept.stream_s, teams.stream_s(tx, team))
@@ -68,66 +69,65 @@ class Removal:
             if kept.runs_s is not None:
                 yield from self._runs(team, now - timedelta(seconds=kept.runs_s), streams_s)
 
-    def _sessions(self, team: str, before: datetime, streams_s: float) -> Iterator[Removed]:
-        after: FoundSession | None = None
+    def _sessions(self, team: str, before: datetime, streams_s: float) -> Iterator[Erased]:
+        after: ExpiredSession | None = None
         while True:
             with self._db.read() as tx:
-                found = retention.idle_sessions(tx, team, before=before, after=after, limit=LOOK)
-            for together in _pieces(found):
-                remove = partial(retention.remove_sessions, pks=together)
+                expired = retention.idle_sessions(tx, team, before=before, after=after, limit=LOOK)
+            for pks in _pieces(expired):
+                remove = partial(retention.remove_sessions, pks=pks)
                 yield self._removed(partial(remove, before=before, streams_s=streams_s))[0]
-            if len(found) < LOOK:
+            if len(expired) < LOOK:
                 return
-            after = found[-1]
+            after = expired[-1]
 
-    def _runs(self, team: str, before: datetime, streams_s: float) -> Iterator[Removed]:
-        after: FoundRun | None = None
+    def _runs(self, team: str, before: datetime, streams_s: float) -> Iterator[Erased]:
+        after: ExpiredRun | None = None
         while True:
             with self._db.read() as tx:
-                found = retention.ended_runs(tx, team, before=before, after=after, limit=LOOK)
-            pks = list(dict.fromkeys(run.session_pk for run in found if run.free))
+                expired = retention.ended_runs(tx, team, before=before, after=after, limit=LOOK)
+            pks = list(dict.fromkeys(run.session_pk for run in expired if run.free))
             while pks:
                 remove = partial(retention.remove_runs, pks=pks[:RUNS_OF], size=SIZE)
                 removed, unfinished = self._removed(partial(remove, before=before, streams_s=streams_s))
                 pks = unfinished + pks[RUNS_OF:]
                 yield removed
-            yield Removed()
-            if len(found) < LOOK:
+            yield Erased()
+            if len(expired) < LOOK:
                 return
-            after = found[-1]
+            after = expired[-1]
 
-    def _removed(self, remove: Callable[[Transaction], tuple[Removed, list[int]]]) -> tuple[Removed, list[int]]:
-        """Return what was removed, once that is committed and its streams are erased; and with what to go on."""
+    def _removed(self, remove: Callable[[Transaction], tuple[Erased, list[int]]]) -> tuple[Erased, list[int]]:
+        """Remove, then erase the streams; return what was removed and the sessions that need another pass."""
         try:
             with self._db.write() as tx:
                 removed, unfinished = remove(tx)
         except DatabaseUnavailable:
             raise
-        except Exception as error:  # noqa: BLE001 - a fault in us: the others go, and the next round tries again
+        except Exception as error:  # noqa: BLE001 - a fault of the code: continue with the others, and try again in the next round
             log.error("what has reached the end of its lifetime could not be removed", error=error)
-            return Removed(), []
+            return Erased(), []
         if removed.streaming:
             self._erase(removed.streaming)
         return removed, unfinished
 
 
 def kept_by_teams(db: Database, settings: Settings) -> Iterator[tuple[str, Lifetimes]]:
-    """Yield each team of which anything may go, with its lifetimes.
+    """Yield each team that does not keep everything, with its lifetimes.
 
-    They are what its workers say, or have said last; what they leave open, and teams that none ever announced, are as
-    the settings say.
+    They are what the team's workers announced last. Without an announcement, the settings apply.
     """
     default = lifetimes(Retention(), settings)
     with db.read() as tx:
-        said = teams.retentions(tx)
-    for team in sorted(said) if default.for_ever else _all_teams(db):
-        kept = longest([lifetimes(one, settings) for one in said.get(team, [Retention()])])
-        if not kept.for_ever:
+        announced = teams.retentions(tx)
+    for team in sorted(announced) if default.keeps_all else _all_teams(db):
+        kept = longest([lifetimes(retention, settings) for retention in announced.get(team, [Retention()])])
+        if not kept.keeps_all:
             yield team, kept
 
 
 def due(db: Database, settings: Settings) -> Iterator[tuple[str, Lifetimes, int, int]]:
-    """Yield teams with their lifetimes, and how many sessions and runs of theirs are past them."""
+    """Yield teams with their lifetimes, and the number of their sessions and runs past them."""
     for team, kept in kept_by_teams(db, settings):
         with db.read() as tx:
             now = db_now(tx)
@@ -145,22 +145,22 @@ def _all_teams(db: Database) -> Iterator[str]:
         yield team
 
 
-def _pieces(found: list[FoundSession]) -> Iterator[list[int]]:
-    """Yield the sessions that go together."""
+def _pieces(expired: list[ExpiredSession]) -> Iterator[list[int]]:
+    """Yield the pks of sessions that one transaction removes."""
     piece: list[int] = []
     size = 0
-    for one in found:
-        if piece and (len(piece) == TOGETHER or size + one.size > SIZE):
+    for session in expired:
+        if piece and (len(piece) == TOGETHER or size + session.size > SIZE):
             yield piece
             piece, size = [], 0
-        piece.append(one.pk)
-        size += one.size
+        piece.append(session.pk)
+        size += session.size
     if piece:
         yield piece
 
 
-def _count(removed: Removed) -> None:
-    """Tell what a step has removed: the one place where it is counted."""
+def _log(removed: Erased) -> None:
+    """Log what a step has removed."""
     if removed:
         log.info(
             "removed at the end of its lifetime",

@@ -23,7 +23,7 @@ from worker.inline import RunOutput
 from worker.loop.definition import Definition, Limits, Mode
 from worker.runs.enqueue import enqueue, enqueue_in
 from worker.session import PAGE, Session
-from worker.store import session_pages, sessions
+from worker.store import erasure, session_pages, sessions
 from worker.store.engine import Transaction as Connection
 
 
@@ -279,7 +279,7 @@ class Team:
             return False
         runtime = self.db.runtime
         with runtime.db.write() as tx:
-            streaming = sessions.erase(tx, session.pk, streams_s=runtime.settings.stream_seconds)
+            streaming = erasure.erase_session(tx, session.pk, streams_s=runtime.settings.stream_seconds).streaming
         runtime.publisher.erase(streaming)
         return True
 

@@ -24,7 +24,7 @@ from worker.domain.principal import Principal
 from worker.domain.session import SessionRow
 from worker.domain.summary import Summary
 from worker.errors import AmbiguousSession, SessionNotFound, SummaryNotFound
-from worker.store import messages, run_pages, session_pages, sessions, summaries, summary_jobs
+from worker.store import erasure, messages, run_pages, session_pages, sessions, summaries, summary_jobs
 from worker.store.engine import Transaction
 from worker.summaries import due
 
@@ -100,7 +100,7 @@ def delete_session(
     """Erase a session with its messages, runs and streams, at once. A running run ends at its next write."""
     with service.db.write() as tx:
         pk = _find(tx, session_id, principal, user_id).pk
-        streaming = sessions.erase(tx, pk, streams_s=service.settings.stream_seconds)
+        streaming = erasure.erase_session(tx, pk, streams_s=service.settings.stream_seconds).streaming
     service.eraser.erase(streaming)
 
 

@@ -18,7 +18,7 @@ from worker.events.erase import Eraser
 from worker.process.runtime import Runtime
 from worker.runs.queue_limits import QueueLimits
 from worker.runs.retry import retry
-from worker.store import run_pages, runs, session_pages, sessions, tables
+from worker.store import erasure, run_pages, runs, session_pages, sessions, tables
 from worker.store.engine import Database
 
 Process = Callable[..., Runtime]
@@ -88,7 +88,7 @@ def test_a_fork_goes_with_the_session_that_it_stands_beside(runtime: Runtime) ->
     pk = look.row(db, source).session_pk
 
     with db.write() as tx:
-        streaming = sessions.erase(tx, pk, streams_s=3600)
+        streaming = erasure.erase_session(tx, pk, streams_s=3600).streaming
 
     assert sorted(streaming) == sorted([source, first, second])
     assert sorted(row.id for row in look.rows(db)) == sorted([other, kept])
@@ -104,7 +104,7 @@ def test_a_fork_alone_can_be_deleted(runtime: Runtime) -> None:
     before = every_row(runtime.db, "s")
 
     with runtime.db.write() as tx:
-        sessions.erase_of_run(tx, repeated)
+        erasure.erase_session_of_run(tx, repeated)
 
     assert forks(runtime.db) == []
     assert every_row(runtime.db, "s") == before

@@ -19,7 +19,7 @@ from worker.runs.session_history import SessionHistory
 from worker.settings import Settings
 from worker.store import leases
 from worker.store.engine import Database
-from worker.store.sessions import erase_of_run
+from worker.store.erasure import erase_session_of_run
 from worker.store.tables import idempotency, runs, sessions
 from worker.team import Team
 
@@ -188,7 +188,7 @@ def test_a_key_can_be_used_again_while_its_session_is_erased(db: Database) -> No
         with db.write() as tx:
             found = tx.execute(select(runs.c.id)).scalars().first()
             if found is not None:
-                erase_of_run(tx, found)
+                erase_session_of_run(tx, found)
         return ""
 
     with ThreadPoolExecutor(8) as pool:

@@ -26,7 +26,7 @@ from worker.process.runtime import Runtime
 from worker.retention import Removal
 from worker.runs.intake import accept_order
 from worker.settings import Settings
-from worker.store import sessions
+from worker.store import erasure, sessions
 from worker.store.engine import Database
 from worker.store.tables import runs
 from worker.summaries import due
@@ -192,7 +192,7 @@ def test_streams_that_a_team_keeps_for_long_are_erased_too(db: Database, valkey:
 
         if way == "deleted":
             with db.write() as tx:
-                eraser.erase(sessions.erase(tx, pk, streams_s=3_600))
+                eraser.erase(erasure.erase_session(tx, pk, streams_s=3_600).streaming)
         else:
             list(Removal(db, Settings(keep_runs_days=30), erase=eraser.erase).round())
 

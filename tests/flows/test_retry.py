@@ -15,7 +15,7 @@ from worker.runs.queue_limits import QueueLimits
 from worker.runs.retry import retry
 from worker.settings import Settings
 from worker.store.engine import Database
-from worker.store.sessions import erase_of_run
+from worker.store.erasure import erase_session_of_run
 
 
 def again(db: Database, run_id: str, *, key: str | None = None) -> Accepted:
@@ -71,7 +71,7 @@ def test_a_retry_does_not_bring_an_erased_session_back(db: Database) -> None:
     with pytest.raises(IdempotencyConflict):
         again(db, runs[1].id, key="k")
     with db.write() as tx:
-        erase_of_run(tx, runs[0].id)
+        erase_session_of_run(tx, runs[0].id)
 
     with pytest.raises(RunNotFound):
         again(db, runs[0].id, key="k")

@@ -29,7 +29,7 @@ from worker import ScriptedModel
 from worker.errors import ModelRateLimited, ModelRefused, ModelUnavailable
 from worker.process.runtime import Runtime
 from worker.runs.why import why
-from worker.store import sessions, summaries, summary_jobs
+from worker.store import erasure, summaries, summary_jobs
 from worker.store.engine import Database
 from worker.summaries import due
 from worker.summaries.condense import prompt_hash
@@ -168,7 +168,7 @@ def test_a_session_that_is_deleted_in_the_middle_leaves_nothing(db: Database, pr
     door.wait_until_called()
 
     with db.write() as tx:
-        sessions.erase(tx, session_pk)
+        erasure.erase_session(tx, session_pk)
     door.answers.append(formed("too late"))
     outcome = first.result(20)
 

@@ -230,7 +230,7 @@ def test_a_refresh_covers_what_became_due_while_it_was_made(db: Database) -> Non
         left = summaries.cover(tx, session_pk, base, summaries.Covered(4, 2, 0), new_version=True)
         assert left is not None
         summaries.add(tx, session_pk, summaries.NewVersion(1, 4, "t", [], "m", "h", Usage()), keep=9)
-        done = summary_jobs.finish(tx, job, through_seq=4, wanted_seq=left.finished_seq, ttl_s=60)
+        done = summary_jobs.finish(tx, job, through_seq=4, due_seq=left.finished_seq, ttl_s=60)
 
     assert later == [(), ()]
     assert (done, left.finished_seq) == (False, 8)

@@ -23,7 +23,7 @@ from worker import ScriptedModel
 from worker.domain.summary import SummaryDraft
 from worker.errors import ModelRefused, ModelUnavailable
 from worker.process.runtime import Runtime
-from worker.store import sessions, summary_jobs
+from worker.store import erasure, summary_jobs
 from worker.store.engine import Database
 from worker.store.tables import summary_jobs as jobs_table
 from worker.summaries.condense import prompt_hash
@@ -117,7 +117,7 @@ def test_a_session_that_is_deleted_during_a_rebuild_leaves_nothing(db: Database,
     door.wait_until_called()
 
     with db.write() as tx:
-        sessions.erase(tx, session_pk)
+        erasure.erase_session(tx, session_pk)
     door.answers.append(formed("too late"))
 
     assert first.result(20) == "overtaken"

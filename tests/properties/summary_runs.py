@@ -17,7 +17,7 @@ from worker.domain.message import Draft, Role
 from worker.domain.run import Status
 from worker.domain.summary import Due
 from worker.runs.cancel import cancel
-from worker.store import sessions
+from worker.store import erasure
 from worker.store.engine import Database
 from worker.store.tables import runs
 
@@ -96,7 +96,7 @@ class Runs(RuleBasedStateMachine):
         if name in self.stories and sure:
             pk, _ = self.stories.pop(name)
             with self.db.write() as tx:
-                sessions.erase(tx, pk)
+                erasure.erase_session(tx, pk)
             self.deleted.append(pk)
 
     def _ring(self, ready: Iterable[Dispatch]) -> None:

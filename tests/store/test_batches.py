@@ -19,7 +19,7 @@ from worker.domain.run import Status
 from worker.domain.run_order import RunOrder
 from worker.errors import BatchConflict, BatchInvalid, BatchNotFound
 from worker.settings import Settings
-from worker.store import sessions, users
+from worker.store import erasure, users
 from worker.store.engine import Database
 from worker.store.tables import batch_items, runs
 
@@ -80,14 +80,14 @@ def test_never_more_than_the_window_is_in_flight(db: Database) -> None:
 def test_a_step_that_is_broken_off_is_as_if_it_had_not_begun(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """No run is made for an item that is not noted as begun, and none is noted without its run."""
     batch = Played(db, ENQUEUE, requests(5))
-    begin = feed.batch_items.begin
+    begin = feed.batch_items.start
 
     def dies(*args: object, **kwargs: object) -> None:
         begin(*args, **kwargs)  # type: ignore[arg-type]
         if args[2] == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(feed.batch_items, "begin", dies)
+    monkeypatch.setattr(feed.batch_items, "start", dies)
     with pytest.raises(KeyboardInterrupt):
         batch.step()
     monkeypatch.undo()
@@ -200,7 +200,7 @@ def test_an_item_that_cannot_be_begun_has_failed_with_that(db: Database) -> None
     again = Played(db, RETRY)
     planning.plan(db, again.id)
     with db.write() as tx:
-        sessions.erase_of_run(tx, failed[0])
+        erasure.erase_session_of_run(tx, failed[0])
 
     assert (refused.step().outcomes, refused.now.in_flight) == ({"failed": 1}, 1)
     item = lifecycle.items(db, refused.id, principal=SERVICE)[0]

@@ -10,7 +10,7 @@ from tests.support.plans import plan, statements
 from worker.domain.principal import Principal
 from worker.domain.run import Run, Status
 from worker.domain.session import SessionRow
-from worker.store import run_pages, session_pages, sessions, tables
+from worker.store import erasure, run_pages, session_pages, sessions, tables
 from worker.store.engine import Database
 from worker.store.run_pages import RunFilters
 
@@ -203,11 +203,11 @@ def test_erasing_a_session_goes_through_no_table(db: Database) -> None:
     rows = crowd(db)
 
     with statements(db) as seen, db.write() as tx:
-        streaming = sessions.erase(tx, 4)
+        streaming = erasure.erase_session(tx, 4).streaming
 
     lines = {s: plan(db, s, p) for s, p in seen.items()}
     assert not [line for found in lines.values() for line in found if re.search(r"Seq Scan|SCAN main", line)], lines
-    assert streaming == [run["id"] for run in rows.runs if run["session_pk"] == 4]
+    assert list(streaming) == [run["id"] for run in rows.runs if run["session_pk"] == 4]
     kept = (tables.sessions, tables.runs, tables.idempotency)
     with db.read() as tx:
         left = [tx.execute(select(func.count()).select_from(table)).scalar_one() for table in kept]

@@ -23,7 +23,7 @@ from worker.domain.retention import Retention
 from worker.domain.run import Status
 from worker.store import retention
 from worker.store.engine import Database
-from worker.store.retention import Removed
+from worker.store.erasure import Erased
 from worker.store.tables import sessions as session_rows
 
 MONTH = {"keep_sessions_days": 30}
@@ -36,7 +36,7 @@ def test_nothing_goes_unless_somebody_said_so(db: Database) -> None:
     age(db, days=10_000)
     announce(db, Retention())
 
-    assert remove(db) == Removed()
+    assert remove(db) == Erased()
     assert left(db) == ["s"]
 
 
@@ -49,7 +49,7 @@ def test_a_session_goes_so_long_after_its_last_activity(db: Database, late_s: fl
     removed = remove(db, **MONTH)
 
     assert left(db) == there
-    assert replace(removed, streaming=()) == (Removed() if there else Removed(1, 2, 4))
+    assert replace(removed, streaming=()) == (Erased() if there else Erased(1, 2, 4))
     check_whole(db)
 
 
@@ -63,7 +63,7 @@ def test_a_run_goes_so_long_after_its_end(db: Database, late_s: float, gone: int
 
     removed = remove(db, **RUNS)
 
-    assert removed == Removed(0, gone, 2 * gone)
+    assert removed == Erased(0, gone, 2 * gone)
     assert runs_left(db, pk) == made[gone:]
     check_whole(db)
     row = session_row(db, pk)
@@ -77,7 +77,7 @@ def test_a_run_waits_for_those_before_it(db: Database) -> None:
     for run_id in made[1:]:
         age_run(db, run_id, days=40)
 
-    assert remove(db, **RUNS) == Removed()
+    assert remove(db, **RUNS) == Erased()
     age_run(db, made[0], days=40)
     assert remove(db, **RUNS).runs == 3
     assert (runs_left(db, pk), left(db)) == ([], ["s"])
@@ -150,7 +150,7 @@ def test_nothing_of_a_session_goes_while_a_run_is_under_way(db: Database, status
         take(db, run_id)
     age(db, days=40)
 
-    assert remove(db, **MONTH, **RUNS) == Removed()
+    assert remove(db, **MONTH, **RUNS) == Erased()
 
 
 def test_a_session_that_is_used_between_look_and_lock_stays(db: Database) -> None:
@@ -164,4 +164,4 @@ def test_a_session_that_is_used_between_look_and_lock_stays(db: Database) -> Non
     with db.write() as tx:
         removed, _ = retention.remove_sessions(tx, [pk], before=before.updated_at, streams_s=0)
 
-    assert (removed, left(db)) == (Removed(), ["s"])
+    assert (removed, left(db)) == (Erased(), ["s"])

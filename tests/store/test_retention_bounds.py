@@ -21,7 +21,7 @@ from worker.runs.replay import replay_in
 from worker.settings import Settings
 from worker.store import retention, sessions
 from worker.store.engine import Database
-from worker.store.retention import Removed
+from worker.store.erasure import Erased
 from worker.store.tables import sessions as session_rows
 
 MONTH = {"keep_sessions_days": 30}
@@ -36,7 +36,7 @@ def test_two_that_remove_at_once_remove_each_session_once(db: Database) -> None:
 
     with ThreadPoolExecutor(3) as pool:
         kept = [MONTH, MONTH, RUNS]
-        removed = sum((done.result() for done in [pool.submit(remove, db, **one) for one in kept]), Removed())
+        removed = sum((done.result() for done in [pool.submit(remove, db, **one) for one in kept]), Erased())
     again = remove(db, **MONTH)
 
     assert removed.sessions + again.sessions == 60

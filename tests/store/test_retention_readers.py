@@ -25,7 +25,7 @@ from worker.errors import IdempotencyConflict, RunGone
 from worker.runs.replay import replay_in
 from worker.settings import Settings
 from worker.store.engine import Database
-from worker.store.retention import Removed
+from worker.store.erasure import Erased
 from worker.store.tables import idempotency, runs
 from worker.summaries import due
 
@@ -63,12 +63,12 @@ def test_a_run_that_no_summary_covers_stays_where_the_team_has_summaries(db: Dat
     pk = converse(db, 4)
     age(db, days=40)
 
-    assert remove(db, **RUNS) == Removed()
+    assert remove(db, **RUNS) == Erased()
     cover(db, pk, seq=5, position=3)
-    assert remove(db, **RUNS) == Removed(0, 2, 4)
+    assert remove(db, **RUNS) == Erased(0, 2, 4)
     check_whole(db)
     cover(db, pk, seq=8, position=4)
-    assert remove(db, **RUNS) == Removed(0, 2, 4)
+    assert remove(db, **RUNS) == Erased(0, 2, 4)
 
 
 def test_nothing_goes_while_a_summary_is_made(db: Database) -> None:
@@ -79,7 +79,7 @@ def test_nothing_goes_while_a_summary_is_made(db: Database) -> None:
     with db.write() as tx:
         due.request(tx, pk, session_id="s", team="t", rebuild=True)
 
-    assert remove(db, **RUNS) == Removed()
+    assert remove(db, **RUNS) == Erased()
 
 
 def test_what_goes_is_not_waited_to_be_summarised(db: Database) -> None:
@@ -134,7 +134,7 @@ def test_a_run_that_was_made_for_an_item_stays_until_it_is_counted(db: Database)
     batch.end()
     pk = age(db, session="s0", days=40)
 
-    assert remove(db, **MONTH, **RUNS) == Removed()
+    assert remove(db, **MONTH, **RUNS) == Erased()
     assert batch.step().outcomes == {"completed": 1}
     assert remove(db, **RUNS).runs == 2
     assert (runs_left(db, pk), batch.statuses(), len(failed)) == ([], ["gone"], 1)
@@ -149,11 +149,11 @@ def test_a_session_stays_while_a_replay_reads_its_past(db: Database, kept: dict[
     end_as(db, first, Status.COMPLETED)
     second = replay(db, first)
 
-    assert remove(db, **kept) == Removed()
+    assert remove(db, **kept) == Erased()
     end_as(db, second, Status.COMPLETED)
     gone = remove(db, **kept)
 
-    assert replace(gone, streaming=()) == (Removed(1, 5, 10) if kept is MONTH else Removed(0, 2, 4))
+    assert replace(gone, streaming=(), forks=0) == (Erased(1, 5, 10) if kept is MONTH else Erased(0, 2, 4))
     assert ids(db) == ([] if kept is MONTH else sorted([made[2], first, second]))
 
 
@@ -164,11 +164,11 @@ def test_a_run_stays_as_long_as_its_replay(db: Database) -> None:
     fork = replay(db, made[0])
     end_as(db, fork, Status.COMPLETED)
 
-    assert remove(db, **RUNS) == Removed()
+    assert remove(db, **RUNS) == Erased()
     age_run(db, fork, days=31)
     removed = remove(db, **RUNS) + remove(db, **RUNS)
 
-    assert removed == Removed(0, 3, 6)
+    assert replace(removed, forks=0) == Erased(0, 3, 6)
     assert (runs_left(db, pk), len(left(db))) == ([], 1)
 
 

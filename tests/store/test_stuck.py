@@ -8,7 +8,7 @@ from worker.store import stuck
 from worker.store.engine import Database
 
 
-@pytest.mark.parametrize("question", [stuck.ready_runs, stuck.unattended])
+@pytest.mark.parametrize("question", [stuck.waiting_runs, stuck.unattended])
 def test_no_question_reads_all_runs_or_sessions(db: Database, question: object) -> None:
     """Each finds its rows through indexes, and looks at a bounded number of them."""
     crowd(db)

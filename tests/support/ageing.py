@@ -13,7 +13,7 @@ from worker.settings import Settings
 from worker.store import teams
 from worker.store.columns import db_time
 from worker.store.engine import Database
-from worker.store.retention import Removed
+from worker.store.erasure import Erased
 from worker.store.tables import messages, runs, sessions
 from worker.store.tables import teams as team_rows
 
@@ -57,9 +57,9 @@ def silence(db: Database, worker: str = "w", *, for_s: float = 3_600) -> None:
         tx.execute(update(team_rows).where(team_rows.c.worker == worker).values(seen_at=db_time(-for_s)))
 
 
-def remove(db: Database, **settings: Any) -> Removed:
+def remove(db: Database, **settings: Any) -> Erased:
     """Remove all that has expired, as a worker with these settings does in a round."""
-    return sum(Removal(db, Settings(**settings), erase=lambda _runs: None).round(), Removed())
+    return sum(Removal(db, Settings(**settings), erase=lambda _runs: None).round(), Erased())
 
 
 def left(db: Database) -> list[str]:

@@ -118,9 +118,9 @@ def estimate(db: Database, order: BatchOrder, *, principal: Principal) -> Estima
     order = _bound_to(principal, order)
     _validate(order)
     with db.read() as tx:
-        selected = batch_plan.look(tx, order, principal=principal, sample=SAMPLE_SIZE)
+        selected = batch_plan.estimate(tx, order, principal=principal, sample=SAMPLE_SIZE)
     input_tokens = selected.input_tokens
-    if batch_plan.of_sessions(order.kind):
+    if batch_plan.selects_sessions(order.kind):
         input_tokens //= CHARS_PER_TOKEN
     price = order.price_of(order.select.team or "*") if order.prices else None
     cost = None if price is None else price.of(Usage(0, input_tokens, 0, selected.output_tokens))
@@ -146,7 +146,7 @@ def _validate(order: BatchOrder) -> None:
         and not order.prices
         and "has a cost, but no prices are set: set TEAM_SESSIONS_PRICES",
         "status": (
-            (batch_plan.of_sessions(kind) and status and "filters runs, but the items of this kind are sessions")
+            (batch_plan.selects_sessions(kind) and status and "filters runs, but the items of this kind are sessions")
             or (
                 kind is Kind.RETRY_FAILED
                 and status == "completed"
@@ -181,7 +181,7 @@ def _write_items(tx: Transaction, locked: LockedBatch, items: ExplicitItems, *, 
     else:
         custom_ids = [request.custom_id for request in items.requests if request.custom_id is not None]
         _check_unique(custom_ids, "'custom_id'")
-        if existing := batch_plan.known_custom_ids(tx, batch.id, custom_ids):
+        if existing := batch_plan.existing_custom_ids(tx, batch.id, custom_ids):
             raise BatchInvalid(field="'custom_id'", problem=f"{existing[0]!r} is already in the batch")
         rows = []
         for request in items.requests:

@@ -145,7 +145,7 @@ def _begin(
     try:
         with translated(), tx.begin_nested():
             begun = BEGIN[batch.order.kind](tx, item, batch.order, settings)
-            batch_items.begin(tx, batch.id, item.number, run_id=begun.run_id, base_version=begun.base_version)
+            batch_items.start(tx, batch.id, item.number, run_id=begun.run_id, base_version=begun.base_version)
         return begun.dispatches, [Ended(item.number, outcome)] if begun.done else []
     except (QueueFull, DatabaseUnavailable):
         raise
@@ -156,5 +156,5 @@ def _begin(
     except Exception as error:  # noqa: BLE001 - a bug: this item fails, the batch continues
         log.error("batch item could not begin", batch_id=batch.id, item=item.number, error=error)
         code, outcome = TeamSessionsError.code, Outcome.FAILED
-    batch_items.begin(tx, batch.id, item.number)
+    batch_items.start(tx, batch.id, item.number)
     return (), [Ended(item.number, outcome, error_code=code)]

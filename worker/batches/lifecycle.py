@@ -107,8 +107,8 @@ def retry(db: Database, batch_id: str, *, principal: Principal) -> Batch:
         locked = _lock(tx, batch_id, principal)
         if locked.open or locked.batch.status is BatchStatus.CANCELLED:
             raise BatchConflict(batch_id=batch_id, status=locked.batch.status, action="tried again")
-        if again := batch_items.take_back(tx, batch_id):
-            batches.take_back(tx, locked, again)
+        if again := batch_items.requeue_unsuccessful(tx, batch_id):
+            batches.uncount_ended(tx, locked, again)
             if locked.batch.status is not BatchStatus.PAUSED:
                 batches.set_status(tx, batch_id, BatchStatus.RUNNING)
         return _now(tx, batch_id)

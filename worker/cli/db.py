@@ -11,7 +11,7 @@ from worker.retention import Removal, due
 from worker.settings import Settings
 from worker.store import migrate
 from worker.store.engine import Database
-from worker.store.retention import Removed
+from worker.store.erasure import Erased
 
 
 @click.group()
@@ -75,10 +75,10 @@ def _days(seconds: float | None) -> str:
     return "forever" if seconds is None else f"{seconds / 86_400:g} days"
 
 
-def _remove(database: Database, settings: Settings) -> Removed:
+def _remove(database: Database, settings: Settings) -> Erased:
     if settings.redis_url is None:  # then streams expire by themselves
-        return sum(Removal(database, settings, erase=lambda _runs: None).round(), Removed())
+        return sum(Removal(database, settings, erase=lambda _runs: None).round(), Erased())
     eraser = Eraser(settings.broker, prefix=settings.queue_prefix, ttl_s=settings.stream_seconds)
-    removed = sum(Removal(database, settings, erase=eraser.erase).round(), Removed())
+    removed = sum(Removal(database, settings, erase=eraser.erase).round(), Erased())
     eraser.close()
     return removed

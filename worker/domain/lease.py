@@ -1,4 +1,4 @@
-"""How something stands that a process holds a lease on: a run, or a refresh of a summary."""
+"""The state of a row that a process holds a lease on: a run, or a refresh of a summary."""
 
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -8,7 +8,7 @@ K = TypeVar("K")
 
 @dataclass(frozen=True, slots=True)
 class LeaseState(Generic[K]):
-    """One row. `running` False: nobody holds it any more; another `fence`: somebody else does."""
+    """One row. `running` False: no process holds it any more. Another `fence`: another process does."""
 
     key: K
     fence: int

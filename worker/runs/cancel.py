@@ -55,7 +55,7 @@ def end_or_ask(tx: Transaction, run_id: str, *, rolled_back: bool = False) -> tu
     if run.status is Status.RUNNING and not run.expired:
         runs.request_cancel(tx, run_id)
     elif session.head_run_id != run_id:
-        runs.end_behind_head(tx, run_id, status=Status.CANCELLED)
+        runs.end_queued(tx, run_id, status=Status.CANCELLED)
     else:
         return _end_now(tx, session, run)
     return ()

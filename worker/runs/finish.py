@@ -75,7 +75,7 @@ def refused(run_id: str, *, fence: int) -> LeaseLost:
 
 def _pass_on(tx: Transaction, head: Head, *, last_seq: int) -> tuple[Dispatch, ...]:
     """Make the next queued run the head; the inputs of runs that ended while queued take their place in the history."""
-    moved = sessions.move_head(tx, head.session_pk, behind=head.position)
+    moved = sessions.move_head(tx, head.session_pk, after=head.position)
     following = runs.mark_dispatched(tx, moved.head_run_id) if moved.head_run_id is not None else None
     before = following.position if following else moved.run_count + 1
     passed = before - head.position - 1

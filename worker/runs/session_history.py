@@ -61,7 +61,7 @@ class SessionHistory:
             begin = covers + 1
             if covers and definition.add_history_to_context:
                 runs, count = definition.num_history_runs, definition.num_history_messages
-                begin = messages.first_of_last(tx, session_pk=pk, summary=summary, runs_wanted=runs, count=count)
+                begin = messages.first_of_last(tx, session_pk=pk, summary=summary, run_count=runs, count=count)
             room = max(1, size - len(summary.text))
             read, cut = messages.newest_that_fit(tx, session_pk=pk, since_seq=begin, before_seq=before, size=room)
         # After the summary nothing is left out that fits, even where it begins in the middle of a run: a summary ends

@@ -94,7 +94,7 @@ def _running(row: RunState, team: Served, settings: Settings) -> Why:
 def _unserved(row: RunState, team: Served) -> Why | None:
     """Tell whether nobody is there to execute it."""
     queue = queue_of(attempt=row.attempt, priority=row.priority)
-    heard = rfc3339(team.heard_at) if team.heard_at else None
+    heard = rfc3339(team.seen_at) if team.seen_at else None
     if not team.queues:
         detail = f"No live worker serves team {row.team!r}; the last was heard of at {heard}. Start one."
         return _because(row, "team_not_served", detail, team=row.team, last_heard_at=heard)

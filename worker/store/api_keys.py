@@ -21,7 +21,7 @@ _SHAPE = re.compile("ts_([0-9a-f]{16})_")
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key as it may be shown. `revoked_at` can lie ahead: a rotated key in its grace is still in force."""
+    """A key without its secret. `revoked_at` can be in the future: a rotated key is valid during its grace."""
 
     id: str
     name: str
@@ -40,7 +40,7 @@ def create(
     teams: frozenset[str] = frozenset(),
     scopes: frozenset[str] = frozenset(),
 ) -> str:
-    """Write a new key and return it: it is shown this once and cannot be read again."""
+    """Write a new key and return it. It cannot be read again."""
     key_id, secret = secrets.token_hex(8), secrets.token_urlsafe(32)
     row = {"id": key_id, "secret_hash": _hash(secret), "name": name, "user_id": user_id}
     bounds = {"teams": sorted(teams), "scopes": sorted(scopes)}
@@ -49,7 +49,7 @@ def create(
 
 
 def verify(tx: Transaction, key: str) -> Principal | None:
-    """Return who *key* is; None: it is malformed, unknown or revoked.
+    """Return the principal of *key*; None: it is malformed, unknown or revoked.
 
     A fast hash is enough: the secret has 256 random bits and cannot be guessed, only compared, in constant time.
     """
@@ -65,19 +65,19 @@ def verify(tx: Transaction, key: str) -> Principal | None:
 
 
 def public_id(key: str) -> str | None:
-    """Return the id of what looks like a key, for logs; None rather than a piece of anything else."""
-    found = _SHAPE.match(key)
-    return found[1] if found else None
+    """Return the id of a key, for logs; None if the text does not have the shape of a key."""
+    match = _SHAPE.match(key)
+    return match[1] if match else None
 
 
 def every(tx: Transaction) -> list[Key]:
-    """Return all keys, revoked ones too, in the order in which they were made."""
+    """Return all keys, revoked ones too, in the order of their creation."""
     rows: Any = tx.execute(select(*_KEY).order_by(api_keys.c.created_at, api_keys.c.id))
     return [Key(*row) for row in rows]
 
 
 def revoke(tx: Transaction, key_id: str, *, after_s: float = 0.0) -> None:
-    """End a key in *after_s* seconds, or when it ends anyway if that is sooner.
+    """End a key in *after_s* seconds, unless it ends sooner.
 
     Raises:
         KeyNotFound: there is none, or it has ended.

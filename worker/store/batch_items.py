@@ -1,4 +1,4 @@
-"""Rows of a batch's items. Whoever writes one holds its batch's lock; how one stands is read from its run."""
+"""Rows of a batch's items. A writer holds the batch's lock. The status of an item is read from its run."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -13,20 +13,20 @@ from worker.domain.usage import Usage
 from worker.store.batches import Ended
 from worker.store.columns import db_time
 from worker.store.engine import Transaction
-from worker.store.leases import usage_of
 from worker.store.tables import batch_items, runs, sessions, summaries, summary_jobs
+from worker.store.usage import NAMES, OF_RUN, usage_of
 
 _source = runs.alias("source")
 _TERMINAL = (Status.COMPLETED, Status.FAILED, Status.CANCELLED)
 _in_flight = and_(batch_items.c.fed_at.is_not(None), batch_items.c.ended_at.is_(None))
 _job_failed = and_(summary_jobs.c.session_pk.is_not(None), summary_jobs.c.send_at.is_(None))
-CANCELLED = Outcome.CANCELLED.value  # stands for an error code, of a refresh that was not waited for
-DIVERGED = "replay_diverged"  # the error code of a replay whose tools were not all recorded
+CANCELLED = Outcome.CANCELLED.value  # error code of a refresh that the batch stopped waiting for
+DIVERGED = "replay_diverged"  # error code of a replay that called a tool without a recorded result
 
 
 @dataclass(frozen=True, slots=True)
 class PendingItem:
-    """An item that was not begun. `run_id` is the run of an earlier try."""
+    """An item that was not started. `run_id` is the run of an earlier try."""
 
     number: int
     session_pk: int | None
@@ -36,14 +36,14 @@ class PendingItem:
 
 
 def pending(tx: Transaction, batch_id: str, *, limit: int) -> list[PendingItem]:
-    """Return the first items that were not begun."""
+    """Return the first items that were not started."""
     columns = (getattr(batch_items.c, name) for name in PendingItem.__dataclass_fields__)
-    first = (batch_items.c.batch_id == batch_id, batch_items.c.fed_at.is_(None))
-    rows = tx.execute(select(*columns).where(*first).order_by(batch_items.c.number).limit(limit))
+    not_started = (batch_items.c.batch_id == batch_id, batch_items.c.fed_at.is_(None))
+    rows = tx.execute(select(*columns).where(*not_started).order_by(batch_items.c.number).limit(limit))
     return [PendingItem(*row) for row in rows]
 
 
-def begin(
+def start(
     tx: Transaction,
     batch_id: str,
     number: int,
@@ -51,14 +51,14 @@ def begin(
     run_id: str | None = None,
     base_version: int | None = None,
 ) -> None:
-    """Note what was made for an item: a run, or a refresh of a summary that had this version."""
-    made = {"run_id": run_id, "base_version": base_version, "tries": batch_items.c.tries + 1, "error_code": None}
-    tx.execute(update(batch_items).where(*_at(batch_id, number)).values(**made, fed_at=db_time()))
+    """Record what an item started: a run, or the refresh of a summary that had this version."""
+    values = {"run_id": run_id, "base_version": base_version, "tries": batch_items.c.tries + 1, "error_code": None}
+    tx.execute(update(batch_items).where(*_at(batch_id, number)).values(**values, fed_at=db_time()))
 
 
 def end(tx: Transaction, batch_id: str, ended: Sequence[Ended]) -> None:
-    """Note that items have ended."""
-    rows = [{"at": one.number, "code": one.error_code, "made": one.version} for one in ended]
+    """Record that items have ended."""
+    rows = [{"at": item.number, "code": item.error_code, "made": item.version} for item in ended]
     own = (batch_items.c.batch_id == batch_id, batch_items.c.number == bindparam("at"))
     values = {"error_code": bindparam("code"), "version": bindparam("made"), "ended_at": db_time()}
     if rows:
@@ -66,10 +66,10 @@ def end(tx: Transaction, batch_id: str, ended: Sequence[Ended]) -> None:
 
 
 def ended_runs(tx: Transaction, batch_id: str) -> list[Ended]:
-    """Return the items in flight whose run has ended, or is gone."""
-    columns = (batch_items.c.number, runs.c.id, runs.c.team_id, _of_run().label("outcome"))
+    """Return the items in flight whose run has ended or was erased."""
+    columns = (batch_items.c.number, runs.c.id, runs.c.team_id, _run_outcome().label("outcome"))
     statement = (
-        select(*columns, *_USAGE)
+        select(*columns, *OF_RUN)
         .select_from(_with_runs())
         .where(batch_items.c.batch_id == batch_id, _in_flight, batch_items.c.run_id.is_not(None))
         .where(or_(runs.c.id.is_(None), runs.c.status.in_(_TERMINAL)))
@@ -78,9 +78,9 @@ def ended_runs(tx: Transaction, batch_id: str) -> list[Ended]:
 
 
 def ended_refreshes(tx: Transaction, batch_id: str, *, given_up: bool = False) -> list[Ended]:
-    """Return the items in flight whose refresh is done, or has failed for good, or whose session is gone.
+    """Return the items in flight whose refresh is done or has failed for good, or whose session was erased.
 
-    *given_up*: all others too, as cancelled; a refresh that others want as well is made nevertheless.
+    With *given_up* also all others, as cancelled. Their refresh is still made if it was requested elsewhere too.
     """
     job = summary_jobs.c.session_pk
     statement = (
@@ -99,9 +99,9 @@ def ended_refreshes(tx: Transaction, batch_id: str, *, given_up: bool = False) -
     )
     if not given_up:
         statement = statement.where(or_(sessions.c.pk.is_(None), job.is_(None), _job_failed))
-    found = tx.execute(statement).all()
-    used = _used_by_versions(tx, [(row.session_pk, row.base_version) for row in found])
-    return [_refreshed(row, used.get(row.session_pk, Usage())) for row in found]
+    rows = tx.execute(statement).all()
+    used = _used_by_versions(tx, [(row.session_pk, row.base_version) for row in rows])
+    return [_refreshed(row, used.get(row.session_pk, Usage())) for row in rows]
 
 
 def runs_in_flight(tx: Transaction, batch_id: str) -> list[str]:
@@ -110,58 +110,59 @@ def runs_in_flight(tx: Transaction, batch_id: str) -> list[str]:
     return [str(run_id) for run_id in tx.execute(select(batch_items.c.run_id).where(*own)).scalars()]
 
 
-def take_back(tx: Transaction, batch_id: str) -> Counter[str]:
-    """Have the items that failed, were cancelled or diverged wait again; return how many of each outcome."""
-    outcome = case((batch_items.c.error_code.is_not(None), Outcome.FAILED.value), else_=_of_run()).label("outcome")
-    unmet = or_(batch_items.c.error_code.is_not(None), runs.c.status.in_((Status.FAILED, Status.CANCELLED)))
-    ended = (batch_items.c.batch_id == batch_id, batch_items.c.ended_at.is_not(None), unmet)
-    found = tx.execute(select(batch_items.c.number, outcome).select_from(_with_runs()).where(*ended)).all()
-    again = {"fed_at": None, "ended_at": None, "error_code": None}
+def requeue_unsuccessful(tx: Transaction, batch_id: str) -> Counter[str]:
+    """Make the items that failed, were cancelled or diverged pending again; return how many had each outcome."""
+    outcome = case((batch_items.c.error_code.is_not(None), Outcome.FAILED.value), else_=_run_outcome()).label("outcome")
+    unsuccessful = or_(batch_items.c.error_code.is_not(None), runs.c.status.in_((Status.FAILED, Status.CANCELLED)))
+    ended = (batch_items.c.batch_id == batch_id, batch_items.c.ended_at.is_not(None), unsuccessful)
+    rows = tx.execute(select(batch_items.c.number, outcome).select_from(_with_runs()).where(*ended)).all()
+    reset = {"fed_at": None, "ended_at": None, "error_code": None}
     at = and_(batch_items.c.batch_id == batch_id, batch_items.c.number == bindparam("at"))
-    if found:
-        tx.execute(update(batch_items).where(at).values(**again), [{"at": row.number} for row in found])
-    return Counter(row.outcome for row in found)
+    if rows:
+        tx.execute(update(batch_items).where(at).values(**reset), [{"at": row.number} for row in rows])
+    return Counter(row.outcome for row in rows)
 
 
 def page(
     tx: Transaction, batch_id: str, *, after: int, limit: int, status: str | None = None, texts: bool = False
 ) -> list[Item]:
-    """Return up to *limit* items behind number *after*, in their order; with *texts* the old and the new outputs."""
-    shown = (runs.c.output, _source.c.output) if texts else (None, None)
-    standing = _status()
-    of_job = case((batch_items.c.ended_at.is_(None), summary_jobs.c.error_code))  # later it is of another refresh
+    """Return up to *limit* items after number *after*, in order; with *texts* also the old and the new output."""
+    status_now = _status()
+    is_open = batch_items.c.ended_at.is_(None)  # once an item has ended, the job of its session is another refresh
+    refresh_error = case((is_open, summary_jobs.c.error_code))
     columns = (
         batch_items,
         sessions.c.session_id,
         sessions.c.user_id.label("session_user"),
-        standing.label("standing"),
+        status_now.label("status"),
         runs.c.attempt,
-        func.coalesce(batch_items.c.error_code, runs.c.error_code, of_job).label("code"),
+        func.coalesce(batch_items.c.error_code, runs.c.error_code, refresh_error).label("code"),
         runs.c.error_message,
     )
-    outputs = (column.label(name) for name, column in zip(("new", "old"), shown, strict=True) if column is not None)
-    of_run = _with_runs().outerjoin(
+    outputs = (runs.c.output.label("new"), _source.c.output.label("old")) if texts else ()
+    with_session = _with_runs().outerjoin(
         sessions, sessions.c.pk == func.coalesce(runs.c.session_pk, batch_items.c.session_pk)
     )
-    joined = of_run.outerjoin(summary_jobs, _job_of_item())
+    joined = with_session.outerjoin(summary_jobs, _job_of_item())
     conditions = [batch_items.c.batch_id == batch_id, batch_items.c.number > after]
     if status is not None:
-        conditions.append(standing == status)
-    statement = select(*columns, *outputs, *_USAGE).select_from(joined).where(*conditions)
+        conditions.append(status_now == status)
+    statement = select(*columns, *outputs, *OF_RUN).select_from(joined).where(*conditions)
     rows = tx.execute(statement.order_by(batch_items.c.number).limit(limit))
     return [_item(row, texts=texts) for row in rows]
 
 
-def of_user(tx: Transaction, user_id: str, *, after: tuple[str, int], limit: int) -> list[dict[str, Any]]:
-    """Return up to *limit* requests of a user that items hold, behind the item of this batch and number."""
-    place, names = (batch_items.c.batch_id, batch_items.c.number), ("batch_id", "number", "custom_id", "request")
-    own = (batch_items.c.user_id == user_id, batch_items.c.request.is_not(None), tuple_(*place) > after)
-    rows = tx.execute(select(*(batch_items.c[name] for name in names)).where(*own).order_by(*place).limit(limit))
+def with_requests(tx: Transaction, user_id: str, *, after: tuple[str, int], limit: int) -> list[dict[str, Any]]:
+    """Return up to *limit* items that hold requests of a user, after the item of this batch and number."""
+    order = (batch_items.c.batch_id, batch_items.c.number)
+    columns = (*order, batch_items.c.custom_id, batch_items.c.request)
+    own = (batch_items.c.user_id == user_id, batch_items.c.request.is_not(None), tuple_(*order) > after)
+    rows = tx.execute(select(*columns).where(*own).order_by(*order).limit(limit))
     return [dict(row._mapping) for row in rows]
 
 
-def forget_user(tx: Transaction, user_id: str) -> None:
-    """Remove what a user asked for in items: an item that was not begun ends as gone when its turn comes."""
+def erase_user(tx: Transaction, user_id: str) -> None:
+    """Erase the requests of a user from items. An item that was not started ends as gone when its turn comes."""
     own = (batch_items.c.user_id == user_id, batch_items.c.request.is_not(None))
     tx.execute(update(batch_items).where(*own).values(request=None, custom_id=None))
 
@@ -171,8 +172,8 @@ def _at(batch_id: str, number: int) -> tuple[ColumnElement[bool], ColumnElement[
 
 
 def _with_runs() -> Any:
-    made = batch_items.outerjoin(runs, runs.c.id == batch_items.c.run_id)
-    return made.outerjoin(_source, _source.c.id == batch_items.c.source_run_id)
+    with_run = batch_items.outerjoin(runs, runs.c.id == batch_items.c.run_id)
+    return with_run.outerjoin(_source, _source.c.id == batch_items.c.source_run_id)
 
 
 def _job_of_item() -> ColumnElement[bool]:
@@ -180,8 +181,8 @@ def _job_of_item() -> ColumnElement[bool]:
 
 
 def _with_refreshes() -> Any:
-    of_session = batch_items.outerjoin(sessions, sessions.c.pk == batch_items.c.session_pk)
-    return of_session.outerjoin(summary_jobs, _job_of_item())
+    with_session = batch_items.outerjoin(sessions, sessions.c.pk == batch_items.c.session_pk)
+    return with_session.outerjoin(summary_jobs, _job_of_item())
 
 
 def _ended(row: Any) -> Ended:
@@ -193,44 +194,43 @@ def _ended(row: Any) -> Ended:
 def _refreshed(row: Any, used: Usage) -> Ended:
     if row.summary_version is None:
         return Ended(row.number, Outcome.GONE)
-    made = row.summary_version if row.summary_version > row.base_version else None
-    if made is None and row.failed:
+    version = row.summary_version if row.summary_version > row.base_version else None
+    if version is None and row.failed:
         return Ended(row.number, Outcome.FAILED, used, row.team_id, error_code=row.error_code)
-    if made is None and not row.done:
+    if version is None and not row.done:
         return Ended(row.number, Outcome.CANCELLED, error_code=CANCELLED)
-    return Ended(row.number, Outcome.COMPLETED, used, row.team_id, version=made)
+    return Ended(row.number, Outcome.COMPLETED, used, row.team_id, version=version)
 
 
 def _used_by_versions(tx: Transaction, items: list[tuple[int, int]]) -> dict[int, Usage]:
-    """Return what the versions behind the given ones of these sessions have used."""
+    """Return the usage of summary versions newer than the given (session pk, version), by session."""
     if not items:
         return {}
     newer = or_(*(and_(summaries.c.session_pk == pk, summaries.c.version > version) for pk, version in items))
-    names = ("model_calls", "input_tokens", "cached_input_tokens", "output_tokens")
-    sums = [func.sum(summaries.c[name]).label(name) for name in names]
+    sums = [func.sum(summaries.c[name]).label(name) for name in NAMES]
     rows = tx.execute(select(summaries.c.session_pk, *sums).where(newer).group_by(summaries.c.session_pk))
-    return {row.session_pk: Usage(*(int(value) for value in row[1:])) for row in rows}
+    return {row.session_pk: Usage(*map(int, row[1:])) for row in rows}
 
 
-def _of_run() -> ColumnElement[str]:
-    """Return how the run of an item stands; of a replay that was completed, what it found."""
-    found = case((runs.c.output == _source.c.output, Outcome.SAME.value), else_=Outcome.CHANGED.value)
+def _run_outcome() -> ColumnElement[str]:
+    """Return the status of an item's run; for a completed replay whether its output is the same."""
+    compared = case((runs.c.output == _source.c.output, Outcome.SAME.value), else_=Outcome.CHANGED.value)
     return case(
         (runs.c.id.is_(None), Outcome.GONE.value),
         (runs.c.error_code == DIVERGED, Outcome.DIVERGED.value),
-        (and_(runs.c.replay_of.is_not(None), runs.c.status == Status.COMPLETED), found),
+        (and_(runs.c.replay_of.is_not(None), runs.c.status == Status.COMPLETED), compared),
         else_=runs.c.status,
     )
 
 
 def _status() -> ColumnElement[str]:
-    """Return how an item stands, as the run that was made for it or its session's refresh says."""
+    """Return the status of an item, from its run or from its session's refresh."""
     item, done = batch_items.c, batch_items.c.ended_at.is_not(None)
     return case(
         (item.fed_at.is_(None), "waiting"),
         (item.error_code == CANCELLED, CANCELLED),
         (item.error_code.is_not(None), Outcome.FAILED.value),
-        (item.run_id.is_not(None), _of_run()),
+        (item.run_id.is_not(None), _run_outcome()),
         (sessions.c.pk.is_(None), Outcome.GONE.value),
         (done, Outcome.COMPLETED.value),
         (summary_jobs.c.lease_owner.is_not(None), "running"),
@@ -248,14 +248,11 @@ def _item(row: Any, *, texts: bool) -> Item:
         user_id=row.session_user if row.session_user is not None else row.user_id,
         source_run_id=row.source_run_id,
         run_id=row.run_id,
-        status=row.standing,
+        status=row.status,
         tries=row.tries,
         attempts=row.attempt,
         error=None if code is None else RunError(code, message),
         version=row.version,
-        usage=Usage() if row.model_calls is None else usage_of(row),
+        usage=usage_of(row),
     )
     return Result(**vars(item), old_output=row.old, new_output=row.new) if texts else item
-
-
-_USAGE = (runs.c.model_calls, runs.c.input_tokens, runs.c.cached_input_tokens, runs.c.output_tokens)

@@ -1,6 +1,6 @@
-"""Rows of batches. The row is the lock of its items: whoever feeds or changes a batch takes it first.
+"""Rows of batches. The row is the lock of the batch and of its items: take it before changing them.
 
-A batch is locked before any session, and nobody who holds a session waits for a batch.
+A batch is locked before any session. A transaction that holds a session's lock never waits for a batch.
 """
 
 import json
@@ -18,20 +18,20 @@ from worker.domain.principal import Principal
 from worker.domain.usage import Usage
 from worker.store.columns import db_time, upsert
 from worker.store.engine import Transaction
-from worker.store.leases import usage_of
 from worker.store.tables import batches
+from worker.store.usage import usage_of
 
 MINUTE_S = 60.0
-PACE_S = 30.0  # the pace tells of about so long a time
+PACE_S = 30.0  # the pace is an average over about this time
 NOTHING = {"items": 0, "requests": 0, "tokens": 0}
 
 
 @dataclass(frozen=True, slots=True)
 class LockedBatch:
-    """A batch whose row this transaction holds, at the database's time `now`.
+    """A batch whose row this transaction has locked, at the database's time `now`.
 
-    `principal` is whose sessions it may touch, `open` whether more items will be written down, `minute` what it has
-    begun and used in the present minute: items, requests, tokens.
+    `principal` limits which sessions the batch can use, `open` says whether more items will be added. `minute` counts
+    what was started and used in the current minute: items, requests, tokens.
     """
 
     batch: Batch
@@ -40,13 +40,13 @@ class LockedBatch:
     planned_key: str | None
     minute: Mapping[str, int]
     minute_at: datetime
-    paced_s: float  # since its pace was last reckoned
+    paced_s: float  # seconds since the pace was last computed
     now: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """An item that has ended: how, what it has used, and of which team. `error_code` only where no run holds it."""
+    """An item that has ended: its outcome, usage and team. `error_code` is set only if no run has it."""
 
     number: int
     outcome: str
@@ -65,22 +65,22 @@ def add(
     request_key: str | None,
     request_hash: str,
 ) -> bool:
-    """Write a batch that has no items yet; False: one was made under its key before, and nothing is written."""
+    """Write a batch without items; False: its request key exists already, and nothing is written."""
     zeros = ("planned", "fed", "ended", "model_calls", "cost", "pace")
     tokens = ("input_tokens", "cached_input_tokens", "output_tokens")
     row = {"id": batch_id, "status": BatchStatus.CREATED, "open": True, **dict.fromkeys(zeros + tokens, 0)}
     reach = {"user_id": order.select.user_id, "teams": _teams(principal)}
-    asked = {"spec": order_to_json(order), "request_key": request_key, "request_hash": request_hash}
+    request = {"spec": order_to_json(order), "request_key": request_key, "request_hash": request_hash}
     empty = {"outcomes": {}, "minute": NOTHING, "created_at": db_time()}
-    new = upsert(tx.dialect.name, batches).values(**row, **reach, **asked, **empty)
-    made = new.on_conflict_do_nothing(index_elements=[batches.c.request_key]).returning(batches.c.id)
-    return tx.execute(made).one_or_none() is not None
+    new = upsert(tx.dialect.name, batches).values(**row, **reach, **request, **empty)
+    insert = new.on_conflict_do_nothing(index_elements=[batches.c.request_key]).returning(batches.c.id)
+    return tx.execute(insert).one_or_none() is not None
 
 
 def by_request(tx: Transaction, request_key: str) -> tuple[str, str]:
-    """Return (id, request hash) of the batch that was made under a key."""
-    made = select(batches.c.id, batches.c.request_hash).where(batches.c.request_key == request_key)
-    row = tx.execute(made).one()
+    """Return (id, request hash) of the batch with this request key."""
+    own = select(batches.c.id, batches.c.request_hash).where(batches.c.request_key == request_key)
+    row = tx.execute(own).one()
     return row[0], row[1]
 
 
@@ -91,7 +91,7 @@ def get(tx: Transaction, batch_id: str, *, principal: Principal) -> Batch | None
 
 
 def page(tx: Transaction, *, principal: Principal, before: str | None, limit: int) -> list[Batch]:
-    """Return up to *limit* batches that *principal* may see, newest first, behind the one of id *before*."""
+    """Return up to *limit* batches that *principal* may see, newest first, older than the one with id *before*."""
     older = true() if before is None else batches.c.id < before
     rows = tx.execute(select(batches).where(visible(principal), older).order_by(batches.c.id.desc()).limit(limit))
     return [_batch(row) for row in rows]
@@ -100,20 +100,20 @@ def page(tx: Transaction, *, principal: Principal, before: str | None, limit: in
 def visible(principal: Principal) -> ColumnElement[bool]:
     """Return the condition that limits `batches` to what *principal* may see.
 
-    A user's key sees those of its user, one that is bound to teams those that were ordered for just these.
+    A user's key sees the batches of its user. A key that is bound to teams sees those ordered for the same teams.
     """
     of_user = true() if principal.user_id is None else batches.c.user_id == principal.user_id
     return and_(of_user, batches.c.teams == _teams(principal)) if principal.teams else of_user
 
 
 def unfinished(tx: Transaction) -> list[str]:
-    """Return the ids of batches that somebody has to look after, the oldest first."""
-    left = select(batches.c.id).where(batches.c.finished_at.is_(None)).order_by(batches.c.id)
-    return list(tx.execute(left).scalars())
+    """Return the ids of batches that are not finished, oldest first."""
+    unfinished = select(batches.c.id).where(batches.c.finished_at.is_(None)).order_by(batches.c.id)
+    return list(tx.execute(unfinished).scalars())
 
 
 def lock(tx: Transaction, batch_id: str, *, wait: bool = True) -> LockedBatch | None:
-    """Take the batch's lock; None: it is gone, or without *wait* somebody else has it."""
+    """Take the batch's lock; None: it is gone, or without *wait* another transaction has it."""
     own = select(batches, db_time().label("now")).where(batches.c.id == batch_id)
     row: Any = tx.execute(own.with_for_update(skip_locked=not wait)).one_or_none()
     if row is None:
@@ -133,30 +133,30 @@ def lock(tx: Transaction, batch_id: str, *, wait: bool = True) -> LockedBatch | 
 
 
 def change(tx: Transaction, batch_id: str, **values: object) -> None:
-    """Write given columns. The caller holds the batch's lock, and has seen that they follow from what is there."""
+    """Write columns. The caller holds the batch's lock, and has checked the change against the row."""
     tx.execute(update(batches).where(batches.c.id == batch_id).values(**values))
 
 
 def set_status(tx: Transaction, batch_id: str, status: BatchStatus, *, paused_by: PausedBy | None = None) -> None:
-    """Write a status; a batch that begins to run is timed from now on."""
-    begun: dict[str, object] = {}
+    """Write a status. A batch that starts to run is timed from now on."""
+    times: dict[str, object] = {}
     if status is BatchStatus.RUNNING:
-        begun = {"paced_at": db_time(), "started_at": func.coalesce(batches.c.started_at, db_time())}
-    change(tx, batch_id, status=status, paused_by=paused_by, **begun)
+        times = {"paced_at": db_time(), "started_at": func.coalesce(batches.c.started_at, db_time())}
+    change(tx, batch_id, status=status, paused_by=paused_by, **times)
 
 
 def count_fed(tx: Transaction, held: LockedBatch, count: int) -> None:
-    """Count items that were begun."""
+    """Count items that were started."""
     minute = {**held.minute, "items": held.minute["items"] + count}
     change(tx, held.batch.id, fed=held.batch.fed + count, minute=minute, minute_at=held.minute_at)
 
 
 def count_ended(tx: Transaction, held: LockedBatch, ended: Sequence[Ended]) -> None:
-    """Count items that have ended: their outcomes, what they have used, and how fast they come."""
+    """Count items that have ended: their outcomes, their usage and the pace."""
     batch, spent = held.batch, held.batch.spent
-    used = sum((one.usage for one in ended), Usage())
+    used = sum((item.usage for item in ended), Usage())
     total = spent.usage + used
-    cost = spent.cost + sum(batch.order.price_of(one.team).of(one.usage) for one in ended)
+    cost = spent.cost + sum(batch.order.price_of(item.team).of(item.usage) for item in ended)
     minute = {
         **held.minute,
         "requests": held.minute["requests"] + used.model_calls,
@@ -164,14 +164,14 @@ def count_ended(tx: Transaction, held: LockedBatch, ended: Sequence[Ended]) -> N
     }
     pace = batch.pace
     if held.paced_s > 0:
-        so_far = held.now - (batch.started_at or held.now)
-        keep = math.exp(-held.paced_s / min(PACE_S, max(held.paced_s, so_far.total_seconds())))
+        running = held.now - (batch.started_at or held.now)
+        keep = math.exp(-held.paced_s / min(PACE_S, max(held.paced_s, running.total_seconds())))
         pace = keep * pace + (1 - keep) * len(ended) / held.paced_s
     change(
         tx,
         batch.id,
         ended=batch.ended + len(ended),
-        outcomes=dict(Counter(batch.outcomes) + Counter(str(one.outcome) for one in ended)),
+        outcomes=dict(Counter(batch.outcomes) + Counter(str(item.outcome) for item in ended)),
         model_calls=total.model_calls,
         input_tokens=total.input_tokens,
         cached_input_tokens=total.cached_input_tokens,
@@ -184,8 +184,8 @@ def count_ended(tx: Transaction, held: LockedBatch, ended: Sequence[Ended]) -> N
     )
 
 
-def take_back(tx: Transaction, held: LockedBatch, outcomes: Mapping[str, int]) -> None:
-    """Have items that have ended count as waiting again: so many of each outcome."""
+def uncount_ended(tx: Transaction, held: LockedBatch, outcomes: Mapping[str, int]) -> None:
+    """Count ended items as pending again: *outcomes* says how many had each outcome."""
     batch, number = held.batch, sum(outcomes.values())
     left = dict(Counter(batch.outcomes) - Counter(outcomes))
     change(tx, batch.id, fed=batch.fed - number, ended=batch.ended - number, outcomes=left, finished_at=None)

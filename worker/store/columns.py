@@ -28,7 +28,7 @@ from sqlalchemy.types import TypeDecorator
 
 from worker import clock
 
-BigKey = BigInteger().with_variant(Integer(), "sqlite")  # SQLite counts up only a column that is spelled INTEGER
+BigKey = BigInteger().with_variant(Integer(), "sqlite")  # SQLite increments only a column whose type is INTEGER
 
 
 class UtcTime(TypeDecorator[datetime]):
@@ -56,8 +56,8 @@ class UtcTime(TypeDecorator[datetime]):
 class db_time(FunctionElement[datetime]):  # noqa: N801 - reads as an SQL function
     """The database's own clock, some seconds from now: `db_time(15.0)`.
 
-    Leases are compared on this clock only: the clocks of two workers may differ, the database's does not from itself.
-    Not `now()` on Postgres, which stands still inside a transaction and so predates a wait for a lock.
+    Leases are compared on this clock only, because the clocks of two workers may differ. Not `now()` on Postgres: it
+    is the start of the transaction, so it is too old after a wait for a lock.
     """
 
     type = UtcTime()
@@ -78,7 +78,7 @@ def _on_sqlite(element: db_time, compiler: SQLCompiler, **kw: Any) -> str:
 
 
 def utc_now(offset_s: float) -> str:
-    """What `db_time` calls on SQLite, whose own clock has no microseconds. `engine.py` registers it."""
+    """Return the time as text: `db_time` calls this on SQLite, whose own clock has no microseconds. See `engine.py`."""
     return (clock.now() + timedelta(seconds=offset_s)).strftime("%Y-%m-%d %H:%M:%S.%f")
 
 
@@ -88,15 +88,15 @@ def db_now(tx: Connection) -> datetime:
 
 
 def upsert(dialect: str, table: Table) -> sqlite.Insert | postgresql.Insert:
-    """Return an INSERT into *table* that can say ON CONFLICT. Both dialects spell it alike, in classes of their own.
+    """Return an INSERT into *table* that supports ON CONFLICT, which each dialect has in a class of its own.
 
     Ask RETURNING whether a row went in, not `rowcount`: psycopg does not count rows that a conflict left out.
     """
     return sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
 
 
-def holds(tx: Connection, column: Column[JSON], text: str) -> ColumnElement[bool]:
-    """Return whether a JSON list holds the string *text*. Both databases take a list apart alike, by other names."""
-    take_apart = func.json_each if tx.dialect.name == "sqlite" else func.json_array_elements_text
-    element = take_apart(column).table_valued("value")
+def contains(tx: Connection, column: Column[JSON], text: str) -> ColumnElement[bool]:
+    """Return the condition that a JSON list contains the string *text*."""
+    elements = func.json_each if tx.dialect.name == "sqlite" else func.json_array_elements_text
+    element = elements(column).table_valued("value")
     return exists().where(element.c.value == text)

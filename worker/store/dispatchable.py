@@ -1,4 +1,4 @@
-"""Which heads have to be sent: for the sweep. Several sweeps at once never take the same run."""
+"""Heads that have to be sent, for the sweep. Concurrent sweeps never take the same run."""
 
 from datetime import datetime
 
@@ -11,7 +11,7 @@ from worker.store.engine import Transaction
 from worker.store.tables import runs, sessions, teams
 from worker.store.teams import is_live
 
-# Spelled out, so that they are seen to be what an index is limited to: SQLite does not look at bound values for that.
+# Literals, so that SQLite uses the partial indexes: it does not compare their conditions with bound values.
 queued: ColumnElement[bool] = runs.c.status == literal_column(f"'{Status.QUEUED.value}'")
 running: ColumnElement[bool] = runs.c.status == literal_column(f"'{Status.RUNNING.value}'")
 background: ColumnElement[bool] = runs.c.priority == literal_column(f"'{Priority.BACKGROUND.value}'")
@@ -23,7 +23,7 @@ RESEND_S = 2.0  # a background run that was sent and not claimed is sent again
 
 
 def take_expired(tx: Transaction, *, limit: int) -> list[Dispatch]:
-    """Mark as dispatched, and return, heads whose lease ran out since they were last dispatched."""
+    """Mark as dispatched, and return, heads whose lease ran out after their last dispatch."""
     expired = and_(
         running,
         runs.c.lease_until < db_time(),
@@ -33,15 +33,15 @@ def take_expired(tx: Transaction, *, limit: int) -> list[Dispatch]:
 
 
 def take_due(tx: Transaction, *, limit: int) -> list[Dispatch]:
-    """Mark as dispatched, and return, queued heads whose time has come without anybody sending them."""
+    """Mark as dispatched, and return, queued heads whose time has come and that were not sent."""
     due = and_(queued, runs.c.not_before <= db_time(), runs.c.dispatched_at.is_(None))
     return _take(tx, due, runs.c.not_before, limit=limit)
 
 
 def take_lost(tx: Transaction, *, resumed: bool, before: datetime, limit: int) -> list[Dispatch]:
-    """Mark as dispatched again, and return, heads whose dispatch before *before* to a queue was lost."""
-    which = claimed_before if resumed else never_claimed
-    waiting = and_(queued, runs.c.dispatched_at < before, which, interactive)
+    """Mark as dispatched again, and return, heads whose dispatch to a queue, before *before*, was lost."""
+    of_queue = claimed_before if resumed else never_claimed
+    waiting = and_(queued, runs.c.dispatched_at < before, of_queue, interactive)
     taken = _take(tx, waiting, runs.c.dispatched_at, limit=limit)
     if resumed:
         expired = and_(running, runs.c.lease_until < db_time(), runs.c.dispatched_at < before)
@@ -52,21 +52,20 @@ def take_lost(tx: Transaction, *, resumed: bool, before: datetime, limit: int) -
 def take_background(tx: Transaction, *, limit: int) -> list[Dispatch]:
     """Mark as dispatched, and return, background heads that wait for a free slot, the oldest first.
 
-    Theirs is no queue that is found empty or overtaken: whoever has a free slot sends itself what was not sent just
-    now, be it that its delivery was dropped, or lost.
+    A worker with a free slot re-sends background runs whose delivery was dropped or lost.
     """
-    ready = or_(runs.c.not_before.is_(None), runs.c.not_before <= db_time())
+    due = or_(runs.c.not_before.is_(None), runs.c.not_before <= db_time())
     unsent = or_(runs.c.dispatched_at.is_(None), runs.c.dispatched_at < db_time(-RESEND_S))
-    waiting = and_(queued, background, ready, unsent)
+    waiting = and_(queued, background, due, unsent)
     return _take(tx, waiting, runs.c.created_at, limit=limit)
 
 
 def _take(
     tx: Transaction, condition: ColumnElement[bool], order: ColumnElement[datetime], *, limit: int
 ) -> list[Dispatch]:
-    """Two sweeps never take the same run: the first marks it, the second skips what is locked.
+    """Mark and return heads. Two sweeps never take the same run: the second skips what the first has locked.
 
-    Only runs of teams that a live worker serves: others would come back, again and again.
+    Only runs of teams that a live worker serves: others would come back again and again.
     """
     served = exists().where(teams.c.team_id == sessions.c.team_id, is_live())
     heads = (

@@ -1,8 +1,7 @@
 """The database of one process, and the only commit in the code.
 
 `write()` is a transaction that commits when its block ends and rolls back when it raises; `read()` is one that changes
-nothing. Every function of this room takes the transaction that they give. No model call, Redis call or sleep happens
-inside.
+nothing. Every function of this package takes such a transaction. No model call, Redis call or sleep happens inside.
 """
 
 import sqlite3
@@ -23,25 +22,24 @@ from worker.errors import DatabaseUnavailable
 from worker.store.columns import utc_now
 from worker.store.tables import SCHEMA
 
-IDLE_S = 2.0  # a connection that was not used for so long is tried before it is used
-
 # lock_not_available, deadlock_detected: https://www.postgresql.org/docs/current/errcodes-appendix.html
 LOCK_CONFLICTS = {"55P03", "40P01"}
+IDLE_S = 2.0  # a connection that was idle for this long is tested before it is used
 
-# A process that stalls inside a transaction must not hold its locks, nor those who wait for them up.
-_ALONE: dict[str, Any] = {
+# A process that stalls inside a transaction must not keep its locks, nor block those who wait for them.
+_DIRECT: dict[str, Any] = {
     "options": "-c timezone=UTC -c idle_in_transaction_session_timeout=10000 -c lock_timeout=5000"
 }
-# `?pooler=transaction`: each transaction may get another connection of the server, so nothing of ours can stand in one.
-# The role has these options then, and no statement is prepared: `ops/handbook/sizing.md`.
-_BEHIND_A_POOLER: dict[str, Any] = {"prepare_threshold": None}
+# `?pooler=transaction`: each transaction can get another connection of the server, so a connection has no options and
+# no prepared statements. The role has the options then: `ops/handbook/sizing.md`.
+_POOLED: dict[str, Any] = {"prepare_threshold": None}
 
 Transaction = Connection
 """A connection inside a transaction that `Database.write` or `Database.read` began."""
 
 
 class Database:
-    """Connections to one SQLite file or one Postgres database, there also through a pooler: `?pooler=transaction`.
+    """Connections to one SQLite file or one Postgres database, also through a pooler: `?pooler=transaction`.
 
     SQLite takes one writer at a time. Inside a process writers queue on a mutex, which is fair, rather than on the
     file's lock, which is not: with 4 × 200 threads the longest wait was 1.2 s with it and 4.2 s without.
@@ -59,7 +57,7 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[Transaction]:
-        """Commit what the block did, or nothing of it if it raises.
+        """Commit what the block did; if it raises, roll back.
 
         Raises:
             DatabaseUnavailable: the server or the file cannot be reached, or is locked or full.
@@ -69,17 +67,17 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Transaction]:
-        """Read without holding up any writer."""
-        # On Postgres each statement stands for itself, without the round trips of BEGIN and ROLLBACK around it.
+        """Read without blocking writers."""
+        # On Postgres each statement is a transaction of its own: BEGIN and ROLLBACK would be two more round trips.
         options: dict[str, Any] = {"reads_only": True} if self.is_sqlite else {"isolation_level": "AUTOCOMMIT"}
-        one_by_one = self._writer if self._in_memory else nullcontext()  # there is one connection for all
+        one_by_one = self._writer if self._in_memory else nullcontext()  # all share one connection
         with translated(), one_by_one, self.engine.connect().execution_options(**options) as connection:
             yield connection
 
     def dedicated(self) -> "Database":
-        """Return this database with connections of its own, which no crowd of others can use up.
+        """Return this database with a connection pool of its own, which others cannot exhaust.
 
-        SQLite stays as it is: all writers of a process queue on one mutex.
+        SQLite returns itself: all writers of a process queue on one mutex.
         """
         return self if self.is_sqlite else Database(self._url.render_as_string(hide_password=False), pool_size=1)
 
@@ -95,7 +93,7 @@ def _with_driver(url: str) -> URL:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Raise DatabaseUnavailable for what the driver says of a database that cannot be reached, is locked or full."""
+    """Raise DatabaseUnavailable for errors of the driver: the database cannot be reached, is locked or full."""
     try:
         yield
     except (OperationalError, InterfaceError, InternalError, PoolTimeout) as error:
@@ -112,19 +110,19 @@ def was_locked(error: DatabaseUnavailable) -> bool:
 def _sqlite(url: URL, pool_size: int) -> Engine:
     if url.database:
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
-    # A reader more is a file handle more; writers are held by the mutex. In memory, another connection sees nothing.
+    # One more reader is one more file handle; writers wait for the mutex. In memory, another connection sees nothing.
     pool: dict[str, Any] = {"pool_size": pool_size, "max_overflow": -1} if url.database else {"poolclass": StaticPool}
     engine = create_engine(
         url,
         **pool,
-        hide_parameters=True,  # they are message text, and an error is logged by its words elsewhere
+        hide_parameters=True,  # parameters are message text, which must not be logged
         connect_args={"timeout": 30, "check_same_thread": False},
         execution_options={"schema_translate_map": {SCHEMA: None}},
     )
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _record: Any) -> None:
-        connection.isolation_level = None  # the driver begins nothing by itself
+        connection.isolation_level = None  # the driver starts no transaction by itself
         connection.create_function("utc_now", 1, utc_now)
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")  # NORMAL survives kill -9, FULL a power cut too: accepted is kept
@@ -133,7 +131,7 @@ def _sqlite(url: URL, pool_size: int) -> Engine:
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
         reads_only = connection.get_execution_options().get("reads_only", False)
-        # IMMEDIATE takes the write lock first: a transaction that reads, then writes, could otherwise meet
+        # IMMEDIATE takes the write lock first. Otherwise a transaction that reads, then writes, could fail with
         # "database is locked" in its middle.
         connection.exec_driver_sql("BEGIN" if reads_only else "BEGIN IMMEDIATE")
 
@@ -148,20 +146,20 @@ def _postgres(url: URL, pool_size: int) -> Engine:
         max_overflow=pool_size,
         hide_parameters=True,
         connect_args={
-            # A server that is gone is noticed within seconds, not after the quarter of an hour that TCP takes.
+            # A lost server is noticed within seconds. TCP alone takes a quarter of an hour.
             "connect_timeout": 5,
             "keepalives_idle": 20,
             "keepalives_interval": 5,
             "keepalives_count": 3,
             "tcp_user_timeout": 10_000,
-            "target_session_attrs": "read-write",  # behind a failover, not the server that was
-            **(_BEHIND_A_POOLER if pooled else _ALONE),
+            "target_session_attrs": "read-write",  # after a failover, skip the old server
+            **(_POOLED if pooled else _DIRECT),
         },
     )
 
     @event.listens_for(engine, "handle_error")
     def leave_read_only(context: Any) -> None:
-        """A server that became read-only is one to leave: https://www.postgresql.org/docs/current/errcodes-appendix.html."""
+        """Leave a server that became read-only: https://www.postgresql.org/docs/current/errcodes-appendix.html."""
         if getattr(context.original_exception, "sqlstate", None) == "25006":
             context.is_disconnect = True
 
@@ -171,13 +169,13 @@ def _postgres(url: URL, pool_size: int) -> Engine:
 
     @event.listens_for(engine, "checkout")
     def check_alive(connection: Any, record: Any, _proxy: Any) -> None:
-        """After a restart of the server, idle connections are found dead here, and not by whoever uses them."""
+        """Replace idle connections that a restart of the server closed, before they are used."""
         if clock.monotonic() - record.info.get("used_at", clock.monotonic()) < IDLE_S:
             return
         try:
             connection.execute("SELECT 1")
             connection.rollback()
         except Exception as error:
-            raise DisconnectionError from error  # the pool tries with another one
+            raise DisconnectionError from error  # the pool tries another one
 
     return engine

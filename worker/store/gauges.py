@@ -1,8 +1,8 @@
-"""What the rows say of the whole installation, for metrics.
+"""Counts and ages over the whole installation, for metrics.
 
-Of runs that have ended nothing is read: each statement goes through a small index of unfinished ones, and counts no
-further than `MOST`. A head is ready since it was dispatched, or since its time came or its lease ran out: what is
-dispatched is a head, so the oldest dispatch of a queue is found without a look at any session.
+Each statement reads a small index of unfinished runs, and counts no further than `MOST`. A head waits since it was
+dispatched, since its time came, or since its lease ran out. Only heads are dispatched, so the oldest dispatch of a
+queue is found without reading sessions.
 """
 
 from collections import Counter
@@ -21,7 +21,7 @@ from worker.store.engine import Transaction
 from worker.store.tables import batches, runs, sessions, summary_jobs
 
 MOST = 100_000
-LOOK = 1_000  # heads that became ready without being sent, and due summaries: of so many the oldest is looked for
+LOOK = 1_000  # the oldest unsent head, and the oldest due summary, are searched among this many rows
 
 _QUEUES = {
     "resumed": (queued, claimed_before, interactive),
@@ -32,7 +32,7 @@ _QUEUES = {
 
 @dataclass(frozen=True, slots=True)
 class Gauges:
-    """Counts, and ages in seconds; of a queue in which no head waits the age is 0."""
+    """Counts, and ages in seconds; the age of a queue without waiting heads is 0."""
 
     runs: dict[tuple[str, str], int]  # (queue, status)
     oldest_head_s: dict[str, float]  # queue
@@ -45,16 +45,16 @@ class Gauges:
 
 
 def read(tx: Transaction) -> Gauges:
-    """Return how things stand."""
-    counted = {(queue, "queued"): _count(tx, runs.c.id, *where) for queue, where in _QUEUES.items()}
+    """Return all gauges."""
+    counts = {(queue, "queued"): _count(tx, runs.c.id, *where) for queue, where in _QUEUES.items()}
     for queue, of in (("runs", interactive), ("batch", background)):
-        counted[queue, "running"] = _count(tx, runs.c.id, running, of)
+        counts[queue, "running"] = _count(tx, runs.c.id, running, of)
     live = teams.live(tx)
     waits, failed = summary_jobs.c.send_at.is_not(None), summary_jobs.c.send_at.is_(None)
     unfinished = select(batches.c.status, batches.c.planned, batches.c.fed, batches.c.ended)
-    found: Any = tx.execute(unfinished.where(batches.c.finished_at.is_(None))).all()
+    open_batches: Any = tx.execute(unfinished.where(batches.c.finished_at.is_(None))).all()
     return Gauges(
-        runs=counted,
+        runs=counts,
         oldest_head_s=_oldest_heads(tx, now=db_now(tx)),
         workers=teams.live_workers(tx),
         team_workers={team.id: team.workers for team in live},
@@ -62,17 +62,17 @@ def read(tx: Transaction) -> Gauges:
             name: _count(tx, summary_jobs.c.session_pk, of) for name, of in (("due", waits), ("failed", failed))
         },
         oldest_summary_s=_oldest_summary(tx, now=db_now(tx)),
-        batches=dict(Counter(row.status for row in found)),
+        batches=dict(Counter(row.status for row in open_batches)),
         batch_items={
-            "waiting": sum(row.planned - row.fed for row in found),
-            "in_flight": sum(row.fed - row.ended for row in found),
+            "waiting": sum(row.planned - row.fed for row in open_batches),
+            "in_flight": sum(row.fed - row.ended for row in open_batches),
         },
     )
 
 
 def _count(tx: Transaction, column: ColumnElement[Any], *where: ColumnElement[bool]) -> int:
-    some = select(column).where(*where).limit(MOST).subquery()
-    return tx.execute(select(func.count()).select_from(some)).scalar_one()
+    limited = select(column).where(*where).limit(MOST).subquery()
+    return tx.execute(select(func.count()).select_from(limited)).scalar_one()
 
 
 def _oldest_heads(tx: Transaction, *, now: datetime) -> dict[str, float]:
@@ -81,7 +81,7 @@ def _oldest_heads(tx: Transaction, *, now: datetime) -> dict[str, float]:
         for queue, where in _QUEUES.items()
     }
     since["resumed"] += tx.execute(_first(runs.c.lease_until, running, runs.c.lease_until < db_time())).scalars()
-    for row in tx.execute(_come()):
+    for row in tx.execute(_due_unsent()):
         since[queue_of(attempt=row.attempt, priority=Priority(row.priority))].append(row.not_before)
     return {queue: max(0.0, (now - min(times, default=now)).total_seconds()) for queue, times in since.items()}
 
@@ -90,17 +90,17 @@ def _first(column: ColumnElement[datetime], *where: ColumnElement[bool]) -> Any:
     return select(column).where(*where).order_by(column).limit(1)
 
 
-def _come() -> Any:
-    """Select the queued heads whose time has come, and that nobody has sent: of a team that no worker serves."""
+def _due_unsent() -> Any:
+    """Select the queued heads whose time has come and that were not sent: no worker serves their team."""
     due = and_(queued, runs.c.not_before <= db_time())
-    place = (runs.c.id, runs.c.session_pk, runs.c.attempt, runs.c.priority, runs.c.not_before, runs.c.dispatched_at)
-    first = select(*place).where(due).order_by(runs.c.not_before).limit(LOOK).subquery()
+    columns = (runs.c.id, runs.c.session_pk, runs.c.attempt, runs.c.priority, runs.c.not_before, runs.c.dispatched_at)
+    first = select(*columns).where(due).order_by(runs.c.not_before).limit(LOOK).subquery()
     head = and_(sessions.c.pk == first.c.session_pk, sessions.c.head_run_id == first.c.id)
     return select(first).join(sessions, head).where(first.c.dispatched_at.is_(None))
 
 
 def _oldest_summary(tx: Transaction, *, now: datetime) -> float:
-    """Of those that are to be sent first: those that wait after a failure are sent later."""
+    """Return the age of the oldest request among the jobs that are due to be sent."""
     due = select(summary_jobs.c.requested_at).where(summary_jobs.c.send_at <= db_time())
     first = due.order_by(summary_jobs.c.send_at).limit(LOOK).subquery()
     oldest = tx.execute(select(func.min(first.c.requested_at))).scalar_one()

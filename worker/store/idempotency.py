@@ -1,4 +1,4 @@
-"""Orders that were taken under a key: the same key again finds the same run."""
+"""Idempotency keys of requests: the same key again finds the same run."""
 
 from dataclasses import dataclass
 
@@ -18,10 +18,10 @@ class Taken:
 
 
 def take(tx: Transaction, *, user_id: str, key: str, run_id: str, request_hash: str) -> Taken | None:
-    """Take *key* for *run_id*; return the earlier order if it is taken.
+    """Take *key* for *run_id*; return the earlier request if the key is taken.
 
-    Of two concurrent orders the second waits here until the first has committed or rolled back. An earlier order's row
-    is locked: while it is looked at, nobody erases its run.
+    Of two concurrent requests the second waits here until the first has committed or rolled back. The row of an earlier
+    request is locked, so that its run cannot be erased before it was read.
     """
     row = tx.execute(
         upsert(tx.dialect.name, idempotency)
@@ -35,12 +35,12 @@ def take(tx: Transaction, *, user_id: str, key: str, run_id: str, request_hash: 
 
 
 def is_taken(tx: Transaction, *, user_id: str, key: str) -> bool:
-    """Tell whether an order was taken under *key*."""
+    """Tell whether *key* is taken."""
     own = (idempotency.c.user_id == user_id, idempotency.c.key == key)
     return tx.execute(select(idempotency.c.run_id).where(*own)).one_or_none() is not None
 
 
 def point_to(tx: Transaction, *, user_id: str, key: str, run_id: str) -> None:
-    """Have a key that this transaction took find another run: the one that its order became a part of."""
+    """Point a key that this transaction took to another run: the one that its input was joined to."""
     own = (idempotency.c.user_id == user_id, idempotency.c.key == key)
     tx.execute(update(idempotency).where(*own).values(run_id=run_id))

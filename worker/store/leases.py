@@ -1,7 +1,6 @@
 """The lease of a run: who holds it, until when, and with which fence.
 
-Writers hold the lock of the run's session first (`store/sessions.py`), the keeper aside, which touches only rows that
-nobody holds.
+Writers take the lock of the run's session first (`store/sessions.py`). The keeper does not: it skips locked rows.
 """
 
 from collections.abc import Sequence
@@ -34,15 +33,15 @@ from worker.store.columns import db_time
 from worker.store.engine import Transaction
 from worker.store.sessions import LockedSession
 from worker.store.tables import runs, tool_starts
+from worker.store.usage import OF_RUN, amounts, booked, usage_of
 
-SUSPECT = 2  # losses in a row after which a run is executed in a process of its own, and behind which it is failed
-TTL = bindparam("ttl_s", type_=Float())  # seconds of a lease, as statements name them that are built once
-USAGE = (runs.c.model_calls, runs.c.input_tokens, runs.c.cached_input_tokens, runs.c.output_tokens)
+SUSPECT = 2  # losses in a row after which a run gets a process of its own; after one more loss it fails
+TTL = bindparam("ttl_s", type_=Float())  # seconds of a lease, a parameter of statements that are built once
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The wish of a process to hold a run for *ttl_s* seconds from the moment of its acceptance."""
+    """A lease that a process takes for `ttl_s` seconds at the moment of a run's acceptance."""
 
     owner: str
     ttl_s: float
@@ -57,8 +56,8 @@ def claim(
     its processes is free only for a process that executes nothing else, *isolated*, or that fails it. Its input gets
     the session's next seq if it has none yet; the caller writes it.
     """
-    place = {"run": run_id, "owner": owner, "ttl_s": ttl_s, "next_seq": session.last_seq + 1}
-    row = tx.execute(_claim(isolated=isolated), {**place, "version": version}).one_or_none()
+    values = {"run": run_id, "owner": owner, "ttl_s": ttl_s, "next_seq": session.last_seq + 1}
+    row = tx.execute(_claim(isolated=isolated), {**values, "version": version}).one_or_none()
     if row is None:
         return None
     return Claim(
@@ -115,7 +114,7 @@ def _claim(*, isolated: bool) -> Update:
             *(runs.c[name] for name in ("position", "priority", "input", "fence", "attempt", "retries", "losses")),
             runs.c.first_seq,
             runs.c.last_seq,
-            *USAGE,
+            *OF_RUN,
             runs.c.created_at,
             runs.c.started_at,
             runs.c.timeout_s,
@@ -130,18 +129,18 @@ def _claim(*, isolated: bool) -> Update:
 
 def is_suspect(tx: Transaction, run_id: str, *, owner: str) -> bool:
     """Tell whether a run waits for a process that executes nothing else."""
-    found = select(runs.c.id).where(runs.c.id == run_id, _free(literal(owner)), _lost() == SUSPECT)
-    return tx.execute(found).one_or_none() is not None
+    suspect = select(runs.c.id).where(runs.c.id == run_id, _free(literal(owner)), _lost() == SUSPECT)
+    return tx.execute(suspect).one_or_none() is not None
 
 
 def _free(owner: BindParameter[str]) -> ColumnElement[bool]:
-    come = or_(runs.c.not_before.is_(None), runs.c.not_before <= db_time(), runs.c.lease_owner == owner)
+    due = or_(runs.c.not_before.is_(None), runs.c.not_before <= db_time(), runs.c.lease_owner == owner)
     expired = and_(runs.c.status == Status.RUNNING, runs.c.lease_until < db_time())
-    return or_(and_(runs.c.status == Status.QUEUED, come), expired)
+    return or_(and_(runs.c.status == Status.QUEUED, due), expired)
 
 
 def _lost() -> ColumnElement[int]:
-    """How many claims in a row ended with an expired lease and no new message, once this one is made."""
+    """Return how many claims in a row ended with an expired lease and no new message, counted at a new claim."""
     progressed = runs.c.last_seq > runs.c.claimed_seq
     return case((runs.c.status != Status.RUNNING, runs.c.losses), (progressed, 0), else_=runs.c.losses + 1)
 
@@ -149,13 +148,13 @@ def _lost() -> ColumnElement[int]:
 def still_held(
     fence: int | BindParameter[int], status: str | BindParameter[str] = Status.RUNNING
 ) -> ColumnElement[bool]:
-    """The fence check: true while nobody else has claimed the run and it has not ended."""
+    """Return the fence check: true until another process claims the run or it ends."""
     return and_(runs.c.fence == fence, runs.c.status == status)
 
 
 def hold(tx: Transaction, claim: Claim, *, last_seq: int, usage: Usage, ttl_s: float) -> bool:
-    """Check the fence, renew the lease, and book what the write adds; False: the run is not held any more."""
-    values = {"seq": last_seq, "ttl_s": ttl_s, **more(usage)}
+    """Check the fence, renew the lease and book usage and messages; False: the run is not held any more."""
+    values = {"seq": last_seq, "ttl_s": ttl_s, **amounts(usage)}
     return tx.execute(_hold(), {"run": claim.run_id, "held": claim.fence, **values}).one_or_none() is not None
 
 
@@ -164,15 +163,15 @@ def _hold() -> Update:
     return (
         update(runs)
         .where(runs.c.id == bindparam("run"), still_held(bindparam("held")))
-        .values(last_seq=bindparam("seq"), retries=0, lease_until=db_time(TTL), **added())
+        .values(last_seq=bindparam("seq"), retries=0, lease_until=db_time(TTL), **booked())
         .returning(runs.c.id)
     )
 
 
 def record_start(tx: Transaction, *, run_id: str, idempotency_key: str) -> bool:
     """Record that an unsafe tool call starts; False: its start was recorded before. The caller holds the run."""
-    known = tx.execute(select(tool_starts.c.run_id).where(tool_starts.c.idempotency_key == idempotency_key))
-    if known.one_or_none() is not None:
+    recorded = tx.execute(select(tool_starts.c.run_id).where(tool_starts.c.idempotency_key == idempotency_key))
+    if recorded.one_or_none() is not None:
         return False
     tx.execute(insert(tool_starts).values(idempotency_key=idempotency_key, run_id=run_id, started_at=db_time()))
     return True
@@ -181,12 +180,11 @@ def record_start(tx: Transaction, *, run_id: str, idempotency_key: str) -> bool:
 def requeue(
     tx: Transaction, claim: Claim, *, wait_s: float | None, waits_for: str | None, retried: bool
 ) -> datetime | None:
-    """Give a held run back to the queue: at once (None), or not before so many seconds. It stays head.
+    """Give a held run back to the queue for *wait_s* seconds, or for an immediate claim (None). It stays head.
 
-    Returns when it may be claimed again;
-    None: it is not held any more.
+    Returns when it can be claimed again; None: it is not held any more.
     """
-    asked_to_stop = runs.c.cancel_requested_at.is_not(None)  # then somebody claims it at once, and ends it
+    cancelled = runs.c.cancel_requested_at.is_not(None)  # then it is claimed at once, and ended
     row = tx.execute(
         update(runs)
         .where(runs.c.id == claim.run_id, still_held(claim.fence))
@@ -195,7 +193,7 @@ def requeue(
             lease_owner=None,
             lease_until=None,
             retries=runs.c.retries + int(retried),
-            not_before=None if wait_s is None else case((asked_to_stop, db_time()), else_=db_time(wait_s)),
+            not_before=None if wait_s is None else case((cancelled, db_time()), else_=db_time(wait_s)),
             waits_for=waits_for,
             dispatched_at=db_time() if wait_s is None else None,
         )
@@ -205,9 +203,9 @@ def requeue(
 
 
 def put_back(tx: Transaction, run_id: str, *, wait_s: float) -> None:
-    """Have the sweep send a run again in *wait_s* seconds, unless somebody has claimed it meanwhile."""
+    """Let the sweep send a run again in *wait_s* seconds, unless it is claimed first."""
     due = {"not_before": db_time(wait_s), "waits_for": "not_served" if wait_s else None, "dispatched_at": None}
-    sent = runs.c.dispatched_at.is_not(None)  # one that waits already goes on waiting for its own time
+    sent = runs.c.dispatched_at.is_not(None)  # a run that waits already keeps its own time
     tx.execute(update(runs).where(runs.c.id == run_id, runs.c.status == Status.QUEUED, sent).values(**due))
     expired = and_(runs.c.status == Status.RUNNING, runs.c.lease_until < db_time())
     later = {"lease_until": db_time(wait_s), "dispatched_at": None}
@@ -217,47 +215,30 @@ def put_back(tx: Transaction, run_id: str, *, wait_s: float) -> None:
 def renew(tx: Transaction, run_ids: Sequence[str], *, owner: str, ttl_s: float) -> None:
     """Keep the leases of these runs of *owner* for *ttl_s* seconds more.
 
-    Of these, not of all that the rows ascribe to it: a run that the process gave up is to run out of its lease.
+    Only of these: the lease of a run that the process gave up has to run out.
 
-    Rows that somebody holds are skipped: whoever waits for a lock here would let the other leases run out, and a
-    journal that holds one renews it itself.
+    Locked rows are skipped: waiting for a lock would let the other leases run out, and a journal that holds the lock
+    renews the lease itself.
     """
-    running = (runs.c.id.in_(run_ids), runs.c.lease_owner == owner, runs.c.status == Status.RUNNING)
-    mine = select(runs.c.id).where(*running)
-    free = mine.with_for_update(skip_locked=True)
-    tx.execute(update(runs).where(runs.c.id.in_(free)).values(lease_until=db_time(ttl_s)))
+    own = (runs.c.id.in_(run_ids), runs.c.lease_owner == owner, runs.c.status == Status.RUNNING)
+    unlocked = select(runs.c.id).where(*own).with_for_update(skip_locked=True)
+    tx.execute(update(runs).where(runs.c.id.in_(unlocked)).values(lease_until=db_time(ttl_s)))
 
 
 def renew_waiting(tx: Transaction, run_ids: Sequence[str], *, owner: str, ttl_s: float) -> None:
-    """Keep queued runs that *owner* has leased from their acceptance on away from everybody else."""
-    mine = (runs.c.id.in_(run_ids), runs.c.lease_owner == owner, runs.c.status == Status.QUEUED)
-    tx.execute(update(runs).where(*mine).values(not_before=db_time(ttl_s)))
+    """Renew the leases of queued runs that *owner* took at their acceptance."""
+    own = (runs.c.id.in_(run_ids), runs.c.lease_owner == owner, runs.c.status == Status.QUEUED)
+    tx.execute(update(runs).where(*own).values(not_before=db_time(ttl_s)))
 
 
 def watch(tx: Transaction, run_ids: Sequence[str]) -> list[LeaseState[str]]:
-    """Return how these runs stand. Reads; waits for nobody."""
+    """Return the lease states of these runs. Reads without locks."""
     columns = (runs.c.id, runs.c.fence, runs.c.status == Status.RUNNING, runs.c.cancel_requested_at.is_not(None))
     return [
         LeaseState(row[0], row[1], row[2], row[3]) for row in tx.execute(select(*columns).where(runs.c.id.in_(run_ids)))
     ]
 
 
-def added() -> dict[str, Any]:
-    """Return the values of an UPDATE that books a usage; `more` returns its parameters."""
-    return {column.name: column + bindparam(f"more_{column.name}", type_=Integer) for column in USAGE}
-
-
-def more(usage: Usage) -> dict[str, int]:
-    """Return the parameters of `added`."""
-    amounts = (usage.model_calls, usage.input_tokens, usage.cached_input_tokens, usage.output_tokens)
-    return {f"more_{column.name}": n for column, n in zip(USAGE, amounts, strict=True)}
-
-
 def replay_of(row: Any) -> Replay | None:
-    """Return which run a row of runs repeats."""
+    """Return what a row of runs repeats; None: it is no replay."""
     return None if row.replay_of is None else Replay(row.replay_of, row.execute_tools)
-
-
-def usage_of(row: Any) -> Usage:
-    """Return what a row of runs has booked."""
-    return Usage(row.model_calls, row.input_tokens, row.cached_input_tokens, row.output_tokens)

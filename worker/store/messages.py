@@ -29,7 +29,7 @@ from worker.store.engine import Transaction
 from worker.store.summaries import Current
 from worker.store.tables import messages, runs, sessions
 
-READ = 1_000  # rows looked at for one context, at most
+READ = 1_000  # rows that are read for one context, at most
 _COLUMNS = (
     messages.c.seq,
     messages.c.run_id,
@@ -45,9 +45,9 @@ _COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A message that a summary comes to. `size` is what it adds to the history, in characters, however much is read.
+    """A message that a summary covers next. `size` is its full length in characters, even if only a part was read.
 
-    Of one of a rolled-back run, `excluded`, nothing is read.
+    Nothing is read of a message of a rolled-back run: `excluded`.
     """
 
     message: Message
@@ -57,7 +57,7 @@ class Part:
 
 
 def append(tx: Transaction, drafts: Sequence[Draft], *, session_pk: int, run_id: str, last_seq: int) -> list[Message]:
-    """Write *drafts* so that the last has *last_seq*; the caller holds the session's lock and made the room."""
+    """Write *drafts* so that the last has *last_seq*. The caller holds the session's lock and reserved the seqs."""
     if not drafts:
         return []
     first = last_seq - len(drafts) + 1
@@ -71,9 +71,10 @@ def _append() -> ReturningInsert[Any]:
 
 
 def append_inputs(tx: Transaction, *, session_pk: int, after: int, before: int, last_seq: int) -> int:
-    """Write the inputs of the runs between two positions, which ended while they were queued; return their characters.
+    """Write the inputs of the runs between two positions, which ended while they were queued; return their length.
 
-    The user's text is never lost. Two statements, whatever their number; the caller holds the lock and advances it.
+    The user's text is never lost. Two statements for any number of runs. The caller holds the session's lock and
+    reserves the seqs.
     """
     between = (runs.c.session_pk == session_pk, runs.c.position > after, runs.c.position < before)
     seq = literal(last_seq - after, Integer) + runs.c.position  # positions have no gaps
@@ -81,8 +82,8 @@ def append_inputs(tx: Transaction, *, session_pk: int, after: int, before: int, 
     inputs = select(runs.c.session_pk, seq, runs.c.id, literal(Role.USER.value), user, runs.c.input, db_time())
     columns = ["session_pk", "seq", "run_id", "role", "author", "content", "created_at"]
     tx.execute(insert(messages).from_select(columns, inputs.where(*between)))
-    placed = update(runs).where(*between).values(first_seq=seq, last_seq=seq).returning(func.length(runs.c.input))
-    return sum(tx.execute(placed).scalars())
+    numbered = update(runs).where(*between).values(first_seq=seq, last_seq=seq).returning(func.length(runs.c.input))
+    return sum(tx.execute(numbered).scalars())
 
 
 def of_run(tx: Transaction, *, session_pk: int, first_seq: int, last_seq: int) -> list[Message]:
@@ -103,13 +104,13 @@ def of_run_by_id(tx: Transaction, run_id: str) -> list[Message]:
 
 
 def of_last_runs(tx: Transaction, *, session_pk: int, before: int, count: int) -> list[Message]:
-    """Return the leader's history of the last *count* finished runs in front of position *before*, in order.
+    """Return the leader's history of the last *count* finished runs before position *before*, in order.
 
     Runs that were rolled back are not among them; members' messages are left out. Two index scans whose size depends
     on *count* alone.
     """
-    place = {"session_pk": session_pk, "before": before, "wanted": count}
-    return [_message(row) for row in tx.execute(_OF_LAST_RUNS, place)]
+    values = {"session_pk": session_pk, "before": before, "count": count}
+    return [_message(row) for row in tx.execute(_OF_LAST_RUNS, values)]
 
 
 def _of_last_runs() -> Select[Any]:
@@ -118,10 +119,10 @@ def _of_last_runs() -> Select[Any]:
         .where(runs.c.session_pk == bindparam("session_pk"), runs.c.excluded.is_(False))
         .where(runs.c.position < bindparam("before"))
         .order_by(runs.c.position.desc())
-        .limit(bindparam("wanted", type_=Integer))
+        .limit(bindparam("count", type_=Integer))
         .cte("last")
     )
-    # The bounds say no more than the join does, but they keep Postgres from reading a whole large session for it.
+    # The bounds follow from the join, but they keep Postgres from reading a whole large session for it.
     bounds = (select(func.min(last.c.first_seq)).scalar_subquery(), select(func.max(last.c.last_seq)).scalar_subquery())
     own = (messages.c.session_pk == bindparam("session_pk"), messages.c.delegation.is_(None))
     return (
@@ -133,20 +134,20 @@ def _of_last_runs() -> Select[Any]:
 
 
 def of_last_messages(tx: Transaction, *, session_pk: int, before_seq: int, count: int) -> list[Message]:
-    """Return the last *count* messages of the leader's history in front of *before_seq*, in order."""
+    """Return the last *count* messages of the leader's history before *before_seq*, in order."""
     return _newest(tx, session_pk=session_pk, before_seq=before_seq, limit=count)[::-1]
 
 
-def first_of_last(tx: Transaction, *, session_pk: int, summary: Current, runs_wanted: int, count: int | None) -> int:
-    """Return the seq at which the last runs, or with *count* the last messages, begin of those that a summary covers.
+def first_of_last(tx: Transaction, *, session_pk: int, summary: Current, run_count: int, count: int | None) -> int:
+    """Return the first seq of the last *run_count* runs, or of the last *count* messages, that a summary covers.
 
-    Behind the summary where there are none.
+    The seq after the summary if there are none.
     """
     if count is None:
-        statement, covered, wanted = _FIRST_OF_LAST_RUNS, summary.covers_position, runs_wanted
+        statement, covered, number = _FIRST_OF_LAST_RUNS, summary.covers_position, run_count
     else:
-        statement, covered, wanted = _FIRST_OF_LAST_MESSAGES, summary.covers_through_seq, count
-    begin = tx.execute(statement, {"session_pk": session_pk, "covered": covered, "wanted": wanted}).scalar_one()
+        statement, covered, number = _FIRST_OF_LAST_MESSAGES, summary.covers_through_seq, count
+    begin = tx.execute(statement, {"session_pk": session_pk, "covered": covered, "count": number}).scalar_one()
     return min(begin or summary.covers_through_seq + 1, summary.covers_through_seq + 1)
 
 
@@ -155,27 +156,27 @@ def newest_that_fit(
 ) -> tuple[list[Message], bool]:
     """Return the newest messages of the leader's history in [since_seq, before_seq) of at most *size* > 0 characters.
 
-    Oldest first; and whether older ones were left out. At most READ rows are looked at, however many there are.
+    Oldest first; and whether older ones were left out. At most READ rows are read.
     """
-    # One row more than fits tells that something is left out.
-    place = {"session_pk": session_pk, "since_seq": since_seq, "before_seq": before_seq, "size": size}
-    rows = tx.execute(_NEWEST_THAT_FIT, place).all()
+    # One row more than fits shows that something is left out.
+    values = {"session_pk": session_pk, "since_seq": since_seq, "before_seq": before_seq, "size": size}
+    rows = tx.execute(_NEWEST_THAT_FIT, values).all()
     fitting = [row for row in rows if row.total <= size]
-    there = rows[0].rows_read if rows else 0
-    return [_message(row) for row in fitting], not (len(fitting) == there < READ)
+    rows_read = rows[0].rows_read if rows else 0
+    return [_message(row) for row in fitting], not (len(fitting) == rows_read < READ)
 
 
 def _first_of_last_runs() -> Select[Any]:
     of_session = (runs.c.session_pk == bindparam("session_pk"), runs.c.excluded.is_(False))
     last = select(runs.c.first_seq.label("seq")).where(*of_session, runs.c.first_seq.is_not(None))
     last = last.where(runs.c.position <= bindparam("covered")).order_by(runs.c.position.desc())
-    return select(func.min(last.limit(bindparam("wanted", type_=Integer)).subquery().c.seq))
+    return select(func.min(last.limit(bindparam("count", type_=Integer)).subquery().c.seq))
 
 
 def _first_of_last_messages() -> Select[Any]:
     own = (messages.c.session_pk == bindparam("session_pk"), messages.c.delegation.is_(None))
     last = select(messages.c.seq).where(*own, messages.c.seq <= bindparam("covered")).order_by(messages.c.seq.desc())
-    return select(func.min(last.limit(bindparam("wanted", type_=Integer)).subquery().c.seq))
+    return select(func.min(last.limit(bindparam("count", type_=Integer)).subquery().c.seq))
 
 
 def _newest_that_fit() -> Select[Any]:
@@ -210,7 +211,7 @@ def to_condense(
 ) -> list[Part]:
     """Return the first *limit* messages of the leader's history in (after_seq, through_seq], oldest first.
 
-    Of each at most *cut* characters are read, whatever its length.
+    At most *cut* characters of each are read.
     """
     content = case((runs.c.excluded, ""), else_=func.substr(messages.c.content, 1, cut)).label("content")
     length = func.length(messages.c.content).label("length")
@@ -231,13 +232,13 @@ def to_condense(
 
 
 def chat(tx: Transaction, *, session_pk: int, before_seq: int, since_position: int, limit: int) -> list[Message]:
-    """Return what users and leaders said, newest first, without replies that only call tools.
+    """Return messages of users and leaders, newest first, without replies that only call tools.
 
-    From the messages in front of *before_seq*, of runs from *since_position* on.
+    Those before *before_seq*, of runs from *since_position* on.
     """
-    said = messages.c.role.in_([Role.USER, Role.ASSISTANT]) & (messages.c.content != "")
+    has_text = messages.c.role.in_([Role.USER, Role.ASSISTANT]) & (messages.c.content != "")
     return _newest(
-        tx, said, runs.c.position >= since_position, session_pk=session_pk, before_seq=before_seq, limit=limit
+        tx, has_text, runs.c.position >= since_position, session_pk=session_pk, before_seq=before_seq, limit=limit
     )
 
 
@@ -249,18 +250,18 @@ def tool_results(tx: Transaction, *, session_pk: int, before_seq: int, limit: in
         return []
     begin = select(runs.c.first_seq).where(runs.c.id == results[-1].run_id).scalar_subquery()
     own = (messages.c.session_pk == session_pk, messages.c.seq.between(begin, results[0].seq))
-    asking = select(*_COLUMNS).where(*own, messages.c.tool_calls.is_not(None)).order_by(messages.c.seq)
-    replies = [_message(row) for row in tx.execute(asking)]
-    return [(reply, result) for result in results if (reply := _asked_by(replies, result)) is not None]
+    calls = select(*_COLUMNS).where(*own, messages.c.tool_calls.is_not(None)).order_by(messages.c.seq)
+    replies = [_message(row) for row in tx.execute(calls)]
+    return [(reply, result) for result in results if (reply := _caller_of(replies, result)) is not None]
 
 
-def _asked_by(replies: list[Message], result: Message) -> Message | None:
+def _caller_of(replies: list[Message], result: Message) -> Message | None:
     before = [r for r in replies if r.delegation == result.delegation and r.seq < result.seq]
     return next((r for r in reversed(before) if any(c.id == result.tool_call_id for c in r.tool_calls)), None)
 
 
 def page(tx: Transaction, *, session_pk: int, after_seq: int, limit: int, role: Role | None = None) -> list[Message]:
-    """Return up to *limit* messages behind *after_seq*, oldest first. A range of the primary key."""
+    """Return up to *limit* messages after *after_seq*, oldest first. A range of the primary key."""
     statement = select(*_COLUMNS).where(messages.c.session_pk == session_pk, messages.c.seq > after_seq)
     if role is not None:
         statement = statement.where(messages.c.role == role)
@@ -275,7 +276,7 @@ def _newest(
     limit: int,
     members_too: bool = False,
 ) -> list[Message]:
-    """Return up to *limit* messages in front of *before_seq*, newest first, those of rolled-back runs left out."""
+    """Return up to *limit* messages before *before_seq*, newest first, without those of rolled-back runs."""
     statement = (
         select(*_COLUMNS)
         .join(runs, runs.c.id == messages.c.run_id)

@@ -1,4 +1,4 @@
-"""How a run stands, with all that can keep it from moving: for `runs/why.py`."""
+"""The state of a run, with everything that can keep it from moving: for `runs/why.py`."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,35 +23,35 @@ class RunState:
     priority: Priority
     attempt: int
     head_run_id: str | None
-    ahead: int  # unfinished runs before it, queued ones that were cancelled among them
+    ahead: int  # unfinished runs before it, including cancelled ones in the queue
     lease_owner: str | None
     lease_until: datetime | None
     dispatched_at: datetime | None
     not_before: datetime | None
     waits_for: str | None
     cancel_requested_at: datetime | None
-    summary_error: str | None  # why the last try to refresh the session's summary failed
-    summary_again_at: datetime | None  # when it is tried again; None: not before somebody asks for it
+    summary_error: str | None  # why the last refresh of the session's summary failed
+    summary_again_at: datetime | None  # when it is tried again; None: not before it is requested again
     now: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """Who serves a team: when a worker was last heard of, and the queues that live ones consume. None: never."""
+    """Which workers serve a team: when one was last seen (None: never), and the queues of live ones."""
 
-    heard_at: datetime | None
+    seen_at: datetime | None
     queues: frozenset[str]
 
 
 def of_run(tx: Transaction, run_id: str) -> RunState | None:
-    """Return how a run stands; None: there is no such run."""
+    """Return the state of a run; None: there is no such run."""
     head = runs.alias("head")
     ahead = func.coalesce(runs.c.position - head.c.position, 0)
-    place = (runs.c.id, sessions.c.team_id, runs.c.status, runs.c.priority, runs.c.attempt, sessions.c.head_run_id)
-    held = (runs.c.lease_owner, runs.c.lease_until, runs.c.dispatched_at, runs.c.not_before, runs.c.waits_for)
+    run = (runs.c.id, sessions.c.team_id, runs.c.status, runs.c.priority, runs.c.attempt, sessions.c.head_run_id)
+    lease = (runs.c.lease_owner, runs.c.lease_until, runs.c.dispatched_at, runs.c.not_before, runs.c.waits_for)
     summary = (summary_jobs.c.error_code, summary_jobs.c.send_at)
     statement = (
-        select(*place, ahead, *held, runs.c.cancel_requested_at, *summary, db_time())
+        select(*run, ahead, *lease, runs.c.cancel_requested_at, *summary, db_time())
         .select_from(runs.join(sessions, sessions.c.pk == runs.c.session_pk))
         .outerjoin(summary_jobs, summary_jobs.c.session_pk == sessions.c.pk)
         .outerjoin(head, head.c.id == sessions.c.head_run_id)

@@ -31,14 +31,15 @@ from worker.domain.usage import Usage
 from worker.store import leases
 from worker.store.columns import UtcTime, db_time
 from worker.store.engine import Transaction
-from worker.store.leases import TTL, Lease, added, more, replay_of, usage_of
+from worker.store.leases import TTL, Lease, replay_of
 from worker.store.sessions import AppendedRun, visible
 from worker.store.tables import runs, sessions
+from worker.store.usage import NAMES, amounts, booked, usage_of
 
 
 @dataclass(frozen=True, slots=True)
 class Unfinished:
-    """A run as the one sees it who holds its session's lock. `expired`: it is running, and its lease has run out."""
+    """A run, read under its session's lock. `expired`: it is running and its lease has run out."""
 
     id: str
     position: int
@@ -80,9 +81,8 @@ def add(
 ) -> Added:
     """Write a queued run. *order* names its session and its user.
 
-    As the head it counts as dispatched: the dispatch follows the commit, and may get lost. With a *lease* it is not
-    dispatched: the process that holds the lease executes it, or leaves it to others by letting the lease run out. Nor
-    is one that waits for its time.
+    As the head it counts as dispatched: the dispatch follows the commit, and can get lost. It is not dispatched while
+    it waits for its time, nor with a *lease*: the process that holds the lease executes it, or lets the lease run out.
     """
     replay = origin.replay
     values = {
@@ -100,14 +100,14 @@ def add(
         "execute_tools": replay is not None and replay.execute_tools,
         "traceparent": traceparent,
     }
-    place = {"is_head": appended.head_run_id == run_id, "not_before": order.not_before}
+    scheduling = {"is_head": appended.head_run_id == run_id, "not_before": order.not_before}
     leased = {"lease_owner": lease and lease.owner, "ttl_s": lease and lease.ttl_s}
-    row = tx.execute(_add(leased=lease is not None), {**values, **place, **leased}).one()
+    row = tx.execute(_add(leased=lease is not None), {**values, **scheduling, **leased}).one()
     written = {**_EMPTY, **values, "session_id": order.session_id, "created_at": row.created_at}
     return Added(from_row(SimpleNamespace(**written)), row.dispatched_at)
 
 
-_ZEROS = ("attempt", "fence", "losses", "retries", *(column.name for column in leases.USAGE))
+_ZEROS = ("attempt", "fence", "losses", "retries", *NAMES)
 _NEW: dict[str, Any] = {"status": Status.QUEUED, "excluded": False, **dict.fromkeys(_ZEROS, 0)}
 _EMPTY = {**dict.fromkeys(runs.c.keys()), **_NEW}
 
@@ -140,7 +140,7 @@ def end(
     error: RunError | None,
     usage: Usage,
 ) -> bool:
-    """Write a terminal status, give the lease back and raise the fence; False: its fence and status are not *held*.
+    """Write a terminal status, end the lease and raise the fence; False: its fence and status are not *held*.
 
     `last_seq` is the seq of the session's newest message: while the run is head, it is the run's own.
     """
@@ -156,7 +156,7 @@ def end(
             "output": output,
             "error_code": error and error.code,
             "error_message": error and error.message,
-            **more(usage),
+            **amounts(usage),
         },
     )
     return row.one_or_none() is not None
@@ -175,7 +175,7 @@ def _end() -> Update:
             lease_until=None,
             not_before=None,
             finished_at=db_time(),
-            **added(),
+            **booked(),
         )
         .returning(runs.c.id)
     )
@@ -190,7 +190,7 @@ def lock(tx: Transaction, run_id: str) -> Unfinished | None:
     return None if row is None else Unfinished(row[0], row[1], Status(row[2]), *row[3:])
 
 
-def end_behind_head(tx: Transaction, run_id: str, *, status: Status) -> None:
+def end_queued(tx: Transaction, run_id: str, *, status: Status) -> None:
     """End a queued run that is not head: it has no messages yet. The caller holds the session's lock."""
     ended = {"status": status, "fence": runs.c.fence + 1, "not_before": None, "finished_at": db_time()}
     tx.execute(update(runs).where(runs.c.id == run_id, runs.c.status == Status.QUEUED).values(**ended))
@@ -198,8 +198,8 @@ def end_behind_head(tx: Transaction, run_id: str, *, status: Status) -> None:
 
 def request_cancel(tx: Transaction, run_id: str) -> None:
     """Ask the process that executes the run to end it."""
-    asked = func.coalesce(runs.c.cancel_requested_at, db_time())
-    tx.execute(update(runs).where(runs.c.id == run_id).values(cancel_requested_at=asked))
+    requested_at = func.coalesce(runs.c.cancel_requested_at, db_time())
+    tx.execute(update(runs).where(runs.c.id == run_id).values(cancel_requested_at=requested_at))
 
 
 def exclude(tx: Transaction, run_id: str) -> None:
@@ -215,7 +215,7 @@ def count_queued(tx: Transaction, *, user_id: str | None, limit: int) -> int:
 
 
 def position(tx: Transaction, run_id: str) -> int:
-    """Return the position of a run that is there."""
+    """Return the position of an existing run."""
     return int(tx.execute(_position(), {"run": run_id}).scalar_one())
 
 
@@ -225,7 +225,7 @@ def _position() -> Select[int]:
 
 
 def run_trace(tx: Transaction, session_pk: int, *, position: int) -> RunTrace | None:
-    """Return where the run at a position of a session stands in a trace; None: it is gone."""
+    """Return the trace context of the run at a position of a session; None: it is gone."""
     columns = (runs.c.id, sessions.c.session_id, runs.c.traceparent)
     own = select(*columns).join(sessions, sessions.c.pk == runs.c.session_pk)
     row = tx.execute(own.where(runs.c.session_pk == session_pk, runs.c.position == position)).one_or_none()
@@ -249,7 +249,7 @@ def join_input(tx: Transaction, *, session_pk: int, text: str, limit: int) -> st
 
 
 def mark_dispatched(tx: Transaction, run_id: str) -> Following:
-    """Note that a new head goes to its queue now, or that it waits for its time."""
+    """Record that a new head is sent to its queue now, or that it waits for its time."""
     row = tx.execute(_mark_dispatched(), {"run": run_id}).one()
     return Following(row.position, row.attempt, Priority(row.priority), row.dispatched_at)
 
@@ -274,9 +274,9 @@ def get(tx: Transaction, run_id: str, *, principal: Principal, user_id: str | No
 
 
 def viewpoint(tx: Transaction, run_id: str) -> Viewpoint | None:
-    """Return from where a run sees the past, a replay from where the first run saw it that it goes back to.
+    """Return the point from which a run reads the history; for a replay that of the original run.
 
-    None: the run is gone, or has no place in the history yet.
+    None: the run is gone, or not in the history yet.
     """
     at = func.coalesce(runs.c.started_at, runs.c.finished_at)
     columns = (runs.c.session_pk, runs.c.position, runs.c.first_seq, at, runs.c.replay_of)

@@ -1,4 +1,4 @@
-"""Pages of sessions, newest first, as one index each holds them."""
+"""Pages of sessions, newest first, each read in the order of one index."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, select, tuple_
 
 from worker.domain.principal import Principal
 from worker.domain.session import SessionRow
-from worker.store.columns import holds
+from worker.store.columns import contains
 from worker.store.engine import Transaction
 from worker.store.sessions import COLUMNS, visible
 from worker.store.tables import sessions
@@ -24,8 +24,8 @@ def page(
     if before is not None:
         conditions.append(sessions.c.pk < before)
     statement = select(sessions.c.pk, *COLUMNS).where(*conditions).order_by(sessions.c.pk.desc()).limit(limit)
-    found: Any = tx.execute(statement)
-    return [(row[0], SessionRow(*row[1:])) for row in found]
+    rows: Any = tx.execute(statement)
+    return [(row[0], SessionRow(*row[1:])) for row in rows]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,37 +38,37 @@ class SessionFilters:
     tag: str | None = None
 
 
-def meeting(tx: Transaction, wanted: SessionFilters, *, principal: Principal) -> list[ColumnElement[bool]]:
-    """Return the conditions of sessions that are wanted and that *principal* may see; no forks.
+def matching(tx: Transaction, filters: SessionFilters, *, principal: Principal) -> list[ColumnElement[bool]]:
+    """Return the conditions of the filters, for sessions that *principal* may see; no forks.
 
     Raises:
         UserForbidden: a user's key named another user.
     """
-    conditions = [visible(principal, wanted.user_id), sessions.c.forked_from.is_(None)]
-    if wanted.team is not None:
-        conditions.append(sessions.c.team_id == wanted.team)
-    if wanted.name is not None:
-        conditions.append(sessions.c.name == wanted.name)
-    if wanted.tag is not None:
-        conditions.append(holds(tx, sessions.c.tags, wanted.tag))
+    conditions = [visible(principal, filters.user_id), sessions.c.forked_from.is_(None)]
+    if filters.team is not None:
+        conditions.append(sessions.c.team_id == filters.team)
+    if filters.name is not None:
+        conditions.append(sessions.c.name == filters.name)
+    if filters.tag is not None:
+        conditions.append(contains(tx, sessions.c.tags, filters.tag))
     return conditions
 
 
 def active(
-    tx: Transaction, wanted: SessionFilters, *, principal: Principal, before: tuple[datetime, int] | None, limit: int
+    tx: Transaction, filters: SessionFilters, *, principal: Principal, before: tuple[datetime, int] | None, limit: int
 ) -> list[tuple[int, SessionRow]]:
-    """Return up to *limit* sessions with their pk, latest activity first, behind the one of this time and pk.
+    """Return up to *limit* sessions with their pk, latest activity first, after the one of this time and pk.
 
-    A range of an index, of one user's sessions or of all, which holds no forks; team, name and tag are applied to what
-    comes.
+    Reads a range of an index, of one user's sessions or of all; the index has no forks. Team, name and tag are
+    applied to its rows.
 
     Raises:
         UserForbidden: a user's key named another user.
     """
-    conditions = meeting(tx, wanted, principal=principal)
-    place = (sessions.c.updated_at, sessions.c.pk)
+    conditions = matching(tx, filters, principal=principal)
+    order = (sessions.c.updated_at, sessions.c.pk)
     if before is not None:
-        conditions.append(tuple_(*place) < before)
-    newest = (column.desc() for column in place)
-    found: Any = tx.execute(select(sessions.c.pk, *COLUMNS).where(*conditions).order_by(*newest).limit(limit))
-    return [(row[0], SessionRow(*row[1:])) for row in found]
+        conditions.append(tuple_(*order) < before)
+    newest = (column.desc() for column in order)
+    rows: Any = tx.execute(select(sessions.c.pk, *COLUMNS).where(*conditions).order_by(*newest).limit(limit))
+    return [(row[0], SessionRow(*row[1:])) for row in rows]

@@ -1,4 +1,4 @@
-"""Rows of sessions. The row is the lock of all that happens in its session: take it before any of its runs."""
+"""Rows of sessions. The row is the lock of everything in its session: take it before any of its runs."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -14,11 +14,9 @@ from sqlalchemy import (
     Update,
     and_,
     bindparam,
-    delete,
     func,
     insert,
     literal,
-    or_,
     select,
     true,
     update,
@@ -31,13 +29,12 @@ from worker.domain.state import StateChange
 from worker.domain.summary import Due
 from worker.store.columns import db_time, upsert
 from worker.store.engine import Transaction
-from worker.store.tables import idempotency, runs, sessions
-from worker.store.teams import stream_s
+from worker.store.tables import runs, sessions
 
 
 @dataclass(frozen=True, slots=True)
 class AppendedRun:
-    """Where a newly accepted run stands in its session."""
+    """The position of a newly accepted run in its session."""
 
     session_pk: int
     team: str
@@ -47,7 +44,7 @@ class AppendedRun:
 
 @dataclass(frozen=True, slots=True)
 class MovedHead:
-    """A session whose head has moved: the new head, and how its history stands to its summary."""
+    """A session whose head has moved: the new head, and how far the summary covers the history."""
 
     head_run_id: str | None
     run_count: int
@@ -60,7 +57,7 @@ class MovedHead:
 
 @dataclass(frozen=True, slots=True)
 class LockedSession:
-    """A session whose row this transaction holds."""
+    """A session whose row this transaction has locked."""
 
     pk: int
     session_id: str
@@ -86,9 +83,9 @@ def visible(principal: Principal, user_id: str | None, *, of: Table = sessions) 
 
 
 def append_run(tx: Transaction, *, user_id: str, session_id: str, team: str, run_id: str) -> AppendedRun:
-    """Make room for one more run at the session's end; the session is created if it is new. Takes the lock.
+    """Append a run to the session, which is created if it is new. Takes the lock.
 
-    The run becomes the head where there is none. The caller checks the team: a session belongs to one.
+    The run becomes the head if there is none. The caller checks the team: a session belongs to one.
     """
     new = {"user_id": user_id, "session_id": session_id, "team_id": team, "head_run_id": run_id}
     return AppendedRun(*tx.execute(_append_run(tx.dialect.name), new).one())
@@ -128,21 +125,21 @@ def _lock_of_run() -> Select[Any]:
 
 
 def fork(tx: Transaction, pk: int, *, session_id: str) -> None:
-    """Make a session beside another one of the same user and team, with its state as it is now, and without runs.
+    """Create a fork: a session of the same user and team, with a copy of the state, and without runs.
 
-    No list shows it, and it is erased with the other. The caller holds the other one's lock.
+    No list shows it, and it is erased with the original. The caller holds the original's lock.
     """
-    kept = ("user_id", "team_id", "name", "description", "tags", "metadata", "state")
+    copied = ("user_id", "team_id", "name", "description", "tags", "metadata", "state")
     own: dict[str, Any] = {"session_id": literal(session_id), "forked_from": sessions.c.pk}
     own |= {"run_count": literal(0), "last_seq": literal(0), "created_at": db_time(), "updated_at": db_time()}
-    row = select(*(sessions.c[name] for name in kept), *own.values()).where(sessions.c.pk == pk)
-    tx.execute(insert(sessions).from_select([*kept, *own], row))
+    row = select(*(sessions.c[name] for name in copied), *own.values()).where(sessions.c.pk == pk)
+    tx.execute(insert(sessions).from_select([*copied, *own], row))
 
 
 def advance(tx: Transaction, pk: int, *, messages: int, size: int = 0) -> int | None:
-    """Take the lock and make room for so many messages; return the seq of the last; None: the session is gone.
+    """Take the lock and reserve seqs for *messages* messages; return the last seq; None: the session is gone.
 
-    *size* is what they add to the history, in characters.
+    *size* is their length in the history, in characters.
     """
     return tx.execute(_advance(), {"session": pk, "messages": messages, "size": size}).scalar_one_or_none()
 
@@ -162,12 +159,12 @@ def _advance() -> Update:
 
 
 def begin_run(tx: Transaction, pk: int, *, size: int, due: Due | None) -> None:
-    """Make room for a run's input, and note when its team wants a summary of the session. Only under the lock.
+    """Reserve the seq of a run's input, and write when its team makes a summary due. Only under the lock.
 
-    Noted in the row, so that whoever ends the run can tell whether one is due, the API too, which knows no team.
+    It is in the row for the process that ends the run: that can be the API, which knows no teams.
     """
-    wanted = {"due_messages": due and due.messages, "due_size": due and due.size}
-    tx.execute(_advance(), {"session": pk, "messages": 1, "size": size, **wanted}).scalar_one()
+    thresholds = {"due_messages": due and due.messages, "due_size": due and due.size}
+    tx.execute(_advance(), {"session": pk, "messages": 1, "size": size, **thresholds}).scalar_one()
 
 
 def change_state(tx: Transaction, pk: int, change: StateChange) -> dict[str, Any]:
@@ -178,13 +175,13 @@ def change_state(tx: Transaction, pk: int, change: StateChange) -> dict[str, Any
     return state
 
 
-def move_head(tx: Transaction, pk: int, *, behind: int) -> MovedHead:
-    """Make the first queued run behind position *behind* the head.
+def move_head(tx: Transaction, pk: int, *, after: int) -> MovedHead:
+    """Make the first queued run after position *after* the head.
 
-    Only for the holder of the lock: under it no run can be accepted, so none is overlooked. A statement of its own,
-    since Postgres reads a subquery as of the statement's start, before the wait for the lock.
+    Only under the lock: no run can be accepted then, so none is missed. A statement of its own, because Postgres reads
+    a subquery as of the statement's start, before the wait for the lock.
     """
-    row = tx.execute(_move_head(), {"session": pk, "behind": behind}).one()
+    row = tx.execute(_move_head(), {"session": pk, "after": after}).one()
     due = None if row.due_messages is None else Due(row.due_messages, row.due_size)
     return MovedHead(row[0], row[1], row[2], row[3], row[4], row[5], due)
 
@@ -194,7 +191,7 @@ def _move_head() -> Update:
     pk: BindParameter[int] = bindparam("session")
     following = (
         select(runs.c.id)
-        .where(runs.c.session_pk == pk, runs.c.position > bindparam("behind"), runs.c.status == "queued")
+        .where(runs.c.session_pk == pk, runs.c.position > bindparam("after"), runs.c.status == "queued")
         .order_by(runs.c.position)
         .limit(1)
         .scalar_subquery()
@@ -230,7 +227,7 @@ def head_of_run(tx: Transaction, run_id: str) -> str | None:
 
 
 def pk_of_run(tx: Transaction, run_id: str) -> int | None:
-    """Return our key of the session that *run_id* belongs to; None: it is gone."""
+    """Return the pk of the session that *run_id* belongs to; None: it is gone."""
     return tx.execute(select(runs.c.session_pk).where(runs.c.id == run_id)).scalar_one_or_none()
 
 
@@ -241,42 +238,13 @@ def get(tx: Transaction, pk: int) -> SessionRow | None:
 
 
 def change(tx: Transaction, pk: int, values: dict[str, Any]) -> None:
-    """Replace given fields: name, description, tags, metadata."""
+    """Replace fields: name, description, tags, metadata."""
     tx.execute(update(sessions).where(sessions.c.pk == pk).values(**values, updated_at=db_time()))
 
 
 def lock(tx: Transaction, pk: int) -> bool:
     """Take the session's lock; False: it is gone."""
     return tx.execute(select(sessions.c.pk).where(sessions.c.pk == pk).with_for_update()).one_or_none() is not None
-
-
-def erase_of_run(tx: Transaction, run_id: str) -> None:
-    """Remove the session of a run."""
-    session = lock_of_run(tx, run_id)
-    if session is not None:
-        erase(tx, session.pk)
-
-
-def erase(tx: Transaction, pk: int, *, streams_s: float = 0) -> list[str]:
-    """Remove a session with all that hangs on it, its forks too. A run that is executed finds nothing to write to.
-
-    Returns the runs that may have a stream: those that have not ended longer than *streams_s* seconds ago, or than its
-    team keeps them.
-    """
-    team = tx.execute(select(sessions.c.team_id).where(sessions.c.pk == pk).with_for_update()).scalar_one_or_none()
-    streams_s = max(streams_s, stream_s(tx, team or ""))
-    of_forks = [run for fork in forks(tx, pk) for run in erase(tx, fork, streams_s=streams_s)]
-    fresh = or_(runs.c.finished_at.is_(None), runs.c.finished_at > db_time(-streams_s))
-    streaming = list(tx.execute(select(runs.c.id).where(runs.c.session_pk == pk, fresh)).scalars())
-    of_session = select(runs.c.id).where(runs.c.session_pk == pk)
-    tx.execute(delete(idempotency).where(idempotency.c.run_id.in_(of_session)))
-    tx.execute(delete(sessions).where(sessions.c.pk == pk))
-    return of_forks + streaming
-
-
-def forks(tx: Transaction, pk: int) -> list[int]:
-    """Return our keys of a session's forks. While its lock is held, no other is made."""
-    return list(tx.execute(select(sessions.c.pk).where(sessions.c.forked_from == pk)).scalars())
 
 
 COLUMNS = (

@@ -1,4 +1,4 @@
-"""What waits longer than it should, and who is silent: for `team-sessions doctor`. Each reads a bounded piece."""
+"""Runs that wait too long, and silent workers: for `team-sessions doctor`. Each query reads a bounded piece."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -15,21 +15,21 @@ from worker.store.engine import Transaction
 from worker.store.tables import runs, sessions, summary_jobs, teams
 from worker.store.teams import SILENT_S
 
-MOST = 1_000  # rows that a question looks at: the oldest tell enough
-LATE_S = 10.0  # beyond its lease, and nobody has taken the run over
+MOST = 1_000  # rows that a query reads: the oldest are enough
+LATE_S = 10.0  # after its lease ran out, without a new claim
 
 
 @dataclass(frozen=True, slots=True)
 class Silent:
-    """A worker that said something a while ago, and has not signed off."""
+    """A worker that was seen a while ago, and has not signed off."""
 
     worker: str
     silent_s: float
 
 
 @dataclass(frozen=True, slots=True)
-class Ready:
-    """A run that could be executed, were there somebody: since when nothing but that is missing."""
+class WaitingRun:
+    """A run that only lacks a worker, and how long."""
 
     run_id: str
     team: str
@@ -38,9 +38,9 @@ class Ready:
 
 
 def silent_workers(tx: Transaction, *, within_s: float) -> list[Silent]:
-    """Return the workers whose last word is older than `teams.SILENT_S` and younger than *within_s*.
+    """Return the workers that were last seen more than `teams.SILENT_S` and less than *within_s* ago.
 
-    One that signed off counts as silent for an hour (`teams.leave`): *within_s* is less than that.
+    A worker that signed off counts as silent for an hour (`teams.leave`): *within_s* has to be less.
     """
     last = func.max(teams.c.seen_at).label("last")
     grouped = select(teams.c.worker, last, db_time()).group_by(teams.c.worker).order_by(teams.c.worker)
@@ -48,8 +48,8 @@ def silent_workers(tx: Transaction, *, within_s: float) -> list[Silent]:
     return [Silent(worker, (now - seen).total_seconds()) for worker, seen, now in rows]
 
 
-def ready_runs(tx: Transaction) -> list[Ready]:
-    """Return heads, among the oldest queued runs, that wait for a worker only; the one that waits longest first."""
+def waiting_runs(tx: Transaction) -> list[WaitingRun]:
+    """Return heads, among the oldest queued runs, that only lack a worker; the longest wait first."""
     queued: Any = literal_column("'queued'")
     oldest = select(runs.c.id).where(runs.c.status == queued).order_by(runs.c.id).limit(MOST).cte("oldest")
     before = runs.alias("before")
@@ -61,21 +61,21 @@ def ready_runs(tx: Transaction) -> list[Ready]:
         .outerjoin(before, (before.c.session_pk == runs.c.session_pk) & (before.c.position == runs.c.position - 1))
         .where(runs.c.id.in_(select(oldest.c.id)), or_(runs.c.not_before.is_(None), runs.c.not_before <= db_time()))
     )
-    found = [
-        Ready(row[0], row[1], queue_of(attempt=row[2], priority=Priority(row[3])), _since(row[4], row[5:]))
+    waiting = [
+        WaitingRun(row[0], row[1], queue_of(attempt=row[2], priority=Priority(row[3])), _since(row[4], row[5:]))
         for row in tx.execute(statement)
     ]
-    return sorted(found, key=lambda run: -run.waits_s)
+    return sorted(waiting, key=lambda run: -run.waits_s)
 
 
 def unattended(tx: Transaction) -> int:
-    """Return how many runs have a lease that ran out, and nobody took them over."""
+    """Return how many runs have an expired lease and were not claimed again."""
     late = (runs.c.status == Status.RUNNING, runs.c.lease_until < db_time(-LATE_S))
     return len(tx.execute(select(runs.c.id).where(*late).limit(MOST)).all())
 
 
 def failed_summaries(tx: Transaction) -> dict[str, int]:
-    """Return how many refreshes of summaries have failed and wait, by the code of their error."""
+    """Return how many refreshes of summaries have failed and wait, by error code."""
     failed = select(summary_jobs.c.error_code).where(summary_jobs.c.error_code.is_not(None)).limit(MOST)
     return dict(Counter(tx.execute(failed).scalars()))
 

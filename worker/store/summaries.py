@@ -9,15 +9,15 @@ from worker.domain.summary import Due, Summary
 from worker.domain.usage import Usage
 from worker.store.columns import db_time
 from worker.store.engine import Transaction
-from worker.store.leases import usage_of
 from worker.store.tables import messages, runs, sessions, summaries
+from worker.store.usage import usage_of
 
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """What the next version is built from: the current one, and how far the messages of finished runs go.
+    """What the next version is built from: the current one, and where the messages of finished runs end.
 
-    `begins`: the history is there from its first message on; else the summary is all that is left of its beginning.
+    `begins`: the first messages still exist. False: retention removed them, and only the summary covers them.
     """
 
     version: int
@@ -30,7 +30,7 @@ class Base:
 
 @dataclass(frozen=True, slots=True)
 class Current:
-    """A session's summary as a context needs it. Without one it is empty, and covers nothing."""
+    """A session's summary for a context; empty, and covering nothing, if there is none."""
 
     text: str
     covers_through_seq: int
@@ -39,7 +39,7 @@ class Current:
 
 @dataclass(frozen=True, slots=True)
 class Covered:
-    """What a new version covers in addition: through which message and run, and how many characters of history."""
+    """How far a new version covers the history: its last message and run, and the characters that it adds."""
 
     covers_through_seq: int
     position: int
@@ -48,7 +48,7 @@ class Covered:
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """What is left behind a new version: finished messages up to `finished_seq`, `size` characters of history."""
+    """What a new version leaves uncovered: finished messages up to `finished_seq`, `size` characters of history."""
 
     finished_seq: int
     size: int
@@ -69,7 +69,7 @@ class NewVersion:
 
 
 _head = runs.alias("head")
-# The head's own messages are not finished, and stand behind all others.
+# The head's own messages are not finished, and come after all others.
 _finished = case((_head.c.first_seq.is_not(None), _head.c.first_seq - 1), else_=sessions.c.last_seq)
 _current = (summaries.c.session_pk == sessions.c.pk) & (summaries.c.version == sessions.c.summary_version)
 
@@ -89,25 +89,25 @@ def base(tx: Transaction, session_pk: int) -> Base | None:
 
 
 def current(tx: Transaction, session_pk: int) -> Current:
-    """Return the current summary of a session that is there."""
+    """Return the current summary of an existing session."""
     row = tx.execute(_CURRENT, {"session_pk": session_pk}).one_or_none()
     return Current("", 0, 0) if row is None else Current(*row)
 
 
 def as_of(tx: Transaction, seen_from: Viewpoint) -> Current:
-    """Return the summary that a run saw which was claimed before, of the versions that are kept.
+    """Return the summary that an earlier run saw, from the versions that are kept.
 
-    The newest that there was then; where that is not kept any more, the newest that ends before the run. Where all
-    that it covers has gone, no position is in front of its end.
+    The newest version of that time; if it is not kept any more, the newest that ends before the run. The position is
+    0 if the last message that it covers was removed.
     """
-    there = case((summaries.c.created_at <= seen_from.at, 0), else_=1)
+    existed = case((summaries.c.created_at <= seen_from.at, 0), else_=1)
     last = (messages.c.session_pk == summaries.c.session_pk) & (messages.c.seq == summaries.c.covers_through_seq)
     row = tx.execute(
         select(summaries.c.text, summaries.c.covers_through_seq, func.coalesce(runs.c.position, 0))
         .select_from(summaries.outerjoin(messages, last).outerjoin(runs, runs.c.id == messages.c.run_id))
         .where(summaries.c.session_pk == seen_from.session_pk)
         .where(summaries.c.covers_through_seq < seen_from.first_seq)
-        .order_by(there, summaries.c.version.desc())
+        .order_by(existed, summaries.c.version.desc())
         .limit(1)
     ).one_or_none()
     return Current("", 0, 0) if row is None else Current(*row)
@@ -122,11 +122,11 @@ _CURRENT = (
 
 
 def cover(tx: Transaction, session_pk: int, on: Base, covered: Covered, *, new_version: bool) -> Left | None:
-    """Move the session's summary on, if it still is the one that *on* says; None: it is not, and nothing is written.
+    """Move the session's summary forward if it is still *on*; None: it is not, and nothing is written.
 
-    Takes the session's lock. Without a *new_version* what is covered held nothing to say.
+    Takes the session's lock. Without a *new_version* the covered messages contained nothing to summarise.
     """
-    behind = sessions.c.unsummarised - covered.size
+    left = sessions.c.unsummarised - covered.size
     unchanged = (sessions.c.summary_version == on.version, sessions.c.covers_through_seq == on.covers_through_seq)
     moved = tx.execute(
         update(sessions)
@@ -135,7 +135,7 @@ def cover(tx: Transaction, session_pk: int, on: Base, covered: Covered, *, new_v
             summary_version=on.version + new_version,
             covers_through_seq=covered.covers_through_seq,
             summary_position=covered.position,
-            unsummarised=case((behind > 0, behind), else_=0),
+            unsummarised=case((left > 0, left), else_=0),
         )
         .returning(sessions.c.unsummarised, sessions.c.due_messages, sessions.c.due_size)
     ).one_or_none()
@@ -148,7 +148,7 @@ def cover(tx: Transaction, session_pk: int, on: Base, covered: Covered, *, new_v
 
 
 def add(tx: Transaction, session_pk: int, new: NewVersion, *, keep: int) -> None:
-    """Write a version, and remove those that are older than the newest *keep*. The caller holds the session's lock."""
+    """Write a version, and delete all but the newest *keep*. The caller holds the session's lock."""
     usage = asdict(new.usage)
     row = {name: getattr(new, name) for name in NewVersion.__dataclass_fields__ if name != "usage"}
     tx.execute(insert(summaries).values(session_pk=session_pk, **row, **usage, created_at=db_time()))

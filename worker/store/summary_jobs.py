@@ -1,10 +1,10 @@
-"""Rows of refreshes that are wanted: one a session, so that any number of triggers are one refresh.
+"""Rows of requested refreshes of summaries: one per session, so that several triggers make one refresh.
 
-`send_at` says when a job goes to its queue: a while after it was last sent, when its lease runs out, or when its wait
-is over. So a bell that was lost, or that nobody had a free slot for, is rung again, and nothing else has to be noticed.
+`send_at` says when a job is sent to its queue: a while after it was last sent, when its lease runs out, or when its
+wait is over. So a delivery that was lost, or that found no free slot, is repeated without any other check.
 
-A job can ask for a rebuild: one new version, made from the beginning of the history. What it has so far, its draft,
-stands in its row, so that another process goes on with it, and nobody reads it before it covers enough.
+A job can request a rebuild: one new version, made from the beginning of the history. Its draft is in the row, so that
+another process can continue it, and no context reads it before it covers enough.
 """
 
 from collections.abc import Iterable, Sequence
@@ -31,7 +31,7 @@ _free = or_(summary_jobs.c.held_until.is_(None), summary_jobs.c.held_until <= db
 class Job:
     """A refresh that this process has taken.
 
-    A job that is done is gone, and the fence of the next one begins anew: the time of its request tells them apart.
+    A finished job is deleted, and the fence of the next one starts again: `requested_at` distinguishes them.
     """
 
     session_pk: int
@@ -41,7 +41,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class RefreshRequest:
-    """What a job asks for: a summary that covers at least *through_seq*, made anew if it is a `rebuild`."""
+    """What a job requests: a summary that covers at least `through_seq`, made from the beginning if `rebuild`."""
 
     through_seq: int
     rebuild: bool
@@ -49,25 +49,26 @@ class RefreshRequest:
 
 
 def request_if_due(tx: Transaction, session_pk: int, *, covers_through_seq: int, through_seq: int, step: int) -> bool:
-    """Ask for a refresh unless one is wanted already; one that failed is asked for again *step* messages later.
+    """Request a refresh unless one is requested already; return whether it has to be sent.
 
-    Or once as many messages have come as it failed on, where their size made it due before *step* of them were there.
-    A rebuild that failed holds up nothing that is due: it is no rebuild any more. Returns whether it has to be sent.
-    The caller holds the session's lock.
+    A failed refresh is requested again after *step* more messages, or after as many as it failed on if their size made
+    it due earlier. A failed rebuild becomes an ordinary refresh, so that it does not block one that is due. The caller
+    holds the session's lock.
     """
     new = _new(tx, session_pk, through_seq=through_seq)
     failed_on = summary_jobs.c.through_seq - covers_through_seq
-    come = through_seq - summary_jobs.c.through_seq
-    failed = and_(summary_jobs.c.send_at.is_(None), or_(summary_jobs.c.rebuild, come >= step, come >= failed_on))
+    new_messages = through_seq - summary_jobs.c.through_seq
+    enough = or_(summary_jobs.c.rebuild, new_messages >= step, new_messages >= failed_on)
+    failed = and_(summary_jobs.c.send_at.is_(None), enough)
     again = {"through_seq": through_seq, "send_at": db_time(RESEND_S), "held_until": None, "failures": 0, **_NO_REBUILD}
     statement = new.on_conflict_do_update(index_elements=[summary_jobs.c.session_pk], set_=again, where=failed)
     return tx.execute(statement.returning(summary_jobs.c.session_pk)).one_or_none() is not None
 
 
 def request_now(tx: Transaction, session_pk: int, *, through_seq: int, rebuild: bool = False) -> None:
-    """Ask for a refresh that covers at least *through_seq*; one that waits after a failure waits no longer.
+    """Request a refresh that covers at least *through_seq*; one that waits after a failure stops waiting.
 
-    With *rebuild* it becomes one. One that is a rebuild already stays one, and goes on with its draft.
+    With *rebuild* it becomes a rebuild. A job that is one already stays one, and continues its draft.
     """
     leased = and_(summary_jobs.c.lease_owner.is_not(None), summary_jobs.c.held_until > db_time())
     further = case((summary_jobs.c.through_seq < through_seq, through_seq), else_=summary_jobs.c.through_seq)
@@ -121,7 +122,7 @@ def claim(tx: Transaction, session_pk: int, *, owner: str, ttl_s: float) -> Job 
 
 
 def requested(tx: Transaction, job: Job) -> RefreshRequest | None:
-    """Return what a job asks for now, which may be more than when it was taken; None: it is somebody else's."""
+    """Return what a job requests now, which can be more than when it was taken; None: another process has it."""
     columns = (summary_jobs.c.through_seq, summary_jobs.c.rebuild, summary_jobs.c.draft)
     row = tx.execute(select(*columns).where(_mine(job))).one_or_none()
     if row is None:
@@ -130,49 +131,49 @@ def requested(tx: Transaction, job: Job) -> RefreshRequest | None:
 
 
 def save_draft(tx: Transaction, job: Job, draft: SummaryDraft, *, ttl_s: float) -> bool:
-    """Keep what a rebuild has so far, and renew the lease; False: the job is somebody else's, and nothing is kept."""
+    """Save the draft of a rebuild and renew the lease; False: another process has the job, and nothing is saved."""
     values = {"draft": _draft_to_json(draft), "failures": 0, "error_code": None, **_until(ttl_s)}
     return _changed(tx, update(summary_jobs).where(_mine(job)).values(**values))
 
 
 def finish(
-    tx: Transaction, job: Job, *, through_seq: int, wanted_seq: int, ttl_s: float, rebuilt: bool = False
+    tx: Transaction, job: Job, *, through_seq: int, due_seq: int, ttl_s: float, rebuilt: bool = False
 ) -> bool | None:
-    """Note that the summary covers *through_seq*, and that it is due as far as *wanted_seq* now.
+    """Record that the summary covers *through_seq*, and that it is due up to *due_seq* now.
 
-    True: the job is done and gone; False: more is wanted, and the lease is renewed; None: the job is somebody else's.
-    A rebuild is wanted until the summary was *rebuilt*, whatever it covers.
+    True: the job is done and deleted. False: more is requested, and the lease is renewed. None: another process has the
+    job. A rebuild stays requested until the summary was *rebuilt*, whatever it covers.
     """
     reached = and_(summary_jobs.c.through_seq <= through_seq, true() if rebuilt else summary_jobs.c.rebuild.is_(False))
-    if wanted_seq <= through_seq and _changed(tx, delete(summary_jobs).where(_mine(job), reached)):
+    if due_seq <= through_seq and _changed(tx, delete(summary_jobs).where(_mine(job), reached)):
         return True
-    further = case((summary_jobs.c.through_seq < wanted_seq, wanted_seq), else_=summary_jobs.c.through_seq)
+    further = case((summary_jobs.c.through_seq < due_seq, due_seq), else_=summary_jobs.c.through_seq)
     values = {"through_seq": further, "failures": 0, "error_code": None, **_until(ttl_s)}
     values |= _NO_REBUILD if rebuilt else {}
     return False if _changed(tx, update(summary_jobs).where(_mine(job)).values(**values)) else None
 
 
 def fail(tx: Transaction, job: Job, *, code: str, wait_s: float | None, counted: bool = True) -> None:
-    """Give the job back after a failure: it waits *wait_s* seconds, or without any is marked as failed."""
+    """Give the job back after a failure: it waits *wait_s* seconds; None: it is marked as failed."""
     until = {"held_until": None, "send_at": None} if wait_s is None else _until(wait_s)
     values = {"lease_owner": None, "failures": summary_jobs.c.failures + int(counted), "error_code": code, **until}
     tx.execute(update(summary_jobs).where(_mine(job)).values(**values))
 
 
 def give_back(tx: Transaction, job: Job) -> None:
-    """Leave the job to another process, at once."""
+    """Give the job back for another process, at once."""
     values = {"lease_owner": None, "held_until": None, "send_at": db_time()}
     tx.execute(update(summary_jobs).where(_mine(job)).values(**values))
 
 
 def put_back(tx: Transaction, session_pk: int, *, wait_s: float) -> None:
-    """Have a job that nobody has taken wait *wait_s* seconds."""
+    """Let a job that no process has taken wait *wait_s* seconds."""
     waits = (summary_jobs.c.session_pk == session_pk, _free, summary_jobs.c.send_at.is_not(None))
     tx.execute(update(summary_jobs).where(*waits).values(**_until(wait_s)))
 
 
 def renew(tx: Transaction, keys: Sequence[int], *, owner: str, ttl_s: float) -> None:
-    """Keep these jobs of *owner* for *ttl_s* seconds more; rows that somebody holds are skipped."""
+    """Keep these jobs of *owner* for *ttl_s* seconds more; locked rows are skipped."""
     mine = select(summary_jobs.c.session_pk).where(
         summary_jobs.c.session_pk.in_(keys), summary_jobs.c.lease_owner == owner
     )
@@ -181,7 +182,7 @@ def renew(tx: Transaction, keys: Sequence[int], *, owner: str, ttl_s: float) -> 
 
 
 def watch(tx: Transaction, keys: Sequence[int]) -> list[LeaseState[int]]:
-    """Return how these jobs stand; see `process.keeper`."""
+    """Return the lease states of these jobs; see `process.keeper`."""
     leased = summary_jobs.c.lease_owner
     columns = (summary_jobs.c.session_pk, summary_jobs.c.fence, leased)
     rows = tx.execute(select(*columns).where(summary_jobs.c.session_pk.in_(keys)))
@@ -189,7 +190,7 @@ def watch(tx: Transaction, keys: Sequence[int]) -> list[LeaseState[int]]:
 
 
 def state(tx: Transaction, session_pk: int) -> Refresh | None:
-    """Return the refresh that a session waits for; None: none is wanted."""
+    """Return the refresh that a session waits for; None: none is requested."""
     running = func.coalesce(and_(summary_jobs.c.lease_owner.is_not(None), summary_jobs.c.held_until > db_time()), False)
     columns = (running, summary_jobs.c.send_at, summary_jobs.c.held_until)
     facts = (summary_jobs.c.failures, summary_jobs.c.error_code)

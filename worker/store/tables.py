@@ -1,7 +1,7 @@
 """The schema on one page.
 
-On Postgres the tables stand in a schema of their own, `team_sessions`; on SQLite in the file. The migrations build
-them; a test compares both. Times are `UtcTime`, in UTC. JSON columns hold what their comment says.
+On Postgres the tables are in the schema `team_sessions`. The migrations create them; a test compares both. Times are
+`UtcTime`, in UTC. The comment of a JSON column says what it holds.
 """
 
 from sqlalchemy import (
@@ -34,34 +34,33 @@ metadata = MetaData(
     },
 )
 
-# One user's conversation with one team. The row is the lock of everything in it: whoever writes for one of its runs
-# takes it first.
+# One user's conversation with one team. The row is the lock of everything in the session: a writer takes it first.
 sessions = Table(
     "sessions",
     metadata,
-    Column("pk", BigKey, primary_key=True),  # ours; callers never see it
-    Column("user_id", String(255), nullable=False),  # '' for a session without a user
-    Column("session_id", String(255), nullable=False),  # the callers' id, unique for its user
+    Column("pk", BigKey, primary_key=True),  # internal; callers never see it
+    Column("user_id", String(255), nullable=False),  # '' if the session has no user
+    Column("session_id", String(255), nullable=False),  # the caller's id, unique for its user
     Column("team_id", String(255), nullable=False),
     Column("name", Text),
     Column("description", Text),
     Column("tags", JSON, nullable=False),  # list of strings
     Column("metadata", JSON, nullable=False),  # object
     Column("state", JSON, nullable=False),  # object: the session_state of tools
-    Column("head_run_id", String(64)),  # the oldest unfinished run, the only one that may execute; None: all are done
+    Column("head_run_id", String(64)),  # the oldest unfinished run, the only one that can execute
     Column("run_count", Integer, nullable=False),  # position of the newest run
     Column("last_seq", Integer, nullable=False),  # seq of the newest message; 0: none yet
-    Column("summary_version", Integer, nullable=False, server_default="0"),  # the current summary; 0: none yet
-    Column("summary_seq", Integer, nullable=False, server_default="0", key="covers_through_seq"),  # by the summary
-    Column("summary_position", Integer, nullable=False, server_default="0"),  # the last run that it covers
-    Column("unsummarised", BigInteger, nullable=False, server_default="0"),  # characters of the history behind it
-    Column("due_messages", Integer),  # so many messages behind it, and a refresh is due; None: the team has none made
-    Column("due_size", BigInteger),  # or so many characters
-    Column("forked_from", BigInteger),  # pk of the session that a replay stands beside; goes with it, and is in no list
+    Column("summary_version", Integer, nullable=False, server_default="0"),  # of the current summary; 0: none yet
+    Column("summary_seq", Integer, nullable=False, server_default="0", key="covers_through_seq"),
+    Column("summary_position", Integer, nullable=False, server_default="0"),  # the last run that the summary covers
+    Column("unsummarised", BigInteger, nullable=False, server_default="0"),  # characters of history after it
+    Column("due_messages", Integer),  # a refresh is due after this many more messages; None: the team has no summaries
+    Column("due_size", BigInteger),  # or after this many characters
+    Column("forked_from", BigInteger),  # for a fork, the original's pk: erased with it, and in no list
     Column("created_at", UtcTime, nullable=False),
     Column("updated_at", UtcTime, nullable=False),
     UniqueConstraint("user_id", "session_id"),
-    sqlite_autoincrement=True,  # a deleted session's pk is never given to another: a late writer finds nothing
+    sqlite_autoincrement=True,  # a deleted session's pk is never reused: a late writer finds no row
 )
 
 Index("ix_sessions_session_id", sessions.c.session_id)  # for a service key that names no user
@@ -69,44 +68,44 @@ Index("ix_sessions_session_id", sessions.c.session_id)  # for a service key that
 _listed = sessions.c.forked_from.is_(None)
 _active = (sessions.c.updated_at, sessions.c.pk)
 Index("ix_sessions_active", *_active, postgresql_where=_listed, sqlite_where=_listed)
-# What lifetimes ask for: only sessions that nothing is under way in, so that no message is written to it.
+# For lifetimes: only sessions without an unfinished run, so that no message is written to the index.
 _idle = _listed & sessions.c.head_run_id.is_(None)
 Index("ix_sessions_idle", sessions.c.team_id, *_active, postgresql_where=_idle, sqlite_where=_idle)
 Index("ix_sessions_active_of_user", sessions.c.user_id, *_active, postgresql_where=_listed, sqlite_where=_listed)
 _fork = sessions.c.forked_from.is_not(None)
 Index("ix_sessions_forked_from", sessions.c.forked_from, postgresql_where=_fork, sqlite_where=_fork)
 
-# One input and everything done to answer it. The row is its own outbox: it says whether and when it was dispatched.
+# One input and everything done to answer it. The row is its own outbox: it records whether and when it was dispatched.
 runs = Table(
     "runs",
     metadata,
     Column("id", String(64), primary_key=True),
     Column("session_pk", ForeignKey(sessions.c.pk, ondelete="CASCADE"), nullable=False),
-    Column("position", Integer, nullable=False),  # in the order of acceptance; from 1, but for runs that have gone
+    Column("position", Integer, nullable=False),  # in the order of acceptance, from 1; retention removes the first
     Column("status", String(16), nullable=False),  # domain.run.Status
     Column("input", Text, nullable=False),
     Column("output", Text),  # the final answer, once completed
     Column("error_code", String(64)),
     Column("error_message", Text),
-    Column("attempt", Integer, nullable=False),  # claims so far
-    Column("fence", Integer, nullable=False),  # rises with every claim and at the end; an older one cannot write
+    Column("attempt", Integer, nullable=False),  # number of claims
+    Column("fence", Integer, nullable=False),  # rises with every claim and at the end; an older fence cannot write
     Column("lease_owner", String(128)),  # the process that executes it
     Column("lease_until", UtcTime),  # on the database's clock
     Column("losses", Integer, nullable=False),  # claims in a row that ended with an expired lease and no new message
-    Column("retries", Integer, nullable=False),  # times in a row that its model failed and will be asked again
-    Column("dispatched_at", UtcTime),  # when its id was last sent to a queue; None: not since it became ready
+    Column("retries", Integer, nullable=False),  # failures of its model in a row that are retried
+    Column("dispatched_at", UtcTime),  # when its id was last sent to a queue; None: not since it could be claimed
     Column("not_before", UtcTime),  # a queued run waits until then
-    Column("waits_for", String(64)),  # why it does: the code of an error, or None: its caller asked for it
+    Column("waits_for", String(64)),  # why it waits: the code of an error; None: its caller asked for it
     Column("priority", String(16), nullable=False, server_default="interactive"),  # domain.run.Priority
-    Column("timeout_s", Float),  # seconds that it may take from its first claim; None: as its team says
+    Column("timeout_s", Float),  # seconds from its first claim; None: as its team says
     Column("cancel_requested_at", UtcTime),
     Column("excluded", Boolean, nullable=False),  # left out of later contexts and summaries
     Column("retry_of", String(64)),  # the run whose input it repeats
-    Column("replay_of", String(64)),  # the run that it repeats in a fork, with its past and its tools' results
-    Column("execute_tools", Boolean, nullable=False, server_default=false()),  # as a replay: its tools are called
-    Column("team_version", String(64)),  # of the definition that executed it last
+    Column("replay_of", String(64)),  # the run that it repeats in a fork, with that run's history and tool results
+    Column("execute_tools", Boolean, nullable=False, server_default=false()),  # whether a replay calls its tools
+    Column("team_version", String(64)),  # version of the team that executed it last
     Column("metadata", JSON, nullable=False),  # object, the caller's
-    Column("first_seq", Integer),  # its messages are first_seq..last_seq of its session; None: not in the history yet
+    Column("first_seq", Integer),  # its messages have first_seq..last_seq; None: not in the history yet
     Column("last_seq", Integer),
     Column("claimed_seq", Integer),  # last_seq at its latest claim
     Column("model_calls", Integer, nullable=False),
@@ -116,22 +115,22 @@ runs = Table(
     Column("created_at", UtcTime, nullable=False),
     Column("started_at", UtcTime),  # of its first claim
     Column("finished_at", UtcTime),
-    Column("user_id", String(255), nullable=False, server_default=""),  # its session's, so that one index holds a list
+    Column("user_id", String(255), nullable=False, server_default=""),  # its session's, so that one index serves lists
     Column("team_id", String(255), nullable=False, server_default=""),  # its session's
-    Column("traceparent", String(55)),  # its place in a trace, as W3C spells it; None: nobody traced its acceptance
+    Column("traceparent", String(55)),  # W3C trace context of its acceptance; None: not traced
     UniqueConstraint("session_pk", "position"),
 )
-# What lists ask for. Ids sort by time, so each is a list, newest last; those of replays sort before all others.
+# For lists. Ids sort by time, so each index is in the order of a list; ids of replays sort before all others.
 Index("ix_runs_of_user", runs.c.user_id, runs.c.id)
 Index("ix_runs_of_team", runs.c.team_id, runs.c.id)
 Index("ix_runs_of_status", runs.c.status, runs.c.id)
-# What lifetimes ask for.
+# For lifetimes.
 _ended = runs.c.finished_at.is_not(None)
 _by_end = (runs.c.team_id, runs.c.finished_at, runs.c.id)
 Index("ix_runs_ended", *_by_end, postgresql_where=_ended, sqlite_where=_ended)
 _replays = runs.c.replay_of.is_not(None)
 Index("ix_runs_replay_of", runs.c.replay_of, postgresql_where=_replays, sqlite_where=_replays)
-# What the sweep asks for, each a small index of unfinished runs only.
+# For the sweep: small indexes of unfinished runs only.
 _queued = runs.c.status == "queued"
 Index("ix_runs_dispatched", runs.c.dispatched_at, postgresql_where=_queued, sqlite_where=_queued)
 _resumed = _queued & (runs.c.attempt > 0)
@@ -144,12 +143,12 @@ Index("ix_runs_background", runs.c.created_at, postgresql_where=_background, sql
 _waiting = (runs.c.status == "queued") & runs.c.not_before.is_not(None)
 Index("ix_runs_waiting", runs.c.not_before, postgresql_where=_waiting, sqlite_where=_waiting)
 
-# The history: append-only, one row a message.
+# The history: append-only, one row per message.
 messages = Table(
     "messages",
     metadata,
     Column("session_pk", ForeignKey(sessions.c.pk, ondelete="CASCADE"), primary_key=True),
-    Column("seq", Integer, primary_key=True, autoincrement=False),  # without gaps; from 1, but for runs that have gone
+    Column("seq", Integer, primary_key=True, autoincrement=False),  # without gaps, from 1; retention removes the first
     Column("run_id", String(64), nullable=False),
     Column("role", String(16), nullable=False),  # domain.message.Role
     Column("author", String(255), nullable=False),  # leader, member, user or tool
@@ -161,7 +160,7 @@ messages = Table(
     Column("created_at", UtcTime, nullable=False),
 )
 
-# The condensed past, one row a version; `sessions.summary_version` names the current one.
+# Summaries, one row per version; `sessions.summary_version` is the current one.
 summaries = Table(
     "summaries",
     metadata,
@@ -171,7 +170,7 @@ summaries = Table(
     Column("text", Text, nullable=False),
     Column("topics", JSON, nullable=False),  # list of strings
     Column("model", String(255), nullable=False),
-    Column("prompt_hash", String(64), nullable=False),  # SHA-256 of the prompt that it was made by
+    Column("prompt_hash", String(64), nullable=False),  # SHA-256 of the prompt that made it
     Column("model_calls", Integer, nullable=False),
     Column("input_tokens", Integer, nullable=False),
     Column("cached_input_tokens", Integer, nullable=False),
@@ -179,21 +178,21 @@ summaries = Table(
     Column("created_at", UtcTime, nullable=False),
 )
 
-# Refreshes that are wanted, one row a session: any number of triggers are one refresh. Gone when it is done.
+# Requested refreshes, one row per session: several triggers make one refresh. Deleted when it is done.
 summary_jobs = Table(
     "summary_jobs",
     metadata,
     Column("session_pk", ForeignKey(sessions.c.pk, ondelete="CASCADE"), primary_key=True),
-    Column("through_seq", Integer, nullable=False),  # the message that the summary is wanted to cover at least
-    Column("send_at", UtcTime),  # when it is sent to its queue (again); None: it failed, until it is asked for again
-    Column("lease_owner", String(128)),  # the process that is at it
-    Column("held_until", UtcTime),  # leased, or waiting after a failure; before that nobody may take it
+    Column("through_seq", Integer, nullable=False),  # the message that the summary has to cover at least
+    Column("send_at", UtcTime),  # when it is sent to its queue (again); None: it failed, and waits for a new request
+    Column("lease_owner", String(128)),  # the process that executes it
+    Column("held_until", UtcTime),  # end of its lease, or of its wait after a failure; it is not taken before
     Column("fence", Integer, nullable=False),  # rises each time it is taken
     Column("failures", Integer, nullable=False),  # in a row
     Column("error_code", String(64)),  # of the last failure
     Column("requested_at", UtcTime, nullable=False),
-    Column("rebuild", Boolean, nullable=False, server_default=false()),  # made anew, from the first message
-    Column("draft", JSON(none_as_null=True)),  # object, domain.summary.SummaryDraft: what a rebuild has so far
+    Column("rebuild", Boolean, nullable=False, server_default=false()),  # made from the first message again
+    Column("draft", JSON(none_as_null=True)),  # object, domain.summary.SummaryDraft: the state of a rebuild
 )
 Index("ix_summary_jobs_send_at", summary_jobs.c.send_at)
 
@@ -201,12 +200,12 @@ Index("ix_summary_jobs_send_at", summary_jobs.c.send_at)
 tool_starts = Table(
     "tool_starts",
     metadata,
-    Column("idempotency_key", String(128), primary_key=True),  # <run>:<seq of the reply>:<place in it>
+    Column("idempotency_key", String(128), primary_key=True),  # <run>:<seq of the reply>:<index in it>
     Column("run_id", ForeignKey(runs.c.id, ondelete="CASCADE"), nullable=False, index=True),
     Column("started_at", UtcTime, nullable=False),
 )
 
-# Orders that were taken under a key: the same key again finds the same run.
+# Idempotency keys of requests: the same key again finds the same run.
 idempotency = Table(
     "idempotency",
     metadata,
@@ -230,7 +229,7 @@ api_keys = Table(
     Column("scopes", JSON, nullable=False, server_default="[]"),  # list of Scope; empty: every one but admin
 )
 
-# What workers serve, one row a worker and team. The API needs none of the user's code.
+# What workers serve, one row per worker and team. The API needs none of the user's code.
 teams = Table(
     "teams",
     metadata,
@@ -239,7 +238,7 @@ teams = Table(
     Column("version", String(64), nullable=False),
     Column("queues", JSON, nullable=False),  # list of the queues that the worker consumes
     Column("seen_at", UtcTime, nullable=False),
-    Column("retention", JSON(none_as_null=True)),  # object: domain.retention.Retention; None: of an older version
+    Column("retention", JSON(none_as_null=True)),  # object: domain.retention.Retention; None: by an older version
 )
 
 # Orders over many sessions or runs. The row is the lock of all its items, and counts them.
@@ -250,17 +249,15 @@ batches = Table(
     Column("status", String(16), nullable=False),  # domain.batch.BatchStatus
     Column("paused_by", String(16)),  # domain.batch.PausedBy
     Column("wanted", JSON, nullable=False, key="spec"),  # object: domain.batch.BatchOrder
-    Column("user_id", String(255)),  # whose it is; None: a service's, over every user
-    Column(
-        "teams", Text, nullable=False
-    ),  # JSON list of the teams that it is limited to, as its key was; []: every one
+    Column("user_id", String(255)),  # None: of a service key, for all users
+    Column("teams", Text, nullable=False),  # JSON list of the teams that its key was limited to; []: all teams
     Column("request_key", String(64), unique=True),  # SHA-256 of its user and its Idempotency-Key
     Column("request_hash", String(64), nullable=False),  # SHA-256 of the canonical request
-    Column("open", Boolean, nullable=False),  # more items will be written down
-    Column("planned_key", String(64)),  # the last session or run that a filter has found
-    Column("canary", Integer),  # so many items, then it waits for a yes; None: there was one, or none is needed
-    Column("planned", Integer, nullable=False),  # items that are written down
-    Column("fed", Integer, nullable=False),  # of these, those that were begun
+    Column("open", Boolean, nullable=False),  # more items will be added
+    Column("planned_key", String(64)),  # the last session or run that a filter has selected
+    Column("canary", Integer),  # pauses for approval after this many items; None: approved, or not needed
+    Column("planned", Integer, nullable=False),  # number of items
+    Column("fed", Integer, nullable=False),  # number of items that were started
     Column("ended", Integer, nullable=False),
     Column("outcomes", JSON, nullable=False),  # object: domain.batch.Outcome → how many items
     Column("model_calls", Integer, nullable=False),
@@ -268,34 +265,34 @@ batches = Table(
     Column("cached_input_tokens", BigInteger, nullable=False),
     Column("output_tokens", BigInteger, nullable=False),
     Column("cost", Float, nullable=False),
-    Column("minute_at", UtcTime),  # when the minute began that its limits count
+    Column("minute_at", UtcTime),  # start of the minute that its limits count
     Column("minute", JSON, nullable=False),  # object: items, requests, tokens since then
-    Column("pace", Float, nullable=False),  # items a second that end, lately
+    Column("pace", Float, nullable=False),  # items that end per second, recently
     Column("paced_at", UtcTime),
-    Column("error_code", String(64)),  # of a failed one
+    Column("error_code", String(64)),  # of a failed batch
     Column("created_at", UtcTime, nullable=False),
     Column("started_at", UtcTime),
-    Column("finished_at", UtcTime),  # terminal, and nothing of it is in flight
+    Column("finished_at", UtcTime),  # terminal, and no item is in flight
 )
 _unfinished = batches.c.finished_at.is_(None)
 Index("ix_batches_unfinished", batches.c.id, postgresql_where=_unfinished, sqlite_where=_unfinished)
 
-# Units of a batch, begun in the order of their numbers. What became of one stands in its run, and nowhere else.
+# Units of a batch, started in the order of their numbers. The result of an item is in its run, and nowhere else.
 batch_items = Table(
     "batch_items",
     metadata,
     Column("batch_id", ForeignKey(batches.c.id, ondelete="CASCADE"), primary_key=True),
     Column("number", Integer, primary_key=True, autoincrement=False),  # from 1
     Column("custom_id", String(255)),  # the caller's name for it
-    Column("session_pk", BigInteger),  # the session that it is about; it may be erased meanwhile
+    Column("session_pk", BigInteger),  # the session that it refreshes or repeats a run of; it can be erased
     Column("source_run_id", String(64)),  # the run that it repeats
     Column("request", JSON(none_as_null=True)),  # object: an order of runs.enqueue
     Column("user_id", String(255)),  # of the request, for erasing
-    Column("run_id", String(64)),  # the run that was made for it
-    Column("base_version", Integer),  # of the summary before it
+    Column("run_id", String(64)),  # the run that executes it
+    Column("base_version", Integer),  # of the summary before the refresh
     Column("version", Integer),  # of the summary that it made
-    Column("tries", Integer, nullable=False),  # times that it was begun
-    Column("error_code", String(64)),  # where no run holds it
+    Column("tries", Integer, nullable=False),  # times that it was started
+    Column("error_code", String(64)),  # if no run has it
     Column("fed_at", UtcTime),
     Column("ended_at", UtcTime),
 )
@@ -309,7 +306,7 @@ _name = (batch_items.c.batch_id, batch_items.c.custom_id)
 Index("ix_batch_items_custom_id", *_name, unique=True, postgresql_where=_named, sqlite_where=_named)
 _of_user = batch_items.c.user_id.is_not(None)
 Index("ix_batch_items_of_user", batch_items.c.user_id, postgresql_where=_of_user, sqlite_where=_of_user)
-# What is not to be taken away under an item that has not ended.
+# For lifetimes: what an open item uses is not removed.
 _open = batch_items.c.ended_at.is_(None)
 _about = _open & batch_items.c.session_pk.is_not(None)
 Index("ix_batch_items_about", batch_items.c.session_pk, postgresql_where=_about, sqlite_where=_about)

@@ -1,4 +1,4 @@
-"""Rows of what workers serve."""
+"""Rows of the teams that workers serve, one per worker and team."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ SILENT_S = 15.0  # a worker that was not seen for this long counts as gone
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A team as live workers serve it. More than one version: a deploy is under way, or a worker was left behind."""
+    """A team as live workers serve it. More than one version: a deploy is under way, or an old worker still runs."""
 
     id: str
     versions: list[str]
@@ -34,20 +34,20 @@ def announce(
     queues: Sequence[str],
     retention: Mapping[str, Retention] = MappingProxyType({}),
 ) -> None:
-    """Say that *worker* lives, which teams (id → version) and queues it serves, and how long these keep things."""
+    """Record that *worker* lives, which teams (id → version) and queues it serves, and the retention of the teams."""
     rows = [
         {"team_id": team, "worker": worker, "version": version, "queues": list(queues)}
         | {"retention": to_json(retention.get(team, Retention()))}
         for team, version in sorted(versions.items())
     ]
     statement = upsert(tx.dialect.name, teams).values(seen_at=db_time())
-    said = ("version", "queues", "retention")
-    new = {**{name: statement.excluded[name] for name in said}, "seen_at": db_time()}
+    updated = ("version", "queues", "retention")
+    new = {**{name: statement.excluded[name] for name in updated}, "seen_at": db_time()}
     tx.execute(statement.on_conflict_do_update(index_elements=[teams.c.team_id, teams.c.worker], set_=new), rows)
 
 
 def forget_silent(tx: Transaction, *, after_s: float) -> None:
-    """Remove what workers announced that have been silent for so long, the newest row of each team aside.
+    """Delete the rows of workers that were not seen for *after_s* seconds, except the newest row of each team.
 
     That row keeps the team known: a run for it is accepted, and waits.
     """
@@ -58,7 +58,7 @@ def forget_silent(tx: Transaction, *, after_s: float) -> None:
 
 
 def leave(tx: Transaction, *, worker: str) -> None:
-    """Say that *worker* has stopped: what it announced counts as silent from now on."""
+    """Record that *worker* has stopped: its rows count as silent from now on."""
     statement = teams.update().where(teams.c.worker == worker).values(seen_at=db_time(-3600.0))
     tx.execute(statement)
 
@@ -115,18 +115,18 @@ def live(tx: Transaction) -> list[Served]:
 
 
 def retentions(tx: Transaction) -> dict[str, list[Retention]]:
-    """Return what the live workers of each team say of how long it keeps things; without one, what was said last.
+    """Return the retentions that the live workers of each team announced; without a live worker the last one.
 
-    The newest row of a team is never forgotten: so what it says holds on while nobody serves it.
+    The newest row of a team is never deleted, so its retention applies while no worker serves it.
     """
     columns = (teams.c.team_id, teams.c.retention, is_live())
-    found: dict[str, list[tuple[Retention, bool]]] = {}
-    for team, said, live in tx.execute(select(*columns).order_by(teams.c.seen_at)):
-        found.setdefault(team, []).append((from_json(said or {}), live))
-    return {team: [of for of, live in said if live] or [said[-1][0]] for team, said in found.items()}
+    by_team: dict[str, list[tuple[Retention, bool]]] = {}
+    for team, retention, live in tx.execute(select(*columns).order_by(teams.c.seen_at)):
+        by_team.setdefault(team, []).append((from_json(retention or {}), live))
+    return {team: [kept for kept, live in rows if live] or [rows[-1][0]] for team, rows in by_team.items()}
 
 
 def stream_s(tx: Transaction, team: str) -> int:
-    """Return how long streams of *team* may be kept, as any worker has said; 0: none has."""
+    """Return the longest stream lifetime that a worker announced for *team*; 0: none did."""
     rows = tx.execute(select(teams.c.retention).where(teams.c.team_id == team, teams.c.retention.is_not(None)))
-    return max((from_json(said).stream_seconds or 0 for said in rows.scalars()), default=0)
+    return max((from_json(retention).stream_seconds or 0 for retention in rows.scalars()), default=0)

@@ -229,7 +229,7 @@ def _store_version(
             tx,
             job,
             through_seq=new.covers_through_seq,
-            wanted_seq=left.finished_seq if is_due else 0,
+            due_seq=left.finished_seq if is_due else 0,
             rebuilt=rebuilt,
             ttl_s=runtime.settings.lease_seconds,
         )

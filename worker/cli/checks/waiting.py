@@ -13,7 +13,7 @@ LONG_S = 60.0
 def runs(installation: Installation) -> Iterator[Finding]:
     """Find runs that could be executed, and are not."""
     with installation.open_database() as db, db.read() as tx:
-        waiting = stuck.ready_runs(tx)
+        waiting = stuck.waiting_runs(tx)
         unattended = stuck.unattended(tx)
         served = {team.id for team in teams.live(tx)}
     findings = []
