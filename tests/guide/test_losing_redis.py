@@ -11,7 +11,7 @@ from tests.support.valkey import ValkeyServer
 
 pytestmark = [pytest.mark.processes, pytest.mark.extended]
 PAGE = "losing-redis.md"
-LOOK = "See that it is Redis"
+LOOK = "Check that it is Redis"
 
 
 def test_every_command_of_the_page_is_followed_below() -> None:
