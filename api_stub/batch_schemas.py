@@ -150,7 +150,7 @@ class Batch(BaseModel):
     @classmethod
     def of(cls, batch: domain.Batch) -> "Batch":
         order, waiting = batch.order, batch.planned - batch.fed
-        ended = {outcome.value: batch.outcomes.get(outcome.value, 0) for outcome in domain.Outcome}
+        ended = {outcome.value: batch.outcomes.get(outcome.value, 0) for outcome in domain.ItemOutcome}
         return cls.model_construct(
             id=batch.id,
             kind=order.kind,

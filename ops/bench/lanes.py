@@ -21,7 +21,7 @@ from ops.bench import fill
 from ops.bench.report import Check, Report, progress, quantile, spread, table
 from ops.bench.service import Call, Timed, one_run, open_summaries, service, start_front, start_summaries, summary_calls
 from tests.support.system import System, wait_until
-from worker.domain.dispatch import of_summary
+from worker.domain.dispatch import summary_dispatch
 from worker.queue.app import make_app
 from worker.queue.dispatch import Dispatcher
 from worker.settings import Settings
@@ -63,7 +63,7 @@ def _make_due(running: System, *, like: str) -> None:
             for pk in waiting[first : first + fill.BATCH]:
                 summary_jobs.request_if_due(tx, pk, covers_through_seq=0, through_seq=2, step=1)
     settings = Settings.model_validate({"TEAM_SESSIONS_REDIS_URL": running.environment["TEAM_SESSIONS_REDIS_URL"]})
-    bells = [of_summary(pk, session_id=name, team=TEAM, version=0) for pk, name in pks.items()]
+    bells = [summary_dispatch(pk, session_id=name, team=TEAM, version=0) for pk, name in pks.items()]
     Dispatcher(make_app(settings), settings).send(bells)
 
 

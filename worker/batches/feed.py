@@ -10,7 +10,7 @@ from worker import clock
 from worker.batches.capacity import capacity, pause_reason
 from worker.batches.kinds import BEGIN
 from worker.batches.plan import plan
-from worker.domain.batch import Batch, BatchStatus, Outcome
+from worker.domain.batch import Batch, BatchStatus, ItemOutcome
 from worker.domain.dispatch import Dispatch
 from worker.errors import DatabaseUnavailable, QueueFull, RunNotFound, SessionNotFound, TeamSessionsError
 from worker.observe import logs, metrics
@@ -141,7 +141,7 @@ def _begin(
     tx: Transaction, batch: Batch, item: PendingItem, settings: Settings
 ) -> tuple[Iterable[Dispatch], list[Ended]]:
     """Begin one item. An item that cannot begin ends with the reason."""
-    code, outcome = None, Outcome.COMPLETED
+    code, outcome = None, ItemOutcome.COMPLETED
     try:
         with translated(), tx.begin_nested():
             begun = BEGIN[batch.order.kind](tx, item, batch.order, settings)
@@ -150,11 +150,11 @@ def _begin(
     except (QueueFull, DatabaseUnavailable):
         raise
     except (RunNotFound, SessionNotFound):
-        outcome = Outcome.GONE
+        outcome = ItemOutcome.GONE
     except TeamSessionsError as error:
-        code, outcome = error.code, Outcome.FAILED
+        code, outcome = error.code, ItemOutcome.FAILED
     except Exception as error:  # noqa: BLE001 - a bug: this item fails, the batch continues
         log.error("batch item could not begin", batch_id=batch.id, item=item.number, error=error)
-        code, outcome = TeamSessionsError.code, Outcome.FAILED
+        code, outcome = TeamSessionsError.code, ItemOutcome.FAILED
     batch_items.start(tx, batch.id, item.number)
     return (), [Ended(item.number, outcome, error_code=code)]

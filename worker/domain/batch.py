@@ -66,7 +66,7 @@ class PausedBy(StrEnum):
     BUDGET = "budget"
 
 
-class Outcome(StrEnum):
+class ItemOutcome(StrEnum):
     """How an item ended. A completed replay ends as `same` or `changed`, by its output."""
 
     COMPLETED = "completed"

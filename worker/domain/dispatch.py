@@ -27,7 +27,7 @@ def queue_of(*, attempt: int, priority: Priority = Priority.INTERACTIVE) -> str:
     return "resumed" if attempt else "runs"
 
 
-def of_run(
+def run_dispatch(
     run_id: str,
     *,
     session_id: str,
@@ -42,7 +42,7 @@ def of_run(
     return Dispatch("runs.execute", f"{run_id}.{attempt + 1}", queue, ids, sent_at)
 
 
-def of_summary(session_pk: int, *, session_id: str, team: str, version: int) -> Dispatch:
+def summary_dispatch(session_pk: int, *, session_id: str, team: str, version: int) -> Dispatch:
     """Return the dispatch of a due summary of a session whose summary has version *version* so far."""
     ids: dict[str, str | int] = {"session_pk": session_pk, "session_id": session_id, "team": team}
     return Dispatch("summaries.refresh", f"summary_{session_pk}.{version + 1}", "summaries", ids)

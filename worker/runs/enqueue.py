@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from worker.domain.dispatch import Dispatch, of_run
+from worker.domain.dispatch import Dispatch, run_dispatch
 from worker.domain.identity import new_id
 from worker.domain.principal import SERVICE
 from worker.domain.run import OnBusy, Run
@@ -89,7 +89,7 @@ def enqueue_in(
         return Accepted(added.run, _interrupt_head(tx, order, appended))
     if added.sent_at is None:
         return Accepted(added.run, ())
-    dispatch = of_run(
+    dispatch = run_dispatch(
         run_id, session_id=session_id, team=order.team, attempt=0, sent_at=added.sent_at, priority=order.priority
     )
     return Accepted(added.run, (dispatch,))

@@ -6,7 +6,7 @@ Both the process that executed the run and one that cancels it end it here.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from worker.domain.dispatch import Dispatch, of_run
+from worker.domain.dispatch import Dispatch, run_dispatch
 from worker.domain.message import Draft, Message, size_of
 from worker.domain.run import RunError, Status
 from worker.domain.usage import Usage
@@ -90,7 +90,7 @@ def _pass_on(tx: Transaction, head: Head, *, last_seq: int) -> tuple[Dispatch, .
     )
     if moved.head_run_id is None or following is None or following.sent_at is None:
         return dispatches
-    head_next = of_run(
+    head_next = run_dispatch(
         moved.head_run_id,
         session_id=head.session_id,
         team=head.team,

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from worker import clock
-from worker.domain.dispatch import Dispatch, of_run
+from worker.domain.dispatch import Dispatch, run_dispatch
 from worker.domain.event import MESSAGE_RESTARTED, message_completed, message_id, terminal_event
 from worker.domain.message import Draft, Message, size_of
 from worker.domain.run import Claim, Status
@@ -129,7 +129,7 @@ class RunJournal:
             at = self._in_transaction(requeue)
         if wait_s is None:
             self.dispatches = (
-                of_run(
+                run_dispatch(
                     claim.run_id,
                     session_id=claim.session_id,
                     team=claim.team,

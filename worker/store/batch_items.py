@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, and_, bindparam, case, func, or_, select, tuple_, update
 
-from worker.domain.batch import Item, Outcome, Result
+from worker.domain.batch import Item, ItemOutcome, Result
 from worker.domain.run import RunError, Status
 from worker.domain.usage import Usage
 from worker.store.batches import Ended
@@ -20,7 +20,7 @@ _source = runs.alias("source")
 _TERMINAL = (Status.COMPLETED, Status.FAILED, Status.CANCELLED)
 _in_flight = and_(batch_items.c.fed_at.is_not(None), batch_items.c.ended_at.is_(None))
 _job_failed = and_(summary_jobs.c.session_pk.is_not(None), summary_jobs.c.send_at.is_(None))
-CANCELLED = Outcome.CANCELLED.value  # error code of a refresh that the batch stopped waiting for
+CANCELLED = ItemOutcome.CANCELLED.value  # error code of a refresh that the batch stopped waiting for
 DIVERGED = "replay_diverged"  # error code of a replay that called a tool without a recorded result
 
 
@@ -112,7 +112,9 @@ def runs_in_flight(tx: Transaction, batch_id: str) -> list[str]:
 
 def requeue_unsuccessful(tx: Transaction, batch_id: str) -> Counter[str]:
     """Make the items that failed, were cancelled or diverged pending again; return how many had each outcome."""
-    outcome = case((batch_items.c.error_code.is_not(None), Outcome.FAILED.value), else_=_run_outcome()).label("outcome")
+    outcome = case((batch_items.c.error_code.is_not(None), ItemOutcome.FAILED.value), else_=_run_outcome()).label(
+        "outcome"
+    )
     unsuccessful = or_(batch_items.c.error_code.is_not(None), runs.c.status.in_((Status.FAILED, Status.CANCELLED)))
     ended = (batch_items.c.batch_id == batch_id, batch_items.c.ended_at.is_not(None), unsuccessful)
     rows = tx.execute(select(batch_items.c.number, outcome).select_from(_with_runs()).where(*ended)).all()
@@ -187,19 +189,19 @@ def _with_refreshes() -> Any:
 
 def _ended(row: Any) -> Ended:
     if row.id is None:
-        return Ended(row.number, Outcome.GONE)
+        return Ended(row.number, ItemOutcome.GONE)
     return Ended(row.number, row.outcome, usage_of(row), row.team_id)
 
 
 def _refreshed(row: Any, used: Usage) -> Ended:
     if row.summary_version is None:
-        return Ended(row.number, Outcome.GONE)
+        return Ended(row.number, ItemOutcome.GONE)
     version = row.summary_version if row.summary_version > row.base_version else None
     if version is None and row.failed:
-        return Ended(row.number, Outcome.FAILED, used, row.team_id, error_code=row.error_code)
+        return Ended(row.number, ItemOutcome.FAILED, used, row.team_id, error_code=row.error_code)
     if version is None and not row.done:
-        return Ended(row.number, Outcome.CANCELLED, error_code=CANCELLED)
-    return Ended(row.number, Outcome.COMPLETED, used, row.team_id, version=version)
+        return Ended(row.number, ItemOutcome.CANCELLED, error_code=CANCELLED)
+    return Ended(row.number, ItemOutcome.COMPLETED, used, row.team_id, version=version)
 
 
 def _used_by_versions(tx: Transaction, items: list[tuple[int, int]]) -> dict[int, Usage]:
@@ -214,10 +216,10 @@ def _used_by_versions(tx: Transaction, items: list[tuple[int, int]]) -> dict[int
 
 def _run_outcome() -> ColumnElement[str]:
     """Return the status of an item's run; for a completed replay whether its output is the same."""
-    compared = case((runs.c.output == _source.c.output, Outcome.SAME.value), else_=Outcome.CHANGED.value)
+    compared = case((runs.c.output == _source.c.output, ItemOutcome.SAME.value), else_=ItemOutcome.CHANGED.value)
     return case(
-        (runs.c.id.is_(None), Outcome.GONE.value),
-        (runs.c.error_code == DIVERGED, Outcome.DIVERGED.value),
+        (runs.c.id.is_(None), ItemOutcome.GONE.value),
+        (runs.c.error_code == DIVERGED, ItemOutcome.DIVERGED.value),
         (and_(runs.c.replay_of.is_not(None), runs.c.status == Status.COMPLETED), compared),
         else_=runs.c.status,
     )
@@ -229,10 +231,10 @@ def _status() -> ColumnElement[str]:
     return case(
         (item.fed_at.is_(None), "waiting"),
         (item.error_code == CANCELLED, CANCELLED),
-        (item.error_code.is_not(None), Outcome.FAILED.value),
+        (item.error_code.is_not(None), ItemOutcome.FAILED.value),
         (item.run_id.is_not(None), _run_outcome()),
-        (sessions.c.pk.is_(None), Outcome.GONE.value),
-        (done, Outcome.COMPLETED.value),
+        (sessions.c.pk.is_(None), ItemOutcome.GONE.value),
+        (done, ItemOutcome.COMPLETED.value),
         (summary_jobs.c.lease_owner.is_not(None), "running"),
         else_="queued",
     )

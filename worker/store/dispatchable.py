@@ -4,7 +4,7 @@ from datetime import datetime
 
 from sqlalchemy import ColumnElement, and_, exists, literal_column, or_, select, update
 
-from worker.domain.dispatch import Dispatch, of_run
+from worker.domain.dispatch import Dispatch, run_dispatch
 from worker.domain.run import Priority, Status
 from worker.store.columns import db_time
 from worker.store.engine import Transaction
@@ -92,6 +92,6 @@ def _take(
         )
     )
     return [
-        of_run(row[0], session_id=row[1], team=row[2], attempt=row[3], sent_at=row[4], priority=Priority(row[5]))
+        run_dispatch(row[0], session_id=row[1], team=row[2], attempt=row[3], sent_at=row[4], priority=Priority(row[5]))
         for row in rows
     ]

@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, and_, case, delete, func, or_, select, true, update
 
-from worker.domain.dispatch import Dispatch, of_summary
+from worker.domain.dispatch import Dispatch, summary_dispatch
 from worker.domain.lease import LeaseState
 from worker.domain.summary import Refresh, SummaryDraft
 from worker.domain.usage import Usage
@@ -107,7 +107,7 @@ def take_ready(tx: Transaction, *, teams: Iterable[str], limit: int) -> list[Dis
             ),
         )
     )
-    return [of_summary(row[0], session_id=row[1], team=row[2], version=row[3]) for row in rows]
+    return [summary_dispatch(row[0], session_id=row[1], team=row[2], version=row[3]) for row in rows]
 
 
 def claim(tx: Transaction, session_pk: int, *, owner: str, ttl_s: float) -> Job | None:

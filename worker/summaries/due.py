@@ -1,6 +1,6 @@
 """When a summary is due, and how a refresh is requested."""
 
-from worker.domain.dispatch import Dispatch, of_summary
+from worker.domain.dispatch import Dispatch, summary_dispatch
 from worker.domain.summary import CHARS_PER_TOKEN, Due, SessionSummaryManager
 from worker.settings import Settings
 from worker.store import sessions, summaries, summary_jobs
@@ -39,7 +39,7 @@ def decide(
     )
     if not requested:
         return ()
-    return (of_summary(session_pk, session_id=session_id, team=team, version=session.summary_version),)
+    return (summary_dispatch(session_pk, session_id=session_id, team=team, version=session.summary_version),)
 
 
 def request(
@@ -56,4 +56,4 @@ def request(
     if base is None or base.finished_seq <= (0 if rebuild else base.covers_through_seq):
         return ()
     summary_jobs.request_now(tx, session_pk, through_seq=base.finished_seq, rebuild=rebuild)
-    return (of_summary(session_pk, session_id=session_id, team=team, version=base.version),)
+    return (summary_dispatch(session_pk, session_id=session_id, team=team, version=base.version),)
