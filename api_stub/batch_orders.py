@@ -6,11 +6,7 @@ from pathlib import Path
 
 from api_stub.batch_schemas import BatchRequest, BatchRun, ExplicitItems
 from worker.batches import accept, prices
-from worker.domain.batch import BatchOrder, Kind, Selection
-from worker.domain.principal import Principal
-from worker.domain.run import OnBusy
-from worker.domain.run_order import RunOrder, validate_time
-from worker.domain.text import check_id, check_text
+from worker.domain import BatchOrder, Kind, OnBusy, Principal, RunOrder, Selection, check_id, check_text, validate_time
 from worker.errors import BatchInvalid
 from worker.runs.known_teams import KnownTeams
 

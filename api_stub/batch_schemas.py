@@ -6,11 +6,9 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from api_stub.schemas import NextCursor
+from worker.domain import Budget, Instant, Item, Limits, OnBusyName, Selection, Usage
 from worker.domain import batch as domain
-from worker.domain.batch import Budget, Instant, Item, Limits, Selection
 from worker.domain.fields import ID, INPUT, TEXT, Metadata, Time, field
-from worker.domain.run import OnBusyName
-from worker.domain.usage import Usage
 
 MAX_ITEMS = 10_000  # in one request
 Ids = list[Annotated[str, WithJsonSchema({"type": "string"} | TEXT)]]

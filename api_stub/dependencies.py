@@ -15,9 +15,8 @@ from pydantic import AfterValidator, BeforeValidator
 from starlette.concurrency import run_in_threadpool
 
 from api_stub.service import Service
+from worker.domain import Principal, Scope, check_text
 from worker.domain.fields import ID, TEXT
-from worker.domain.principal import Principal, Scope
-from worker.domain.text import check_text
 from worker.errors import KeyMissing
 from worker.store import api_keys
 

@@ -2,12 +2,11 @@
 
 import threading
 
-from worker.domain.batch import BatchStatus
+from worker.domain import BatchStatus
 from worker.observe import metrics
 from worker.process.bounded_poll import BoundedPoll
 from worker.queue import app, dispatch
-from worker.store import gauges
-from worker.store.engine import Database
+from worker.store import Database, gauges
 
 FRESH_S = 5.0
 

@@ -8,13 +8,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
+from worker.domain import Message, Refresh, Run, RunOrder, SessionRow, SessionSummary, Status, check_json
 from worker.domain.fields import TEXT, Metadata, SessionId, TeamId, Time, UserId, field
-from worker.domain.message import Message
-from worker.domain.run import Run, Status
-from worker.domain.run_order import RunOrder
-from worker.domain.session import SessionRow, SessionSummary
-from worker.domain.summary import Refresh
-from worker.domain.text import check_json
 from worker.store.teams import Served
 
 NextCursor = Annotated[

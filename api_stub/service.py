@@ -11,7 +11,7 @@ from worker.process import key_cache, metrics_access
 from worker.queue import app, dispatch
 from worker.runs import known_teams, queue_limits
 from worker.settings import Settings
-from worker.store.engine import Database
+from worker.store import Database
 
 
 @dataclass(frozen=True, slots=True)

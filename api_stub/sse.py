@@ -7,8 +7,8 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from api_stub.service import Service
-from worker.domain.event import EVENT_TYPES, TERMINAL, EventId
-from worker.domain.run import Run
+from worker.domain import EventId, Run
+from worker.domain.event import EVENT_TYPES, TERMINAL
 from worker.errors import DatabaseUnavailable
 from worker.observe import logs, metrics
 from worker.runs.watch import watch

@@ -15,8 +15,7 @@ from api_stub.client import Retries
 from tests.support.clients import KINDS, QUICK, Connect
 from tests.support.postgres import NoPostgres, PostgresServer
 from tests.support.valkey import ValkeyServer
-from worker.store import migrate
-from worker.store.engine import Database
+from worker.store import Database, migrate
 
 hypothesis.settings.register_profile("shared machine", deadline=None)
 hypothesis.settings.load_profile("shared machine")

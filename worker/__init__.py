@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from worker.agent import Agent
     from worker.db import PostgresDb, SqliteDb
-    from worker.domain.chat import ChatModel
-    from worker.domain.retention import Retention
-    from worker.domain.summary import SessionSummaryManager
+    from worker.domain import ChatModel, Retention, SessionSummaryManager
     from worker.loop.definition import Limits
     from worker.loop.tools import RunContext, Tool, tool
     from worker.models.openai_chat import OpenAIChat

@@ -5,8 +5,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
-from worker.domain.chat import ChatModel
-from worker.domain.text import check_id
+from worker.domain import ChatModel, check_id
 from worker.errors import DefinitionInvalid, TeamSessionsError, ToolNotDescribable
 from worker.loop import delegation, history_tools
 from worker.loop.definition import Definition

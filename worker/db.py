@@ -14,8 +14,7 @@ from worker.process import runtime
 from worker.process.runtime import Runtime
 from worker.queue.app import make_app
 from worker.queue.dispatch import Dispatcher
-from worker.store import migrate
-from worker.store.engine import Database
+from worker.store import Database, migrate
 
 
 class Db:

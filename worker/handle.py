@@ -8,10 +8,7 @@ from typing import TypeVar
 
 from worker import clock
 from worker.db import Db
-from worker.domain.dispatch import Dispatch
-from worker.domain.event import Event
-from worker.domain.principal import SERVICE
-from worker.domain.run import Run
+from worker.domain import SERVICE, Dispatch, Event, Run
 from worker.errors import RunNotFound
 from worker.events.follow import Follower
 from worker.runs.cancel import cancel

@@ -5,11 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from worker.db import IN_MEMORY, Db
-from worker.domain.event import TERMINAL, Event, queued, terminal_event
-from worker.domain.message import Message
-from worker.domain.run import Run, Status
-from worker.domain.run_order import RunOrder, validate_order
-from worker.domain.usage import Usage
+from worker.domain import Event, Message, Run, RunOrder, Status, Usage, terminal_event, validate_order
+from worker.domain.event import TERMINAL, queued
 from worker.errors import RunFailed
 from worker.events.publish import Listeners
 from worker.loop.definition import Definition

@@ -6,11 +6,10 @@ from datetime import datetime
 from typing import Any
 
 from worker.clock import rfc3339
-from worker.domain.principal import Principal
+from worker.domain import Principal
 from worker.events.erase import Eraser
 from worker.settings import Settings
-from worker.store import batch_items, erasure, sessions, users
-from worker.store.engine import Database
+from worker.store import Database, batch_items, erasure, sessions, users
 from worker.store.tables import messages, runs, summaries
 
 PAGE = 200

@@ -10,13 +10,13 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from worker import clock
-from worker.domain.retention import Lifetimes, Retention, lifetimes, longest
+from worker.domain import Lifetimes, Retention
+from worker.domain.retention import lifetimes, longest
 from worker.errors import DatabaseUnavailable
 from worker.observe import logs
 from worker.settings import Settings
-from worker.store import retention, teams
+from worker.store import Database, Transaction, retention, teams
 from worker.store.columns import db_now
-from worker.store.engine import Database, Transaction
 from worker.store.erasure import Erased
 from worker.store.retention import ExpiredRun, ExpiredSession
 

@@ -2,10 +2,7 @@
 
 from typing import Any
 
-from worker.domain.message import Message
-from worker.domain.session import SessionRow
-from worker.domain.summary import Summary
-from worker.domain.text import check_json, check_text
+from worker.domain import Message, SessionRow, Summary, check_json, check_text
 from worker.errors import SessionNotFound
 from worker.loop.definition import Definition
 from worker.process.runtime import Runtime

@@ -7,24 +7,32 @@ from typing import Any, Literal, overload
 from worker import inline
 from worker.agent import Agent, AnyTool, checked_id, checked_members, checked_state, checked_tools, lines, raise_if_any
 from worker.db import IN_MEMORY, Db, service_db
-from worker.domain.chat import ChatModel
-from worker.domain.event import Event
-from worker.domain.message import Message, ToolCall
-from worker.domain.principal import Principal
-from worker.domain.retention import Retention
-from worker.domain.run import OnBusy, OnBusyName, Priority, PriorityName
-from worker.domain.run_order import RunOrder, validate_order
-from worker.domain.state import StateChange
-from worker.domain.summary import SessionSummaryManager, Summary
-from worker.domain.text import check_json
+from worker.domain import (
+    ChatModel,
+    Event,
+    Message,
+    OnBusy,
+    OnBusyName,
+    Principal,
+    Priority,
+    PriorityName,
+    Retention,
+    RunOrder,
+    SessionSummaryManager,
+    StateChange,
+    Summary,
+    ToolCall,
+    check_json,
+    validate_order,
+)
 from worker.errors import AmbiguousSession, SessionNotFound
 from worker.handle import RunHandle
 from worker.inline import RunOutput
 from worker.loop.definition import Definition, Limits, Mode
 from worker.runs.enqueue import enqueue, enqueue_in
 from worker.session import PAGE, Session
+from worker.store import Transaction as Connection
 from worker.store import erasure, session_pages, sessions
-from worker.store.engine import Transaction as Connection
 
 
 class Team:

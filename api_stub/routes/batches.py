@@ -16,8 +16,7 @@ from api_stub.errors import responses
 from api_stub.pagination import Cursor, Limit, Pages
 from api_stub.service import Service
 from worker.batches import accept, lifecycle
-from worker.domain.batch import Batch, Estimate, Item, ItemStatus, Result
-from worker.domain.principal import Principal
+from worker.domain import Batch, Estimate, Item, ItemStatus, Principal, Result
 from worker.errors import BatchInvalid
 from worker.store import batches
 

@@ -21,11 +21,8 @@ from api_stub.dependencies import (
     ServiceDep,
 )
 from worker import clock
-from worker.domain.event import TERMINAL, EventId
-from worker.domain.principal import Principal
-from worker.domain.run import Run, Status
-from worker.domain.run_order import validate_order
-from worker.domain.text import check_id
+from worker.domain import EventId, Principal, Run, Status, check_id, validate_order
+from worker.domain.event import TERMINAL
 from worker.errors import InvalidEventId, RunNotFound
 from worker.runs import cancel, enqueue, retry, why
 from worker.store import run_pages, runs

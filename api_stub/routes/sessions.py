@@ -19,13 +19,9 @@ from api_stub.dependencies import (
     SessionsWrite,
 )
 from api_stub.routes.runs import RUNS
-from worker.domain.message import Message, Role
-from worker.domain.principal import Principal
-from worker.domain.session import SessionRow
-from worker.domain.summary import Summary
+from worker.domain import Message, Principal, Role, SessionRow, Summary
 from worker.errors import AmbiguousSession, SessionNotFound, SummaryNotFound
-from worker.store import erasure, messages, run_pages, session_pages, sessions, summaries, summary_jobs
-from worker.store.engine import Transaction
+from worker.store import Transaction, erasure, messages, run_pages, session_pages, sessions, summaries, summary_jobs
 from worker.summaries import due
 
 router = APIRouter(prefix="/v1/sessions", tags=["sessions"])

@@ -28,9 +28,7 @@ from sqlalchemy import text as sql
 from ops.bench import databases, fill
 from ops.bench.flat import InstantModel
 from ops.bench.report import Check, Report, progress, quantile, table
-from worker.domain.message import Draft, Role
-from worker.domain.run import Claim, Status
-from worker.domain.run_order import RunOrder
+from worker.domain import Claim, Draft, Role, RunOrder, Status
 from worker.process import runtime as runtimes
 from worker.process.runtime import Runtime
 from worker.queue.app import make_app

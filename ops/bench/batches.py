@@ -25,12 +25,11 @@ from ops.bench.service import Timed, one_run, service, start_front, start_summar
 from tests.support.system import System, wait_until
 from worker.batches import accept, feed, lifecycle
 from worker.batches import plan as planning
-from worker.domain.batch import MAX_WINDOW, Batch, BatchOrder, BatchStatus, Kind, Selection
-from worker.domain.principal import SERVICE
+from worker.domain import SERVICE, Batch, BatchOrder, BatchStatus, Kind, Selection
+from worker.domain.batch import MAX_WINDOW
 from worker.settings import Settings
-from worker.store import batches, migrate
+from worker.store import Database, batches, migrate
 from worker.store.columns import db_time
-from worker.store.engine import Database
 from worker.store.tables import batch_items, sessions, summaries
 
 SELECTED, PLAN_AT_MOST_S, MEASURED, FLAT_AT_MOST = 100_000, 10.0, 1_000, 1.1

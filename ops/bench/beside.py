@@ -38,7 +38,7 @@ from ops.bench.service import start_front
 from tests.support.model import model_server
 from tests.support.system import System, system
 from worker.queue.embedded import free_port
-from worker.store.engine import Database
+from worker.store import Database
 from worker.store.tables import runs, sessions
 
 QUIET_S = 60.0  # no run has ended for this long: the rest never will

@@ -27,7 +27,7 @@ from ops.bench.report import Check, Report, progress, table
 from ops.bench.service import Call, one_run, service, start_front, start_summaries, summary_calls, wait_for_summaries
 from tests.support.model import model_server
 from tests.support.system import System, wait_until
-from worker.domain.summary import CHARS_PER_TOKEN
+from worker.domain import CHARS_PER_TOKEN
 from worker.settings import Settings
 from worker.store import messages
 from worker.store.tables import sessions, summaries, summary_jobs

@@ -9,8 +9,7 @@ from sqlalchemy import text
 
 from tests.support.postgres import PostgresServer
 from tests.support.valkey import ValkeyServer
-from worker.store import migrate
-from worker.store.engine import Database
+from worker.store import Database, migrate
 
 KINDS = ("sqlite", "postgres")
 

@@ -14,9 +14,7 @@ from ops.bench import databases
 from ops.bench.report import Check, Report, progress, table
 from worker.agent import Agent
 from worker.db import Db
-from worker.domain.chat import ChatRequest, Reply
-from worker.domain.message import Role, ToolCall
-from worker.domain.usage import Usage
+from worker.domain import ChatRequest, Reply, Role, ToolCall, Usage
 from worker.models.scripted import ScriptedModel
 from worker.team import Team
 

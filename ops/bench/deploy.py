@@ -27,7 +27,7 @@ from tests.support import look
 from tests.support.rollout import People, faults, replace_api, replace_workers
 from tests.support.system import System
 from tests.support.versions import base_version, next_version
-from worker.domain.message import Message, Role
+from worker.domain import Message, Role
 from worker.store.tables import runs, sessions
 
 WORKERS, RUNS = 4, 100

@@ -11,9 +11,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, delete, insert, select, update
 
-from worker.domain.identity import new_id
+from worker.domain import new_id
+from worker.store import Database
 from worker.store.columns import db_now
-from worker.store.engine import Database
 from worker.store.tables import messages, metadata, runs, sessions
 
 BATCH = 500

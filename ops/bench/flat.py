@@ -21,9 +21,7 @@ from sqlalchemy import text as sql
 from ops.bench import databases, fill, flat_beside
 from ops.bench.meter import Cost, Meter
 from ops.bench.report import Check, Report, progress, spread, table
-from worker.domain.chat import ChatRequest, Reply
-from worker.domain.run_order import RunOrder
-from worker.domain.usage import Usage
+from worker.domain import ChatRequest, Reply, RunOrder, Usage
 from worker.process import runtime as runtimes
 from worker.process.runtime import Runtime
 from worker.queue.app import make_app

@@ -21,7 +21,7 @@ from ops.bench import fill
 from ops.bench.report import Check, Report, progress, quantile, spread, table
 from ops.bench.service import Call, Timed, one_run, open_summaries, service, start_front, start_summaries, summary_calls
 from tests.support.system import System, wait_until
-from worker.domain.dispatch import summary_dispatch
+from worker.domain import summary_dispatch
 from worker.queue.app import make_app
 from worker.queue.dispatch import Dispatcher
 from worker.settings import Settings

@@ -25,7 +25,7 @@ from ops.bench import fill
 from ops.bench.beside import Side, sides, until_ended
 from ops.bench.report import Check, Ratio, Report, progress, quantile, table
 from tests.support import look
-from worker.store.engine import Database
+from worker.store import Database
 from worker.store.tables import sessions
 
 SESSIONS, PAGE, USER = 10_000, 20, "u"

@@ -18,8 +18,7 @@ from ops.bench.peers import environment
 from ops.bench.report import Check, Report, progress, table
 from tests.support.system import wait_until
 from worker import OpenAIChat, SessionSummaryManager, SqliteDb, Team
-from worker.domain.chat import ChatRequest, Reply
-from worker.domain.summary import Summary
+from worker.domain import ChatRequest, Reply, Summary
 from worker.queue.embedded import free_port
 
 START_S, SUMMARY_S = 60.0, 300.0

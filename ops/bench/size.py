@@ -20,7 +20,7 @@ from ops.bench.report import Report, progress, table
 from ops.bench.service import service, start_front
 from tests.support import look
 from tests.support.system import System, wait_until
-from worker.store.engine import Database, Transaction
+from worker.store import Database, Transaction
 from worker.store.tables import messages, runs, sessions
 
 SESSIONS, EACH, USERS, CHARACTERS = 10_000, 20, 1_000, 500

@@ -22,8 +22,7 @@ from ops.bench.report import Ratio, Report, progress, quantile, table
 from tests.support import look
 from tests.support.model import model_server
 from worker import OpenAIChat, Team, tool
-from worker.domain.message import Role
-from worker.domain.run_order import RunOrder
+from worker.domain import Role, RunOrder
 from worker.process import runtime as runtimes
 from worker.process.runtime import Runtime
 from worker.queue.app import make_app

@@ -11,9 +11,8 @@ from sqlalchemy import Column, Integer, MetaData, String, Table, insert
 
 from worker.runs import finish, journal
 from worker.runs.journal import RunJournal
-from worker.store import leases, summaries
+from worker.store import Database, Transaction, leases, summaries
 from worker.store.columns import UtcTime, db_time
-from worker.store.engine import Database, Transaction
 
 metadata = MetaData()
 audit = Table(

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import select, true, update
 
 from ops.chaos import points
-from worker.domain.message import size_of
+from worker.domain import size_of
 from worker.errors import LeaseLost
 from worker.process.sweep import Sweep
 from worker.runs.journal import RunJournal

@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ops.chaos.evidence import Evidence
-from worker.domain.message import Message, Role, open_calls
-from worker.domain.run import Status
+from worker.domain import Message, Role, Status, open_calls
 
 NAME = re.compile(r"\bI am (M\d+)\.")
 Check = Callable[[Evidence], Iterator[str]]

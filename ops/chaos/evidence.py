@@ -10,7 +10,7 @@ from sqlalchemy import select
 from ops.chaos.audit import audit
 from ops.chaos.book import Book
 from ops.chaos.system import Fleet
-from worker.domain.message import Message
+from worker.domain import Message
 from worker.store import messages
 from worker.store.tables import runs, sessions, summaries, summary_jobs, tool_starts
 

@@ -24,8 +24,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from worker.domain.message import Role
-from worker.domain.state import StateChange
+from worker.domain import Role, StateChange
 from worker.loop import calls, loop
 from worker.runs import execute, journal
 from worker.runs.journal import RunJournal

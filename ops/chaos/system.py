@@ -25,8 +25,7 @@ from tests.support.postgres import PostgresServer
 from tests.support.system import PROGRAM, System, wait_until
 from tests.support.valkey import ValkeyServer
 from worker.queue.embedded import free_port
-from worker.store import migrate
-from worker.store.engine import Database
+from worker.store import Database, migrate
 
 LEASE_S = 5.0
 WORKERS = ("runs-1", "runs-2", "runs-3")

@@ -22,8 +22,7 @@ def worker_serves(host: str) -> bool:
     """Return whether a worker of *host* has announced itself recently."""
     from worker import settings as configuration  # noqa: PLC0415 - the other probe needs none of it
     from worker.errors import DatabaseUnavailable  # noqa: PLC0415
-    from worker.store import teams  # noqa: PLC0415
-    from worker.store.engine import Database  # noqa: PLC0415
+    from worker.store import Database, teams  # noqa: PLC0415
 
     database = Database(configuration.load().database, pool_size=1)
     try:

@@ -21,8 +21,7 @@ from api_stub.client import Client
 from tests.support.system import PROGRAM, System, system, wait_until
 from worker.queue.embedded import free_port
 from worker.queue.flower import COLUMNS
-from worker.store import migrate
-from worker.store.engine import Database
+from worker.store import Database, migrate
 
 HERE = Path(__file__).parent
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")

@@ -3,7 +3,8 @@
 from types import UnionType
 from typing import Any, get_args, get_type_hints
 
-from worker.domain.event import EVENT_TYPES, TERMINAL, EventType
+from worker.domain import EventType
+from worker.domain.event import EVENT_TYPES, TERMINAL
 
 HEAD = """# Events
 

@@ -12,8 +12,7 @@ from tests.api.door import MAX_INPUT, Door
 from tests.support.postgres import PostgresServer
 from tests.support.system import system
 from tests.support.valkey import ValkeyServer
-from worker.store import migrate
-from worker.store.engine import Database
+from worker.store import Database, migrate
 
 
 @pytest.fixture(scope="package", params=["sqlite", "postgres"])

@@ -11,10 +11,7 @@ from sqlalchemy import func, select
 
 from tests.support import life
 from tests.support.system import System, wait_until
-from worker.domain.message import Draft, Role
-from worker.domain.run import Status
-from worker.domain.run_order import RunOrder
-from worker.domain.usage import Usage
+from worker.domain import Draft, Role, RunOrder, Status, Usage
 from worker.runs.enqueue import enqueue
 from worker.runs.finish import Ending
 from worker.settings import Settings

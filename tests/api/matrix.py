@@ -6,7 +6,7 @@ Two things stand for all: one is Ada's, of team 'plain', the other is Bob's, of 
 from dataclasses import dataclass, field
 from typing import Any
 
-from worker.domain.principal import Scope
+from worker.domain import Scope
 
 ADA, BOB = "u-ada", "u-bob"
 OWNERS = {"Ada's": ADA, "Bob's": BOB}

@@ -14,7 +14,7 @@ from sqlalchemy import insert
 from tests.api.door import Door, check_problem, name
 from tests.support.system import wait_until
 from worker.cli.main import main
-from worker.domain.principal import Principal, Scope
+from worker.domain import Principal, Scope
 from worker.errors import ScopeMissing
 from worker.store import tables
 from worker.store.columns import db_time

@@ -16,8 +16,7 @@ from tests.support.system import System, system, wait_until
 from tests.support.valkey import ValkeyServer
 from worker.observe import metrics
 from worker.queue.embedded import free_port
-from worker.store import api_keys, migrate
-from worker.store.engine import Database
+from worker.store import Database, api_keys, migrate
 
 Samples = dict[str, dict[tuple[tuple[str, str], ...], float]]
 NAMES = {

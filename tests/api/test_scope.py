@@ -9,9 +9,8 @@ from tests.api.door import Door, check_problem, name
 from tests.api.matrix import CASES, KINDS, OWNERS, ROUTES, Kind, Route, answer
 from worker.batches import accept, feed, lifecycle
 from worker.batches.accept import ExplicitItems
-from worker.domain.batch import BatchOrder, Selection
-from worker.domain.batch import Kind as BatchKind
-from worker.domain.principal import Principal
+from worker.domain import BatchOrder, Principal, Selection
+from worker.domain import Kind as BatchKind
 from worker.settings import Settings
 from worker.store import api_keys
 

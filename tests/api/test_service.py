@@ -11,8 +11,7 @@ from api_stub.client import RequestFailed
 from tests.api.door import Door, check_problem
 from tests.support.system import system, wait_until
 from tests.support.valkey import ValkeyServer
-from worker.store import migrate
-from worker.store.engine import Database
+from worker.store import Database, migrate
 
 
 def test_probes_need_no_key_and_the_description_does(door: Door) -> None:

@@ -9,8 +9,7 @@ import pytest
 from tests.support.system import PROGRAM, System, system
 from tests.support.terminal import Terminal
 from tests.support.valkey import ValkeyServer
-from worker.store import migrate
-from worker.store.engine import Database
+from worker.store import Database, migrate
 
 
 @pytest.fixture(scope="package")

@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from ops.docker import probe
-from worker.store import teams
-from worker.store.engine import Database
+from worker.store import Database, teams
 
 
 @pytest.mark.parametrize(("host", "heard"), [("worker-1", True), ("worker", False), ("worker_1", False)])

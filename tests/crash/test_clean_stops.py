@@ -12,8 +12,7 @@ from api_stub.client import Client, ClientError
 from tests.support import look
 from tests.support.system import System, wait_until
 from worker.queue.app import BACKGROUND
-from worker.store import teams
-from worker.store.engine import Database
+from worker.store import Database, teams
 from worker.store.tables import runs, summary_jobs
 
 pytestmark = pytest.mark.processes

@@ -11,9 +11,7 @@ from tests.support.system import System, wait_until
 from tests.support.valkey import ValkeyServer
 from worker.batches import accept, lifecycle
 from worker.batches.accept import ExplicitItems, Request
-from worker.domain.batch import Batch, BatchOrder, BatchStatus, Kind
-from worker.domain.principal import SERVICE
-from worker.domain.run_order import RunOrder
+from worker.domain import SERVICE, Batch, BatchOrder, BatchStatus, Kind, RunOrder
 from worker.runs.enqueue import enqueue
 from worker.settings import Settings
 from worker.store.tables import batch_items, runs, summaries

@@ -12,7 +12,7 @@ from tests.support import look
 from tests.support.condensing import jobs, session_row, versions
 from tests.support.system import System, wait_until
 from worker import settings as configuration
-from worker.domain.run_order import RunOrder
+from worker.domain import RunOrder
 from worker.queue.app import make_app
 from worker.queue.dispatch import Dispatcher
 from worker.runs.enqueue import enqueue

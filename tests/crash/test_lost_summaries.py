@@ -17,13 +17,12 @@ from tests.support.condensing import jobs, session_row, versions
 from tests.support.system import System, wait_until
 from tests.support.valkey import ValkeyServer
 from worker import settings as configuration
-from worker.domain.run_order import RunOrder
+from worker.domain import RunOrder
 from worker.queue.app import make_app
 from worker.queue.dispatch import Dispatcher
 from worker.runs.enqueue import enqueue
 from worker.settings import Settings
-from worker.store import sessions
-from worker.store.engine import Database
+from worker.store import Database, sessions
 from worker.store.tables import summaries
 from worker.summaries import due
 from worker.summaries.condense import FORM, PROMPT

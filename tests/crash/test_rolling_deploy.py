@@ -11,7 +11,7 @@ from tests.support.rollout import People, faults, replace_api, replace_workers
 from tests.support.system import System
 from tests.support.valkey import ValkeyServer
 from tests.support.versions import base_version, next_version, this_version
-from worker.store.engine import Database
+from worker.store import Database
 from worker.store.tables import SCHEMA
 
 pytestmark = pytest.mark.processes

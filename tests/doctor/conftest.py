@@ -7,8 +7,7 @@ import pytest
 from tests.doctor.house import House, house
 from tests.support.postgres import PostgresServer
 from tests.support.valkey import ValkeyServer
-from worker.store import migrate
-from worker.store.engine import Database
+from worker.store import Database, migrate
 
 
 @pytest.fixture(scope="package", params=["sqlite", "postgres"])

@@ -16,9 +16,8 @@ from tests.doctor.house import House, like_any_user, with_no_room
 from tests.support.postgres import PostgresServer
 from tests.support.system import wait_until
 from worker.clock import now
-from worker.domain.run_order import RunOrder
-from worker.store import runs, sessions, tables, teams
-from worker.store.engine import Database, Transaction
+from worker.domain import RunOrder
+from worker.store import Database, Transaction, runs, sessions, tables, teams
 
 # The database that is asked about is another than that of the workers beside it.
 pytestmark = pytest.mark.parametrize("installed", ["sqlite"], indirect=True)

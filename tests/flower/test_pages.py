@@ -19,8 +19,7 @@ from tests.support.system import PROGRAM, System, system, wait_until
 from tests.support.valkey import ValkeyServer
 from worker.queue.embedded import free_port
 from worker.queue.flower import OPTIONS
-from worker.store import migrate
-from worker.store.engine import Database
+from worker.store import Database, migrate
 
 pytestmark = pytest.mark.processes
 LOGIN = ("ada", "a password: with a colon")

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from worker.domain.outcome import NOT_CLAIMED, End, Outcome, parse_outcome
+from worker.domain import End, Outcome, parse_outcome
+from worker.domain.outcome import NOT_CLAIMED
 from worker.queue.flower_rows import Rows
 from worker.runs.claim import Gone, NotFree, NotHead
 

@@ -8,7 +8,7 @@ import pytest
 from worker import Team
 from worker import settings as configuration
 from worker.process.runtime import Runtime, start_in_process
-from worker.store.engine import Database
+from worker.store import Database
 
 
 @pytest.fixture

@@ -9,9 +9,7 @@ from typing import Any
 from tests.support.outcomes import execute
 from tests.support.replaying import enqueue
 from worker import Agent, Calls, ScriptedModel, Team, tool
-from worker.domain.chat import ChatRequest, Reply
-from worker.domain.run_order import RunOrder
-from worker.domain.usage import Usage
+from worker.domain import ChatRequest, Reply, RunOrder, Usage
 from worker.errors import ModelUnavailable
 from worker.process.runtime import Runtime
 

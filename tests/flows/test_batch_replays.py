@@ -9,9 +9,7 @@ from tests.support.replaying import every_row
 from tests.support.system import System, wait_until
 from tests.support.valkey import ValkeyServer
 from worker.batches import accept, lifecycle
-from worker.domain.batch import BatchOrder, BatchStatus, Kind, Selection
-from worker.domain.principal import SERVICE
-from worker.domain.run_order import RunOrder
+from worker.domain import SERVICE, BatchOrder, BatchStatus, Kind, RunOrder, Selection
 from worker.runs.enqueue import enqueue
 from worker.settings import Settings
 

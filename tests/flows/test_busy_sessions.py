@@ -14,9 +14,7 @@ from sqlalchemy import select
 from tests.flows.test_on_busy import ANSWER, REMEMBERS, order
 from tests.support import look
 from tests.support.life import end
-from worker.domain.message import Role
-from worker.domain.run import Claim, OnBusy, Run, Status
-from worker.domain.run_order import RunOrder
+from worker.domain import Claim, OnBusy, Role, Run, RunOrder, Status
 from worker.errors import LeaseLost, SessionBusy
 from worker.loop.definition import Limits
 from worker.runs.claim import claim_head
@@ -24,9 +22,8 @@ from worker.runs.enqueue import enqueue
 from worker.runs.finish import Ending
 from worker.runs.session_history import SessionHistory
 from worker.settings import Settings
-from worker.store import leases, messages
+from worker.store import Database, leases, messages
 from worker.store import sessions as sessions_of
-from worker.store.engine import Database
 from worker.store.tables import runs, sessions
 
 PAUSE_S = 0.005  # all of this is one process: whoever looks without a pause takes the others' time

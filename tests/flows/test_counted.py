@@ -10,9 +10,7 @@ from tests.support.batches import Played, end_as, ended_runs
 from tests.support.life import accept, end, take
 from tests.support.system import wait_until
 from tests.support.valkey import ValkeyServer
-from worker.domain.batch import BatchOrder, Kind
-from worker.domain.principal import Principal
-from worker.domain.run import Status
+from worker.domain import BatchOrder, Kind, Principal, Status
 from worker.errors import DatabaseUnavailable, LeaseLost
 from worker.observe import metrics
 from worker.process.bounded_poll import BoundedPoll
@@ -25,8 +23,7 @@ from worker.queue.embedded import free_port
 from worker.runs.cancel import cancel
 from worker.runs.finish import Ending
 from worker.settings import Settings
-from worker.store import api_keys, teams
-from worker.store.engine import Database, Transaction
+from worker.store import Database, Transaction, api_keys, teams
 
 
 class Grown:

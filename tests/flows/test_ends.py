@@ -10,8 +10,7 @@ from worker import Agent, Calls, RunContext, ScriptedModel, Team, tool
 from worker.db import Db
 from worker.errors import RunFailed
 from worker.runs.cancel import cancel
-from worker.store import messages, sessions
-from worker.store.engine import Database
+from worker.store import Database, messages, sessions
 from worker.store.tables import runs
 
 HELD_S = 2.0  # longer than a process takes to learn that its run was cancelled

@@ -7,7 +7,8 @@ from typing import Any
 from redis import Redis
 
 from tests.support.valkey import ValkeyServer
-from worker.domain.event import QUEUED_ID, Event, EventId
+from worker.domain import Event, EventId
+from worker.domain.event import QUEUED_ID
 from worker.events.follow import Follower
 
 RUN, LONG_S = "run_1", 20.0

@@ -12,14 +12,12 @@ from tests.support.outcomes import execute
 from tests.support.replaying import accept_replay, comparison, every_row, forks, get_run, replay, run
 from tests.support.valkey import ValkeyServer
 from worker import Calls, ScriptedModel, SqliteDb, Team, privacy, tool
-from worker.domain.principal import SERVICE, Principal
-from worker.domain.run import Run, Status
+from worker.domain import SERVICE, Principal, Run, Status
 from worker.events.erase import Eraser
 from worker.process.runtime import Runtime
 from worker.runs.queue_limits import QueueLimits
 from worker.runs.retry import retry
-from worker.store import erasure, run_pages, runs, session_pages, sessions, tables
-from worker.store.engine import Database
+from worker.store import Database, erasure, run_pages, runs, session_pages, sessions, tables
 
 Process = Callable[..., Runtime]
 USER = Principal("k", user_id="u")

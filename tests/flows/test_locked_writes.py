@@ -11,11 +11,10 @@ from sqlalchemy import event, select
 from tests.support import look
 from tests.support.outcomes import execute
 from worker import Calls, ScriptedModel, Team, tool
-from worker.domain.run_order import RunOrder
+from worker.domain import RunOrder
 from worker.process.runtime import Runtime
 from worker.runs.enqueue import enqueue
-from worker.store import sessions
-from worker.store.engine import Database
+from worker.store import Database, sessions
 from worker.store.tables import messages
 
 HELD_S = 1.0

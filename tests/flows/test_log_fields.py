@@ -12,9 +12,7 @@ import pytest
 
 from tests.support.outcomes import execute
 from worker import Agent, Calls, ScriptedModel, Team, tool
-from worker.domain.chat import ChatRequest, Reply
-from worker.domain.run_order import RunOrder
-from worker.domain.usage import Usage
+from worker.domain import ChatRequest, Reply, RunOrder, Usage
 from worker.observe import logs
 from worker.process.runtime import Runtime
 from worker.runs import enqueue

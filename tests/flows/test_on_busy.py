@@ -8,17 +8,14 @@ from sqlalchemy import select
 
 from tests.support import look
 from tests.support.life import end, take
-from worker.domain.message import Draft, Role
-from worker.domain.run import Claim, OnBusy, Status
-from worker.domain.run_order import RunOrder
+from worker.domain import Claim, Draft, OnBusy, Role, RunOrder, Status
 from worker.errors import IdempotencyConflict, LeaseLost, QueueFull, SessionBusy
 from worker.loop.definition import Definition, Limits
 from worker.runs.enqueue import Accepted, enqueue
 from worker.runs.finish import Ending
 from worker.runs.session_history import SessionHistory
 from worker.settings import Settings
-from worker.store import leases
-from worker.store.engine import Database
+from worker.store import Database, leases
 from worker.store.erasure import erase_session_of_run
 from worker.store.tables import idempotency, runs, sessions
 from worker.team import Team

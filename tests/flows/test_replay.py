@@ -11,9 +11,7 @@ from tests.support.condensing import cover
 from tests.support.outcomes import execute
 from tests.support.replaying import Comparison, accept_replay, comparison, every_row, forks, get_run, replay, run
 from worker import Agent, Calls, RunContext, ScriptedModel, Team, tool
-from worker.domain.chat import ChatRequest
-from worker.domain.message import Role
-from worker.domain.run_order import RunOrder
+from worker.domain import ChatRequest, Role, RunOrder
 from worker.errors import ModelUnavailable, RunNotFound, RunNotRetryable
 from worker.process.runtime import Runtime
 from worker.runs.cancel import cancel

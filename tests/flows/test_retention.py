@@ -15,8 +15,7 @@ from tests.support.replaying import replay, run
 from tests.support.system import wait_until
 from tests.support.valkey import ValkeyServer
 from worker import Retention, ScriptedModel, Team
-from worker.domain.event import Event
-from worker.domain.principal import SERVICE
+from worker.domain import SERVICE, Event
 from worker.errors import DefinitionInvalid
 from worker.events import stream_key
 from worker.events.erase import Eraser
@@ -26,8 +25,7 @@ from worker.process.runtime import Runtime
 from worker.retention import Removal
 from worker.runs.intake import accept_order
 from worker.settings import Settings
-from worker.store import erasure, sessions
-from worker.store.engine import Database
+from worker.store import Database, erasure, sessions
 from worker.store.tables import runs
 from worker.summaries import due
 

@@ -4,9 +4,7 @@ import pytest
 
 from tests.support import look
 from tests.support.life import end, take
-from worker.domain.principal import SERVICE
-from worker.domain.run import Priority, RunError, Status
-from worker.domain.run_order import RunOrder
+from worker.domain import SERVICE, Priority, RunError, RunOrder, Status
 from worker.errors import IdempotencyConflict, RunNotFound, RunNotRetryable
 from worker.runs.cancel import cancel
 from worker.runs.enqueue import Accepted, enqueue
@@ -14,7 +12,7 @@ from worker.runs.finish import Ending
 from worker.runs.queue_limits import QueueLimits
 from worker.runs.retry import retry
 from worker.settings import Settings
-from worker.store.engine import Database
+from worker.store import Database
 from worker.store.erasure import erase_session_of_run
 
 

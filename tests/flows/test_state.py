@@ -9,7 +9,7 @@ from sqlalchemy import select
 
 from worker import Agent, Calls, RunContext, ScriptedModel, Team, tool
 from worker.db import Db
-from worker.domain.chat import ChatRequest
+from worker.domain import ChatRequest
 from worker.store.tables import runs
 
 TOOLS, OTHERS = 8, 20

@@ -11,10 +11,10 @@ from sqlalchemy import event
 from tests.support import look
 from tests.support.outcomes import execute
 from worker import ScriptedModel, Team
-from worker.domain.run_order import RunOrder
+from worker.domain import RunOrder
 from worker.process.runtime import Runtime
 from worker.runs.enqueue import enqueue
-from worker.store.engine import Database
+from worker.store import Database
 
 STATEMENTS, TRANSACTIONS = 12, 4
 Process = Callable[..., Runtime]

@@ -29,8 +29,7 @@ from worker import ScriptedModel
 from worker.errors import ModelRateLimited, ModelRefused, ModelUnavailable
 from worker.process.runtime import Runtime
 from worker.runs.why import why
-from worker.store import erasure, summaries, summary_jobs
-from worker.store.engine import Database
+from worker.store import Database, erasure, summaries, summary_jobs
 from worker.summaries import due
 from worker.summaries.condense import prompt_hash
 

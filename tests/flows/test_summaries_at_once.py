@@ -24,14 +24,12 @@ from tests.support.condensing import (
 )
 from tests.support.valkey import ValkeyServer
 from worker import ScriptedModel
-from worker.domain.message import Draft, Role
-from worker.domain.run import Status
+from worker.domain import Draft, Role, Status
 from worker.errors import ModelRefused
 from worker.process.runtime import Runtime
 from worker.queue.app import make_app
 from worker.queue.dispatch import Dispatcher
-from worker.store import messages, summaries
-from worker.store.engine import Database
+from worker.store import Database, messages, summaries
 from worker.store.tables import runs
 from worker.summaries.refresh import feed, refresh
 

@@ -8,13 +8,11 @@ from sqlalchemy import update
 
 from tests.support.condensing import answer, begin, called, converse, cover, finish
 from worker import Team
-from worker.domain.message import Draft, Role, open_calls
-from worker.domain.run import Claim, Status
-from worker.domain.summary import CHARS_PER_TOKEN
+from worker.domain import CHARS_PER_TOKEN, Claim, Draft, Role, Status, open_calls
 from worker.loop.conversation import History
 from worker.loop.definition import Limits
 from worker.runs.session_history import SessionHistory
-from worker.store.engine import Database
+from worker.store import Database
 from worker.store.tables import runs
 
 PLENTY = 1_000_000

@@ -20,17 +20,12 @@ from tests.support.condensing import (
 from tests.support.life import accept
 from tests.support.outcomes import execute
 from worker import ScriptedModel, Team
-from worker.domain.dispatch import Dispatch
-from worker.domain.message import Draft, Role
-from worker.domain.run import Status
-from worker.domain.summary import Due, SessionSummaryManager
-from worker.domain.usage import Usage
+from worker.domain import Dispatch, Draft, Due, Role, SessionSummaryManager, Status, Usage
 from worker.process.runtime import Runtime
 from worker.runs.cancel import cancel
 from worker.settings import Settings
-from worker.store import summaries, summary_jobs
+from worker.store import Database, summaries, summary_jobs
 from worker.store.columns import db_time
-from worker.store.engine import Database
 from worker.store.tables import runs
 from worker.summaries import due
 

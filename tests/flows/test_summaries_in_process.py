@@ -9,10 +9,9 @@ from tests.support.condensing import HeldModel, formed, jobs
 from tests.support.system import wait_until
 from worker import ScriptedModel, SessionSummaryManager, Team
 from worker.db import Db
-from worker.domain.chat import ChatModel
+from worker.domain import ChatModel
 from worker.errors import ModelRefused, ModelUnavailable, SummaryFailed
-from worker.store import summary_jobs, teams
-from worker.store.engine import Database
+from worker.store import Database, summary_jobs, teams
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from tests.support.outcomes import refresh
 from tests.support.rebuilding import all_of, request_rebuild, sent_messages, slowly, summarised
 from worker import ScriptedModel
 from worker.process.runtime import Runtime
-from worker.store.engine import Database
+from worker.store import Database
 from worker.store.tables import runs
 from worker.summaries import due
 from worker.summaries.condense import prompt_hash

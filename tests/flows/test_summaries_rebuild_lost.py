@@ -20,11 +20,10 @@ from tests.support.condensing import (
 from tests.support.outcomes import refresh
 from tests.support.rebuilding import all_of, request_rebuild, sent_messages, slowly, summarised
 from worker import ScriptedModel
-from worker.domain.summary import SummaryDraft
+from worker.domain import SummaryDraft
 from worker.errors import ModelRefused, ModelUnavailable
 from worker.process.runtime import Runtime
-from worker.store import erasure, summary_jobs
-from worker.store.engine import Database
+from worker.store import Database, erasure, summary_jobs
 from worker.store.tables import summary_jobs as jobs_table
 from worker.summaries.condense import prompt_hash
 

@@ -15,7 +15,7 @@ from tests.support.pages import RUNBOOKS, commands, follow
 from tests.support.postgres import PostgresServer
 from tests.support.system import System, system, wait_until
 from tests.support.valkey import ValkeyServer
-from worker.store.engine import Database
+from worker.store import Database
 from worker.store.tables import runs
 
 pytestmark = [pytest.mark.processes, pytest.mark.extended]

@@ -10,8 +10,7 @@ import pytest
 from tests.support.system import ROOT, system
 from tests.support.typed import BESIDE_UP, FOLLOWED
 from tests.support.walk import reader
-from worker.store import migrate
-from worker.store.engine import Database
+from worker.store import Database, migrate
 
 pytestmark = [pytest.mark.processes, pytest.mark.extended]
 BIN = Path(sys.executable).parent

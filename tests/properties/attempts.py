@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, event
 
 from tests.support.outcomes import execute
-from worker.domain.chat import ChatRequest, Reply
+from worker.domain import ChatRequest, Reply
 from worker.process.runtime import Runtime
 
 SETTLE_S = 10.0

@@ -16,12 +16,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 from sqlalchemy import Connection, select, update
 
 from tests.properties.attempts import SETTLE_S, Attempt, Crash, GatedModel
-from worker.domain.chat import ChatRequest, Reply
-from worker.domain.identity import new_id
-from worker.domain.message import Role, ToolCall, open_calls
-from worker.domain.run import Status
-from worker.domain.run_order import RunOrder
-from worker.domain.usage import Usage
+from worker.domain import ChatRequest, Reply, Role, RunOrder, Status, ToolCall, Usage, new_id, open_calls
 from worker.errors import ModelRefused, ModelUnavailable
 from worker.loop.definition import Definition
 from worker.loop.tools import RunContext, tool
@@ -29,9 +24,8 @@ from worker.process.runtime import Runtime
 from worker.runs.cancel import cancel
 from worker.runs.enqueue import enqueue
 from worker.settings import Settings
-from worker.store import messages
+from worker.store import Database, messages
 from worker.store.columns import db_time
-from worker.store.engine import Database
 from worker.store.tables import runs, sessions
 from worker.team import Team
 

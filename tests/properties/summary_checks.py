@@ -9,15 +9,11 @@ from sqlalchemy import select
 
 from tests.properties.attempts import Attempt
 from tests.support.outcomes import refresh
-from worker.domain.chat import ChatRequest
-from worker.domain.message import Message, Role, open_calls
-from worker.domain.run import Claim, Status
-from worker.domain.summary import Due
+from worker.domain import ChatRequest, Claim, Due, Message, Role, Status, open_calls
 from worker.loop.conversation import History
 from worker.loop.definition import Definition, Limits
 from worker.runs.session_history import SessionHistory
-from worker.store import messages
-from worker.store.engine import Database
+from worker.store import Database, messages
 from worker.store.tables import runs, sessions, summaries, summary_jobs
 from worker.summaries.condense import prompt_hash
 

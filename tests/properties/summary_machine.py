@@ -20,10 +20,7 @@ from tests.properties.attempts import SETTLE_S, Attempt, Crash, GatedModel
 from tests.properties.summary_checks import Anew, Asked, Refreshing, Story, marks, of_version, problems, read, text_of
 from tests.properties.summary_runs import FOUR, NAMES, Runs
 from tests.support.condensing import formed
-from worker.domain.chat import ChatRequest, Reply
-from worker.domain.run import Status
-from worker.domain.summary import SessionSummaryManager
-from worker.domain.usage import Usage
+from worker.domain import ChatRequest, Reply, SessionSummaryManager, Status, Usage
 from worker.errors import ModelRefused, ModelUnavailable
 from worker.process.runtime import Runtime
 from worker.process.semaphore import Semaphore

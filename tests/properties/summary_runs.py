@@ -11,14 +11,9 @@ from sqlalchemy import update
 from tests.properties.summary_checks import Story
 from tests.support.condensing import answer, begin, called, finish, write
 from tests.support.life import accept
-from worker.domain.dispatch import Dispatch
-from worker.domain.identity import new_id
-from worker.domain.message import Draft, Role
-from worker.domain.run import Status
-from worker.domain.summary import Due
+from worker.domain import Dispatch, Draft, Due, Role, Status, new_id
 from worker.runs.cancel import cancel
-from worker.store import erasure
-from worker.store.engine import Database
+from worker.store import Database, erasure
 from worker.store.tables import runs
 
 FOUR = Due(4, 1_000_000)

@@ -15,8 +15,7 @@ from tests.properties.summary_checks import KEPT
 from tests.properties.summary_machine import Summaries
 from worker import settings as configuration
 from worker.process.runtime import Runtime, start_in_process
-from worker.store import messages, summaries, summary_jobs
-from worker.store.engine import Database
+from worker.store import Database, messages, summaries, summary_jobs
 from worker.store.summaries import Current
 from worker.store.tables import sessions
 from worker.store.tables import summary_jobs as jobs

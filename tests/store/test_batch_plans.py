@@ -8,14 +8,11 @@ from tests.support.batches import Played, end_as, ended_runs, requests
 from worker.batches import accept, feed, lifecycle
 from worker.batches import plan as planning
 from worker.batches.accept import ExplicitItems
-from worker.domain.batch import BatchOrder, BatchStatus, Kind, Selection
-from worker.domain.principal import SERVICE, Principal
-from worker.domain.run import Status
-from worker.domain.run_order import RunOrder
+from worker.domain import SERVICE, BatchOrder, BatchStatus, Kind, Principal, RunOrder, Selection, Status
 from worker.errors import BatchConflict, BatchInvalid, BatchNotFound, IdempotencyConflict, TeamForbidden, UserForbidden
 from worker.runs.enqueue import enqueue
 from worker.settings import Settings
-from worker.store.engine import Database
+from worker.store import Database
 from worker.store.tables import sessions as session_rows
 
 RETRY = BatchOrder(kind=Kind.RETRY_FAILED)

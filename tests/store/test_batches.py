@@ -13,14 +13,22 @@ from worker.batches import accept as accept_batch
 from worker.batches import feed, lifecycle
 from worker.batches import plan as planning
 from worker.batches.accept import ExplicitItems
-from worker.domain.batch import BatchOrder, BatchStatus, Budget, Kind, Limits, PausedBy, Price
-from worker.domain.principal import SERVICE, Principal
-from worker.domain.run import Status
-from worker.domain.run_order import RunOrder
+from worker.domain import (
+    SERVICE,
+    BatchOrder,
+    BatchStatus,
+    Budget,
+    Kind,
+    Limits,
+    PausedBy,
+    Price,
+    Principal,
+    RunOrder,
+    Status,
+)
 from worker.errors import BatchConflict, BatchInvalid, BatchNotFound
 from worker.settings import Settings
-from worker.store import erasure, users
-from worker.store.engine import Database
+from worker.store import Database, erasure, users
 from worker.store.tables import batch_items, runs
 
 RETRY = BatchOrder(kind=Kind.RETRY_FAILED)

@@ -8,16 +8,13 @@ from sqlalchemy import select, update
 from tests.support.crowd import crowd
 from tests.support.life import accept, end, take
 from tests.support.plans import plan, statements
-from worker.domain.run import Priority, Status
-from worker.domain.run_order import RunOrder
+from worker.domain import Priority, RunOrder, Status
 from worker.runs.enqueue import enqueue
 from worker.runs.finish import Ending
 from worker.settings import Settings
-from worker.store import gauges, summary_jobs, teams
+from worker.store import Database, Lease, gauges, summary_jobs, teams
 from worker.store.columns import db_time
-from worker.store.engine import Database
 from worker.store.gauges import Gauges
-from worker.store.leases import Lease
 from worker.store.tables import runs, sessions
 from worker.store.tables import summary_jobs as jobs
 

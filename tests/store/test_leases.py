@@ -5,14 +5,12 @@ from datetime import timedelta
 from sqlalchemy import select, update
 
 from tests.support.life import accept, end, take
-from worker.domain.message import Role
-from worker.domain.run import Status
+from worker.domain import Role, Status
 from worker.runs.cancel import cancel
 from worker.runs.claim import NotFree, NotHead, claim_head
 from worker.runs.finish import Ending
-from worker.store import dispatchable, leases, messages, teams
+from worker.store import Database, dispatchable, leases, messages, teams
 from worker.store.columns import db_now, db_time
-from worker.store.engine import Database
 from worker.store.tables import runs
 from worker.team import Team
 

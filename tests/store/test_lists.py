@@ -7,12 +7,8 @@ from sqlalchemy import func, select
 
 from tests.support.crowd import Crowd, crowd
 from tests.support.plans import plan, statements
-from worker.domain.principal import Principal
-from worker.domain.run import Run, Status
-from worker.domain.session import SessionRow
-from worker.store import erasure, run_pages, session_pages, sessions, tables
-from worker.store.engine import Database
-from worker.store.run_pages import RunFilters
+from worker.domain import Principal, Run, SessionRow, Status
+from worker.store import Database, RunFilters, erasure, run_pages, session_pages, sessions, tables
 
 SERVICE = Principal("k")
 USER = Principal("k", user_id="u3")

@@ -7,8 +7,7 @@ from sqlalchemy import text
 
 from tests.support.schema import describe
 from worker.errors import SchemaOutdated
-from worker.store import migrate
-from worker.store.engine import Database
+from worker.store import Database, migrate
 
 
 def test_a_new_database_has_the_schema_that_the_unreleased_migrations_made(empty_url: str) -> None:

@@ -3,7 +3,7 @@
 from sqlalchemy import text
 
 from tests.support.postgres import PostgresServer
-from worker.store.engine import Database
+from worker.store import Database
 
 
 def test_behind_a_pooler_nothing_is_left_in_a_connection(postgres: PostgresServer) -> None:

@@ -19,10 +19,8 @@ from tests.support.ageing import (
 )
 from tests.support.condensing import session_row
 from tests.support.life import accept, take
-from worker.domain.retention import Retention
-from worker.domain.run import Status
-from worker.store import retention
-from worker.store.engine import Database
+from worker.domain import Retention, Status
+from worker.store import Database, retention
 from worker.store.erasure import Erased
 from worker.store.tables import sessions as session_rows
 

@@ -14,13 +14,11 @@ from tests.support.ageing import (
 from tests.support.batches import Played, end_as
 from tests.support.plans import plan, statements
 from tests.support.postgres import PostgresServer
-from worker.domain.batch import BatchOrder, Kind
-from worker.domain.run import Status
+from worker.domain import BatchOrder, Kind, Status
 from worker.retention import LOOK, SIZE, TOGETHER, Removal
 from worker.runs.replay import replay_in
 from worker.settings import Settings
-from worker.store import retention, sessions
-from worker.store.engine import Database
+from worker.store import Database, retention, sessions
 from worker.store.erasure import Erased
 from worker.store.tables import sessions as session_rows
 

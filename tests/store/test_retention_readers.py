@@ -18,13 +18,11 @@ from tests.support.batches import Played, end_as, ended_runs
 from tests.support.condensing import converse, cover, session_row
 from tests.support.life import accept
 from worker.batches import lifecycle
-from worker.domain.batch import BatchOrder, Kind
-from worker.domain.principal import SERVICE
-from worker.domain.run import Status
+from worker.domain import SERVICE, BatchOrder, Kind, Status
 from worker.errors import IdempotencyConflict, RunGone
 from worker.runs.replay import replay_in
 from worker.settings import Settings
-from worker.store.engine import Database
+from worker.store import Database
 from worker.store.erasure import Erased
 from worker.store.tables import idempotency, runs
 from worker.summaries import due

@@ -9,8 +9,7 @@ from sqlalchemy import BLANK_SCHEMA, MetaData
 
 from tests.support.life import live_through
 from tests.support.plans import plan, statements
-from worker.store import migrate
-from worker.store.engine import Database
+from worker.store import Database, migrate
 from worker.store.tables import SCHEMA, metadata
 
 BIG = ("sessions", "runs", "messages", "idempotency", "tool_starts", "summaries", "summary_jobs")

@@ -3,8 +3,7 @@
 from sqlalchemy import select
 
 from tests.support.life import accept, take
-from worker.store import sessions
-from worker.store.engine import Database
+from worker.store import Database, sessions
 from worker.store.tables import sessions as rows
 
 MOST = 2**32  # characters: more than 32 bits count

@@ -4,8 +4,7 @@ import pytest
 
 from tests.support.crowd import crowd
 from tests.support.plans import plan, statements
-from worker.store import stuck
-from worker.store.engine import Database
+from worker.store import Database, stuck
 
 
 @pytest.mark.parametrize("question", [stuck.waiting_runs, stuck.unattended])

@@ -9,8 +9,7 @@ from sqlalchemy import text
 from tests.support.postgres import PostgresServer
 from tests.support.system import wait_until
 from tests.support.versions import next_version
-from worker.store import migrate
-from worker.store.engine import Database
+from worker.store import Database, migrate
 from worker.store.tables import SCHEMA
 
 IN_BETWEEN = '''"""Adds something, after a revision that removes."""

@@ -6,13 +6,11 @@ from sqlalchemy import select, update
 
 from tests.support.batches import end_as
 from tests.support.life import accept
-from worker.domain.retention import Retention
-from worker.domain.run import Status
+from worker.domain import Retention, Status
 from worker.retention import Removal
 from worker.settings import Settings
-from worker.store import teams
+from worker.store import Database, teams
 from worker.store.columns import db_time
-from worker.store.engine import Database
 from worker.store.erasure import Erased
 from worker.store.tables import messages, runs, sessions
 from worker.store.tables import teams as team_rows

@@ -9,16 +9,10 @@ from tests.support.life import accept, end, take
 from worker.batches import accept as accept_batch
 from worker.batches import feed, lifecycle
 from worker.batches.accept import ExplicitItems
-from worker.domain.batch import Batch, BatchOrder
-from worker.domain.dispatch import Dispatch
-from worker.domain.message import Draft, Role
-from worker.domain.principal import SERVICE
-from worker.domain.run import RunError, Status
-from worker.domain.run_order import RunOrder
-from worker.domain.usage import Usage
+from worker.domain import SERVICE, Batch, BatchOrder, Dispatch, Draft, Role, RunError, RunOrder, Status, Usage
 from worker.runs.finish import Ending
 from worker.settings import Settings
-from worker.store.engine import Database
+from worker.store import Database
 from worker.store.tables import batch_items, runs
 
 

@@ -12,21 +12,28 @@ from typing import Any
 from sqlalchemy import select, update
 
 from tests.support.life import accept
-from worker.domain.chat import ChatModel, ChatRequest, Reply
-from worker.domain.dispatch import Dispatch
-from worker.domain.message import Draft, Role, ToolCall
-from worker.domain.run import Claim, Status
-from worker.domain.stop import Stop
-from worker.domain.summary import Due, SessionSummaryManager
-from worker.domain.usage import Usage
+from worker.domain import (
+    ChatModel,
+    ChatRequest,
+    Claim,
+    Dispatch,
+    Draft,
+    Due,
+    Reply,
+    Role,
+    SessionSummaryManager,
+    Status,
+    Stop,
+    ToolCall,
+    Usage,
+)
 from worker.events.publish import Listeners
 from worker.loop.definition import Definition
 from worker.runs.claim import claim_head
 from worker.runs.finish import Ending, Head, end_head
 from worker.runs.journal import RunJournal
-from worker.store import summaries, summary_jobs
+from worker.store import Database, summaries, summary_jobs
 from worker.store.columns import db_time
-from worker.store.engine import Database
 from worker.store.tables import sessions
 from worker.store.tables import summaries as versions_table
 from worker.store.tables import summary_jobs as jobs_table

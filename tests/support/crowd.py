@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import insert, text
 
-from worker.store.engine import Database
+from worker.store import Database
 from worker.store.tables import idempotency, runs, sessions
 
 STATUSES = (*["completed"] * 27, "failed", "cancelled", "queued", "running")

@@ -1,11 +1,6 @@
 """Everything that can happen to runs, once, without a broker or a model: for tests of the statements."""
 
-from worker.domain.message import Draft, Role, ToolCall
-from worker.domain.principal import SERVICE
-from worker.domain.run import Claim, RunError, Status
-from worker.domain.run_order import RunOrder
-from worker.domain.summary import SummaryDraft
-from worker.domain.usage import Usage
+from worker.domain import SERVICE, Claim, Draft, Role, RunError, RunOrder, Status, SummaryDraft, ToolCall, Usage
 from worker.queue.dispatch import NoDispatcher
 from worker.runs.cancel import cancel
 from worker.runs.claim import claim_head
@@ -16,10 +11,20 @@ from worker.runs.queue_limits import QueueLimits
 from worker.runs.replay import replay_in
 from worker.runs.why import why
 from worker.settings import Settings
-from worker.store import api_keys, dispatchable, leases, messages, runs, sessions, summaries, summary_jobs, teams
+from worker.store import (
+    Database,
+    Lease,
+    api_keys,
+    dispatchable,
+    leases,
+    messages,
+    runs,
+    sessions,
+    summaries,
+    summary_jobs,
+    teams,
+)
 from worker.store.columns import db_now
-from worker.store.engine import Database
-from worker.store.leases import Lease
 from worker.summaries import due
 from worker.team import Team
 

@@ -7,9 +7,8 @@ from typing import Any
 from sqlalchemy import select
 
 from tests.support.system import System
-from worker.domain.message import Message, Role, open_calls
-from worker.store import messages
-from worker.store.engine import Database
+from worker.domain import Message, Role, open_calls
+from worker.store import Database, messages
 from worker.store.tables import runs
 
 

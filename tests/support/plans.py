@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, event
 
-from worker.store.engine import Database
+from worker.store import Database
 
 
 @contextmanager

@@ -16,8 +16,7 @@ from pathlib import Path
 
 from sqlalchemy import create_engine, text
 
-from worker.store import migrate
-from worker.store.engine import Database
+from worker.store import Database, migrate
 
 _numbers = itertools.count(1)
 

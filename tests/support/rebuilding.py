@@ -11,10 +11,9 @@ from tests.support.condensing import (
 )
 from tests.support.outcomes import refresh
 from worker import ScriptedModel
-from worker.domain.chat import ChatModel, ChatRequest
-from worker.domain.summary import Due
+from worker.domain import ChatModel, ChatRequest, Due
 from worker.process.runtime import Runtime
-from worker.store.engine import Database
+from worker.store import Database
 from worker.summaries import due
 
 Start = Callable[..., Runtime]

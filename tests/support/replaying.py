@@ -6,15 +6,12 @@ from typing import Any, Literal
 from sqlalchemy import select
 
 from tests.support.outcomes import execute
-from worker.domain.principal import SERVICE
-from worker.domain.run import Run, Status
-from worker.domain.run_order import RunOrder
+from worker.domain import SERVICE, Run, RunOrder, Status
 from worker.errors import ReplayDiverged
 from worker.process.runtime import Runtime
 from worker.runs.enqueue import enqueue
 from worker.runs.replay import replay_in
-from worker.store import runs, users
-from worker.store.engine import Database
+from worker.store import Database, runs, users
 from worker.store.tables import messages, sessions, summaries
 from worker.store.tables import runs as runs_table
 

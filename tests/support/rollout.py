@@ -17,7 +17,7 @@ from api_stub.client import Client, Unreachable
 from tests.support import look
 from tests.support.system import System, wait_until
 from tests.support.versions import Version
-from worker.domain.message import Role, open_calls
+from worker.domain import Role, open_calls
 from worker.store.tables import runs
 
 ENDED = ("completed", "failed", "cancelled")

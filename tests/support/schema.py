@@ -4,7 +4,7 @@ import re
 
 from sqlalchemy import text
 
-from worker.store.engine import Database, Transaction
+from worker.store import Database, Transaction
 from worker.store.tables import SCHEMA
 
 _COLUMNS = """

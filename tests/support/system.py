@@ -18,8 +18,7 @@ import httpx2
 
 from api_stub.client import Client
 from worker.queue.embedded import free_port
-from worker.store import api_keys
-from worker.store.engine import Database
+from worker.store import Database, api_keys
 
 ROOT = Path(__file__).parent.parent.parent
 PROGRAM = [sys.executable, str(Path(sys.executable).with_name("team-sessions"))]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from worker import Agent, Limits, OpenAIChat, RunContext, SessionSummaryManager, Team, tool
-from worker.domain.chat import ChatRequest, Reply
+from worker.domain import ChatRequest, Reply
 
 
 @tool

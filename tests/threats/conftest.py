@@ -6,8 +6,7 @@ import pytest
 
 from tests.support.postgres import PostgresServer
 from tests.threats.house import House, house_in
-from worker.store import migrate
-from worker.store.engine import Database
+from worker.store import Database, migrate
 
 
 @pytest.fixture(scope="package", params=["sqlite", "postgres"])

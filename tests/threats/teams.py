@@ -9,9 +9,7 @@ from pathlib import Path
 from tests.support.teams import leads, plain
 from tests.threats.marks import MARK, derived
 from worker import Agent, OpenAIChat, RunContext, SessionSummaryManager, Team, tool
-from worker.domain.chat import ChatRequest, Reply
-from worker.domain.message import ToolCall
-from worker.domain.usage import Usage
+from worker.domain import ChatRequest, Reply, ToolCall, Usage
 
 
 @tool

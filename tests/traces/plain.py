@@ -1,7 +1,7 @@
 """A script's team, and teams of a process that executes one run."""
 
 from worker import ScriptedModel, Team
-from worker.domain.chat import ChatRequest
+from worker.domain import ChatRequest
 
 
 def fail(_request: ChatRequest) -> str:

@@ -17,8 +17,7 @@ from tests.support import look
 from tests.support.collector import Collector
 from tests.support.system import ROOT, System, system, wait_until
 from tests.support.valkey import ValkeyServer
-from worker.domain.run import Run
-from worker.domain.run_order import RunOrder
+from worker.domain import Run, RunOrder
 from worker.queue.embedded import free_port
 from worker.runs import enqueue
 from worker.settings import Settings

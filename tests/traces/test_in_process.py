@@ -16,14 +16,12 @@ from tests.support.collector import Collector
 from tests.support.outcomes import execute
 from worker import Calls, ScriptedModel, Team, tool
 from worker import settings as configuration
-from worker.domain.chat import ChatRequest, Reply
-from worker.domain.run_order import RunOrder
-from worker.domain.usage import Usage
+from worker.domain import ChatRequest, Reply, RunOrder, Usage
 from worker.errors import ModelRateLimited
 from worker.observe import tracing
 from worker.process.runtime import Runtime, start_in_process
 from worker.runs import enqueue
-from worker.store.engine import Database
+from worker.store import Database
 
 RUNS = 8
 Process = Callable[[Any], Runtime]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from worker.domain.chat import ChatMessage, ChatRequest
+from worker.domain import ChatMessage, ChatRequest
 
 WAIT_S = 120.0  # far above what any of these needs; nothing is asserted about time
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"

@@ -4,10 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from worker.domain.event import Event
-from worker.domain.message import Draft, Message, Role, ToolCall
-from worker.domain.state import NO_CHANGE, StateChange
-from worker.domain.usage import Usage
+from worker.domain import NO_CHANGE, Draft, Event, Message, Role, StateChange, ToolCall, Usage
 
 
 def message(

@@ -8,8 +8,7 @@ from llmock.pytest_plugin import LLMock
 from llmock.testing import LLMockServer
 
 from tests.unit.chat_server import HELLO, KEY
-from worker.domain.chat import ChatRequest, Reply
-from worker.domain.stop import Stop
+from worker.domain import ChatRequest, Reply, Stop
 from worker.errors import ModelRefused
 from worker.models.openai_chat import OpenAIChat
 

@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.list_journal import message
-from worker.domain.message import Message, Role, open_calls
-from worker.domain.text import mend
+from worker.domain import Message, Role, mend, open_calls
 from worker.summaries import condense
 
 SIZE = 2_000

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.list_journal import message
-from worker.domain.message import Message, Role
+from worker.domain import Message, Role
 from worker.loop.context import build
 from worker.loop.conversation import History
 from worker.loop.definition import Definition

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.unit.chat_server import HEAD, HELLO, KEY, UNTIL_LEFT, WAIT_S, Server, chunk, serving
-from worker.domain.stop import Reason, Stop, Stopped
+from worker.domain import Reason, Stop, Stopped
 from worker.models.event_loop import EventLoop
 from worker.models.openai_chat import OpenAIChat
 

@@ -10,10 +10,7 @@ import pytest
 
 from tests.unit.chat_server import WAIT_S
 from tests.unit.list_journal import INPUT, ListJournal, message
-from worker.domain.event import Event
-from worker.domain.message import Draft, Message, Role, open_calls
-from worker.domain.stop import Reason, Stop, Stopped
-from worker.domain.usage import Usage
+from worker.domain import Draft, Event, Message, Reason, Role, Stop, Stopped, Usage, open_calls
 from worker.errors import LeaseLost, LimitReached, ModelUnavailable
 from worker.loop.conversation import Conversation, History
 from worker.loop.definition import Limits

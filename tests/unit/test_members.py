@@ -10,9 +10,7 @@ import pytest
 from tests.unit.chat_server import WAIT_S
 from tests.unit.list_journal import ListJournal
 from worker.agent import Agent
-from worker.domain.chat import ChatRequest
-from worker.domain.message import Draft, Role
-from worker.domain.stop import Stop
+from worker.domain import ChatRequest, Draft, Role, Stop
 from worker.errors import DefinitionInvalid, ModelUnavailable
 from worker.loop.conversation import Conversation, History
 from worker.loop.definition import Limits

@@ -9,9 +9,7 @@ from llmock.scenarios import Reply as ScriptedReply
 from llmock.testing import LLMockServer
 
 from tests.unit.chat_server import HEAD, HELLO, KEY, UNTIL_LEFT, WAIT_S, Server, chunk, failure, serving, sse
-from worker.domain.chat import ChatMessage, ChatRequest, Reply, ToolDescription
-from worker.domain.message import ToolCall
-from worker.domain.stop import Stop
+from worker.domain import ChatMessage, ChatRequest, Reply, Stop, ToolCall, ToolDescription
 from worker.errors import (
     ModelEmptyReply,
     ModelError,

@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from worker.batches import prices
-from worker.domain.batch import Price
-from worker.domain.usage import Usage
+from worker.domain import Price, Usage
 from worker.errors import BatchInvalid
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.unit.list_journal import INPUT, message
-from worker.domain.message import Message, Role, ToolCall
+from worker.domain import Message, Role, ToolCall
 from worker.errors import ReplayDiverged
 from worker.loop.recorded import Recorded, canonical
 

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from worker import errors
-from worker.domain.chat import ChatMessage, ChatRequest
-from worker.domain.text import check_id, check_input, check_json, check_text, mend
+from worker.domain import ChatMessage, ChatRequest, check_id, check_input, check_json, check_text, mend
 from worker.errors import (
     EmptyInput,
     InputTooLarge,

@@ -6,18 +6,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from worker.batches.plan import close
-from worker.domain.batch import CANARY, MAX_WINDOW, Batch, BatchOrder, Estimate, Kind, order_to_json
-from worker.domain.identity import new_id
-from worker.domain.principal import Principal
-from worker.domain.run_order import RunOrder, validate_order
-from worker.domain.summary import CHARS_PER_TOKEN
-from worker.domain.text import check_id
-from worker.domain.usage import Usage
+from worker.domain import (
+    CHARS_PER_TOKEN,
+    Batch,
+    BatchOrder,
+    Estimate,
+    Kind,
+    Principal,
+    RunOrder,
+    Usage,
+    check_id,
+    new_id,
+    validate_order,
+)
+from worker.domain.batch import CANARY, MAX_WINDOW, order_to_json
 from worker.errors import BatchConflict, BatchInvalid, BatchNotFound, IdempotencyConflict
 from worker.settings import Settings
-from worker.store import batch_plan, batches
-from worker.store.batches import LockedBatch
-from worker.store.engine import Database, Transaction
+from worker.store import Database, LockedBatch, Transaction, batch_plan, batches
 
 SAMPLE_SIZE = 5
 

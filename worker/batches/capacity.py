@@ -6,8 +6,8 @@ ended ones. Until the first item has ended, a batch with such a limit or budget 
 
 import math
 
-from worker.domain.batch import Batch, BatchStatus, PausedBy
-from worker.store.batches import LockedBatch
+from worker.domain import Batch, BatchStatus, PausedBy
+from worker.store import LockedBatch
 
 
 def capacity(locked: LockedBatch) -> int:

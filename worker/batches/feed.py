@@ -10,17 +10,15 @@ from worker import clock
 from worker.batches.capacity import capacity, pause_reason
 from worker.batches.kinds import BEGIN
 from worker.batches.plan import plan
-from worker.domain.batch import Batch, BatchStatus, ItemOutcome
-from worker.domain.dispatch import Dispatch
+from worker.domain import Batch, BatchStatus, Dispatch, ItemOutcome
 from worker.errors import DatabaseUnavailable, QueueFull, RunNotFound, SessionNotFound, TeamSessionsError
 from worker.observe import logs, metrics
 from worker.process.runtime import Runtime
 from worker.runs import cancel
 from worker.settings import Settings
-from worker.store import batch_items, batches
-from worker.store.batch_items import PendingItem
+from worker.store import Database, PendingItem, Transaction, batch_items, batches
 from worker.store.batches import Ended
-from worker.store.engine import Database, Transaction, translated
+from worker.store.engine import translated
 
 CHUNK = 10  # items begun in one transaction, which locks the session of each
 STEP_S = 0.8  # the longest step, so that the sweep gets to its other tasks

@@ -7,18 +7,13 @@ from the run that was accepted for it, or from its session's summary: `store/bat
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from worker.domain.batch import BatchOrder, Kind
-from worker.domain.dispatch import Dispatch
-from worker.domain.principal import SERVICE
-from worker.domain.run import Priority
+from worker.domain import SERVICE, BatchOrder, Dispatch, Kind, Priority
 from worker.domain.run_order import parse_stored_order
 from worker.errors import RunNotFound, SessionNotFound
 from worker.runs import replay, retry
 from worker.runs.enqueue import enqueue_in
 from worker.settings import Settings
-from worker.store import runs, sessions, summary_jobs
-from worker.store.batch_items import PendingItem
-from worker.store.engine import Transaction
+from worker.store import PendingItem, Transaction, runs, sessions, summary_jobs
 from worker.summaries import due
 
 

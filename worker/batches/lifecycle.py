@@ -4,12 +4,10 @@ from dataclasses import replace
 
 from worker.batches.capacity import pause_reason
 from worker.batches.feed import Send, stop_runs
-from worker.domain.batch import Batch, BatchStatus, Budget, Item, PausedBy, order_to_json
-from worker.domain.principal import Principal
+from worker.domain import Batch, BatchStatus, Budget, Item, PausedBy, Principal
+from worker.domain.batch import order_to_json
 from worker.errors import BatchConflict, BatchInvalid, BatchNotFound
-from worker.store import batch_items, batches
-from worker.store.batches import LockedBatch
-from worker.store.engine import Database, Transaction
+from worker.store import Database, LockedBatch, Transaction, batch_items, batches
 
 
 def get(db: Database, batch_id: str, *, principal: Principal) -> Batch:

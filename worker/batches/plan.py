@@ -2,9 +2,8 @@
 
 import math
 
-from worker.domain.batch import Batch, BatchStatus
-from worker.store import batch_plan, batches
-from worker.store.engine import Database, Transaction
+from worker.domain import Batch, BatchStatus
+from worker.store import Database, Transaction, batch_plan, batches
 
 CHUNK = 2_000  # items written in one transaction
 

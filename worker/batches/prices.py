@@ -9,7 +9,7 @@ import json
 import math
 from pathlib import Path
 
-from worker.domain.batch import Price
+from worker.domain import Price
 from worker.errors import BatchInvalid
 
 FIELDS = ("input", "cached_input", "output")

@@ -9,8 +9,7 @@ from worker.errors import SchemaOutdated
 from worker.events.erase import Eraser
 from worker.retention import Removal, due
 from worker.settings import Settings
-from worker.store import migrate
-from worker.store.engine import Database
+from worker.store import Database, migrate
 from worker.store.erasure import Erased
 
 

@@ -12,12 +12,10 @@ from worker import settings as configuration
 from worker.cli.output import json_option, json_requested, print_object
 from worker.cli.table import print_table
 from worker.clock import rfc3339
-from worker.domain.principal import Scope
-from worker.domain.text import check_id
+from worker.domain import Scope, check_id
 from worker.errors import SchemaOutdated
-from worker.store import api_keys, migrate
+from worker.store import Database, api_keys, migrate
 from worker.store.api_keys import Key
-from worker.store.engine import Database
 
 MAX_GRACE_S = 30 * 86_400
 

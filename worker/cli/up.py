@@ -16,13 +16,12 @@ import click
 
 from worker import settings as configuration
 from worker.cli.supervise import Child, Supervisor
-from worker.domain.principal import Scope
+from worker.domain import Scope
 from worker.errors import PortTaken
 from worker.queue import embedded
 from worker.queue.app import BACKGROUND, RUNS
 from worker.settings import PREFIX, Settings
-from worker.store import api_keys, migrate
-from worker.store.engine import Database
+from worker.store import Database, api_keys, migrate
 from worker.team_module import load_teams
 
 START_S = 60.0

@@ -1,1 +1,63 @@
-"""What things are: runs, messages, events, principals. Values only; nothing here reads or writes anything."""
+"""What things are: runs, messages, events, principals. Values only; nothing here reads or writes anything.
+
+Other rooms import these names from here: `from worker.domain import Run, Status`.
+"""
+
+from worker.domain.backoff import Backoff
+from worker.domain.batch import (
+    Batch,
+    BatchOrder,
+    BatchStatus,
+    Budget,
+    Estimate,
+    Instant,
+    Item,
+    ItemOutcome,
+    ItemStatus,
+    Kind,
+    Limits,
+    PausedBy,
+    Price,
+    Result,
+    Selection,
+    Spent,
+)
+from worker.domain.chat import AskModel, ChatMessage, ChatModel, ChatRequest, Reply, ToolDescription
+from worker.domain.dispatch import Dispatch, run_dispatch, summary_dispatch
+from worker.domain.event import (
+    DelegationProgress,
+    Event,
+    EventId,
+    EventType,
+    ToolCallProgress,
+    message_completed,
+    message_id,
+    terminal_event,
+)
+from worker.domain.identity import new_id
+from worker.domain.lease import LeaseState
+from worker.domain.message import Draft, Message, Role, ToolCall, open_calls, size_of
+from worker.domain.outcome import End, Outcome, parse_outcome
+from worker.domain.principal import SERVICE, Principal, Scope
+from worker.domain.problem import Problem
+from worker.domain.retention import Lifetimes, Retention
+from worker.domain.run import (
+    Claim,
+    OnBusy,
+    OnBusyName,
+    Priority,
+    PriorityName,
+    Replay,
+    Run,
+    RunError,
+    RunTrace,
+    Status,
+    Viewpoint,
+)
+from worker.domain.run_order import NO_ORIGIN, Origin, RunOrder, parse_order, validate_order, validate_time
+from worker.domain.session import SessionRow, SessionSummary
+from worker.domain.state import NO_CHANGE, StateChange
+from worker.domain.stop import Reason, Stop, Stopped
+from worker.domain.summary import CHARS_PER_TOKEN, Due, Refresh, SessionSummaryManager, Summary, SummaryDraft
+from worker.domain.text import ID_LIMIT, check_id, check_input, check_json, check_text, mend
+from worker.domain.usage import Usage

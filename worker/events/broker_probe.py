@@ -23,7 +23,8 @@ from redis.exceptions import ConnectionError as NoConnection
 from redis.exceptions import TimeoutError as NoAnswer
 from redis.retry import Retry
 
-from worker.domain.problem import Problem, recognise
+from worker.domain import Problem
+from worker.domain.problem import recognise
 
 OLDEST = (6, 2)
 TIMEOUT_S = 3.0

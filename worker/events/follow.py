@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from worker.clock import monotonic
-from worker.domain.event import Event, EventId
+from worker.domain import Event, EventId
 from worker.events import stream_key
 
 PAUSE_S = 1.0  # between two tries while Redis is away

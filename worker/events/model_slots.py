@@ -16,7 +16,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from worker import clock
-from worker.domain.stop import Stop
+from worker.domain import Stop
 from worker.errors import ModelBusy
 from worker.observe import logs
 from worker.ticker import Ticker

@@ -16,7 +16,8 @@ from redis import Redis
 from redis.exceptions import RedisError
 from redis.exceptions import ResponseError as Refused
 
-from worker.domain.event import MESSAGE_DELTA, Event, EventId
+from worker.domain import Event, EventId
+from worker.domain.event import MESSAGE_DELTA
 from worker.events import stream_key
 from worker.events.erase import Eraser
 from worker.observe import logs

@@ -2,8 +2,7 @@
 
 from collections.abc import Iterable
 
-from worker.domain.message import Message, Role
-from worker.domain.usage import Usage
+from worker.domain import Message, Role, Usage
 from worker.errors import LimitReached
 from worker.loop.definition import Limits
 

@@ -12,9 +12,8 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 
-from worker.domain.event import TOOL_CALL_COMPLETED, TOOL_CALL_STARTED, ToolCallProgress
-from worker.domain.message import Draft, Message, Role, ToolCall, open_calls
-from worker.domain.state import NO_CHANGE, StateChange
+from worker.domain import NO_CHANGE, Draft, Message, Role, StateChange, ToolCall, ToolCallProgress, open_calls
+from worker.domain.event import TOOL_CALL_COMPLETED, TOOL_CALL_STARTED
 from worker.errors import ReplayDiverged
 from worker.loop import budget, delegation, history_tools
 from worker.loop.conversation import Conversation

@@ -8,8 +8,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from worker.domain.chat import ChatMessage
-from worker.domain.message import Message
+from worker.domain import ChatMessage, Message
 from worker.loop.conversation import History
 from worker.loop.definition import Definition
 from worker.loop.delegation import introduction

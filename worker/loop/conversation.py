@@ -2,9 +2,7 @@
 
 from dataclasses import dataclass
 
-from worker.domain.chat import AskModel, ChatModel
-from worker.domain.message import Message
-from worker.domain.stop import Stop
+from worker.domain import AskModel, ChatModel, Message, Stop
 from worker.loop.definition import Definition, Limits
 from worker.loop.journal import HistoryReader, Journal
 from worker.loop.recorded import Recorded

@@ -6,9 +6,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
-from worker.domain.chat import ChatModel
-from worker.domain.retention import Retention
-from worker.domain.summary import SessionSummaryManager
+from worker.domain import ChatModel, Retention, SessionSummaryManager
 from worker.loop.tools import Tool
 
 

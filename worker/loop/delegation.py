@@ -9,8 +9,8 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 
-from worker.domain.event import DELEGATION_COMPLETED, DELEGATION_STARTED, DelegationProgress
-from worker.domain.message import Draft, Message, Role, ToolCall
+from worker.domain import DelegationProgress, Draft, Message, Role, ToolCall
+from worker.domain.event import DELEGATION_COMPLETED, DELEGATION_STARTED
 from worker.loop.conversation import Conversation, History
 from worker.loop.definition import Definition, Mode
 from worker.loop.tools import Tool, tool

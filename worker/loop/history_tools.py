@@ -1,6 +1,6 @@
 """Tools by which a model reads more of the session's history than its context has. Newest first, limited in size."""
 
-from worker.domain.message import Message, ToolCall
+from worker.domain import Message, ToolCall
 from worker.loop.definition import Definition
 from worker.loop.journal import HistoryReader
 from worker.loop.tools import Tool, tool

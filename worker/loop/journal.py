@@ -3,10 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from worker.domain.event import Event
-from worker.domain.message import Draft, Message
-from worker.domain.state import NO_CHANGE, StateChange
-from worker.domain.usage import Usage
+from worker.domain import NO_CHANGE, Draft, Event, Message, StateChange, Usage
 
 
 class Journal(Protocol):

@@ -5,10 +5,8 @@ have no result yet, and continues: a written reply is never requested again. A m
 uses the same loop, with the messages of its delegation as the log.
 """
 
-from worker.domain.chat import ChatRequest, Reply
-from worker.domain.event import MESSAGE_DELTA, message_id
-from worker.domain.message import Draft, Message, Role, open_calls
-from worker.domain.text import mend
+from worker.domain import ChatRequest, Draft, Message, Reply, Role, mend, message_id, open_calls
+from worker.domain.event import MESSAGE_DELTA
 from worker.loop import budget, calls, context, delegation
 from worker.loop.conversation import Conversation
 from worker.loop.definition import Mode

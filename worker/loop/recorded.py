@@ -8,7 +8,7 @@ the same result again.
 import json
 from collections.abc import Iterator, Mapping, Sequence
 
-from worker.domain.message import Message, Role, ToolCall
+from worker.domain import Message, Role, ToolCall
 from worker.errors import ReplayDiverged
 from worker.loop.tools import NO_RESULT
 

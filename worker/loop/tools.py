@@ -18,9 +18,8 @@ import docstring_parser
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from pydantic.errors import PydanticUserError
 
-from worker.domain.chat import ToolDescription
-from worker.domain.state import NO_CHANGE, StateChange, difference
-from worker.domain.text import check_json
+from worker.domain import NO_CHANGE, StateChange, ToolDescription, check_json
+from worker.domain.state import difference
 from worker.errors import InvalidJson, InvalidText, ToolNotDescribable
 from worker.observe import tracing
 

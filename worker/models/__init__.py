@@ -1,5 +1,5 @@
 """Models: the one that speaks Chat Completions, the scripted one for tests, and the event loop that they run on."""
 
-from worker.domain.chat import ChatModel, ChatRequest, Reply
+from worker.domain import ChatModel, ChatRequest, Reply
 
 __all__ = ["ChatModel", "ChatRequest", "Reply"]

@@ -9,8 +9,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import CancelledError
 
-from worker.domain.chat import ChatModel, ChatRequest, Reply
-from worker.domain.stop import Reason, Stop, Stopped
+from worker.domain import ChatModel, ChatRequest, Reason, Reply, Stop, Stopped
 
 
 class EventLoop:

@@ -16,10 +16,7 @@ from typing import Any, ClassVar
 import openai
 
 from worker import clock
-from worker.domain.chat import ChatMessage, ChatRequest, Reply, ToolDescription
-from worker.domain.message import ToolCall
-from worker.domain.text import mend
-from worker.domain.usage import Usage
+from worker.domain import ChatMessage, ChatRequest, Reply, ToolCall, ToolDescription, Usage, mend
 from worker.errors import (
     ModelEmptyReply,
     ModelError,

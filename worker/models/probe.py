@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import openai
 
-from worker.domain.problem import Problem, recognise
+from worker.domain import Problem
+from worker.domain.problem import recognise
 from worker.models.openai_chat import OpenAIChat
 
 TIMEOUT_S = 5.0

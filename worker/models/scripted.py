@@ -7,9 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from worker.domain.chat import ChatRequest, Reply
-from worker.domain.message import ToolCall
-from worker.domain.usage import Usage
+from worker.domain import ChatRequest, Reply, ToolCall, Usage
 from worker.errors import ModelError
 
 

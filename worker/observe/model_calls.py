@@ -4,7 +4,7 @@ from collections.abc import Callable
 from types import TracebackType
 
 from worker import clock
-from worker.domain.chat import Reply
+from worker.domain import Reply
 from worker.errors import ModelError
 from worker.observe import metrics
 

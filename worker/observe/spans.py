@@ -19,7 +19,7 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 
-from worker.domain.text import ID_LIMIT
+from worker.domain import ID_LIMIT
 from worker.observe import logs
 
 SpanIds = ContextVar[tuple[int, int] | None]  # of the trace and of the span

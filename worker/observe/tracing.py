@@ -31,11 +31,7 @@ from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode,
 from opentelemetry.trace import Span as Span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from worker.domain.chat import ChatModel, Reply
-from worker.domain.outcome import End, Outcome
-from worker.domain.run import Claim, RunTrace
-from worker.domain.stop import Stopped
-from worker.domain.text import ID_LIMIT
+from worker.domain import ID_LIMIT, ChatModel, Claim, End, Outcome, Reply, RunTrace, Stopped
 from worker.errors import TeamSessionsError
 
 Attributes = Mapping[str, str | int | Sequence[str]]

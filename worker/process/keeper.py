@@ -12,10 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from worker import clock
-from worker.domain.lease import LeaseState
-from worker.domain.stop import Reason, Stop
-from worker.store import leases
-from worker.store.engine import Database, Transaction
+from worker.domain import LeaseState, Reason, Stop
+from worker.store import Database, Transaction, leases
 from worker.ticker import Ticker
 
 TICK_S = 0.5

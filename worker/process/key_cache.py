@@ -1,10 +1,9 @@
 """The principals of API keys, so that the database is asked at most every two seconds for a key that is in use."""
 
 from worker import clock
-from worker.domain.principal import Principal
+from worker.domain import Principal
 from worker.errors import KeyInvalid
-from worker.store import api_keys
-from worker.store.engine import Database
+from worker.store import Database, api_keys
 
 FRESH_S = 2.0  # a revoked key works for at most this much longer
 KEYS_KEPT = 10_000

@@ -6,7 +6,7 @@ answer: that is when operators need the metrics. It is forgotten once the databa
 
 import threading
 
-from worker.domain.principal import Principal, Scope
+from worker.domain import Principal, Scope
 from worker.errors import DatabaseUnavailable, KeyBound, KeyInvalid
 from worker.process.bounded_poll import BoundedPoll
 from worker.process.key_cache import FRESH_S, KeyCache

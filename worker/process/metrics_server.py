@@ -15,7 +15,7 @@ from worker.observe import logs, metrics
 from worker.process.key_cache import KeyCache
 from worker.process.metrics_access import MetricsAccess
 from worker.process.semaphore import Semaphore
-from worker.store.engine import Database
+from worker.store import Database
 
 AT_ONCE = 8  # connections; further ones are closed immediately
 CLIENT_TIMEOUT_S = 5.0  # a connection that sends nothing for that long is closed

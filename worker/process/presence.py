@@ -3,11 +3,10 @@
 from collections.abc import Mapping, Sequence
 
 from worker import clock
-from worker.domain.retention import Retention
+from worker.domain import Retention
 from worker.errors import DatabaseUnavailable
 from worker.observe import logs
-from worker.store import teams
-from worker.store.engine import Database
+from worker.store import Database, teams
 
 EVERY_S = 5.0
 FORGET_S = 86_400.0

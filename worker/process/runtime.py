@@ -7,8 +7,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from worker.domain.chat import ChatModel, ChatRequest, Reply
-from worker.domain.stop import Stop
+from worker.domain import ChatModel, ChatRequest, Reply, Stop
 from worker.events.model_slots import ModelSlots
 from worker.events.publish import Listeners, Publisher
 from worker.loop.definition import Definition
@@ -22,7 +21,7 @@ from worker.process.semaphore import Semaphore
 from worker.process.sweep import Sweep
 from worker.queue.dispatch import Dispatcher, NoDispatcher
 from worker.settings import Settings
-from worker.store.engine import Database
+from worker.store import Database
 
 
 @dataclass(frozen=True, slots=True)

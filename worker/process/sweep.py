@@ -10,13 +10,12 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from worker import clock
+from worker.domain import Claim
 from worker.domain.dispatch import queue_of
-from worker.domain.run import Claim
 from worker.observe import logs, metrics
 from worker.queue.dispatch import Dispatcher, NoDispatcher
-from worker.store import dispatchable
+from worker.store import Database, dispatchable
 from worker.store.columns import db_now
-from worker.store.engine import Database
 from worker.ticker import Ticker
 
 EVERY_S = 1.0

@@ -11,7 +11,7 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 
 from worker.clock import monotonic
-from worker.domain.dispatch import Dispatch
+from worker.domain import Dispatch
 from worker.observe import logs, metrics
 from worker.queue.app import RUNS
 from worker.settings import Settings

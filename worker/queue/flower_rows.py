@@ -11,7 +11,8 @@ from celery import states
 from celery.events.state import Task
 from flower.events import EventsState
 
-from worker.domain.outcome import NOT_CLAIMED, End, parse_outcome
+from worker.domain import End, parse_outcome
+from worker.domain.outcome import NOT_CLAIMED
 
 # Celery's event for what became of a delivery that did not complete its run.
 EVENTS = {

@@ -1,6 +1,6 @@
 """Background runs: executed like all others, but only in a limited number of slots at the same time."""
 
-from worker.domain.outcome import End, Outcome
+from worker.domain import End, Outcome
 from worker.errors import DatabaseUnavailable
 from worker.process.runtime import Runtime
 from worker.runs.execute import execute

@@ -3,16 +3,12 @@
 The user's text is kept, and so is what the run wrote.
 """
 
-from worker.domain.dispatch import Dispatch
-from worker.domain.message import Draft, Role
-from worker.domain.principal import SERVICE, Principal
-from worker.domain.run import Run, Status
+from worker.domain import SERVICE, Dispatch, Draft, Principal, Role, Run, Status
 from worker.errors import RunNotFound
 from worker.loop.loop import unanswered
 from worker.observe import metrics
 from worker.runs.finish import Ending, Head, end_head
-from worker.store import messages, runs, sessions
-from worker.store.engine import Database, Transaction
+from worker.store import Database, Transaction, messages, runs, sessions
 
 BECAUSE = "the run was cancelled"
 

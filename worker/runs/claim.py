@@ -7,14 +7,9 @@ waiting worker. A delivery that comes twice, late, or for a run that another pro
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from worker.domain.message import Draft, Role, size_of
-from worker.domain.outcome import End
-from worker.domain.run import Claim
-from worker.domain.state import StateChange
-from worker.domain.summary import Due
+from worker.domain import Claim, Draft, Due, End, Role, StateChange, size_of
 from worker.loop.definition import Definition
-from worker.store import leases, messages, sessions
-from worker.store.engine import Database
+from worker.store import Database, leases, messages, sessions
 
 
 @dataclass(frozen=True, slots=True)

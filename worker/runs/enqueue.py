@@ -2,18 +2,12 @@
 
 from dataclasses import dataclass, replace
 
-from worker.domain.dispatch import Dispatch, run_dispatch
-from worker.domain.identity import new_id
-from worker.domain.principal import SERVICE
-from worker.domain.run import OnBusy, Run
-from worker.domain.run_order import NO_ORIGIN, Origin, RunOrder
+from worker.domain import NO_ORIGIN, SERVICE, Dispatch, OnBusy, Origin, Run, RunOrder, new_id, run_dispatch
 from worker.errors import IdempotencyConflict, QueueFull, RunGone, SessionBusy, SessionOfOtherTeam
 from worker.observe import metrics, tracing
 from worker.runs.cancel import end_or_ask
 from worker.settings import Settings
-from worker.store import idempotency, runs, sessions
-from worker.store.engine import Database, Transaction
-from worker.store.leases import Lease
+from worker.store import Database, Lease, Transaction, idempotency, runs, sessions
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,12 +17,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from worker.clock import rfc3339
-from worker.domain.backoff import Backoff
+from worker.domain import Backoff, Claim, End, Outcome, Reason, Replay, RunError, Status, Stop, Stopped
 from worker.domain.dispatch import queue_of
 from worker.domain.event import RUN_REQUEUED, RUN_STARTED
-from worker.domain.outcome import End, Outcome
-from worker.domain.run import Claim, Replay, RunError, Status
-from worker.domain.stop import Reason, Stop, Stopped
 from worker.errors import (
     DatabaseUnavailable,
     LeaseLost,

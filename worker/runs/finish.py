@@ -6,14 +6,10 @@ Both the process that executed the run and one that cancels it end it here.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from worker.domain.dispatch import Dispatch, run_dispatch
-from worker.domain.message import Draft, Message, size_of
-from worker.domain.run import RunError, Status
-from worker.domain.usage import Usage
+from worker.domain import Dispatch, Draft, Message, RunError, Status, Usage, run_dispatch, size_of
 from worker.errors import LeaseLost
 from worker.observe import metrics
-from worker.store import messages, runs, sessions
-from worker.store.engine import Transaction
+from worker.store import Transaction, messages, runs, sessions
 from worker.summaries import due
 
 

@@ -8,16 +8,13 @@ the team, or the next caller, finishes it.
 import time
 from dataclasses import replace
 
-from worker.domain.principal import SERVICE
-from worker.domain.run import Run
-from worker.domain.run_order import RunOrder
+from worker.domain import SERVICE, Run, RunOrder
 from worker.errors import RunNotFound
 from worker.loop.definition import Definition
 from worker.process.runtime import Runtime
 from worker.runs.enqueue import enqueue
 from worker.runs.execute import execute
-from worker.store import runs, sessions, teams
-from worker.store.leases import Lease
+from worker.store import Lease, runs, sessions, teams
 
 POLL_S = 0.05  # between two checks of a run that waits for its turn
 

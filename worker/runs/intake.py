@@ -11,10 +11,19 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from worker.domain.message import Draft, Role
-from worker.domain.run import RunError, Status
-from worker.domain.run_order import RunOrder, parse_order, validate_order, validate_time
-from worker.domain.text import ID_LIMIT, check_id, mend
+from worker.domain import (
+    ID_LIMIT,
+    Draft,
+    Role,
+    RunError,
+    RunOrder,
+    Status,
+    check_id,
+    mend,
+    parse_order,
+    validate_order,
+    validate_time,
+)
 from worker.errors import (
     DatabaseUnavailable,
     IdempotencyConflict,
@@ -30,8 +39,7 @@ from worker.runs.enqueue import enqueue, enqueue_in
 from worker.runs.finish import Ending, Head, end_head
 from worker.runs.known_teams import KnownTeams
 from worker.settings import Settings
-from worker.store import sessions
-from worker.store.engine import Transaction
+from worker.store import Transaction, sessions
 
 log = logs.get(__name__)
 

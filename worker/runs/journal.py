@@ -12,20 +12,30 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from worker import clock
-from worker.domain.dispatch import Dispatch, run_dispatch
-from worker.domain.event import MESSAGE_RESTARTED, message_completed, message_id, terminal_event
-from worker.domain.message import Draft, Message, size_of
-from worker.domain.run import Claim, Status
-from worker.domain.state import NO_CHANGE, StateChange
-from worker.domain.stop import Stop
-from worker.domain.usage import Usage
+from worker.domain import (
+    NO_CHANGE,
+    Claim,
+    Dispatch,
+    Draft,
+    Message,
+    StateChange,
+    Status,
+    Stop,
+    Usage,
+    message_completed,
+    message_id,
+    run_dispatch,
+    size_of,
+    terminal_event,
+)
+from worker.domain.event import MESSAGE_RESTARTED
 from worker.errors import DatabaseUnavailable
 from worker.events.publish import RunStream
 from worker.loop.loop import unanswered
 from worker.observe import metrics
 from worker.runs.finish import Ending, Head, end_head, refused
-from worker.store import leases, messages, sessions
-from worker.store.engine import Database, Transaction, was_locked
+from worker.store import Database, Transaction, leases, messages, sessions
+from worker.store.engine import was_locked
 
 T = TypeVar("T")
 

@@ -1,8 +1,7 @@
 """Which teams may be named: those that some worker has announced."""
 
 from worker.errors import UnknownTeam
-from worker.store import teams
-from worker.store.engine import Database
+from worker.store import Database, teams
 
 
 class KnownTeams:

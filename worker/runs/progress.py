@@ -6,9 +6,7 @@ may ask for a tool of any name, and what a model says is message text.
 
 from collections.abc import Callable, Iterable, Iterator
 
-from worker.domain.event import Event
-from worker.domain.message import Role
-from worker.domain.run import Claim
+from worker.domain import Claim, Event, Role
 from worker.loop import calls, delegation
 from worker.loop.definition import Definition
 

@@ -9,8 +9,7 @@ import threading
 from worker import clock
 from worker.errors import QueueFull
 from worker.settings import Settings
-from worker.store import idempotency, runs
-from worker.store.engine import Database
+from worker.store import Database, idempotency, runs
 
 COUNT_S = 1.0
 USERS_KEPT = 10_000

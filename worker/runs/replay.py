@@ -6,15 +6,11 @@ History is append-only, so nothing is copied: the replay sees the past from the 
 results that they returned then (`loop.recorded`); a call that has none fails the replay with `replay_diverged`.
 """
 
-from worker.domain.identity import new_id
-from worker.domain.principal import SERVICE
-from worker.domain.run import Priority, Replay
-from worker.domain.run_order import Origin, RunOrder
+from worker.domain import SERVICE, Origin, Priority, Replay, RunOrder, new_id
 from worker.errors import RunNotFound, RunNotRetryable
 from worker.runs.enqueue import Accepted, enqueue_in
 from worker.settings import Settings
-from worker.store import runs, sessions
-from worker.store.engine import Transaction
+from worker.store import Transaction, runs, sessions
 
 
 def replay_in(tx: Transaction, source_run_id: str, *, execute_tools: bool, settings: Settings) -> Accepted:

@@ -1,14 +1,11 @@
 """Try a failed or cancelled run again: a new run at the end of its session, with `retry_of`."""
 
-from worker.domain.principal import Principal
-from worker.domain.run import Priority, Run, Status
-from worker.domain.run_order import Origin, RunOrder
+from worker.domain import Origin, Principal, Priority, Run, RunOrder, Status
 from worker.errors import RunNotFound, RunNotRetryable
 from worker.runs.enqueue import Accepted, count, enqueue_in
 from worker.runs.queue_limits import QueueLimits
 from worker.settings import Settings
-from worker.store import runs, sessions
-from worker.store.engine import Database, Transaction
+from worker.store import Database, Transaction, runs, sessions
 
 
 def retry(

@@ -1,13 +1,10 @@
 """What a run sees of its session's past: the history in its context, and what its tools may read."""
 
-from worker.domain.message import Message, Role
-from worker.domain.run import Claim, Viewpoint
-from worker.domain.summary import CHARS_PER_TOKEN
+from worker.domain import CHARS_PER_TOKEN, Claim, Message, Role, Viewpoint
 from worker.errors import LeaseLost
 from worker.loop.conversation import History
 from worker.loop.definition import Definition, Limits
-from worker.store import messages, runs, summaries
-from worker.store.engine import Database
+from worker.store import Database, messages, runs, summaries
 
 
 class SessionHistory:

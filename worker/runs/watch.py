@@ -8,22 +8,10 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 
-from worker.domain.event import (
-    ERASED,
-    QUEUED_ID,
-    TERMINAL,
-    Event,
-    EventId,
-    message_completed,
-    queued,
-    terminal_event,
-    terminal_id,
-)
-from worker.domain.principal import SERVICE
-from worker.domain.run import Run
+from worker.domain import SERVICE, Event, EventId, Run, message_completed, terminal_event
+from worker.domain.event import ERASED, QUEUED_ID, TERMINAL, queued, terminal_id
 from worker.events.follow import Follower
-from worker.store import messages, runs
-from worker.store.engine import Database
+from worker.store import Database, messages, runs
 
 LOOK_S = 2.0  # without an event for so long, look at the row: the stream may have been lost
 LATE_S = 1.0  # the last events may be on their way when the row is terminal already

@@ -8,14 +8,12 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from worker.clock import rfc3339
+from worker.domain import SERVICE, Principal, Status
 from worker.domain.dispatch import queue_of
-from worker.domain.principal import SERVICE, Principal
-from worker.domain.run import Status
 from worker.errors import RunNotFound
 from worker.queue.dispatch import Dispatcher, NoDispatcher
 from worker.settings import Settings
-from worker.store import run_state, runs
-from worker.store.engine import Database
+from worker.store import Database, run_state, runs
 from worker.store.run_state import RunState, Served
 
 Fact = str | int | None

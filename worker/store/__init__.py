@@ -2,4 +2,13 @@
 
 Functions here take the transaction as their first argument, do one thing, and leave decisions to the rooms above.
 Statements are accepted by SQLite and Postgres alike.
+
+Other rooms import its files as modules: `from worker.store import Database, Transaction, runs`.
 """
+
+from worker.store.batch_items import PendingItem
+from worker.store.batches import LockedBatch
+from worker.store.engine import Database, Transaction
+from worker.store.leases import Lease
+from worker.store.run_pages import RunFilters
+from worker.store.summary_jobs import RefreshRequest

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, case, insert, or_, select, update
 
-from worker.domain.principal import Principal
+from worker.domain import Principal
 from worker.errors import KeyNotFound
 from worker.store.columns import db_time
 from worker.store.engine import Transaction

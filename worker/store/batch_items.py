@@ -7,9 +7,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, and_, bindparam, case, func, or_, select, tuple_, update
 
-from worker.domain.batch import Item, ItemOutcome, Result
-from worker.domain.run import RunError, Status
-from worker.domain.usage import Usage
+from worker.domain import Item, ItemOutcome, Result, RunError, Status, Usage
 from worker.store.batches import Ended
 from worker.store.columns import db_time
 from worker.store.engine import Transaction

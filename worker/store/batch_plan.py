@@ -6,9 +6,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Select, String, and_, cast, exists, func, insert, literal, select
 
-from worker.domain.batch import BatchOrder, Kind, Selection
-from worker.domain.principal import Principal
-from worker.domain.run import Status
+from worker.domain import BatchOrder, Kind, Principal, Selection, Status
 from worker.store.engine import Transaction
 from worker.store.session_pages import SessionFilters, matching
 from worker.store.sessions import visible

@@ -13,9 +13,8 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, and_, func, select, true, update
 
-from worker.domain.batch import Batch, BatchOrder, BatchStatus, PausedBy, Spent, order_from_json, order_to_json
-from worker.domain.principal import Principal
-from worker.domain.usage import Usage
+from worker.domain import Batch, BatchOrder, BatchStatus, PausedBy, Principal, Spent, Usage
+from worker.domain.batch import order_from_json, order_to_json
 from worker.store.columns import db_time, upsert
 from worker.store.engine import Transaction
 from worker.store.tables import batches

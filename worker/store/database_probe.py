@@ -12,7 +12,8 @@ from sqlalchemy import delete, make_url, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from worker import clock
-from worker.domain.problem import Problem, recognise
+from worker.domain import Problem
+from worker.domain.problem import recognise
 from worker.errors import DatabaseUnavailable
 from worker.store import teams
 from worker.store.columns import db_now

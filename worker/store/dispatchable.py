@@ -4,8 +4,7 @@ from datetime import datetime
 
 from sqlalchemy import ColumnElement, and_, exists, literal_column, or_, select, update
 
-from worker.domain.dispatch import Dispatch, run_dispatch
-from worker.domain.run import Priority, Status
+from worker.domain import Dispatch, Priority, Status, run_dispatch
 from worker.store.columns import db_time
 from worker.store.engine import Transaction
 from worker.store.tables import runs, sessions, teams

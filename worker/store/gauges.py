@@ -12,8 +12,8 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, and_, func, select
 
+from worker.domain import Priority
 from worker.domain.dispatch import queue_of
-from worker.domain.run import Priority
 from worker.store import teams
 from worker.store.columns import db_now, db_time
 from worker.store.dispatchable import background, claimed_before, interactive, never_claimed, queued, running

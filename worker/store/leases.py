@@ -26,9 +26,7 @@ from sqlalchemy import (
     update,
 )
 
-from worker.domain.lease import LeaseState
-from worker.domain.run import Claim, Priority, Replay, Status
-from worker.domain.usage import Usage
+from worker.domain import Claim, LeaseState, Priority, Replay, Status, Usage
 from worker.store.columns import db_time
 from worker.store.engine import Transaction
 from worker.store.sessions import LockedSession

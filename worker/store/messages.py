@@ -22,8 +22,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.dml import ReturningInsert
 
-from worker.domain.message import Draft, Message, Role, ToolCall, size_of
-from worker.domain.text import mend
+from worker.domain import Draft, Message, Role, ToolCall, mend, size_of
 from worker.store.columns import db_time
 from worker.store.engine import Transaction
 from worker.store.summaries import Current

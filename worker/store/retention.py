@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Text, and_, case, cast, delete, exists, func, or_, select, tuple_, update
 
-from worker.domain.retention import Lifetimes
+from worker.domain import Lifetimes
 from worker.store.columns import db_time
 from worker.store.engine import Transaction
 from worker.store.erasure import Erased, erase_locked, lock_forks

@@ -5,8 +5,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Select, select
 
-from worker.domain.principal import Principal
-from worker.domain.run import Run, Status
+from worker.domain import Principal, Run, Status
 from worker.store.engine import Transaction
 from worker.store.runs import COLUMNS, from_row
 from worker.store.sessions import find, visible

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import func, select
 
-from worker.domain.run import Priority, Status
+from worker.domain import Priority, Status
 from worker.store.columns import db_time
 from worker.store.engine import Transaction
 from worker.store.tables import runs, sessions, summary_jobs, teams

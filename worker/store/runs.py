@@ -24,10 +24,19 @@ from sqlalchemy import (
     update,
 )
 
-from worker.domain.principal import Principal
-from worker.domain.run import Priority, Run, RunError, RunTrace, Status, Viewpoint
-from worker.domain.run_order import NO_ORIGIN, Origin, RunOrder
-from worker.domain.usage import Usage
+from worker.domain import (
+    NO_ORIGIN,
+    Origin,
+    Principal,
+    Priority,
+    Run,
+    RunError,
+    RunOrder,
+    RunTrace,
+    Status,
+    Usage,
+    Viewpoint,
+)
 from worker.store import leases
 from worker.store.columns import UtcTime, db_time
 from worker.store.engine import Transaction

@@ -6,8 +6,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, select, tuple_
 
-from worker.domain.principal import Principal
-from worker.domain.session import SessionRow
+from worker.domain import Principal, SessionRow
 from worker.store.columns import contains
 from worker.store.engine import Transaction
 from worker.store.sessions import COLUMNS, visible

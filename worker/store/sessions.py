@@ -23,10 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.dml import ReturningInsert
 
-from worker.domain.principal import Principal
-from worker.domain.session import SessionRow
-from worker.domain.state import StateChange
-from worker.domain.summary import Due
+from worker.domain import Due, Principal, SessionRow, StateChange
 from worker.store.columns import db_time, upsert
 from worker.store.engine import Transaction
 from worker.store.tables import runs, sessions

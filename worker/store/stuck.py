@@ -8,8 +8,8 @@ from typing import Any
 
 from sqlalchemy import func, literal_column, or_, select
 
+from worker.domain import Priority, Status
 from worker.domain.dispatch import queue_of
-from worker.domain.run import Priority, Status
 from worker.store.columns import db_time
 from worker.store.engine import Transaction
 from worker.store.tables import runs, sessions, summary_jobs, teams

@@ -4,9 +4,7 @@ from dataclasses import asdict, dataclass
 
 from sqlalchemy import bindparam, case, delete, exists, func, insert, select, update
 
-from worker.domain.run import Viewpoint
-from worker.domain.summary import Due, Summary
-from worker.domain.usage import Usage
+from worker.domain import Due, Summary, Usage, Viewpoint
 from worker.store.columns import db_time
 from worker.store.engine import Transaction
 from worker.store.tables import messages, runs, sessions, summaries

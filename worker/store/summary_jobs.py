@@ -14,10 +14,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, and_, case, delete, func, or_, select, true, update
 
-from worker.domain.dispatch import Dispatch, summary_dispatch
-from worker.domain.lease import LeaseState
-from worker.domain.summary import Refresh, SummaryDraft
-from worker.domain.usage import Usage
+from worker.domain import Dispatch, LeaseState, Refresh, SummaryDraft, Usage, summary_dispatch
 from worker.store.columns import db_time, upsert
 from worker.store.engine import Transaction
 from worker.store.tables import sessions, summary_jobs

@@ -8,7 +8,8 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, and_, delete, exists, select
 
-from worker.domain.retention import Retention, from_json, to_json
+from worker.domain import Retention
+from worker.domain.retention import from_json, to_json
 from worker.store.columns import db_time, upsert
 from worker.store.engine import Transaction
 from worker.store.tables import teams

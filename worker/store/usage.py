@@ -4,7 +4,7 @@ from typing import Any
 
 from sqlalchemy import Integer, bindparam
 
-from worker.domain.usage import Usage
+from worker.domain import Usage
 from worker.store.tables import runs
 
 NAMES = ("model_calls", "input_tokens", "cached_input_tokens", "output_tokens")

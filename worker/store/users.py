@@ -4,7 +4,7 @@ from typing import Any
 
 from sqlalchemy import Table, delete, select
 
-from worker.domain.principal import Principal
+from worker.domain import Principal
 from worker.store import batch_items
 from worker.store.engine import Transaction
 from worker.store.sessions import visible

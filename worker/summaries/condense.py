@@ -9,9 +9,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from worker.domain.chat import ChatMessage
-from worker.domain.message import Message, Role
-from worker.domain.text import mend
+from worker.domain import ChatMessage, Message, Role, mend
 
 PROMPT = """\
 You condense a conversation between a user and an assistant, so that it can go on without its old messages. Keep what a

@@ -6,9 +6,9 @@ reader ever sees a part of it. It does not continue a draft of another prompt or
 messages, it begins with the current summary's text, which is all that is left of them.
 """
 
-from worker.domain.summary import SummaryDraft
+from worker.domain import SummaryDraft
+from worker.store import RefreshRequest
 from worker.store.summaries import Base
-from worker.store.summary_jobs import RefreshRequest
 
 
 def begin(base: Base, request: RefreshRequest, *, model: str, prompt_hash: str) -> SummaryDraft:

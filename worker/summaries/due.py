@@ -1,10 +1,8 @@
 """When a summary is due, and how a refresh is requested."""
 
-from worker.domain.dispatch import Dispatch, summary_dispatch
-from worker.domain.summary import CHARS_PER_TOKEN, Due, SessionSummaryManager
+from worker.domain import CHARS_PER_TOKEN, Dispatch, Due, SessionSummaryManager, summary_dispatch
 from worker.settings import Settings
-from worker.store import sessions, summaries, summary_jobs
-from worker.store.engine import Transaction
+from worker.store import Transaction, sessions, summaries, summary_jobs
 from worker.store.sessions import MovedHead
 
 

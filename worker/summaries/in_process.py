@@ -3,7 +3,7 @@
 import time
 from dataclasses import replace
 
-from worker.domain.outcome import End
+from worker.domain import End
 from worker.errors import SummaryFailed
 from worker.loop.definition import Definition
 from worker.process.runtime import Runtime

@@ -12,14 +12,23 @@ No run waits for any of this.
 
 from dataclasses import replace
 
-from worker.domain.backoff import Backoff
-from worker.domain.chat import ChatModel, ChatRequest, Reply
-from worker.domain.message import Message
-from worker.domain.outcome import End, Outcome
+from worker.domain import (
+    CHARS_PER_TOKEN,
+    ID_LIMIT,
+    Backoff,
+    ChatModel,
+    ChatRequest,
+    End,
+    Message,
+    Outcome,
+    Reason,
+    Reply,
+    SessionSummaryManager,
+    Stop,
+    Stopped,
+    SummaryDraft,
+)
 from worker.domain.retention import lifetimes
-from worker.domain.stop import Reason, Stop, Stopped
-from worker.domain.summary import CHARS_PER_TOKEN, SessionSummaryManager, SummaryDraft
-from worker.domain.text import ID_LIMIT
 from worker.errors import DatabaseUnavailable, LimitReached, ModelEmptyReply, ModelError, TeamSessionsError
 from worker.loop.definition import Definition
 from worker.models.default import default_model

@@ -2,7 +2,7 @@
 
 import sqlalchemy as sa
 
-from worker.store.engine import Transaction
+from worker.store import Transaction
 from worker.store.tables import SCHEMA
 
 revision = "next_2"

@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 from worker.cli.checks import endpoints
 from worker.cli.checks.finding import Finding, Installation, failed, has, ok, skipped, warning
-from worker.domain.problem import Problem
+from worker.domain import Problem
 from worker.events.broker_probe import NO_MEMORY, OLDEST, Broker, probe
 
 NAMES = ("TEAM_SESSIONS_REDIS_URL", "REDIS_URL")

@@ -3,9 +3,8 @@
 from collections.abc import Iterator
 
 from worker.cli.checks.finding import Finding, Installation, failed, has, ok, warning
-from worker.store import database_probe, migrate
+from worker.store import Database, database_probe, migrate
 from worker.store.database_probe import NO_CONNECTIONS, Server
-from worker.store.engine import Database
 
 NAMES = ("TEAM_SESSIONS_DATABASE_URL", "DATABASE_URL")
 FEW_CONNECTIONS = 20  # what one worker may open

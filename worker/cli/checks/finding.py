@@ -5,9 +5,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 
-from worker.domain.problem import Problem
+from worker.domain import Problem
 from worker.settings import Settings
-from worker.store.engine import Database
+from worker.store import Database
 
 
 class Level(StrEnum):
