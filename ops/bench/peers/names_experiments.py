@@ -19,7 +19,7 @@ def _alone(p: Product) -> str:
     team.run("I am Bob.", user_id="b")
     content = team.run("[echo]", user_id="a").content
     users = "its user's" * ("Ada" in content) + " and other users'" * ("Bob" in content)
-    return f"without a session_id, of earlier calls a call is sent {users or 'nothing'}"
+    return f"without a session_id, the model gets {users or 'no'} earlier messages"
 
 
 @experiments("Team.run(user_id=)")
@@ -29,7 +29,7 @@ def _users(p: Product) -> str:
     second = "Ada" in team.run("I am Bob. [echo]", user_id="b", session_id="s").content
     first = "Bob" in team.run("[echo]", user_id="a", session_id="s").content
     which = " and ".join(["the first"] * first + ["the second"] * second) or "neither"
-    return f"of two users with one session id, {which} is sent the other's messages"
+    return f"two users with one session id: {which} gets the other's messages"
 
 
 @experiments("Team.run(session_id=)")
@@ -51,7 +51,7 @@ def _stream(p: Product) -> str:
 def _metadata(p: Product) -> str:
     team = p.team(metadata={"of": "team"})
     team.run("Hello", session_id="s")
-    return f"the team's is {'copied' if team.get_session('s').metadata else 'not copied'} into its sessions"
+    return f"the team's metadata is {'copied' if team.get_session('s').metadata else 'not copied'} into its sessions"
 
 
 @experiments("Team.get_session()")
@@ -68,7 +68,7 @@ def _get_all_sessions(p: Product) -> str:
     team = p.team()
     for session_id in "one", "two":
         team.run("Hello", session_id=session_id)
-    return f"of sessions one and two: {', '.join(s.session_id for s in team.get_all_sessions())}"
+    return f"with sessions one and two: {', '.join(s.session_id for s in team.get_all_sessions())}"
 
 
 @experiments("session.update()")
@@ -94,21 +94,21 @@ def _delete(p: Product) -> str:
     inside = "is written again" if team.get_session("s") else "stays deleted"
     team.run("Hello", session_id="again")
     returned = team.delete_session("again"), team.delete_session("again")
-    return f"returns {returned[0]}, then {returned[1]}; deleted inside a run of it, it {inside}"
+    return f"returns {returned[0]}, then {returned[1]}; deleted during one of its runs, it {inside}"
 
 
 @experiments("Team.get_messages_for_session()")
 def _messages(p: Product) -> str:
     team = p.team(members=[p.member("a")])
     team.run("[delegate=a] task: x", session_id="s")
-    return f"a run with a delegation: {roles(team.get_messages_for_session('s'))}"
+    return f"after a run with a delegation: {roles(team.get_messages_for_session('s'))}"
 
 
 @experiments("Team.get_chat_history()")
 def _chat_history(p: Product) -> str:
     team = p.team(tools=[meeting()[0]])
     team.run("[steps=1]", session_id="s")
-    return f"a run with a tool call: {roles(team.get_chat_history('s'))}"
+    return f"after a run with a tool call: {roles(team.get_chat_history('s'))}"
 
 
 @experiments("Team.get_tool_calls()")
@@ -119,7 +119,7 @@ def _tool_calls(p: Product) -> str:
     on_team = hasattr(team, "get_tool_calls")
     calls = team.get_tool_calls("s") if on_team else team.get_session("s").get_tool_calls()
     order = "oldest first" if "first" in str(calls[0]) else "newest first"
-    return f"of the {'team' if on_team else 'session only'}, {order}"
+    return f"calls of the {'team' if on_team else 'session only'}, {order}"
 
 
 @experiments("Team.update_session_state()")
@@ -148,7 +148,7 @@ def _state(p: Product) -> str:
     kept = len([key for key in state if key.startswith("key-")])
     lost = "none is" if kept == 40 else "some are"
     assert "begins" in state
-    return f"what a session begins with; 40 runs in 8 threads set a key each: {lost} lost"
+    return f"the initial state of a session; 40 runs in 8 threads set a key each: {lost} lost"
 
 
 @experiments("Team(add_session_state_to_context=)")
@@ -166,7 +166,7 @@ def _id(p: Product) -> str:
         team = p.team(id=None, name=name)
         team.run("Hello", session_id="s")
         ids.append(team.id)
-    return f"of a team named My Team: {ids[0]}; of one without a name: {ids[1] if ids[1] == ids[2] else 'at random'}"
+    return f"a team named My Team: {ids[0]}; a team without a name: {ids[1] if ids[1] == ids[2] else 'random'}"
 
 
 @experiments("Team(model=)")
@@ -191,7 +191,7 @@ def _members(p: Product) -> str:
 def _role(p: Product) -> str:
     inner = p.Team(id="c", name="c", model=p.OpenAIChat(id="m"), members=[p.member("d")], role="leads the divers")
     includes_role = "leads the divers" in p.team(members=[inner]).run("[echo]").content
-    return f"a member's role is {'told' if includes_role else 'not told'} to its leader"
+    return f"a leader's prompt {'contains' if includes_role else 'lacks'} its members' roles"
 
 
 @experiments("Team(mode=)")
@@ -224,7 +224,7 @@ def _tools(p: Product) -> str:
 def _history(p: Product) -> str:
     team = p.team(add_history_to_context=True)
     team.run("Hello", session_id="s")
-    return f"the second run is sent {roles(sent(team.run('[echo]', session_id='s')))}"
+    return f"the second run sends {roles(sent(team.run('[echo]', session_id='s')))}"
 
 
 @experiments("Team(num_history_runs=)")
@@ -237,7 +237,7 @@ def _runs(p: Product) -> str:
     team.run("good", session_id="s")
     tried(team.run, "bad [fail=400]", session_id="s")
     mixed = [m["content"].split()[0] for m in sent(team.run("[echo]", session_id="s")) if m["role"] == "user"][:-1]
-    return f"2, of runs one, two, three: {', '.join(sound)}; of a good and a bad one: {', '.join(mixed)}"
+    return f"2, after runs one, two, three: {', '.join(sound)}; after a good and a bad run: {', '.join(mixed)}"
 
 
 @experiments("Team(num_history_messages=)")
@@ -250,8 +250,8 @@ def _history_messages(p: Product) -> str:
         call_ids = [call["id"] for m in history for call in m.get("tool_calls") or []]
         torn |= call_ids != [m["tool_call_id"] for m in history if m["role"] == "tool"]
         sizes.append(len(history))
-    pairs = "calls torn from results" if torn else "no call torn from its result"
-    return f"1 to 5, of a run of 5 messages with two calls: {', '.join(map(str, sizes))}; {pairs}"
+    pairs = "calls separated from results" if torn else "no call separated from its result"
+    return f"1 to 5, after a run of 5 messages with two calls: {', '.join(map(str, sizes))}; {pairs}"
 
 
 @experiments("Team(read_chat_history=)")
@@ -264,7 +264,7 @@ def _read_chat_history(p: Product) -> str:
     read = request["messages"][-1]["content"]
     words = sorted((read.index(word), word) for word in ("first", "second", "third") if word in read)
     parameter = ", ".join(tool["parameters"]["properties"])
-    return f"{tool['name']}({parameter}); of three runs of 8,000 characters: {', '.join(w for _, w in words)}"
+    return f"{tool['name']}({parameter}); after three runs of 8,000 characters: {', '.join(w for _, w in words)}"
 
 
 @experiments("Team(read_tool_call_history=)")
@@ -289,7 +289,7 @@ def _limits(p: Product) -> str:
 
     option = {"limits": p.Limits(tool_calls=1)} if hasattr(p, "Limits") else {"tool_call_limit": 1}
     error = tried(p.team(tools=[work], **option).run, "[steps=3]", session_id="s")
-    return f"{next(iter(option))}, one tool call: {len(made)} of 3 made, then {error or 'an answer'}"
+    return f"{next(iter(option))}, one tool call allowed: {len(made)} of 3 made, then {error or 'an answer'}"
 
 
 @experiments("Team(db=)")
@@ -297,7 +297,7 @@ def _db(p: Product) -> str:
     team = p.team(db=None, add_history_to_context=True)
     team.run("I am Ada.", session_id="s")
     kept = "Ada" in team.run("What is my name?", session_id="s").content
-    return f"without one, the process {'keeps' if kept else 'does not keep'} the session"
+    return f"without it, the process {'keeps' if kept else 'does not keep'} the session"
 
 
 @experiments("Team.enqueue()")
@@ -309,7 +309,7 @@ def _taken(option: str, value: str) -> None:
     @experiments(f"Team({option}=)")
     def take(p: Product) -> str:
         p.team(**{option: value})
-        return "taken"
+        return "accepted"
 
 
 _taken("session_summary_prompt", "Be very succinct:")

@@ -35,7 +35,7 @@ def _get_summary(p: Product) -> str:
     before = team.get_session_summary("s")
     time.sleep(4 * SUMMARY_S)
     after = team.get_session_summary("s")
-    return f"right behind a run: {'there' if before else 'none'}; soon after: {'there' if after else 'none'}"
+    return f"immediately after a run: {'present' if before else 'none'}; soon after: {'present' if after else 'none'}"
 
 
 @experiments("Team(add_session_summary_to_context=)")
