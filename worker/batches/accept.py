@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from worker.batches.plan import close
@@ -62,18 +62,16 @@ def create(
     """
     order = replace(_bound_to(principal, order), explicit_items=items is not None)
     _validate(order)
-    request_key, request_hash = None, _hash([order_to_json(order), _items_to_json(items)])
+    request_key, order_hash = None, request_hash(order, items)
     if idempotency_key is not None:
         check_id(idempotency_key, field="Idempotency-Key")
         request_key = _hash([principal.user_id, idempotency_key])
     batch_id = new_id("batch")
     with db.write() as tx:
-        added = batches.add(
-            tx, batch_id, order, principal=principal, request_key=request_key, request_hash=request_hash
-        )
+        added = batches.add(tx, batch_id, order, principal=principal, request_key=request_key, request_hash=order_hash)
         if not added and request_key is not None:
             earlier, earlier_hash = batches.by_request(tx, request_key)
-            if earlier_hash != request_hash:
+            if earlier_hash != order_hash:
                 raise IdempotencyConflict(key=idempotency_key, run_id=earlier)
             return _get(tx, earlier, principal)
         locked = batches.lock(tx, batch_id)
@@ -211,11 +209,13 @@ def _check_unique(ids: Sequence[str], field: str) -> None:
         seen.add(id)
 
 
-def _items_to_json(items: ExplicitItems | None) -> Mapping[str, object] | None:
-    if items is None:
-        return None
-    requests = [[request.custom_id, request.order.to_json()] for request in items.requests]
-    return {"ids": list(items.ids), "requests": requests, "more": items.more}
+def request_hash(order: BatchOrder, items: ExplicitItems | None) -> str:
+    """Return a hash that is equal for equal orders, in every release: it is stored with the request's key."""
+    explicit = None
+    if items is not None:
+        requests = [[request.custom_id, request.order.to_json()] for request in items.requests]
+        explicit = {"ids": list(items.ids), "requests": requests, "more": items.more}
+    return _hash([order_to_json(order), explicit])
 
 
 def _hash(values: object) -> str:

@@ -6,7 +6,7 @@ of a row, and part of the answer. `Item`, `Result` and `Estimate` are answers of
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from dataclasses import field as default
 from datetime import datetime
 from enum import StrEnum
@@ -299,10 +299,15 @@ _ORDER = TypeAdapter(BatchOrder)
 
 
 def order_to_json(order: BatchOrder) -> dict[str, Any]:
-    """Return an order as the JSON of a row. There the budget is among the limits, as the first release wrote it."""
+    """Return an order as the JSON of a row. There the budget is among the limits, as the first release wrote it.
+
+    Processes of other releases read it, and hashes of it are stored: its names and values must not change.
+    """
     row: dict[str, Any] = _ORDER.dump_python(order, mode="json", by_alias=True)
     budget = row.pop("budget")
-    return row | {"limits": row["limits"] | {"budget_tokens": budget["tokens"], "budget_cost": budget["cost"]}}
+    row["limits"] |= {"budget_tokens": budget["tokens"], "budget_cost": budget["cost"]}
+    row["prices"] = {team: asdict(price) for team, price in order.prices.items()}  # pydantic would make 2 a 2.0
+    return row
 
 
 def order_from_json(row: Mapping[str, Any]) -> BatchOrder:

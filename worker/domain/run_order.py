@@ -7,7 +7,7 @@ what the Celery task `runs.enqueue` reads. To add an option: a field here, and a
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import KW_ONLY, asdict, dataclass, field
+from dataclasses import KW_ONLY, asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar
 
@@ -76,13 +76,20 @@ class RunOrder:
     metadata: fields.Metadata = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the order as JSON, for the row of a batch's item."""
-        return {**asdict(self), "not_before": self.not_before and rfc3339(self.not_before)}
+        """Return the order as JSON, for the row of a batch's item, which has no priority.
+
+        Processes of other releases read it, and hashes of it are stored: its names and values must not change.
+        """
+        row = asdict(self)
+        del row["priority"]
+        row["timeout_s"] = row.pop("timeout")
+        row["user_id"] = self.user_id or ""
+        row["not_before"] = self.not_before and rfc3339(self.not_before)
+        return row
 
     def fingerprint(self, *, retry_of: str | None = None) -> str:
-        """Return a hash that is equal for equal orders. Hashes are stored: their names and values must not change."""
-        values = self.to_json()
-        values |= {"user_id": self.user_id or "", "timeout_s": values.pop("timeout"), "retry_of": retry_of}
+        """Return a hash that is equal for equal orders, in every release."""
+        values = self.to_json() | {"priority": self.priority, "retry_of": retry_of}
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
@@ -95,11 +102,12 @@ def parse_order(values: Mapping[str, Any]) -> RunOrder:
     Raises:
         pydantic.ValidationError: a field is missing, unknown, or of another type.
     """
-    return _ORDER.validate_python(values)
+    # The fingerprint of an order differs for 120 and 120.0: the number of seconds stays as it was sent.
+    return replace(_ORDER.validate_python(values), timeout=values.get("timeout"))
 
 
 def parse_stored_order(row: Mapping[str, Any]) -> RunOrder:
-    """Return the order that `to_json` wrote. Earlier releases wrote `timeout_s` instead of `timeout`."""
+    """Return the order that `to_json` wrote."""
     return parse_order({"timeout" if name == "timeout_s" else name: value for name, value in row.items()})
 
 

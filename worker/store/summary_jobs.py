@@ -205,9 +205,10 @@ def _new(tx: Transaction, session_pk: int, *, through_seq: int, rebuild: bool = 
 
 
 def _draft_to_json(draft: SummaryDraft) -> dict[str, Any]:
-    """Return a draft as the column holds it: `covers_seq` was the field's name in the first release with drafts."""
+    """Return a draft as the column holds it: processes of other releases read it, with the name `covers_seq`."""
     values = asdict(draft)
-    return {**values, "covers_seq": values.pop("covers_through_seq")}
+    values["covers_seq"] = values.pop("covers_through_seq")
+    return values
 
 
 def _draft_from_json(values: dict[str, Any]) -> SummaryDraft:
