@@ -84,8 +84,15 @@ async def _invalid_request(_request: Request, error: Exception) -> JSONResponse:
     problems = error.errors()
     if any(p["type"] == "json_invalid" for p in problems):
         return problem(status=400, code="malformed_json", detail="The body is not JSON.")
-    detail = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in problems)
+    detail = "; ".join(f"{'.'.join(map(str, p['loc']))}: {_DATACLASS.get(p['type'], p['msg'])}" for p in problems)
     return problem(status=422, code="invalid_request", detail=detail)
+
+
+# Some bodies are dataclasses. Pydantic would name Python's classes and arguments in these two cases.
+_DATACLASS = {
+    "unexpected_keyword_argument": "Extra inputs are not permitted",
+    "dataclass_type": "Input should be a valid dictionary or object to extract fields from",
+}
 
 
 async def _http_exception(request: Request, error: Exception) -> JSONResponse:

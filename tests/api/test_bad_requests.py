@@ -198,6 +198,26 @@ def test_a_bad_request_is_refused_and_leaves_nothing(door: Door, existing_run: d
     assert door.rows() == before
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "detail"),
+    [
+        (RUNS, order(colour="red"), "body.colour: Extra inputs are not permitted"),
+        (RUNS, [], "body: Input should be a valid dictionary or object to extract fields from"),
+        ("/v1/batches", {"kind": "retry_failed", "a": 1}, "body.a: Extra inputs are not permitted"),
+        (
+            "/v1/batches",
+            {"kind": "retry_failed", "select": {"a": 1}, "limits": []},
+            "body.select.a: Extra inputs are not permitted; "
+            "body.limits: Input should be a valid dictionary or object to extract fields from",
+        ),
+    ],
+    ids=["field of a run", "run", "field of a batch", "parts of a batch"],
+)
+def test_what_is_wrong_with_a_body_is_named(door: Door, path: str, body: Any, detail: str) -> None:
+    """In the same words for every body, without a name of Python's."""
+    assert door.http.post(path, json=body).json()["detail"] == detail
+
+
 def test_a_wrong_method_is_told_the_right_ones(door: Door) -> None:
     """RFC 9110 §15.5.6: a 405 names the methods that the path takes."""
     assert door.http.put("/v1/runs").headers["allow"] == "POST, GET"
