@@ -36,8 +36,9 @@ def page() -> str:
     return (
         "# The HTTP API\n\n"
         "Every request except the probes needs `Authorization: Bearer KEY`. Any of them can be answered with 401, 403, "
-        "429 or 503; an error is a [Problem](#problem), whose `code` is listed in [errors](errors.md). For "
-        "programs: [`openapi.json`](openapi.json), which a running API also serves at `/openapi.json`.\n\n"
+        "429 or 503; an error is a [Problem](#problem), whose `code` is listed in [errors](errors.md). "
+        "[Events](events.md) lists the events that a run's stream sends. For programs: [`openapi.json`]"
+        "(openapi.json), which a running API also serves at `/openapi.json`.\n\n"
         f"## Routes\n\n{routes}## Objects\n{objects}"
     )
 
