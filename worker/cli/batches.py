@@ -11,14 +11,14 @@ from api_stub.client import Batch, Client, Item
 from api_stub.client.types import BatchKind, Estimate, ItemStatus
 from worker.cli.batch_options import COUNT, listed_items, order_fields, order_options, send
 from worker.cli.batch_progress import OUTCOMES, PAUSED, command, conclusion, next_steps, watch
-from worker.cli.connection import FOR_USER, connect
+from worker.cli.connection import FOR_USER, connect, object_options
 from worker.cli.output import JSON, JSON_LINES, json_line, json_requested, print_object
 from worker.cli.progress_bar import counted
 from worker.cli.table import print_table
 
 KINDS = get_args(BatchKind)
 PAGE = 200
-BATCH = click.argument("batch_id", metavar="ID")
+BATCH = object_options("batch_id")
 
 
 @click.group()
@@ -114,8 +114,6 @@ def _as_row(batch: Batch) -> tuple[str, ...]:
 
 @batches.command()
 @BATCH
-@FOR_USER
-@JSON
 def show(batch_id: str, user_id: str | None) -> None:
     """Show the options and the progress of the batch ID, and the commands that may come next."""
     with connect() as client:
@@ -138,10 +136,8 @@ def _format(value: object) -> str:
 
 
 @batches.command()
-@BATCH
-@FOR_USER
 @click.option("--status", type=click.Choice(get_args(ItemStatus)), help="Only items with this status.")
-@JSON_LINES
+@object_options("batch_id", json=JSON_LINES)
 def items(batch_id: str, user_id: str | None, status: ItemStatus | None) -> None:
     """Show the items of the batch ID, in their order, with their current status."""
     widths: list[int] = []
@@ -167,8 +163,6 @@ def _item_row(item: Item) -> tuple[str, ...]:
 
 @batches.command("watch")
 @BATCH
-@FOR_USER
-@JSON
 def watch_batch(batch_id: str, user_id: str | None) -> None:
     """Show the progress of the batch ID until it ends or pauses; then print the commands that may come next.
 
@@ -190,8 +184,6 @@ def _watch(client: Client, batch_id: str, *, user_id: str | None = None) -> None
 
 @batches.command()
 @BATCH
-@FOR_USER
-@JSON
 def pause(batch_id: str, user_id: str | None) -> None:
     """Begin no more items of the batch ID; items in flight continue."""
     with connect() as client:
@@ -199,11 +191,9 @@ def pause(batch_id: str, user_id: str | None) -> None:
 
 
 @batches.command()
-@BATCH
-@FOR_USER
 @click.option("--budget-tokens", type=COUNT, help="The new budget in total, including what is used.")
 @click.option("--budget-cost", type=float, help="The new budget in total, as a cost.")
-@JSON
+@BATCH
 def resume(batch_id: str, user_id: str | None, budget_tokens: int | None, budget_cost: float | None) -> None:
     """Resume the batch ID. After its canary, this approves all other items. Raise a used-up budget with the options."""
     with connect() as client:
@@ -214,8 +204,6 @@ def resume(batch_id: str, user_id: str | None, budget_tokens: int | None, budget
 
 @batches.command()
 @BATCH
-@FOR_USER
-@JSON
 def cancel(batch_id: str, user_id: str | None) -> None:
     """End the batch ID: begin no more items, and cancel the runs in flight. Finished items stay."""
     with connect() as client:
@@ -224,8 +212,6 @@ def cancel(batch_id: str, user_id: str | None) -> None:
 
 @batches.command()
 @BATCH
-@FOR_USER
-@JSON
 def retry(batch_id: str, user_id: str | None) -> None:
     """Begin again the items of the batch ID that failed, diverged or were cancelled."""
     with connect() as client:
@@ -233,7 +219,7 @@ def retry(batch_id: str, user_id: str | None) -> None:
 
 
 @batches.command()
-@BATCH
+@click.argument("batch_id", metavar="ID")
 @FOR_USER
 @click.option("--output", type=click.File("w", encoding="utf-8", lazy=True), default="-", help="Write to this file.")
 def results(batch_id: str, user_id: str | None, output: TextIO) -> None:

@@ -1,4 +1,4 @@
-"""`team-sessions runs`: list runs, show, watch, cancel and retry one."""
+"""`team-sessions run`, `runs` and `why`: enqueue a run; list runs; show, watch, cancel, retry and explain one."""
 
 import json
 from dataclasses import asdict
@@ -11,9 +11,8 @@ from api_stub.client import Run
 from api_stub.client.types import Status
 from worker import clock
 from worker.cli.answer import Answer, require_completed
-from worker.cli.connection import FOR_USER, connect
+from worker.cli.connection import connect, object_options
 from worker.cli.output import (
-    JSON,
     json_line,
     json_option,
     json_requested,
@@ -25,9 +24,41 @@ from worker.cli.output import (
 )
 from worker.cli.table import age, format_fields
 
-RUN = click.argument("run_id", metavar="ID")
+RUN = object_options("run_id")
 HEAD = ("ID", "STATUS", "TEAM", "USER", "SESSION", "AGE")
 TEXTS = ("input", "output")  # only `show` prints them
+
+
+@click.command()
+@click.argument("team")
+@click.argument("input")
+@click.option("--session", "session_id", help="Continue this session. Default: a new one.")
+@click.option("--user", "user_id", help="The user that the run is for.")
+@json_option("Print only the finished run, as JSON.")
+def run(team: str, input: str, session_id: str | None, user_id: str | None) -> None:
+    """Enqueue a run of TEAM with INPUT and print its answer as it appears.
+
+    \b
+        team-sessions run team "Hello, I am Ada" --session s1
+        team-sessions run team "Who am I?" --session s1
+    """
+    with connect() as client:
+        accepted = client.enqueue(team, input, session_id=session_id, user_id=user_id)
+        if json_requested():
+            print_object(client.wait(accepted["id"]), str)
+            return
+        ended = Answer().show(client.stream(accepted["id"]))
+    require_completed(ended)
+    click.echo(f"({ended['id']} in session {ended['session_id']})", err=True)
+
+
+@click.command()
+@click.argument("run_id")
+@json_option("Print the reason and its facts as JSON.")
+def why(run_id: str) -> None:
+    """Say why the run RUN_ID is not moving."""
+    with connect() as client:
+        print_object(client.why(run_id), lambda answer: f"{answer['status']}: {answer['detail']}")
 
 
 @click.group()
@@ -59,8 +90,6 @@ def list_runs(
 
 @runs.command()
 @RUN
-@FOR_USER
-@JSON
 def show(run_id: str, user_id: str | None) -> None:
     """Show the run ID, with its input and output. If it is not moving, 'team-sessions why ID' says why."""
     with connect() as client:
@@ -68,9 +97,7 @@ def show(run_id: str, user_id: str | None) -> None:
 
 
 @runs.command()
-@RUN
-@FOR_USER
-@json_option("Print the events as JSON, one a line.")
+@object_options("run_id", json=json_option("Print the events as JSON, one a line."))
 def watch(run_id: str, user_id: str | None) -> None:
     """Watch the run ID from its first event to its last: its answer appears as it is made.
 
@@ -87,8 +114,6 @@ def watch(run_id: str, user_id: str | None) -> None:
 
 @runs.command()
 @RUN
-@FOR_USER
-@JSON
 def cancel(run_id: str, user_id: str | None) -> None:
     """Cancel the run ID. What it wrote is kept; a run that has ended does not change."""
     with connect() as client:
@@ -99,8 +124,6 @@ def cancel(run_id: str, user_id: str | None) -> None:
 
 @runs.command()
 @RUN
-@FOR_USER
-@JSON
 def retry(run_id: str, user_id: str | None) -> None:
     """Enqueue the failed or cancelled run ID again, at the end of its session, and print the id of the new run."""
     with connect() as client:

@@ -8,11 +8,11 @@ import click
 
 from api_stub.client import Message, Session
 from worker import clock
-from worker.cli.connection import FOR_USER, connect
-from worker.cli.output import JSON, JSON_LINES, list_options, note, print_lines, print_list, print_object, terminal_safe
+from worker.cli.connection import FOR_USER, connect, object_options
+from worker.cli.output import JSON_LINES, list_options, note, print_lines, print_list, print_object, terminal_safe
 from worker.cli.table import age, format_fields
 
-SESSION = click.argument("session_id", metavar="ID")
+SESSION = object_options("session_id")
 HEAD = ("ID", "TEAM", "USER", "NAME", "RUNS", "MSGS", "SUMMARY", "ACTIVE")
 ROLES = ("user", "assistant", "tool")
 
@@ -46,8 +46,6 @@ def list_sessions(
 
 @sessions.command()
 @SESSION
-@FOR_USER
-@JSON
 def show(session_id: str, user_id: str | None) -> None:
     """Show the session ID: its name, its length, and the state that its tools keep."""
     with connect() as client:
@@ -56,10 +54,8 @@ def show(session_id: str, user_id: str | None) -> None:
 
 
 @sessions.command()
-@SESSION
-@FOR_USER
 @click.option("--role", type=click.Choice(ROLES), help="Only of this role.")
-@JSON_LINES
+@object_options("session_id", json=JSON_LINES)
 def messages(session_id: str, user_id: str | None, role: Literal["user", "assistant", "tool"] | None) -> None:
     """Print the messages of the session ID, oldest first."""
     with connect() as client:
@@ -67,12 +63,10 @@ def messages(session_id: str, user_id: str | None, role: Literal["user", "assist
 
 
 @sessions.command()
-@SESSION
-@FOR_USER
 @click.option("--version", type=click.IntRange(min=1), help="Print this older version.")
 @click.option("--refresh", is_flag=True, help="Request a refresh, and print its status.")
 @click.option("--rebuild", is_flag=True, help="Request a new summary of the session from its first message.")
-@JSON
+@SESSION
 def summary(session_id: str, user_id: str | None, version: int | None, refresh: bool, rebuild: bool) -> None:
     """Print the summary of the session ID, or request a refresh."""
     if (refresh or rebuild) and version is not None:
@@ -91,7 +85,7 @@ def summary(session_id: str, user_id: str | None, version: int | None, refresh: 
 
 
 @sessions.command()
-@SESSION
+@click.argument("session_id", metavar="ID")
 @FOR_USER
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def delete(session_id: str, user_id: str | None, yes: bool) -> None:
