@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeVar
 
 from worker import clock
@@ -15,7 +15,7 @@ from worker.runs.cancel import cancel
 from worker.runs.watch import watch
 from worker.store import runs
 
-LOOK_S = 0.1
+POLL_S = 0.1
 T = TypeVar("T")
 
 
@@ -53,13 +53,13 @@ class RunHandle:
         """Return the run as soon as it is terminal, at the latest after *timeout* seconds, as it is then."""
         deadline = clock.monotonic() + timeout
         while not (run := self.run()).status.terminal and clock.monotonic() < deadline:
-            time.sleep(LOOK_S)
+            time.sleep(POLL_S)
         return run
 
     def cancel(self) -> Run:
         """Ask for the end of the run, and return it as it is now."""
         run, dispatches = cancel(self.db.runtime.db, self.run_id)
-        replace(self, dispatches=dispatches).dispatch()
+        self.db.runtime.dispatcher.send(dispatches)
         return run
 
     def stream(self) -> Iterator[Event]:

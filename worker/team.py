@@ -296,29 +296,17 @@ class Team:
         return self._session(session_id, user_id).get_messages_for_session()
 
     def get_chat_history(self, session_id: str, *, user_id: str | None = None) -> list[Message]:
-        """Return the texts of user and team, oldest first, without replies that only call tools.
-
-        Raises:
-            SessionNotFound
-        """
+        """Return the texts of user and team, oldest first; no bare tool calls. Raises SessionNotFound."""
         return self._session(session_id, user_id).get_chat_history()
 
     def get_session_summary(
         self, session_id: str, *, user_id: str | None = None, version: int | None = None
     ) -> Summary | None:
-        """Return the summary of a session, or an older *version* of it, or None.
-
-        Raises:
-            SessionNotFound
-        """
+        """Return the summary of a session, or an older *version* of it, or None. Raises SessionNotFound."""
         return self._session(session_id, user_id).get_session_summary(version=version)
 
     def get_tool_calls(self, session_id: str, *, user_id: str | None = None) -> list[ToolCall]:
-        """Return the tool calls of a session, including members', oldest first.
-
-        Raises:
-            SessionNotFound
-        """
+        """Return the tool calls of a session, including members', oldest first. Raises SessionNotFound."""
         messages = self.get_messages_for_session(session_id, user_id=user_id)
         return [call for message in messages for call in message.tool_calls]
 

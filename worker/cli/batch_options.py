@@ -16,19 +16,14 @@ LISTS = {"refresh_summaries": "session_ids", "replay_runs": "run_ids", "retry_fa
 COUNT = click.IntRange(min=1)
 
 
-class _Instant(click.ParamType[str]):
-    name = "time"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return a time as the API takes it; one without an offset is in UTC."""
-        try:
-            at = datetime.fromisoformat(value)
-            return rfc3339(at if at.tzinfo else at.replace(tzinfo=UTC))
-        except (ValueError, OverflowError):
-            self.fail(f"{value!r} is not a time. Expected 2026-01-31 or 2026-01-31T12:00:00+01:00.", param, ctx)
-
-
-INSTANT = _Instant()
+def parse_time(value: str) -> str:
+    """Return a time as the API takes it; one without an offset is in UTC."""
+    try:
+        at = datetime.fromisoformat(value)
+        return rfc3339(at if at.tzinfo else at.replace(tzinfo=UTC))
+    except (ValueError, OverflowError):
+        message = f"{value!r} is not a time. Expected 2026-01-31 or 2026-01-31T12:00:00+01:00."
+        raise click.BadParameter(message) from None
 
 
 def order_options(command: F) -> F:
@@ -43,9 +38,14 @@ def order_options(command: F) -> F:
             "--status", type=click.Choice(["completed", "failed", "cancelled"]), help="Only runs with this status."
         ),
         click.option(
-            "--since", type=INSTANT, help="Only runs accepted, or sessions last active, at or after this time."
+            "--since",
+            type=parse_time,
+            metavar="TIME",
+            help="Only runs accepted, or sessions last active, at or after this time.",
         ),
-        click.option("--until", type=INSTANT, help="Only runs accepted, or sessions last active, before then."),
+        click.option(
+            "--until", type=parse_time, metavar="TIME", help="Only runs accepted, or sessions last active, before then."
+        ),
         click.option(
             "--summary-below", type=COUNT, metavar="N", help="Only sessions whose summary version is below N."
         ),

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator
-from itertools import chain, islice
+from itertools import islice
 from typing import Any, TextIO, cast, get_args
 
 import click
@@ -12,12 +12,12 @@ from api_stub.client.types import BatchKind, Estimate, ItemStatus
 from worker.cli.batch_options import COUNT, listed_items, order_fields, order_options, send
 from worker.cli.batch_progress import OUTCOMES, PAUSED, command, conclusion, next_steps, watch
 from worker.cli.connection import FOR_USER, connect, object_options
-from worker.cli.output import JSON, JSON_LINES, json_line, json_requested, print_object
+from worker.cli.output import JSON, JSON_LINES, json_line, json_requested, note, print_lines, print_object
 from worker.cli.progress_bar import counted
-from worker.cli.table import print_table
+from worker.cli.table import format_fields, print_pages, print_table
 
 KINDS = get_args(BatchKind)
-PAGE = 200
+ITEM_HEAD = ("NUMBER", "YOUR ID", "SESSION", "USER", "RUN", "STATUS", "TRIES", "ERROR")
 BATCH = object_options("batch_id")
 
 
@@ -118,15 +118,15 @@ def show(batch_id: str, user_id: str | None) -> None:
     """Show the options and the progress of the batch ID, and the commands that may come next."""
     with connect() as client:
         batch = client.batch(batch_id, user_id=user_id)
-    if json_requested():
-        print_object(batch, str)
-        return
-    fields = {name: value for name, value in batch.items() if name not in ("id", "items", "usage", "cost")}
-    rows = [(name.replace("_", " "), _format(value)) for name, value in fields.items() if _format(value)]
-    print_table([*rows, ("items", _format(batch["items"])), ("usage", _format(batch["usage"]))])
-    click.echo(conclusion(batch))
+    print_object(batch, _as_text)
     for step in next_steps(batch, user_id=user_id):
-        click.echo(step, err=True)
+        note(step)
+
+
+def _as_text(batch: Batch) -> str:
+    fields = {name: value for name, value in batch.items() if name not in ("id", "items", "usage", "cost")}
+    fields |= {"items": batch["items"], "usage": batch["usage"]}
+    return f"{format_fields({name: _format(value) for name, value in fields.items()})}\n{conclusion(batch)}"
 
 
 def _format(value: object) -> str:
@@ -140,18 +140,12 @@ def _format(value: object) -> str:
 @object_options("batch_id", json=JSON_LINES)
 def items(batch_id: str, user_id: str | None, status: ItemStatus | None) -> None:
     """Show the items of the batch ID, in their order, with their current status."""
-    widths: list[int] = []
     with connect() as client:
         page = client.batch_items(batch_id, status=status, user_id=user_id)
         if json_requested():
-            for item in page:
-                click.echo(json_line(item))
-            return
-        rows = chain(
-            [("NUMBER", "YOUR ID", "SESSION", "USER", "RUN", "STATUS", "TRIES", "ERROR")], map(_item_row, page)
-        )
-        while piece := list(islice(rows, PAGE)):
-            widths = print_table(piece, least=widths)
+            print_lines(page, json_line, label="Items")
+        else:
+            print_pages(ITEM_HEAD, map(_item_row, page))
 
 
 def _item_row(item: Item) -> tuple[str, ...]:

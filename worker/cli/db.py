@@ -5,7 +5,6 @@ import click
 from worker import settings as configuration
 from worker.cli.progress_bar import steps
 from worker.cli.table import print_table
-from worker.errors import SchemaOutdated
 from worker.events.erase import Eraser
 from worker.retention import Removal, due
 from worker.settings import Settings
@@ -47,16 +46,12 @@ def retention(dry_run: bool) -> None:
     what is kept longer because a batch, a replay or a summary needs it.
     """
     settings = configuration.load()
-    database = Database(settings.database)
-    if misfit := migrate.misfit(database):
-        database.close()
-        raise SchemaOutdated(misfit=misfit)
-    if dry_run:
-        _print_due(database, settings)
-    else:
-        removed = _remove(database, settings)
-        click.echo(f"{removed.sessions} sessions and {removed.runs} runs removed, {removed.messages} messages.")
-    database.close()
+    with migrate.open_current(settings.database) as database:
+        if dry_run:
+            _print_due(database, settings)
+        else:
+            removed = _remove(database, settings)
+            click.echo(f"{removed.sessions} sessions and {removed.runs} runs removed, {removed.messages} messages.")
 
 
 def _print_due(database: Database, settings: Settings) -> None:

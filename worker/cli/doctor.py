@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import redirect_stdout
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -67,17 +68,7 @@ def _examine(installation: Installation, *, within_s: float) -> list[Result]:
 
 
 def _as_json(results: Sequence[Result]) -> list[dict[str, object]]:
-    return [
-        {
-            "check": result.name,
-            "level": finding.level,
-            "code": finding.code,
-            "detail": finding.detail,
-            "advice": finding.advice,
-        }
-        for result in results
-        for finding in result.findings
-    ]
+    return [{"check": result.name, **asdict(finding)} for result in results for finding in result.findings]
 
 
 def _print(results: Sequence[Result]) -> None:

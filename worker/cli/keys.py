@@ -1,10 +1,8 @@
 """`team-sessions keys`: API keys."""
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from datetime import datetime
-from typing import Any
 
 import click
 
@@ -13,24 +11,19 @@ from worker.cli.output import json_option, json_requested, print_object
 from worker.cli.table import print_table
 from worker.clock import rfc3339
 from worker.domain import Scope, check_id
-from worker.errors import SchemaOutdated
 from worker.store import Database, api_keys, migrate
 from worker.store.api_keys import Key
 
 MAX_GRACE_S = 30 * 86_400
 
 
-class _KeyId(click.ParamType[str]):
-    name = "id"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Check an id. The message does not repeat the value, which may be a secret key."""
-        if not re.fullmatch("[0-9a-f]{16}", value):
-            self.fail("expected the id of a key: 16 hexadecimal digits, as 'keys list' shows it.", param, ctx)
-        return str(value)
+def _check_key_id(value: str) -> str:
+    if not re.fullmatch("[0-9a-f]{16}", value):  # the message does not repeat the value, which may be a secret key
+        raise click.BadParameter("expected the id of a key: 16 hexadecimal digits, as 'keys list' shows it.")
+    return value
 
 
-KEY_ID = _KeyId()
+KEY_ID = click.argument("key_id", metavar="ID", type=_check_key_id)
 
 
 @click.group()
@@ -78,7 +71,7 @@ def list_keys() -> None:
 
 
 @keys.command()
-@click.argument("key_id", metavar="ID", type=KEY_ID)
+@KEY_ID
 def revoke(key_id: str) -> None:
     """Revoke a key. Within two seconds every API process refuses it."""
     with _database() as database, database.write() as tx:
@@ -87,13 +80,9 @@ def revoke(key_id: str) -> None:
 
 
 @keys.command()
-@click.argument("key_id", metavar="ID", type=KEY_ID)
+@KEY_ID
 @click.option(
-    "--grace",
-    "grace_s",
-    type=click.IntRange(0, MAX_GRACE_S),
-    default=0,
-    help="Seconds the old key still works.",
+    "--grace", "grace_s", type=click.IntRange(0, MAX_GRACE_S), default=0, help="Seconds the old key still works."
 )
 def rotate(key_id: str, grace_s: int) -> None:
     """Create a key with the name, user, teams and scopes of the key ID, print it, and revoke the old one.
@@ -105,15 +94,8 @@ def rotate(key_id: str, grace_s: int) -> None:
     click.echo(key)
 
 
-@contextmanager
-def _database() -> Iterator[Database]:
-    database = Database(configuration.load().database)
-    try:
-        if misfit := migrate.misfit(database):
-            raise SchemaOutdated(misfit=misfit)
-        yield database
-    finally:
-        database.close()
+def _database() -> AbstractContextManager[Database]:
+    return migrate.open_current(configuration.load().database)
 
 
 def _as_json(key: Key) -> dict[str, object]:

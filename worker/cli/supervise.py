@@ -82,7 +82,7 @@ class Supervisor:
 
     def __init__(self) -> None:
         self._groups: list[list[Child]] = []
-        self._stopping = False
+        self.stopping = False
 
     def start(self, *children: Child) -> None:
         """Start one more group."""
@@ -92,16 +92,12 @@ class Supervisor:
 
     def stop(self, *_: object) -> None:
         """End `run`. It can be a signal handler."""
-        self._stopping = True
-
-    @property
-    def stopping(self) -> bool:
-        return self._stopping
+        self.stopping = True
 
     def wait_until(self, condition: Callable[[], bool], *, timeout_s: float) -> bool:
         """Restart children until *condition* holds. Return False on timeout, or when `stop` was called."""
         deadline = time.monotonic() + timeout_s
-        while not self._stopping and time.monotonic() < deadline:
+        while not self.stopping and time.monotonic() < deadline:
             self._restart_ended()
             if condition():
                 return True
@@ -110,7 +106,7 @@ class Supervisor:
 
     def run(self) -> None:
         """Restart children until `stop` is called."""
-        while not self._stopping:
+        while not self.stopping:
             self._restart_ended()
             time.sleep(TICK_S)
 

@@ -30,7 +30,9 @@ def print_table(
     return widths
 
 
-def print_pages(head: Sequence[str], rows: Iterable[Sequence[str]], *, width: int, whole: Collection[int]) -> None:
+def print_pages(
+    head: Sequence[str], rows: Iterable[Sequence[str]], *, width: int | None = None, whole: Collection[int] = ()
+) -> None:
     """Print a table of any length, some rows at a time; later rows may need wider columns."""
     widths: list[int] = []
     lines: Iterator[Sequence[str]] = chain([head], rows)

@@ -129,15 +129,8 @@ def _start_broker(supervisor: Supervisor, directory: Path) -> None:
     port, password = embedded.free_port(), secrets.token_hex(16)
     os.environ[PREFIX + "REDIS_URL"] = embedded.url(port=port, password=password)
     _keep_secret(directory / "broker-url", valid=bool, make=lambda: os.environ[PREFIX + "REDIS_URL"])
-    supervisor.start(
-        Child(
-            "broker",
-            embedded.command(),
-            {},
-            grace_s=5,
-            standard_input=embedded.configuration(port=port, password=password, directory=directory),
-        )
-    )
+    configured = embedded.configuration(port=port, password=password, directory=directory)
+    supervisor.start(Child("broker", embedded.command(), {}, grace_s=5, standard_input=configured))
 
 
 def _workers(settings: Settings, workers: int, concurrency: int, metrics_port: int | None) -> list[Child]:

@@ -24,8 +24,9 @@ def check(installation: Installation) -> Iterator[Finding]:
         if isinstance(result, Problem):
             yield has(result)
         else:
-            findings = [*_write(result), *_version(result), *_eviction(result), *_memory(result), *_open(url)]
-            yield from findings or [ok(f"{result.name} {result.version}, evicts nothing, accepts writes.")]
+            yield from list(_problems(result, url)) or [
+                ok(f"{result.name} {result.version}, evicts nothing, accepts writes.")
+            ]
 
 
 def _embedded(installation: Installation) -> Finding:
@@ -41,19 +42,13 @@ def _embedded(installation: Installation) -> Finding:
     return ok("The broker that 'up' started answers.")
 
 
-def _write(broker: Broker) -> Iterator[Finding]:
+def _problems(broker: Broker, url: str) -> Iterator[Finding]:
     if broker.write is not None:
         yield has(broker.write)
-
-
-def _version(broker: Broker) -> Iterator[Finding]:
     if broker.too_old:
         expected = ".".join(map(str, OLDEST))
         detail = f"It is {broker.name} {broker.version}; expected {expected} or newer."
         yield failed("broker_too_old", detail, "Upgrade it.")
-
-
-def _eviction(broker: Broker) -> Iterator[Finding]:
     advice = "CONFIG SET maxmemory-policy noeviction, and set the same in its configuration file."
     if broker.policy is None:
         yield warning("broker_policy_unknown", "It does not say what it does when its memory is full.", advice)
@@ -63,14 +58,8 @@ def _eviction(broker: Broker) -> Iterator[Finding]:
     elif broker.policy != "noeviction":
         detail = f"Its maxmemory-policy is {broker.policy!r}: when its memory is full, it drops the streams of runs."
         yield warning("broker_evicts_streams", detail, advice)
-
-
-def _memory(broker: Broker) -> Iterator[Finding]:
     if broker.filled is not None and broker.filled >= NEARLY_FULL and broker.write is None:
         yield warning("broker_nearly_full", f"{broker.filled:.0%} of its memory is used.", NO_MEMORY.advice)
-
-
-def _open(url: str) -> Iterator[Finding]:
     parts = urlsplit(url)
     if not parts.password and parts.hostname and not endpoints.is_local(parts.hostname):
         detail = "It accepts connections from other machines without a password."

@@ -9,6 +9,10 @@ from worker.store.database_probe import NO_CONNECTIONS, Server
 NAMES = ("TEAM_SESSIONS_DATABASE_URL", "DATABASE_URL")
 FEW_CONNECTIONS = 20  # what one worker may open
 SKEW_S, WRONG_S = 2.0, 60.0
+CLOCK_ADVICE = (
+    "Let both use a time server; timedatectl shows whether they do. Leases are not affected: they use the clock of the "
+    "database. Times that callers send, ids and logs are."
+)
 
 
 def answers(installation: Installation) -> Iterator[Finding]:
@@ -22,8 +26,7 @@ def answers(installation: Installation) -> Iterator[Finding]:
             return
         with installation.open_database() as db:
             server = database_probe.server(db)
-            findings = [*_version(server), *_schema(db), *_connections(server), *_clock(server)]
-            yield from findings or [ok(_description(server))]
+            yield from list(_problems(db, server)) or [ok(_description(server))]
     except database_probe.FAILURES as error:
         yield has(database_probe.problem(error))
 
@@ -52,35 +55,21 @@ def _missing_file(installation: Installation) -> Finding | None:
     return None
 
 
-def _version(server: Server) -> Iterator[Finding]:
+def _problems(db: Database, server: Server) -> Iterator[Finding]:
     if server.oldest is not None:
         detail = f"It is {server.name} {server.version}; expected {server.oldest} or newer."
         yield failed("database_too_old", detail, "Upgrade it.")
-
-
-def _schema(db: Database) -> Iterator[Finding]:
     if misfit := migrate.misfit(db):
         problem, _, advice = misfit.partition(". ")
         yield failed("database_schema", f"Its schema does not fit this version: {problem}.", advice)
-
-
-def _connections(server: Server) -> Iterator[Finding]:
     left = server.connections_left
     if left is not None and left < FEW_CONNECTIONS:
         detail = f"{max(0, left)} of its connections are left; one worker may open {FEW_CONNECTIONS}."
         yield warning("database_few_connections", detail, NO_CONNECTIONS.advice)
-
-
-def _clock(server: Server) -> Iterator[Finding]:
-    if abs(server.ahead_s) < SKEW_S:
-        return
-    direction = "ahead of" if server.ahead_s > 0 else "behind"
-    detail = f"Its clock is {abs(server.ahead_s):,.0f} s {direction} the clock of this machine."
-    advice = (
-        "Let both use a time server; timedatectl shows whether they do. Leases are not affected: they use the clock of "
-        "the database. Times that callers send, ids and logs are."
-    )
-    yield (failed if abs(server.ahead_s) >= WRONG_S else warning)("clock_skew", detail, advice)
+    if abs(server.ahead_s) >= SKEW_S:
+        direction = "ahead of" if server.ahead_s > 0 else "behind"
+        detail = f"Its clock is {abs(server.ahead_s):,.0f} s {direction} the clock of this machine."
+        yield (failed if abs(server.ahead_s) >= WRONG_S else warning)("clock_skew", detail, CLOCK_ADVICE)
 
 
 def _description(server: Server) -> str:

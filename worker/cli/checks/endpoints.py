@@ -7,6 +7,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from api_stub.client import Client, ClientError, NotConfigured, RequestFailed, Retries
@@ -15,6 +16,11 @@ from worker.cli.checks.finding import Finding, Installation, failed, ok, skipped
 
 TIMEOUT_S = 4.0
 URL_NAME = "TEAM_SESSIONS_URL"
+
+
+class _Answer(NamedTuple):
+    status: int
+    body: bytes
 
 
 def api(installation: Installation) -> Iterator[Finding]:
@@ -40,18 +46,15 @@ def readiness(installation: Installation) -> str | None:
     if not _has_address(installation):
         return None
     try:
-        url = find(None, "a-key", environment=installation.environment).url
-        with _request(f"{_reachable(url)}/readyz") as answer:
-            return str(json.load(answer)["status"])
-    except urllib.error.HTTPError as error:
-        try:
-            return str(json.load(error)["status"])
-        except (ValueError, KeyError, TypeError):
-            return f"HTTP {error.code}"
-    except (ValueError, KeyError, TypeError):
-        return "no answer of an API"
-    except (OSError, NotConfigured):
+        answer = _get(f"{_reachable(find(None, 'a-key', environment=installation.environment).url)}/readyz")
+    except NotConfigured:
         return None
+    if answer is None:
+        return None
+    try:
+        return str(json.loads(answer.body)["status"])
+    except (ValueError, KeyError, TypeError):
+        return f"HTTP {answer.status}" if answer.status >= 400 else "no answer of an API"
 
 
 def flower(installation: Installation) -> Iterator[Finding]:
@@ -61,15 +64,15 @@ def flower(installation: Installation) -> Iterator[Finding]:
         yield skipped("Its address is not known: 'up' was not started here, and --flower-url is not set.")
         return
     page = f"{_reachable(url)}/healthcheck"
-    without = _status(page)
+    without = _get(page)
     if without is None:
         yield failed("flower_away", "It does not answer at its address.", "See the output of 'up'; runs continue.")
-    elif without == 200:
+    elif without.status == 200:
         advice = "Start it with 'team-sessions flower --login-file FILE', and check who can reach its port."
         yield failed("flower_open", "It answers without a login: everyone who can reach it sees all runs.", advice)
     elif (login := _read_file(installation, "flower-login")) is None:
         yield skipped("It requires a login; there is none in the data directory to try.")
-    elif _status(page, login=login) != 200:
+    elif (answer := _get(page, login=login)) is None or answer.status != 200:
         advice = "Restart Flower: it reads the login at its start. Or write its login to DIR/flower-login."
         yield failed("flower_login", "It refuses the login in the data directory.", advice)
     else:
@@ -115,22 +118,17 @@ def is_local(host: str) -> bool:
         return host == "localhost"
 
 
-def _status(url: str, *, login: str | None = None) -> int | None:
+def _get(url: str, *, login: str | None = None) -> _Answer | None:
+    headers = {} if login is None else {"Authorization": "Basic " + base64.b64encode(login.encode()).decode()}
     try:
-        with _request(url, login=login) as answer:
-            return int(answer.status)
+        request = urllib.request.Request(url, headers=headers)  # noqa: S310 - an http address that the operator set
+        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:  # noqa: S310
+            return _Answer(answer.status, answer.read())
     except urllib.error.HTTPError as error:
-        error.close()
-        return error.code
+        with error:
+            return _Answer(error.code, error.read())
     except (OSError, ValueError):
         return None
-
-
-def _request(url: str, *, login: str | None = None) -> "urllib.request.addinfourl":  # type: ignore[name-defined]
-    request = urllib.request.Request(url)  # noqa: S310 - an http address that the operator set
-    if login is not None:
-        request.add_header("Authorization", "Basic " + base64.b64encode(login.encode()).decode())
-    return urllib.request.urlopen(request, timeout=TIMEOUT_S)  # noqa: S310
 
 
 def _read_file(installation: Installation, name: str) -> str | None:

@@ -46,7 +46,9 @@ class _RunningCheck:
 
     def result(self, *, deadline: float, within_s: float) -> Result:
         in_time = self.done.wait(max(0.0, deadline - monotonic()))
-        return Result(self.check.name, list(self.findings) if in_time else [_no_answer(within_s)])
+        detail = f"There was no answer within {within_s:g} s: it is frozen or overloaded, or the network drops packets."
+        advice = "Check that its process runs and can be reached; --within gives it more time."
+        return Result(self.check.name, list(self.findings) if in_time else [failed("no_answer", detail, advice)])
 
     def _run(self, installation: Installation) -> None:
         try:
@@ -81,8 +83,3 @@ def examine(
             results[each.check.name] = each.result(deadline=deadline, within_s=within_s)
             on_result(results[each.check.name])
     return [results[check.name] for check in checks]
-
-
-def _no_answer(within_s: float) -> Finding:
-    detail = f"There was no answer within {within_s:g} s: it is frozen or overloaded, or the network drops packets."
-    return failed("no_answer", detail, "Check that its process runs and can be reached; --within gives it more time.")

@@ -1,9 +1,10 @@
 """What a check gets, and what it finds."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 
 from worker.domain import Problem
 from worker.settings import Settings
@@ -43,34 +44,14 @@ class Installation:
         wrong = [name for name in names if name in self.mistakes]
         return skipped(f"{wrong[0]} has a mistake.") if wrong else None
 
-    @contextmanager
-    def open_database(self) -> Iterator[Database]:
-        """Yield the database, with one connection."""
-        db = Database(self.settings.database, pool_size=1)
-        try:
-            yield db
-        finally:
-            db.close()
+    def open_database(self) -> closing[Database]:
+        """Return a context manager that yields the database, with one connection."""
+        return closing(Database(self.settings.database, pool_size=1))
 
 
-def ok(detail: str) -> Finding:
-    """Return that all is well."""
-    return Finding(Level.OK, "ok", detail)
-
-
-def skipped(detail: str) -> Finding:
-    """Return that it was not checked."""
-    return Finding(Level.SKIPPED, "skipped", detail)
-
-
-def warning(code: str, detail: str, advice: str) -> Finding:
-    """Return what should be fixed."""
-    return Finding(Level.WARNING, code, detail, advice)
-
-
-def failed(code: str, detail: str, advice: str) -> Finding:
-    """Return what must be fixed."""
-    return Finding(Level.FAILED, code, detail, advice)
+# ok(detail), skipped(detail), warning(code, detail, advice), failed(code, detail, advice)
+ok, skipped = partial(Finding, Level.OK, "ok"), partial(Finding, Level.SKIPPED, "skipped")
+warning, failed = partial(Finding, Level.WARNING), partial(Finding, Level.FAILED)
 
 
 def has(problem: Problem) -> Finding:
