@@ -1,11 +1,10 @@
 """For services that enqueue runs: `from api_stub.client import Client`, or `AsyncClient`. Imports nothing of `worker`.
 
-`calls` and `batches` have the requests. `core` and `streams` decide what is sent and what an answer means, without
-sockets; `client` and `async_client` do the sending. `address` finds the API and its key. `types` is generated.
+`calls` has the requests. `core` and `streams` decide what is sent and what an answer means, without sockets; `client`
+does the sending. `address` finds the API and its key. `types` is generated.
 """
 
-from api_stub.client.async_client import AsyncClient
-from api_stub.client.client import Client
+from api_stub.client.client import AsyncClient, Client
 from api_stub.client.core import Retries
 from api_stub.client.errors import ClientError, NotConfigured, RequestFailed, Unreachable
 from api_stub.client.streams import Event

@@ -1,62 +1,75 @@
-"""`Client`, for synchronous programs. Its methods are described in `calls` and `batches`."""
+"""`Client`, for synchronous programs, and `AsyncClient`, for programs on an event loop.
 
+`calls` describes their methods. A method calls its function there, and carries out the request that it returns.
+"""
+
+import asyncio
+import inspect
 import os
 import time
-from collections.abc import Callable, Generator
-from types import TracebackType
-from typing import Concatenate, ParamSpec, TypeVar
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from types import MethodType, TracebackType
+from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 import httpx2
 
-from api_stub.client import batches as batch_calls
-from api_stub.client import calls
-from api_stub.client.address import find
+from api_stub.client import address, calls
 from api_stub.client.core import Answer, Exchange, Listing, Lost, Request, Retries, Waiting, lost
-from api_stub.client.methods import as_method
 from api_stub.client.streams import Reading
 from api_stub.client.types import Run
 
 P = ParamSpec("P")
 T = TypeVar("T")
+Sync = TypeVar("Sync")
+Async = TypeVar("Async")
+Http = TypeVar("Http", httpx2.Client, httpx2.AsyncClient)
 
 
-def _sends(call: Callable[P, Request[T]]) -> Callable[Concatenate["Client", P], T]:
-    def method(self: "Client", /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return self._exchange(call(*args, **kwargs))
+class _Method(Generic[P, Sync, Async]):
+    """A method of both clients, with the name, the signature and the docstring of *call*.
 
-    return as_method(method, call)
-
-
-def _waits(call: Callable[P, Waiting]) -> Callable[Concatenate["Client", P], Run]:
-    def method(self: "Client", /, *args: P.args, **kwargs: P.kwargs) -> Run:
-        return self._wait(call(*args, **kwargs))
-
-    return as_method(method, call)
-
-
-def _lists(call: Callable[P, Listing[T]]) -> Callable[Concatenate["Client", P], Generator[T, None, None]]:
-    def method(self: "Client", /, *args: P.args, **kwargs: P.kwargs) -> Generator[T, None, None]:
-        return self._list(call(*args, **kwargs))
-
-    return as_method(method, call)
-
-
-def _reads(call: Callable[P, Reading[T]]) -> Callable[Concatenate["Client", P], Generator[T, None, None]]:
-    def method(self: "Client", /, *args: P.args, **kwargs: P.kwargs) -> Generator[T, None, None]:
-        return self._read(call(*args, **kwargs))
-
-    return as_method(method, call)
-
-
-class Client:
-    """A connection to the API at *url*, with *key*. Close it, or use it in a `with`. Threads may share it.
-
-    The defaults are TEAM_SESSIONS_URL and TEAM_SESSIONS_KEY, else the API that `team-sessions up` started in this
-    directory.
-
-    Raises:
-        NotConfigured: there is no key, or the URL or the key is not valid.
+    The client's method *how* carries out what *call* returns. It returns *Sync* in `Client`, *Async* in `AsyncClient`.
     """
+
+    def __init__(self, call: Callable[P, object], how: str) -> None:
+        def method(self: object, /, *args: P.args, **kwargs: P.kwargs) -> Any:
+            return getattr(self, how)(call(*args, **kwargs))
+
+        signature = inspect.signature(call)
+        client = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
+        parameters = [client, *signature.parameters.values()]
+        method.__name__, method.__doc__ = call.__name__, call.__doc__
+        method.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # `help()` reads it
+        self._method = method
+
+    @overload
+    def __get__(self, client: None, owner: object) -> Callable[..., Any]: ...
+    @overload
+    def __get__(self, client: "Client", owner: object) -> Callable[P, Sync]: ...
+    @overload
+    def __get__(self, client: "AsyncClient", owner: object) -> Callable[P, Async]: ...
+    def __get__(self, client: object, owner: object) -> Callable[..., Any]:
+        return self._method if client is None else MethodType(self._method, client)
+
+
+def _sends(call: Callable[P, Request[T]]) -> _Method[P, T, Coroutine[Any, Any, T]]:
+    return _Method(call, "_exchange")
+
+
+def _waits(call: Callable[P, Waiting]) -> _Method[P, Run, Coroutine[Any, Any, Run]]:
+    return _Method(call, "_wait")
+
+
+def _lists(call: Callable[P, Listing[T]]) -> _Method[P, Generator[T, None, None], AsyncGenerator[T, None]]:
+    return _Method(call, "_list")
+
+
+def _reads(call: Callable[P, Reading[T]]) -> _Method[P, Generator[T, None, None], AsyncGenerator[T, None]]:
+    return _Method(call, "_read")
+
+
+class _Methods(Generic[Http]):
+    """The methods of both clients."""
 
     enqueue = _sends(calls.enqueue)
     run = _waits(calls.run)
@@ -76,31 +89,45 @@ class Client:
     summary = _sends(calls.summary)
     refresh_summary = _sends(calls.refresh_summary)
 
-    create_batch = _sends(batch_calls.create_batch)
-    estimate_batch = _sends(batch_calls.estimate_batch)
-    add_to_batch = _sends(batch_calls.add_to_batch)
-    batches = _lists(batch_calls.batches)
-    batch = _sends(batch_calls.batch)
-    batch_items = _lists(batch_calls.batch_items)
-    batch_results = _reads(batch_calls.batch_results)
-    pause_batch = _sends(batch_calls.pause_batch)
-    resume_batch = _sends(batch_calls.resume_batch)
-    cancel_batch = _sends(batch_calls.cancel_batch)
-    retry_batch = _sends(batch_calls.retry_batch)
+    create_batch = _sends(calls.create_batch)
+    estimate_batch = _sends(calls.estimate_batch)
+    add_to_batch = _sends(calls.add_to_batch)
+    batches = _lists(calls.batches)
+    batch = _sends(calls.batch)
+    batch_items = _lists(calls.batch_items)
+    batch_results = _reads(calls.batch_results)
+    pause_batch = _sends(calls.pause_batch)
+    resume_batch = _sends(calls.resume_batch)
+    cancel_batch = _sends(calls.cancel_batch)
+    retry_batch = _sends(calls.retry_batch)
 
     teams = _lists(calls.teams)
     export_user = _reads(calls.export_user)
     erase_user = _sends(calls.erase_user)
 
-    def __init__(self, url: str | None = None, key: str | None = None, *, retries: Retries | None = None) -> None:
-        address = find(url, key, environment=os.environ)
-        self._api = address.origin
+    def __init__(self, http: type[Http], url: str | None, key: str | None, retries: Retries | None) -> None:
+        api = address.find(url, key, environment=os.environ)
+        self._api = api.origin
         self._retries = retries or Retries()
-        self._http = httpx2.Client(
-            base_url=address.url,
-            headers={"Authorization": f"Bearer {address.key}"},
+        self._http: Http = http(
+            base_url=api.url,
+            headers={"Authorization": f"Bearer {api.key}"},
             limits=httpx2.Limits(max_connections=None, max_keepalive_connections=20),  # a stream holds one for long
         )
+
+
+class Client(_Methods[httpx2.Client]):
+    """A connection to the API at *url*, with *key*. Close it, or use it in a `with`. Threads may share it.
+
+    The defaults are TEAM_SESSIONS_URL and TEAM_SESSIONS_KEY, else the API that `team-sessions up` started in this
+    directory.
+
+    Raises:
+        NotConfigured: there is no key, or the URL or the key is not valid.
+    """
+
+    def __init__(self, url: str | None = None, key: str | None = None, *, retries: Retries | None = None) -> None:
+        super().__init__(httpx2.Client, url, key, retries)
 
     def __enter__(self) -> "Client":
         return self
@@ -153,5 +180,71 @@ class Client:
                         reading.closed()
                     else:
                         reading.failed(Answer(head.status, head.headers, answer.read()))
+            except httpx2.RequestError as error:
+                reading.failed(lost(error))
+
+
+class AsyncClient(_Methods[httpx2.AsyncClient]):
+    """A connection to the API at *url*, with *key*, like `Client`. Close it, or use it in an `async with`.
+
+    It belongs to one event loop. To leave a `stream` before its end, close it with `contextlib.aclosing`.
+    """
+
+    def __init__(self, url: str | None = None, key: str | None = None, *, retries: Retries | None = None) -> None:
+        super().__init__(httpx2.AsyncClient, url, key, retries)
+
+    async def __aenter__(self) -> "AsyncClient":
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def _exchange(self, request: Request[T]) -> T:
+        exchange = Exchange(request, self._retries, api=self._api)
+        while not exchange.done:
+            await asyncio.sleep(exchange.pause_s)
+            exchange.take(await self._send(request))
+        return exchange.result
+
+    async def _send(self, request: Request[T]) -> Answer | Lost:
+        try:
+            answer = await request.send(self._http.request)
+        except httpx2.RequestError as error:
+            return lost(error)
+        return Answer(answer.status_code, answer.headers, answer.content)
+
+    async def _wait(self, waiting: Waiting) -> Run:
+        while not waiting.over:
+            await asyncio.sleep(waiting.pause_s)
+            waiting.take(await self._exchange(waiting.request(now=time.monotonic())), now=time.monotonic())
+        return waiting.run
+
+    async def _list(self, listing: Listing[T]) -> AsyncGenerator[T, None]:
+        while listing.request is not None:
+            for item in listing.take(await self._exchange(listing.request)):
+                yield item
+
+    async def _read(self, reading: Reading[T]) -> AsyncGenerator[T, None]:
+        reading.begin(self._retries, api=self._api)
+        while not reading.ended:
+            await asyncio.sleep(reading.pause_s)
+            try:
+                async with reading.request().send(self._http.stream) as answer:
+                    head = Answer(answer.status_code, answer.headers, b"")
+                    if reading.accepts(head):
+                        async for piece in answer.aiter_bytes():
+                            for item in reading.take(piece):
+                                yield item
+                            if reading.enough:
+                                break
+                        reading.closed()
+                    else:
+                        reading.failed(Answer(head.status, head.headers, await answer.aread()))
             except httpx2.RequestError as error:
                 reading.failed(lost(error))

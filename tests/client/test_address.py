@@ -99,10 +99,10 @@ def test_a_key_that_cannot_be_one_is_not_shown(key: str) -> None:
 
 def test_both_clients_can_do_the_same() -> None:
     """The same methods, with the same parameters, told in the same words."""
-    names = [name for name in vars(Client) if not name.startswith("_") and name != "close"]
+    names = [name for name in dir(Client) if not name.startswith("_") and name != "close"]
 
     assert len(names) == 30
-    assert names == [name for name in vars(AsyncClient) if not name.startswith("_") and name != "aclose"]
+    assert names == [name for name in dir(AsyncClient) if not name.startswith("_") and name != "aclose"]
     for name in names:
         one, other = getattr(Client, name), getattr(AsyncClient, name)
         assert one.__doc__ == other.__doc__

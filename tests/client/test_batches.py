@@ -2,25 +2,25 @@
 
 from typing import Any
 
-from api_stub.client import batches
+from api_stub.client import calls
 
 
 def test_each_call_asks_what_the_contract_names() -> None:
     """Method, path, query, body; what is not given is not sent."""
     asked = [
-        batches.create_batch("retry_failed", select={"team": "t"}, canary="1%", budget={"tokens": 5}, name="n"),
-        batches.create_batch("refresh_summaries", session_ids=("a", "b"), more=True, rebuild=True),
-        batches.estimate_batch("replay_runs", select={"user_id": "u"}),
-        batches.add_to_batch("b", first=3, requests=[{"team": "t", "input": "x"}], user_id="u"),
-        batches.batches(user_id="u").request,
-        batches.batch("b/c"),
-        batches.batch_items("b", status="failed").request,
-        batches.batch_results("b").request(),
-        batches.pause_batch("b"),
-        batches.resume_batch("b"),
-        batches.resume_batch("b", budget={"tokens": 7}),
-        batches.cancel_batch("b"),
-        batches.retry_batch("b", user_id="u"),
+        calls.create_batch("retry_failed", select={"team": "t"}, canary="1%", budget={"tokens": 5}, name="n"),
+        calls.create_batch("refresh_summaries", session_ids=("a", "b"), more=True, rebuild=True),
+        calls.estimate_batch("replay_runs", select={"user_id": "u"}),
+        calls.add_to_batch("b", first=3, requests=[{"team": "t", "input": "x"}], user_id="u"),
+        calls.batches(user_id="u").request,
+        calls.batch("b/c"),
+        calls.batch_items("b", status="failed").request,
+        calls.batch_results("b").request(),
+        calls.pause_batch("b"),
+        calls.resume_batch("b"),
+        calls.resume_batch("b", budget={"tokens": 7}),
+        calls.cancel_batch("b"),
+        calls.retry_batch("b", user_id="u"),
     ]
 
     assert [(r.method, r.path, r.query, r.body) for r in asked if r] == [
@@ -56,9 +56,9 @@ def sent(*request: Any, **options: Any) -> Any:
 
 def test_an_order_is_the_same_each_time_it_is_sent() -> None:
     """Under one key, the caller's or a new one, so that it makes one batch."""
-    order = batches.create_batch("retry_failed")
+    order = calls.create_batch("retry_failed")
 
     assert order.send(sent) == order.send(sent)
     assert len(order.headers["Idempotency-Key"]) == 32
-    assert batches.create_batch("retry_failed").headers != order.headers
-    assert batches.create_batch("retry_failed", idempotency_key="k").headers == {"Idempotency-Key": "k"}
+    assert calls.create_batch("retry_failed").headers != order.headers
+    assert calls.create_batch("retry_failed", idempotency_key="k").headers == {"Idempotency-Key": "k"}
