@@ -19,7 +19,7 @@ from worker.domain import SERVICE, Event
 from worker.errors import DefinitionInvalid
 from worker.events import stream_key
 from worker.events.erase import Eraser
-from worker.events.publish import Publisher
+from worker.events.publish import Publisher, RunStream
 from worker.privacy import export
 from worker.process.runtime import Runtime
 from worker.retention import Removal
@@ -164,7 +164,7 @@ def test_streams_are_kept_as_long_as_the_team_says(valkey: ValkeyServer) -> None
     """Else as the settings say."""
     publisher = Publisher(valkey.url, prefix="", ttl_s=3_600)
     for run_id, ttl_s in (("short", 20), ("default", None), ("long", 90_000)):
-        publisher.open(run_id=run_id, fence=1, ttl_s=ttl_s).end(Event("run.completed", {}))
+        RunStream(publisher, run_id, 1, ttl_s=ttl_s).end(Event("run.completed", {}))
 
     with Redis.from_url(valkey.url) as redis:
 
@@ -183,7 +183,7 @@ def test_streams_that_a_team_keeps_for_long_are_erased_too(db: Database, valkey:
     run_id = talk(db)[0]
     pk = age(db, days=40)
     publisher = Publisher(valkey.url, prefix="", ttl_s=3_600)
-    publisher.open(run_id=run_id, fence=1, ttl_s=60 * 86_400).end(Event("message.completed", {"content": "secret"}))
+    RunStream(publisher, run_id, 1, ttl_s=60 * 86_400).end(Event("message.completed", {"content": "secret"}))
     eraser = Eraser(valkey.url, prefix="", ttl_s=3_600)
     with Redis.from_url(valkey.url, decode_responses=True) as redis:
         wait_until(lambda: redis.exists(stream_key("", run_id)), description="the event has come")

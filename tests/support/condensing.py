@@ -27,7 +27,7 @@ from worker.domain import (
     ToolCall,
     Usage,
 )
-from worker.events.publish import Listeners
+from worker.events.publish import Listeners, RunStream
 from worker.loop.definition import Definition
 from worker.runs.claim import claim_head
 from worker.runs.finish import Ending, Head, end_head
@@ -61,7 +61,7 @@ def begin(
 
 def write(db: Database, claim: Claim, *drafts: Draft) -> None:
     """Write messages of a claimed run, which continues."""
-    stream = Listeners(None).open(run_id=claim.run_id, fence=claim.fence)
+    stream = RunStream(Listeners(None), claim.run_id, claim.fence)
     RunJournal(db, claim, stream, Stop(), ttl_s=60).write(drafts)
 
 

@@ -28,8 +28,7 @@ class ToolCall:
     id: Annotated[str, field("Unique within its message.", "call_1")]
     name: Annotated[str, field("Name of the tool.", "open_ticket")]
     arguments: Annotated[
-        str,
-        field("JSON as the model wrote it; not checked to be an object.", '{"subject": "parcel"}'),
+        str, field("JSON as the model wrote it; not checked to be an object.", '{"subject": "parcel"}')
     ]
 
 

@@ -7,20 +7,8 @@ import secrets
 from dataclasses import dataclass
 from typing import Any
 
-from redis import Redis
+from redis import Redis, exceptions
 from redis.backoff import NoBackoff
-from redis.exceptions import (
-    AuthenticationError,
-    AuthorizationError,
-    BusyLoadingError,
-    NoPermissionError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    RedisError,
-    ResponseError,
-)
-from redis.exceptions import ConnectionError as NoConnection
-from redis.exceptions import TimeoutError as NoAnswer
 from redis.retry import Retry
 
 from worker.domain import Problem
@@ -34,7 +22,7 @@ NO_MEMORY = Problem(
     "broker_no_memory",
     "Its memory is full: it accepts no writes.",
     "Raise its maxmemory, or lower TEAM_SESSIONS_STREAM_SECONDS.",
-    errors=(OutOfMemoryError,),
+    errors=(exceptions.OutOfMemoryError,),
 )
 OTHER = Problem("broker_other", "It answers with an unknown error.", "See the log of the server.")
 # The first that fits is taken: most of redis-py's errors are subclasses of ConnectionError or ResponseError.
@@ -43,59 +31,59 @@ PROBLEMS = (
         "broker_password",
         "It refuses the password, or requires one.",
         "Correct TEAM_SESSIONS_REDIS_URL: redis://[USER]:PASSWORD@HOST:PORT/NUMBER, special characters as %XX.",
-        errors=(AuthenticationError, AuthorizationError),
+        errors=(exceptions.AuthenticationError, exceptions.AuthorizationError),
     ),
     Problem(
         "broker_loading",
         "It is still loading its data.",
         "Wait. Accepted runs are kept until it is ready.",
-        errors=(BusyLoadingError,),
+        errors=(exceptions.BusyLoadingError,),
     ),
     Problem(
         "broker_read_only",
         "It is a read-only replica.",
         "Name the primary in TEAM_SESSIONS_REDIS_URL; after a failover, the new one.",
-        errors=(ReadOnlyError,),
+        errors=(exceptions.ReadOnlyError,),
     ),
     NO_MEMORY,
     Problem(
         "broker_forbidden",
         "Its user lacks permissions.",
         "Grant it (ACL SETUSER) INFO and all commands that are not dangerous, on its keys.",
-        errors=(NoPermissionError,),
+        errors=(exceptions.NoPermissionError,),
     ),
     Problem(
         "broker_cannot_save",
         "It cannot save to its disk (MISCONF), and accepts no writes until it can.",
         "Free space on its disk and read its log; or CONFIG SET save '': Team Sessions does not need its persistence.",
-        errors=(ResponseError,),
+        errors=(exceptions.ResponseError,),
         signs=("misconf", "unable to persist"),
     ),
     Problem(
         "broker_timeout",
         "It does not answer: it is frozen, paused or overloaded, or the network drops packets.",
         "Check that its process runs, and what it does: redis-cli --latency, SLOWLOG GET.",
-        errors=(NoAnswer,),
+        errors=(exceptions.TimeoutError,),
     ),
     Problem(
         "broker_tls",
         "No encrypted connection could be made.",
         "Write rediss:// if it uses TLS, and name a private certificate authority: ?ssl_ca_certs=FILE.",
-        errors=(NoConnection,),
+        errors=(exceptions.ConnectionError,),
         signs=("ssl", "certificate"),
     ),
     Problem(
         "broker_unknown_host",
         "The host of its address cannot be resolved.",
         "Correct the host of TEAM_SESSIONS_REDIS_URL, or the name resolution of this machine.",
-        errors=(NoConnection,),
+        errors=(exceptions.ConnectionError,),
         signs=("resolve", "name or service", "no address", "nodename"),
     ),
     Problem(
         "broker_refused",
         "No server listens at its address.",
         "Start it, or correct host and port of TEAM_SESSIONS_REDIS_URL. Accepted runs are kept, and wait.",
-        errors=(NoConnection,),
+        errors=(exceptions.ConnectionError,),
     ),
 )
 
@@ -124,7 +112,7 @@ def probe(url: str, *, prefix: str) -> Broker | Problem:
         ) as redis:
             redis.ping()
             return _describe(redis.info(), write=_try_write(redis, f"{prefix}doctor:{secrets.token_hex(8)}"))
-    except (RedisError, OSError, ValueError) as error:
+    except (exceptions.RedisError, OSError, ValueError) as error:
         return _problem(error)
 
 
@@ -145,7 +133,7 @@ def _describe(info: Any, *, write: Problem | None) -> Broker:
 def _try_write(redis: Redis, key: str) -> Problem | None:
     try:
         redis.set(key, "", px=1000)
-    except RedisError as error:
+    except exceptions.RedisError as error:
         return _problem(error)
     return None
 

@@ -8,7 +8,7 @@ limit: deltas are dropped first, since `message.completed` carries the whole tex
 import json
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from queue import SimpleQueue
 from typing import Any
 
@@ -60,10 +60,6 @@ class Publisher:
         self._thread = threading.Thread(target=self._send_forever, name="events", daemon=True)
         self._thread.start()
 
-    def open(self, *, run_id: str, fence: int, ttl_s: int | None = None, also: Listener | None = None) -> "RunStream":
-        """Return the stream of one claim of a run."""
-        return RunStream(self, run_id, fence, ttl_s=ttl_s, also=also)
-
     def put(self, entry: _Entry) -> None:
         """Queue an entry."""
         with self._changed:
@@ -109,10 +105,8 @@ class Publisher:
     def _send(self, batch: list[_Entry]) -> None:
         pipeline = self._redis.pipeline(transaction=False)
         for entry in batch:
-            fields: dict[Any, Any] = {
-                "type": entry.event.type,
-                "data": json.dumps(entry.event.data, ensure_ascii=False),
-            }
+            data = json.dumps(entry.event.data, ensure_ascii=False)
+            fields: dict[Any, Any] = {"type": entry.event.type, "data": data}
             key = stream_key(self._prefix, entry.run_id)
             pipeline.xadd(key, fields, id=str(entry.id), maxlen=STREAM_LIMIT, approximate=True)
         for run_id, ttl_s in {entry.run_id: entry.ttl_s for entry in batch}.items():
@@ -130,17 +124,13 @@ class Listeners:
         self._publisher = publisher
         self._queues: dict[str, SimpleQueue[Event]] = {}
 
-    def listen(self, run_id: str) -> "SimpleQueue[Event]":
+    def listen(self, run_id: str) -> SimpleQueue[Event]:
         """Return the queue of the run's next events."""
         return self._queues.setdefault(run_id, SimpleQueue())
 
     def leave(self, run_id: str) -> None:
         """Stop listening."""
         self._queues.pop(run_id, None)
-
-    def open(self, *, run_id: str, fence: int, ttl_s: int | None = None, also: Listener | None = None) -> "RunStream":
-        """Return the stream of one claim of a run."""
-        return RunStream(self, run_id, fence, ttl_s=ttl_s, also=also)
 
     def put(self, entry: _Entry) -> None:
         """Pass an entry on."""
@@ -160,6 +150,7 @@ class Listeners:
             self._publisher.close()
 
 
+@dataclass(slots=True)
 class RunStream:
     """The events of one claim of a run, numbered. Safe to use from several threads.
 
@@ -167,34 +158,25 @@ class RunStream:
     one, in order, one at a time, on the run's own threads.
     """
 
-    def __init__(
-        self,
-        publisher: Publisher | Listeners,
-        run_id: str,
-        fence: int,
-        *,
-        ttl_s: int | None,
-        also: Listener | None,
-    ) -> None:
-        self._publisher = publisher
-        self._run_id = run_id
-        self._fence = fence
-        self._ttl_s = ttl_s
-        self._also = also
-        self._n = 0
-        self._lock = threading.Lock()
+    publisher: Publisher | Listeners
+    run_id: str
+    fence: int
+    ttl_s: int | None = None
+    also: Listener | None = None
+    _n: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def publish(self, event: Event) -> None:
         """Queue an event."""
         with self._lock:
             self._n += 1
-            self._publisher.put(_Entry(self._run_id, EventId(self._fence, self._n), event, self._ttl_s))
-            if self._also is not None:
-                self._also(event)
+            self.publisher.put(_Entry(self.run_id, EventId(self.fence, self._n), event, self.ttl_s))
+            if self.also is not None:
+                self.also(event)
 
     def end(self, event: Event) -> None:
         """Queue the terminal event. Ending a run raised its fence, so the event follows all others."""
-        self._publisher.put(_Entry(self._run_id, EventId(self._fence + 1, 0), event, self._ttl_s))
+        self.publisher.put(_Entry(self.run_id, EventId(self.fence + 1, 0), event, self.ttl_s))
 
 
 def _merged(batch: list[_Entry]) -> list[_Entry]:

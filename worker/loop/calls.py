@@ -14,8 +14,8 @@ from dataclasses import replace
 
 from worker.domain import NO_CHANGE, Draft, Message, Role, StateChange, ToolCall, ToolCallProgress, open_calls
 from worker.domain.event import TOOL_CALL_COMPLETED, TOOL_CALL_STARTED
-from worker.errors import ReplayDiverged
-from worker.loop import budget, delegation, history_tools
+from worker.errors import LimitReached, ReplayDiverged
+from worker.loop import delegation, history_tools
 from worker.loop.conversation import Conversation
 from worker.loop.definition import Definition, Mode
 from worker.loop.recorded import Recorded
@@ -42,7 +42,9 @@ def make_open_calls(conversation: Conversation, converse: Converse) -> None:
     calls = open_calls(conversation.log)
     if not calls:
         return
-    budget.check_calls(conversation.limits, conversation.journal.log)
+    limit = conversation.limits.tool_calls
+    if limit is not None and sum(len(m.tool_calls) for m in conversation.journal.log) > limit:
+        raise LimitReached(limit=limit, what="tool calls", option="Limits(tool_calls=…)")
     outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
     cancelled = threading.Event()
     failure: BaseException | None = None

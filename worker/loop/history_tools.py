@@ -1,8 +1,8 @@
 """Tools by which a model reads more of the session's history than its context has. Newest first, limited in size."""
 
 from worker.domain import Message, ToolCall
+from worker.loop.conversation import HistoryReader
 from worker.loop.definition import Definition
-from worker.loop.journal import HistoryReader
 from worker.loop.tools import Tool, tool
 
 SIZE = 20_000  # characters of one result

@@ -7,7 +7,8 @@ uses the same loop, with the messages of its delegation as the log.
 
 from worker.domain import ChatRequest, Draft, Message, Reply, Role, mend, message_id, open_calls
 from worker.domain.event import MESSAGE_DELTA
-from worker.loop import budget, calls, context, delegation
+from worker.errors import LimitReached
+from worker.loop import calls, context, delegation
 from worker.loop.conversation import Conversation
 from worker.loop.definition import Mode
 from worker.loop.tools import NO_RESULT
@@ -27,7 +28,7 @@ def converse(conversation: Conversation) -> Draft:
         if definition.mode is Mode.ROUTE and (routed := delegation.routed_answer(conversation)) is not None:
             return routed
         conversation.stop.check(boundary=True)
-        budget.check_turns(conversation.limits, journal.log, journal.usage)
+        _check_limits(conversation)
         reply = _ask(conversation)
         draft = Draft(
             Role.ASSISTANT,
@@ -52,6 +53,22 @@ def unanswered(log: list[Message], *, because: str) -> list[Draft]:
         Draft(Role.TOOL, call.name, text, tool_call_id=call.id, delegation=reply.delegation)
         for reply, _index, call in open_calls(log)
     ]
+
+
+def _check_limits(conversation: Conversation) -> None:
+    """Check that the run may make another model call. The lease keeper enforces seconds, since it can interrupt.
+
+    It counts written messages, so a run that was taken over keeps its count.
+
+    Raises:
+        LimitReached
+    """
+    limits, journal = conversation.limits, conversation.journal
+    turns = sum(m.role is Role.ASSISTANT for m in journal.log)
+    if limits.turns is not None and turns >= limits.turns:
+        raise LimitReached(limit=limits.turns, what="turns", option="Limits(turns=…)")
+    if limits.tokens is not None and journal.usage.tokens >= limits.tokens:
+        raise LimitReached(limit=limits.tokens, what="tokens", option="Limits(tokens=…)")
 
 
 def _ask(conversation: Conversation) -> Reply:

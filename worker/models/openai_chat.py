@@ -15,26 +15,15 @@ from typing import Any, ClassVar
 
 import openai
 
-from worker import clock
+from worker import clock, errors
 from worker.domain import ChatMessage, ChatRequest, Reply, ToolCall, ToolDescription, Usage, mend
-from worker.errors import (
-    ModelEmptyReply,
-    ModelError,
-    ModelRateLimited,
-    ModelRefused,
-    ModelSilent,
-    ModelStreamBroken,
-    ModelUnavailable,
-)
+from worker.settings import Settings
 
 # An AsyncOpenAI works only on the event loop that first used it.
 _clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[str | None, str | None], openai.AsyncOpenAI]]
 _clients = weakref.WeakKeyDictionary()
-OPTIONS = {
-    "extra_headers": "headers",
-    "extra_query": "params",
-    "extra_body": "extra_json",
-}  # their names in the package
+# Names of request parameters that are not sent, and of the package's options for them.
+OPTIONS = {"extra_headers": "headers", "extra_query": "params", "extra_body": "extra_json"}
 _without_schema: set[tuple[str | None, str]] = set()  # base_url and id of models that refused a schema for the answer
 
 
@@ -65,7 +54,7 @@ class OpenAIChat:
             async with await self._start_stream(request) as stream:
                 await answer.read(stream)
             return self._validate_reply(answer)
-        except ModelError:
+        except errors.ModelError:
             raise
         except Exception as error:  # noqa: BLE001 - an invalid chunk can raise any error in the package
             raise self._to_model_error(error, silence_s=request.silence_s) from None
@@ -113,40 +102,46 @@ class OpenAIChat:
 
     def _validate_reply(self, answer: "_Answer") -> Reply:
         if answer.finish_reason is None:
-            raise ModelStreamBroken(model=self.id, reason="the stream ended without a finish reason")
+            raise errors.ModelStreamBroken(model=self.id, reason="the stream ended without a finish reason")
         if answer.finish_reason == "content_filter":
-            raise ModelRefused(model=self.id, reason="its content filter stopped the answer")
+            raise errors.ModelRefused(model=self.id, reason="its content filter stopped the answer")
         reply = answer.reply()
         if not reply.content.strip() and not reply.tool_calls:
-            raise ModelEmptyReply(model=self.id)
+            raise errors.ModelEmptyReply(model=self.id)
         return reply
 
-    def _to_model_error(self, error: Exception, *, silence_s: float) -> ModelError:
+    def _to_model_error(self, error: Exception, *, silence_s: float) -> errors.ModelError:
         """Return *error* as a ModelError. The provider's message is kept, except where it could hold a key."""
         match error:
             case openai.APITimeoutError():
-                return ModelSilent(model=self.id, silence_s=silence_s)
+                return errors.ModelSilent(model=self.id, silence_s=silence_s)
             case openai.APIConnectionError():
-                return ModelUnavailable(model=self.id, reason="the connection failed or was cut")
+                return errors.ModelUnavailable(model=self.id, reason="the connection failed or was cut")
             case openai.RateLimitError() if error.code != "insufficient_quota":
                 wait = _retry_after(error.response.headers)
-                return ModelRateLimited(model=self.id, reason=_reason(error), retry_after_s=wait)
+                return errors.ModelRateLimited(model=self.id, reason=_reason(error), retry_after_s=wait)
             case openai.AuthenticationError() | openai.PermissionDeniedError():
-                return ModelRefused(model=self.id, reason=f"{error.status_code}, check OPENAI_API_KEY")
+                return errors.ModelRefused(model=self.id, reason=f"{error.status_code}, check OPENAI_API_KEY")
             case openai.APIStatusError() if error.status_code >= 500 or error.status_code in (408, 409):
                 wait = _retry_after(error.response.headers)
-                return ModelUnavailable(model=self.id, reason=_reason(error), retry_after_s=wait)
+                return errors.ModelUnavailable(model=self.id, reason=_reason(error), retry_after_s=wait)
             case openai.APIStatusError():
-                return ModelRefused(model=self.id, reason=_reason(error))
+                return errors.ModelRefused(model=self.id, reason=_reason(error))
             case openai.APIError():
-                return ModelStreamBroken(model=self.id, reason="it sent an error in its stream")
+                return errors.ModelStreamBroken(model=self.id, reason="it sent an error in its stream")
             case openai.OpenAIError():
-                return ModelRefused(model=self.id, reason="OPENAI_API_KEY is not set")
+                return errors.ModelRefused(model=self.id, reason="OPENAI_API_KEY is not set")
             case UnicodeEncodeError():
-                return ModelRefused(model=self.id, reason="OPENAI_API_KEY or a message cannot be encoded")
+                return errors.ModelRefused(model=self.id, reason="OPENAI_API_KEY or a message cannot be encoded")
             case json.JSONDecodeError() | AttributeError() | TypeError() | UnicodeDecodeError() | RecursionError():
-                return ModelStreamBroken(model=self.id, reason="it sent a chunk that is not a Chat Completions chunk")
+                return errors.ModelStreamBroken(model=self.id, reason="it sent an invalid Chat Completions chunk")
         raise error
+
+
+def default_model(settings: Settings) -> OpenAIChat:
+    """Return the model that TEAM_SESSIONS_MODEL names, for teams that define none."""
+    key = settings.openai_api_key.get_secret_value() if settings.openai_api_key else None
+    return OpenAIChat(settings.model, api_key=key, base_url=settings.openai_base_url)
 
 
 class _Answer:

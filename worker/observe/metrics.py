@@ -12,15 +12,8 @@ counts how it ended.
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    ProcessCollector,
-    disable_created_metrics,
-    generate_latest,
-)
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from worker import clock
@@ -30,9 +23,9 @@ SHORT_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 LONG_S = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 60, 120, 300, 900)
 
 # The …_created series double what is scraped, and hold only when a process first used a label.
-disable_created_metrics()  # type: ignore[no-untyped-call]  # the library has no type for it
+prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]  # the library has no type for it
 PROCESS, INSTALLATION, REACHABILITY = CollectorRegistry(), CollectorRegistry(), CollectorRegistry()
-ProcessCollector(registry=PROCESS)  # process_…: memory, processor time, open files
+prometheus_client.ProcessCollector(registry=PROCESS)  # process_…: memory, processor time, open files
 
 
 LABELS: dict[str, tuple[str, ...]] = {}  # of each metric, by the name that is collected
@@ -55,9 +48,7 @@ def _gauge(name: str, description: str, *labels: str, registry: CollectorRegistr
 
 # Runs
 RUNS_ACCEPTED = _counter(
-    "runs_accepted_total",
-    "Runs accepted here, by priority. A repeated idempotency key is not counted.",
-    "priority",
+    "runs_accepted_total", "Runs accepted here, by priority. A repeated idempotency key is not counted.", "priority"
 )
 RUNS_ENDED = _counter(
     "runs_ended_total",
@@ -80,9 +71,7 @@ RUNS_ISOLATED = _counter(
 # Models and tools
 MODEL_CALL = _seconds("model_call", "Seconds of model calls that were answered.", "model", buckets=LONG_S)
 MODEL_FIRST_TEXT = _seconds(
-    "model_first_text",
-    "Seconds from a call to its first piece of text. Replies without text are not counted.",
-    "model",
+    "model_first_text", "Seconds from a call to its first piece of text. Replies without text are not counted.", "model"
 )
 MODEL_CALLS = _gauge("model_calls", "Model calls in flight in this process.", "model", registry=PROCESS)
 MODEL_ERRORS = _counter("model_errors_total", "Model calls that failed, by error code.", "model", "code")
@@ -125,10 +114,7 @@ BATCH_ITEMS_ENDED = _counter(
 # The API
 REQUESTS = _counter("http_requests_total", "HTTP requests, by route template.", "method", "route", "status")
 ANSWER = _seconds(
-    "http_answer",
-    "Seconds until a response starts. ?wait= adds its wait; a stream starts at once.",
-    "method",
-    "route",
+    "http_answer", "Seconds until a response starts. ?wait= adds its wait; a stream starts at once.", "method", "route"
 )
 REFUSALS = _counter(
     "refusals_total", "Requests that were refused, over HTTP or the queue `enqueue`, by error code.", "code"
@@ -137,10 +123,7 @@ WATCHERS = _gauge("watchers", "Open event streams of this process.", registry=PR
 
 # From the database. Absent while it does not answer.
 UNFINISHED_RUNS = _gauge(
-    "unfinished_runs",
-    "Runs that have not ended, by queue and status, each counted up to 100,000.",
-    "queue",
-    "status",
+    "unfinished_runs", "Runs that have not ended, by queue and status, each counted up to 100,000.", "queue", "status"
 )
 OLDEST_HEAD = _gauge(
     "oldest_waiting_head_age_seconds",
@@ -184,7 +167,7 @@ def preset(teams: Iterable[str] = ()) -> None:
 
 def text(*registries: CollectorRegistry) -> bytes:
     """Return the metrics of the registries in Prometheus' text format."""
-    return b"".join(generate_latest(registry) for registry in registries)
+    return b"".join(prometheus_client.generate_latest(registry) for registry in registries)
 
 
 @contextmanager

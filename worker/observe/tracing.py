@@ -86,26 +86,20 @@ def untraced() -> AbstractContextManager[Span]:
 
 def request(method: str, *, traceparent: str | None) -> AbstractContextManager[Span]:
     """An HTTP request, in the trace that its header names."""
-    if _collector is None:
-        return _NO_SPAN
-    attributes = {"http.request.method": method}
-    return _span(_collector.tracer, method, attributes, SpanKind.SERVER, parent=_extract(traceparent))
+    return _span(method, {"http.request.method": method}, SpanKind.SERVER, parent=_extract(traceparent))
 
 
 def enqueue_message(*, traceparent: str | None) -> AbstractContextManager[Span]:
     """A run's request that came through the broker, in the trace that its message names."""
-    if _collector is None:
-        return _NO_SPAN
-    return _span(_collector.tracer, "process enqueue", {}, SpanKind.CONSUMER, parent=_extract(traceparent))
+    return _span("process enqueue", {}, SpanKind.CONSUMER, parent=_extract(traceparent))
 
 
 def mark_accepted(*, run_id: str, session_id: str) -> str | None:
     """Record that a run is accepted, and return the `traceparent` of that span for its row; None: there is no trace."""
     if _collector is None:
         return None
-    span = _collector.tracer.start_span(
-        "enqueue run", attributes=_run_attributes(run_id, session_id), kind=SpanKind.PRODUCER
-    )
+    attributes = _run_attributes(run_id, session_id)
+    span = _collector.tracer.start_span("enqueue run", attributes=attributes, kind=SpanKind.PRODUCER)
     span.end()
     carrier: dict[str, str] = {}
     _W3C.inject(carrier, trace.set_span_in_context(span, Context()))
@@ -124,58 +118,41 @@ def attempt(claim: Claim) -> AbstractContextManager[Span]:
         previous = _attempt_span_id(claim.run_id, claim.attempt - 1)
         flags = accepted.trace_flags if accepted.is_valid else TraceFlags(TraceFlags.SAMPLED)
         links.append(Link(SpanContext(trace_id, previous, is_remote=True, trace_flags=flags)))
-    return _span(
-        _collector.tracer,
-        f"invoke_agent {claim.team}",
-        {
-            **_agent_attributes(claim.team),
-            **_run_attributes(claim.run_id, claim.session_id),
-            "team_sessions.attempt": claim.attempt,
-        },
-        parent=parent,
-        links=links,
-        ids=(trace_id, _attempt_span_id(claim.run_id, claim.attempt)),
-    )
+    attributes = _agent_attributes(claim.team) | _run_attributes(claim.run_id, claim.session_id)
+    ids = (trace_id, _attempt_span_id(claim.run_id, claim.attempt))
+    attempt = {"team_sessions.attempt": claim.attempt}
+    return _span(f"invoke_agent {claim.team}", {**attributes, **attempt}, parent=parent, links=links, ids=ids)
 
 
 def member(id: str) -> AbstractContextManager[Span]:
     """A member that works on a task."""
-    if _collector is None:
-        return _NO_SPAN
-    return _span(_collector.tracer, f"invoke_agent {id}", _agent_attributes(id))
+    return _span(f"invoke_agent {id}", _agent_attributes(id))
 
 
 def chat(model: ChatModel) -> AbstractContextManager[Span]:
     """A model call."""
-    if _collector is None:
-        return _NO_SPAN
     attributes = {
         "gen_ai.operation.name": "chat",
         "gen_ai.provider.name": str(getattr(model, "provider", "_OTHER")),
         "gen_ai.request.model": model.id,
     }
-    return _span(_collector.tracer, f"chat {model.id}", attributes, SpanKind.CLIENT)
+    return _span(f"chat {model.id}", attributes, SpanKind.CLIENT)
 
 
 def tool(name: str, *, call_id: str) -> AbstractContextManager[Span]:
     """A call of a tool of the team. Never pass the name of an unknown tool: the model made it up, so it is text."""
-    if _collector is None:
-        return _NO_SPAN
     attributes = {
         "gen_ai.operation.name": "execute_tool",
         "gen_ai.tool.name": name,
         "gen_ai.tool.type": "function",
         "gen_ai.tool.call.id": call_id[:ID_LIMIT],
     }
-    return _span(_collector.tracer, f"execute_tool {name}", attributes)
+    return _span(f"execute_tool {name}", attributes)
 
 
 def summary(team: str) -> AbstractContextManager[Span]:
     """A refresh of a session's summary, in a trace of its own."""
-    if _collector is None:
-        return _NO_SPAN
-    attributes = {"gen_ai.agent.name": team}
-    return _span(_collector.tracer, f"refresh_summary {team}", attributes, SpanKind.CONSUMER, parent=Context())
+    return _span(f"refresh_summary {team}", {"gen_ai.agent.name": team}, SpanKind.CONSUMER, parent=Context())
 
 
 def fail(span: Span, code: str) -> None:
@@ -221,9 +198,7 @@ def record_newest_run(span: Span, newest: RunTrace) -> None:
         span.add_link(trace.get_current_span(_extract(newest.traceparent)).get_span_context())
 
 
-@contextmanager
 def _span(
-    tracer: Tracer,
     name: str,
     attributes: Attributes,
     kind: SpanKind = SpanKind.INTERNAL,
@@ -231,16 +206,24 @@ def _span(
     parent: Context | None = None,
     links: Sequence[Link] = (),
     ids: tuple[int, int] | None = None,
-) -> Iterator[Span]:
-    """Make a span the current one inside the block. Of an exception it records the code or the type, never its words.
+) -> AbstractContextManager[Span]:
+    """Start a span, if there is a collector; it is the current one inside the block.
 
     *parent* None: the current span; an empty context begins a new trace. *ids* of the trace and of the span: random.
     """
+    if _collector is None:
+        return _NO_SPAN
     token = _next_ids.set(ids)
     try:
-        span = tracer.start_span(name, parent, kind, attributes, links)
+        span = _collector.tracer.start_span(name, parent, kind, attributes, links)
     finally:
         _next_ids.reset(token)
+    return _current(span)
+
+
+@contextmanager
+def _current(span: Span) -> Iterator[Span]:
+    """Make *span* the current one inside the block. Of an exception it records the code or type, never its words."""
     with trace.use_span(span, end_on_exit=True, record_exception=False, set_status_on_exception=False):
         try:
             yield span
@@ -254,7 +237,7 @@ def _span(
 
 def _extract(traceparent: str | None) -> Context:
     """Return the context that *traceparent* names; an empty one for None and for what W3C does not allow."""
-    return _W3C.extract({"traceparent": traceparent or ""}, Context())
+    return _W3C.extract({"traceparent": traceparent}, Context()) if traceparent else Context()
 
 
 def _attempt_span_id(run_id: str, attempt: int) -> int:

@@ -1,10 +1,10 @@
 """Announce every few seconds what a worker serves, so that others know which teams exist and have live workers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 
 from worker import clock
-from worker.domain import Retention
 from worker.errors import DatabaseUnavailable
+from worker.loop.definition import Definition
 from worker.observe import logs
 from worker.store import Database, teams
 
@@ -18,19 +18,13 @@ class Presence:
     """The row of one worker, with the teams and queues that it serves."""
 
     def __init__(
-        self,
-        db: Database,
-        *,
-        worker: str,
-        versions: Mapping[str, str],
-        queues: Sequence[str],
-        retention: Mapping[str, Retention],
+        self, db: Database, *, worker: str, definitions: Collection[Definition], queues: Sequence[str]
     ) -> None:
         self._db = db
         self._worker = worker
-        self._versions = versions
+        self._versions = {definition.id: definition.version for definition in definitions}
+        self._retention = {definition.id: definition.retention for definition in definitions}
         self._queues = queues
-        self._retention = retention
         self._announced_at = float("-inf")
 
     def announce(self) -> None:
@@ -39,11 +33,7 @@ class Presence:
             return
         with self._db.write() as tx:
             teams.announce(
-                tx,
-                worker=self._worker,
-                versions=self._versions,
-                queues=self._queues,
-                retention=self._retention,
+                tx, worker=self._worker, versions=self._versions, queues=self._queues, retention=self._retention
             )
             teams.forget_silent(tx, after_s=FORGET_S)
         self._announced_at = clock.monotonic()

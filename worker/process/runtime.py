@@ -46,11 +46,7 @@ class Runtime:
 
     def ask(self, model: ChatModel, request: ChatRequest, on_delta: Callable[[str], None], *, stop: Stop) -> Reply:
         """Return the model's reply, after waiting for a free slot at the model; see `EventLoop.ask`."""
-        with (
-            ModelCall(model.id) as call,
-            self.model_slots.slot(model.id, stop=stop),
-            tracing.chat(model) as span,
-        ):
+        with ModelCall(model.id) as call, self.model_slots.slot(model.id, stop=stop), tracing.chat(model) as span:
             reply = self.event_loop.ask(model, request, call.start(on_delta), stop=stop)
             call.finish(reply)
             tracing.record_reply(span, reply)
@@ -96,19 +92,18 @@ def start(
 
     *isolated* executes runs that may end their processes. None: this process was started for such a run.
     """
-    publisher = Publisher(settings.broker, prefix=settings.queue_prefix, ttl_s=settings.stream_seconds)
     db = Database(settings.database, pool_size=20)
-    return _assemble(settings, db, publisher, dispatcher, teams=teams, queues=queues, isolated=isolated)
+    return _assemble(settings, db, _publisher(settings), dispatcher, teams=teams, queues=queues, isolated=isolated)
 
 
 def start_in_process(settings: Settings, db: Database, dispatcher: Dispatcher | None) -> Runtime:
     """Return a runtime for runs that a script executes itself. It consumes no queue and needs no broker."""
-    publisher = None
-    if dispatcher is not None:
-        publisher = Publisher(settings.broker, prefix=settings.queue_prefix, ttl_s=settings.stream_seconds)
-    return _assemble(
-        settings, db, Listeners(publisher), dispatcher or NoDispatcher(), teams={}, queues=(), isolated=None
-    )
+    listeners = Listeners(None if dispatcher is None else _publisher(settings))
+    return _assemble(settings, db, listeners, dispatcher or NoDispatcher(), teams={}, queues=(), isolated=None)
+
+
+def _publisher(settings: Settings) -> Publisher:
+    return Publisher(settings.broker, prefix=settings.queue_prefix, ttl_s=settings.stream_seconds)
 
 
 def _assemble(
@@ -123,10 +118,8 @@ def _assemble(
 ) -> Runtime:
     tracing.configure(settings.otlp_endpoint)
     owner = owner_name()
-    versions = {team: definition.version for team, definition in teams.items()}
     broker = None if isinstance(dispatcher, NoDispatcher) else settings.broker
-    retention = {team: definition.retention for team, definition in teams.items()}
-    presence = Presence(db, worker=owner, versions=versions, queues=queues, retention=retention)
+    presence = Presence(db, worker=owner, definitions=teams.values(), queues=queues)
     return Runtime(
         settings=settings,
         owner=owner,

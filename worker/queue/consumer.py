@@ -50,12 +50,10 @@ class CarefulConsumer(Consumer):  # type: ignore[misc]  # as above
         self._drop(message, None)
 
     def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
-        """Drop a message of an unknown task."""
+        """Drop a message of an unknown task, or one that violates Celery's protocol."""
         self._drop(message, exc)
 
-    def on_invalid_task(self, body: Any, message: Any, exc: Exception) -> None:
-        """Drop a task whose message violates Celery's protocol."""
-        self._drop(message, exc)
+    on_invalid_task = on_unknown_task
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:
         """Drop a message that is not JSON."""

@@ -49,18 +49,15 @@ def configuration(*, port: int, password: str, directory: Path) -> str:
             "maxmemory-policy noeviction",
             "tcp-keepalive 60",
             "loglevel warning",
-            *_NO_LOGS,
+            # By default the server logs slow and large commands with the first 128 characters of each argument. There
+            # the text of a run would outlive its stream and its erasure.
+            "slowlog-log-slower-than -1",
+            "slowlog-max-len 0",
             # An older Valkey, or a Redis, does not start with these.
-            *(_NO_LOGS_OF_LARGE if _wheel_binary() else ()),
+            *(("commandlog-request-larger-than -1", "commandlog-reply-larger-than -1") if _wheel_binary() else ()),
             "",
         ]
     )
-
-
-# By default the server logs slow and large commands with the first 128 characters of each argument. There the text of a
-# run would outlive its stream and its erasure.
-_NO_LOGS = ("slowlog-log-slower-than -1", "slowlog-max-len 0")
-_NO_LOGS_OF_LARGE = ("commandlog-request-larger-than -1", "commandlog-reply-larger-than -1")
 
 
 def _wheel_binary() -> str | None:

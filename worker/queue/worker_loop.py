@@ -3,7 +3,6 @@
 import signal
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from celery import Celery, signals
 from celery.platforms import SecurityWarning
@@ -27,15 +26,8 @@ def consume(
     *on_stopping* is called at the signal; it must end the tasks in flight, which are then waited for. The pool of
     threads can neither interrupt nor time-limit them.
     """
-
-    def worker_ready(**_: Any) -> None:
-        on_ready()
-
-    def stopping(**_: Any) -> None:
-        on_stopping()
-
-    signals.worker_ready.connect(worker_ready)
-    signals.worker_shutting_down.connect(stopping)
+    signals.worker_ready.connect(lambda **_: on_ready(), weak=False)
+    signals.worker_shutting_down.connect(lambda **_: on_stopping(), weak=False)
     warnings.filterwarnings("ignore", category=SecurityWarning)  # about pickle as root: only JSON is accepted
     worker = app.Worker(
         pool="threads",

@@ -29,11 +29,12 @@ from worker.errors import (
     TeamSessionsError,
     WorkersLost,
 )
+from worker.events.publish import RunStream
 from worker.loop.conversation import Conversation
 from worker.loop.definition import Definition, Limits
 from worker.loop.loop import converse
 from worker.loop.recorded import Recorded
-from worker.models.default import default_model
+from worker.models.openai_chat import default_model
 from worker.observe import logs, metrics, tracing
 from worker.process.runtime import Runtime
 from worker.runs import cancel
@@ -126,9 +127,8 @@ class _Attempt:
 def _execute_claimed(runtime: Runtime, definition: Definition, claim: Claim, report: Report | None) -> Outcome:
     """Execute one attempt while the keeper keeps its lease, and send what became ready."""
     listener = RunProgress(claim, definition, report).handle if report else None
-    stream = runtime.publisher.open(
-        run_id=claim.run_id, fence=claim.fence, ttl_s=definition.retention.stream_seconds, also=listener
-    )
+    ttl_s = definition.retention.stream_seconds
+    stream = RunStream(runtime.publisher, claim.run_id, claim.fence, ttl_s=ttl_s, also=listener)
     stream.publish(RUN_STARTED(run_id=claim.run_id, attempt=claim.attempt))
     limits = _limits(definition, runtime, timeout_s=claim.timeout_s)
     with runtime.keeper.keep(

@@ -70,7 +70,7 @@ class SessionHistory:
         return History(kept, summary.text, covers, missing)
 
     def chat(self, *, limit: int, num_runs: int | None) -> list[Message]:
-        """Return the chat, newest first; see `loop.journal.HistoryReader`."""
+        """Return the chat, newest first; see `loop.conversation.HistoryReader`."""
         since = 1 if num_runs is None else max(1, self._from.position - num_runs)
         with self._db.read() as tx:
             return messages.chat(
@@ -82,7 +82,7 @@ class SessionHistory:
             )
 
     def tool_results(self, *, limit: int) -> list[tuple[Message, Message]]:
-        """Return results of tools with the replies that asked, newest first; see `loop.journal.HistoryReader`."""
+        """Return results of tools with the replies that asked, newest first; see `loop.conversation.HistoryReader`."""
         with self._db.read() as tx:
             return messages.tool_results(
                 tx, session_pk=self._from.session_pk, before_seq=self._from.first_seq, limit=limit

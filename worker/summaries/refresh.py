@@ -31,7 +31,7 @@ from worker.domain import (
 from worker.domain.retention import lifetimes
 from worker.errors import DatabaseUnavailable, LimitReached, ModelEmptyReply, ModelError, TeamSessionsError
 from worker.loop.definition import Definition
-from worker.models.default import default_model
+from worker.models.openai_chat import default_model
 from worker.observe import logs, metrics, tracing
 from worker.process.runtime import Runtime
 from worker.store import messages, runs, summaries, summary_jobs

@@ -6,8 +6,7 @@ from worker.cli.checks.configured import importable
 from worker.cli.checks.finding import Finding, Installation, failed, ok, warning
 from worker.errors import TeamSessionsError
 from worker.loop.definition import Definition
-from worker.models.default import default_model
-from worker.models.openai_chat import OpenAIChat
+from worker.models.openai_chat import OpenAIChat, default_model
 from worker.models.probe import NOT_LISTED, ProbeResult, probe
 
 MAX_SERVERS = 5
