@@ -16,7 +16,7 @@ from pydantic import AwareDatetime, BeforeValidator, ConfigDict, Field, PlainSer
 
 from worker.clock import rfc3339
 from worker.domain.fields import ID, TEXT, check_rfc3339, field, parsed_as
-from worker.domain.run import RunError
+from worker.domain.run import Failure
 from worker.domain.usage import Usage
 
 MAX_WINDOW = 1_000
@@ -85,17 +85,10 @@ class Selection:
     __pydantic_config__ = ConfigDict(extra="forbid")
 
     team: Annotated[str | None, field("Only of this team.", "support", schema=TEXT)] = None
-    team_version: Annotated[
-        str | None,
-        field("Runs that this version of the team executed, or sessions with such a run.", "3f2a9c", schema=TEXT),
-    ] = None
+    team_version: Annotated[str | None, field("Runs of this version, or their sessions.", "3f2a9c", schema=TEXT)] = None
     user_id: Annotated[
         str | None,
-        field(
-            "Only of this user, who may then see the batch. By default, of every user that the key may see.",
-            "u-7",
-            schema=TEXT,
-        ),
+        field("Only of this user, who may then see the batch; else of all that the key sees.", "u-7", schema=TEXT),
     ] = None
     tag: Annotated[str | None, field("In sessions with this tag.", "vip", schema=TEXT)] = None
     name: Annotated[str | None, field("In sessions of exactly this name.", "Parcels", schema=TEXT)] = None
@@ -114,11 +107,7 @@ class Selection:
     ] = None
     summary_not_by: Annotated[
         str | None,
-        field(
-            "Sessions without a summary, or whose summary was made with a prompt of another hash.",
-            "9f86d081",
-            schema=TEXT,
-        ),
+        field("Sessions without a summary, or with one by a prompt of another hash.", "9f86d081", schema=TEXT),
     ] = None
 
 
@@ -193,9 +182,9 @@ class BatchOptions:
     window: Annotated[int, Field(ge=1, le=MAX_WINDOW), field("The most items in flight.", 100)] = 100
     limits: Annotated[Limits, field("The most per minute.", {"items_per_minute": 60})] = default(default_factory=Limits)
     budget: Annotated[Budget, field("The most in total.", {"tokens": 5_000_000})] = default(default_factory=Budget)
-    rebuild: Annotated[
-        bool, field("Make summaries from the first message instead of from the current summary.", False)
-    ] = False
+    rebuild: Annotated[bool, field("Make summaries from the first message, not from the current summary.", False)] = (
+        False
+    )
     execute_tools: Annotated[bool, field("Replays execute tools instead of using the recorded results.", False)] = False
 
 
@@ -271,18 +260,12 @@ class Item:
     custom_id: Annotated[str | None, field("Your own ID of it.", "row-17", None)]
     session_id: Annotated[str | None, field("Its session.", "s-42", None)]
     user_id: Annotated[str | None, field("Its user.", "u-7", None)]
-    source_run_id: Annotated[
-        str | None, field("The run that it repeats.", "run_019ab3c4d5e6f708192a3b4c5d6e7f80", None)
-    ]
-    run_id: Annotated[
-        str | None, field("The run that was accepted for it.", "run_019ab3c4d5e6f708192a3b4c5d6e7f81", None)
-    ]
+    source_run_id: Annotated[str | None, field("The run it repeats.", "run_019ab3c4d5e6f708192a3b4c5d6e7f80", None)]
+    run_id: Annotated[str | None, field("The run accepted for it.", "run_019ab3c4d5e6f708192a3b4c5d6e7f81", None)]
     status: Annotated[ItemStatus, field("'waiting' until it begins.", "completed")]
     tries: Annotated[int, field("How often it was begun.", 1)]
     attempts: Annotated[int | None, field("How often its run was claimed.", 1, None)]
-    error: Annotated[
-        RunError | None, field("Why it failed, once failed.", {"code": "model_refused", "message": "…"}, None)
-    ]
+    error: Failure
     version: Annotated[int | None, field("The summary version that it made.", 3, None)]
     usage: Annotated[Usage, Field(description="What its run used.")]
 

@@ -54,6 +54,5 @@ TeamId = Annotated[str, field("ID of the team.", "support")]
 UserId = Annotated[str, field("ID of the user; '' if it was accepted without a user.", "u-7", "")]
 SessionId = Annotated[str, field("ID of the session, unique per user.", "s-42")]
 Metadata = Annotated[
-    dict[str, Any],
-    field(f"Your own JSON object, stored and returned unchanged. At most {JSON_DEPTH} levels deep.", {"ticket": 17}),
+    dict[str, Any], field(f"Your own JSON object, stored unchanged; at most {JSON_DEPTH} levels deep.", {"ticket": 17})
 ]

@@ -27,9 +27,7 @@ class ToolCall:
 
     id: Annotated[str, field("Unique within its message.", "call_1")]
     name: Annotated[str, field("Name of the tool.", "open_ticket")]
-    arguments: Annotated[
-        str, field("JSON as the model wrote it; not checked to be an object.", '{"subject": "parcel"}')
-    ]
+    arguments: Annotated[str, field("JSON as the model wrote it; not checked.", '{"subject": "parcel"}')]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +68,7 @@ class Message:
         GetPydanticSchema(lambda _type, _handler: core_schema.literal_schema(list(Role))),  # not a type of its own
     ]
     author: Annotated[str, field("The user, the team, a member or the tool.", "support")]
-    delegation: Annotated[
-        str | None, field("The delegation that a member's message belongs to; null for the leader's.", "2.0", None)
-    ]
+    delegation: Annotated[str | None, field("The delegation of a member; null for the leader.", "2.0", None)]
     content: Annotated[str, field("Text of the message.", "I have opened a ticket.")]
     tool_calls: Annotated[tuple[ToolCall, ...], field("Tool calls that a reply asks for.")]
     tool_call_id: Annotated[str | None, field("The call that a tool's result answers.", "call_1", None)]

@@ -50,9 +50,12 @@ class RunError:
     """Why a run failed."""
 
     code: Annotated[str, field("Stable; the handbook lists all codes.", "model_refused")]
-    message: Annotated[
-        str, field("A sentence for people, without message text.", "Model 'm' refused the request: 400.")
-    ]
+    message: Annotated[str, field("A sentence without message text.", "Model 'm' refused the request: 400.")]
+
+
+Failure = Annotated[
+    RunError | None, field("Why it failed, once failed.", {"code": "model_refused", "message": "…"}, None)
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +106,9 @@ class Run:
     attempt: Annotated[int, field("Times it was claimed: more than 1 after a crash, a hand-over or a retry.", 1)] = 0
     input: Annotated[str, field("The user's text.", "My parcel has not come. What now?")]
     output: Annotated[str | None, field("The final answer, once completed.", "I have opened a ticket.", None)] = None
-    error: Annotated[
-        RunError | None, field("Why it failed, once failed.", {"code": "model_refused", "message": "…"}, None)
-    ] = None
+    error: Failure = None
     usage: Annotated[Usage, field("Model usage until now.")] = Usage()
-    retry_of: Annotated[
-        str | None, field("The run whose input it repeats.", "run_019ab3c4d5e6f708192a3b4c5d6e7f80", None)
-    ] = None
+    retry_of: Annotated[str | None, field("The run it repeats.", "run_019ab3c4d5e6f708192a3b4c5d6e7f80", None)] = None
     metadata: Metadata
     created_at: Annotated[Time, field("When it was accepted.")]
     started_at: Annotated[Time | None, field("When it was first claimed.")] = None

@@ -30,7 +30,7 @@ Outcome = tuple[ToolCall, str, StateChange] | BaseException | None
 def offered(definition: Definition) -> tuple[Tool, ...]:
     """Return the tools that a model is offered. In broadcast mode the leader has delegated already."""
     delegated = definition.mode is Mode.BROADCAST
-    return tuple(tool for tool in callable_tools(definition) if not (delegated and tool is delegation.DELEGATE))
+    return tuple(tool for tool in callable_tools(definition) if not (delegated and tool is delegation.delegate))
 
 
 def make_open_calls(conversation: Conversation, converse: Converse) -> None:
@@ -95,7 +95,7 @@ def _begin(
         names = ", ".join(sorted(tools)) or "none"
         outcomes.put((call, f"Error: there is no tool {call.name!r}. The tools are: {names}.", NO_CHANGE))
         return
-    own_tool = tool is not delegation.DELEGATE and tool not in history_tools.ALL
+    own_tool = tool is not delegation.delegate and tool not in history_tools.ALL
     if own_tool and conversation.recorded is not None:
         outcomes.put(_recorded(conversation, conversation.recorded, reply, index))
         return
@@ -105,7 +105,7 @@ def _begin(
 
     def outcome() -> Outcome:
         with tracing.tool(tool.name, call_id=call.id):
-            if tool is delegation.DELEGATE:
+            if tool is delegation.delegate:
                 return (call, delegation.carry_out(conversation, call, f"{reply.seq}.{index}", converse), NO_CHANGE)
             if tool in history_tools.ALL:
                 return (call, history_tools.answer(conversation.history_reader, call), NO_CHANGE)

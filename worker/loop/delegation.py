@@ -20,7 +20,7 @@ NAME = "delegate_task_to_member"
 
 
 @tool(name=NAME)
-def _delegate(member_id: str, task: str) -> str:
+def delegate(member_id: str, task: str) -> str:
     """Give a task to a member of your team, and get the member's answer.
 
     Args:
@@ -30,12 +30,9 @@ def _delegate(member_id: str, task: str) -> str:
     raise NotImplementedError("carried out by the loop")
 
 
-DELEGATE: Tool = _delegate
-
-
 def tools(definition: Definition) -> tuple[Tool, ...]:
     """Return the tool by which a leader delegates, if it has members."""
-    return (DELEGATE,) if definition.members else ()
+    return (delegate,) if definition.members else ()
 
 
 def introduction(definition: Definition) -> str:
@@ -58,7 +55,7 @@ def carry_out(leader: Conversation, call: ToolCall, delegation: str, converse: C
     Raises:
         Stopped, LeaseLost, ModelError, LimitReached, ReplayDiverged: from the member's loop; they end the run.
     """
-    arguments = DELEGATE.parse(call.arguments)
+    arguments = delegate.parse(call.arguments)
     if isinstance(arguments, str):
         return arguments
     member = leader.definition.member(arguments["member_id"])

@@ -11,16 +11,12 @@ from worker.domain import ChatRequest, Reply, ToolCall, Usage
 from worker.errors import ModelError
 
 
-@dataclass(frozen=True, slots=True)
 class Calls:
     """A scripted reply that asks for tools: `Calls(("add", {"a": 1}), ("add", {"a": 2}))`."""
 
-    calls: tuple[tuple[str, dict[str, Any] | str], ...]
-    content: str = ""
-
     def __init__(self, *calls: tuple[str, dict[str, Any] | str], content: str = "") -> None:
-        object.__setattr__(self, "calls", calls)
-        object.__setattr__(self, "content", content)
+        self.calls = calls
+        self.content = content
 
 
 Step = str | Calls | ModelError | Callable[[ChatRequest], "str | Calls"]

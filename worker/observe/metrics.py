@@ -47,14 +47,9 @@ def _gauge(name: str, description: str, *labels: str, registry: CollectorRegistr
 
 
 # Runs
-RUNS_ACCEPTED = _counter(
-    "runs_accepted_total", "Runs accepted here, by priority. A repeated idempotency key is not counted.", "priority"
-)
+RUNS_ACCEPTED = _counter("runs_accepted_total", "Runs accepted here, except by a repeated idempotency key.", "priority")
 RUNS_ENDED = _counter(
-    "runs_ended_total",
-    "Runs that ended here, by status. team is empty if no worker had claimed them.",
-    "team",
-    "status",
+    "runs_ended_total", "Runs that ended here; team is empty if no worker had claimed them.", "team", "status"
 )
 RUN_FAILURES = _counter("run_failures_total", "Failed runs, by error code.", "code")
 CLAIM = _seconds("claim", "Seconds from sending a run to its queue until its claim, on the database's clock.", "queue")
@@ -64,28 +59,22 @@ START = _seconds(
     "its not_before, and in the queue.",
     "queue",
 )
-RUNS_ISOLATED = _counter(
-    "runs_apart_total", "Runs executed in isolated processes, by how that process ended: ended, killed.", "how"
-)
+RUNS_ISOLATED = _counter("runs_apart_total", "Runs in isolated processes, by how these ended: ended, killed.", "how")
 
 # Models and tools
 MODEL_CALL = _seconds("model_call", "Seconds of model calls that were answered.", "model", buckets=LONG_S)
 MODEL_FIRST_TEXT = _seconds(
-    "model_first_text", "Seconds from a call to its first piece of text. Replies without text are not counted.", "model"
+    "model_first_text", "Seconds from a call to its first piece of text, if it has any.", "model"
 )
 MODEL_CALLS = _gauge("model_calls", "Model calls in flight in this process.", "model", registry=PROCESS)
 MODEL_ERRORS = _counter("model_errors_total", "Model calls that failed, by error code.", "model", "code")
-TOKENS = _counter(
-    "tokens_total", "Tokens of answered calls: input, cached_input (part of input), output.", "model", "kind"
-)
+TOKENS = _counter("tokens_total", "Tokens of replies: input, cached_input (part of input), output.", "model", "kind")
 TOOL_CALL = _seconds("tool_call", "Seconds of calls of a team's own tools.", "tool", buckets=LONG_S)
 
 # Leases, fences, repairs
 LEASE_LOSSES = _counter("lease_losses_total", "Leases that this process had lost, of runs and of summaries.", "work")
 REFUSED_WRITES = _counter(
-    "refused_writes_total",
-    "Writes of this process that the fence refused: another process had claimed the work.",
-    "work",
+    "refused_writes_total", "Writes that the fence refused: another process had the claim.", "work"
 )
 SWEEPS = _counter("sweeps_total", "Repair passes of this worker: done, failed.", "how")
 REPAIRS = _counter(
@@ -108,27 +97,19 @@ SUMMARY_FAILURES = _counter("summary_failures_total", "Refreshes of a summary th
 SUMMARY_REFRESH = _seconds("summary_refresh", "Seconds of a refresh that succeeded.", buckets=LONG_S)
 BATCH_ITEMS_BEGUN = _counter("batch_items_begun_total", "Items of batches that were started, by kind of batch.", "kind")
 BATCH_ITEMS_ENDED = _counter(
-    "batch_items_ended_total", "Items of batches that ended, by kind and outcome.", "kind", "outcome"
+    "batch_items_ended_total", "Ended items of batches, by kind and outcome.", "kind", "outcome"
 )
 
 # The API
 REQUESTS = _counter("http_requests_total", "HTTP requests, by route template.", "method", "route", "status")
-ANSWER = _seconds(
-    "http_answer", "Seconds until a response starts. ?wait= adds its wait; a stream starts at once.", "method", "route"
-)
-REFUSALS = _counter(
-    "refusals_total", "Requests that were refused, over HTTP or the queue `enqueue`, by error code.", "code"
-)
+ANSWER = _seconds("http_answer", "Seconds until a response starts, ?wait= included.", "method", "route")
+REFUSALS = _counter("refusals_total", "Requests refused, over HTTP or the queue `enqueue`, by error code.", "code")
 WATCHERS = _gauge("watchers", "Open event streams of this process.", registry=PROCESS)
 
 # From the database. Absent while it does not answer.
-UNFINISHED_RUNS = _gauge(
-    "unfinished_runs", "Runs that have not ended, by queue and status, each counted up to 100,000.", "queue", "status"
-)
+UNFINISHED_RUNS = _gauge("unfinished_runs", "Unfinished runs, each series counted up to 100,000.", "queue", "status")
 OLDEST_HEAD = _gauge(
-    "oldest_waiting_head_age_seconds",
-    "Seconds that the oldest dispatchable head has waited for a worker; 0: none waits.",
-    "queue",
+    "oldest_waiting_head_age_seconds", "Seconds that the oldest dispatchable head has waited; 0: none waits.", "queue"
 )
 WORKERS = _gauge("live_workers", "Workers that consume a queue and announced themselves within 15 s.", "queue")
 TEAM_WORKERS = _gauge("live_team_workers", "Workers that serve a team and announced themselves within 15 s.", "team")
@@ -137,18 +118,14 @@ SUMMARY_JOBS = _gauge(
     "Summaries to refresh, each counted up to 100,000: due, failed (not tried again until the next request).",
     "status",
 )
-OLDEST_SUMMARY = _gauge(
-    "oldest_due_summary_age_seconds", "Seconds that the oldest due summary has waited; 0: none waits."
-)
+OLDEST_SUMMARY = _gauge("oldest_due_summary_age_seconds", "Seconds that the oldest due summary has waited; 0: none.")
 BATCHES = _gauge("batches", "Batches that have not ended.", "status")
 BATCH_ITEMS = _gauge("batch_items", "Items of batches that have not ended: waiting, in_flight.", "status")
 
 # Whether the database and the broker answer
 DATABASE_UP = _gauge("database_up", "1: the database answered within 2 s.", registry=REACHABILITY)
 BROKER_UP = _gauge("broker_up", "1: the broker answered within 2 s.", registry=REACHABILITY)
-QUEUE_MESSAGES = _gauge(
-    "queue_messages", "Messages that wait in a queue of runs at the broker.", "queue", registry=REACHABILITY
-)
+QUEUE_MESSAGES = _gauge("queue_messages", "Messages in a queue of runs at the broker.", "queue", registry=REACHABILITY)
 
 
 def preset(teams: Iterable[str] = ()) -> None:
