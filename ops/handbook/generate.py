@@ -88,7 +88,7 @@ def decisions_page() -> str:
     """Return the list of decisions, by their first lines."""
     files = sorted((HERE / "decisions").glob("0*.md"))
     titles = [(file.name, file.read_text().partition("\n")[0].removeprefix("# ")) for file in files]
-    text = "# Decisions\n\nShort, and never rewritten: a later one says which it replaces.\n\n"
+    text = "# Decisions\n\nDecisions stay as they were made. If a later decision replaces one, it says which.\n\n"
     return MADE + text + "".join(f"- [{title}]({name})\n" for name, title in titles)
 
 
