@@ -1,12 +1,12 @@
 """What the body of a request alone shows to be wrong about a batch, and the order that it becomes."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import datetime
 from pathlib import Path
 
-from api_stub.batch_schemas import BatchRequest, BatchRun, ExplicitItems
+from api_stub.batch_schemas import BatchRequest, ExplicitItems
 from worker.batches import accept, prices
-from worker.domain import BatchOrder, Kind, OnBusy, Principal, RunOrder, Selection, check_id, check_text, validate_time
+from worker.domain import BatchOrder, BatchRun, Kind, Principal, Selection, check_id, check_text, validate_time
 from worker.errors import BatchInvalid
 from worker.runs.known_teams import KnownTeams
 
@@ -83,23 +83,13 @@ def explicit_items(
     return accept.ExplicitItems(ids=ids, more=body.more)
 
 
-def _requests(runs: list[BatchRun], principal: Principal, known: KnownTeams) -> list[accept.Request]:
-    requests = []
+def _requests(runs: list[BatchRun], principal: Principal, known: KnownTeams) -> list[BatchRun]:
+    """Return the runs with the users that *principal* acts for."""
     for run in runs:
         if run.custom_id is not None:
             check_id(run.custom_id, field="custom_id")
         principal.check_team(run.team)
-        order = RunOrder(
-            run.team,
-            run.input,
-            session_id=run.session_id,
-            user_id=principal.acting_for(run.user_id) or "",
-            metadata=run.metadata,
-            on_busy=OnBusy(run.on_busy),
-            not_before=run.not_before,
-            timeout=run.timeout,
-        )
-        requests.append(accept.Request(run.custom_id, order))
+    requests = [replace(run, user_id=principal.acting_for(run.user_id)) for run in runs]
     for team in {run.team for run in runs}:
         check_id(team, field="team")
         known.check(team)

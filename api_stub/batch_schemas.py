@@ -6,46 +6,12 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from api_stub.schemas import NextCursor
-from worker.domain import Budget, Instant, Item, Limits, OnBusyName, Selection, Usage
+from worker.domain import BatchRun, Budget, Item, Limits, Selection, Usage
 from worker.domain import batch as domain
-from worker.domain.fields import ID, INPUT, TEXT, Metadata, Time, field
+from worker.domain.fields import TEXT, Time, field
 
 MAX_ITEMS = 10_000  # in one request
 Ids = list[Annotated[str, WithJsonSchema({"type": "string"} | TEXT)]]
-
-
-class BatchRun(BaseModel):
-    """A run of a batch of kind 'enqueue_runs'. Its fields mean the same as those of `POST /v1/runs`."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    custom_id: str | None = Field(
-        None, description="Your own ID of it, unique in its batch.", examples=["row-17"], json_schema_extra=ID
-    )
-    team: str = Field(description="ID of a team that some worker serves.", examples=["support"], json_schema_extra=ID)
-    input: str = Field(description="What the user says; not blank.", examples=["Hello."], json_schema_extra=INPUT)
-    session_id: str | None = Field(
-        None,
-        description="The session that it continues; by default a new one.",
-        examples=["s-42"],
-        json_schema_extra=ID,
-    )
-    user_id: str | None = Field(
-        None,
-        description="Its user; by default the user of `select`, or none.",
-        examples=["u-7"],
-        json_schema_extra=ID | {"minLength": 0},
-    )
-    metadata: Metadata = Field(default_factory=dict)
-    on_busy: OnBusyName = Field(
-        "enqueue", description="What happens if its session has an unfinished run then.", examples=["enqueue"]
-    )
-    not_before: Instant | None = Field(
-        None, description="It does not start before this time.", examples=["2030-01-31T12:00:00Z"]
-    )
-    timeout: float | None = Field(
-        None, gt=0, le=86_400, strict=True, examples=[120], description="Seconds that it may take from its start."
-    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,8 +10,8 @@ from tests.support import look
 from tests.support.system import System, wait_until
 from tests.support.valkey import ValkeyServer
 from worker.batches import accept, lifecycle
-from worker.batches.accept import ExplicitItems, Request
-from worker.domain import SERVICE, Batch, BatchOrder, BatchStatus, Kind, RunOrder
+from worker.batches.accept import ExplicitItems
+from worker.domain import SERVICE, Batch, BatchOrder, BatchRun, BatchStatus, Kind, RunOrder
 from worker.runs.enqueue import enqueue
 from worker.settings import Settings
 from worker.store.tables import batch_items, runs, summaries
@@ -50,8 +50,7 @@ def test_every_item_ends_once_although_everything_is_killed_twice(running: Syste
             settings=Settings(),
         )
     wait_until(lambda: look.count(running.db, "completed") == ITEMS, description="there are sessions", timeout_s=90)
-    order = RunOrder("plain", "again [delay=0.4]")
-    items = ExplicitItems(requests=[Request(f"r{n}", order) for n in range(ITEMS)])
+    items = ExplicitItems(requests=[BatchRun("plain", "again [delay=0.4]", custom_id=f"r{n}") for n in range(ITEMS)])
     kinds = ((Kind.REFRESH_SUMMARIES, None), (Kind.ENQUEUE_RUNS, items))
     made = [
         accept.create(

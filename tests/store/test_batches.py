@@ -16,6 +16,7 @@ from worker.batches.accept import ExplicitItems
 from worker.domain import (
     SERVICE,
     BatchOrder,
+    BatchRun,
     BatchStatus,
     Budget,
     Kind,
@@ -23,7 +24,6 @@ from worker.domain import (
     PausedBy,
     Price,
     Principal,
-    RunOrder,
     Status,
 )
 from worker.errors import BatchConflict, BatchInvalid, BatchNotFound
@@ -201,8 +201,8 @@ def test_what_failed_is_tried_again(db: Database) -> None:
 def test_an_item_that_cannot_be_begun_has_failed_with_that(db: Database) -> None:
     """Its error is told, the others go on; what is gone is gone."""
     accept(db, session="taken")
-    order = RunOrder("other", "hello", session_id="taken", user_id="u")
-    items = ExplicitItems(requests=[accept_batch.Request("a", order), *requests(1).requests])
+    other = BatchRun("other", "hello", session_id="taken", user_id="u", custom_id="a")
+    items = ExplicitItems(requests=[other, *requests(1).requests])
     refused = Played(db, ENQUEUE, items)
     failed = ended_runs(db, 2)
     again = Played(db, RETRY)
@@ -225,7 +225,7 @@ def test_an_item_that_meets_a_fault_of_ours_has_failed(db: Database) -> None:
         else:
             tx.exec_driver_sql("ALTER TABLE team_sessions.runs ADD CHECK (input <> 'cursed')")
     texts = ("hello", "cursed", "hello")
-    items = ExplicitItems(requests=[accept_batch.Request(None, RunOrder("t", text)) for text in texts])
+    items = ExplicitItems(requests=[BatchRun("t", text) for text in texts])
     batch = Played(db, ENQUEUE, items)
 
     assert (batch.step().outcomes, batch.statuses()) == ({"failed": 1}, ["queued", "failed", "queued"])
@@ -247,7 +247,7 @@ def test_a_cancelled_batch_waits_for_no_summary(db: Database) -> None:
 
 def test_what_a_user_has_asked_for_is_erased_with_the_user(db: Database) -> None:
     """Texts that wait in items go; an item that comes up then is gone."""
-    items = ExplicitItems(requests=[accept_batch.Request(None, RunOrder("t", "secret", user_id=user)) for user in "uv"])
+    items = ExplicitItems(requests=[BatchRun("t", "secret", user_id=user) for user in "uv"])
     batch = Played(db, ENQUEUE, items)
     own = accept_batch.create(db, RETRY, principal=Principal("k", user_id="u"), settings=Settings())
     written_out = list(privacy.export(db, "u", principal=SERVICE))

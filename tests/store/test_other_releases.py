@@ -12,26 +12,38 @@ from sqlalchemy import select, update
 from tests.support.batches import Played
 from tests.support.condensing import long_history
 from worker.batches import accept
-from worker.batches.accept import ExplicitItems, Request
-from worker.domain.batch import BatchOrder, Budget, Kind, Limits, Price, Selection, order_from_json, order_to_json
-from worker.domain.run import OnBusy, Priority
-from worker.domain.run_order import RunOrder, parse_order, parse_stored_order
-from worker.domain.summary import SummaryDraft
-from worker.domain.usage import Usage
+from worker.batches.accept import ExplicitItems
+from worker.domain import (
+    BatchOrder,
+    BatchRun,
+    Budget,
+    Kind,
+    Limits,
+    OnBusy,
+    Price,
+    Priority,
+    RunOrder,
+    Selection,
+    SummaryDraft,
+    Usage,
+    parse_batch_run,
+    parse_order,
+)
+from worker.domain.batch import order_from_json, order_to_json
 from worker.store import summary_jobs
 from worker.store.engine import Database
 from worker.store.tables import batch_items, runs
 from worker.store.tables import summary_jobs as jobs
 
 AT = datetime(2030, 1, 31, 13, tzinfo=timezone(timedelta(hours=1)))
-PLAIN = RunOrder("support", "Hello.")
-FULL = RunOrder(
+PLAIN = BatchRun("support", "Hello.")
+FULL = BatchRun(
     "support",
     "Grüß Gott.",
     session_id="s-42",
     user_id="u-7",
     on_busy=OnBusy.COALESCE,
-    priority=Priority.BACKGROUND,
+    custom_id="row-17",
     not_before=AT,
     timeout=120.0,
     metadata={"ticket": 17, "tags": ["a", None, 1.5]},
@@ -136,7 +148,7 @@ DRAFT_ROW: dict[str, Any] = {
 @pytest.mark.parametrize(
     ("order", "retry_of", "fingerprint"),
     [
-        (PLAIN, None, "2477163278f87e78f706c0cb3b05d630375190b585a4e9cdc75ad274611b67e4"),
+        (RunOrder("support", "Hello."), None, "2477163278f87e78f706c0cb3b05d630375190b585a4e9cdc75ad274611b67e4"),
         (FULL, None, "edf0b2623193353ef6448f9eddc480da63894f687fa23e4d798e9e1e5635c692"),
         (
             RETRY,
@@ -163,10 +175,10 @@ def test_a_number_of_seconds_stays_as_it_was_sent() -> None:
 
 @pytest.mark.parametrize(("order", "row"), [(PLAIN, PLAIN_ROW), (FULL, FULL_ROW)], ids=["plain", "full"])
 def test_the_run_of_an_item_is_kept_as_the_other_release_keeps_it(
-    db: Database, order: RunOrder, row: dict[str, Any]
+    db: Database, order: BatchRun, row: dict[str, Any]
 ) -> None:
     """Its fields and values are the same: an old worker begins the items of a new API."""
-    batch = Played(db, BatchOrder(kind=Kind.ENQUEUE_RUNS), ExplicitItems(requests=[Request(None, order)]))
+    batch = Played(db, BatchOrder(kind=Kind.ENQUEUE_RUNS), ExplicitItems(requests=[order]))
 
     with db.read() as tx:
         stored = tx.execute(select(batch_items.c.request).where(batch_items.c.batch_id == batch.id)).scalar_one()
@@ -176,7 +188,7 @@ def test_the_run_of_an_item_is_kept_as_the_other_release_keeps_it(
 
 def test_an_item_that_the_other_release_wrote_begins(db: Database) -> None:
     """A new worker begins the items of an old API."""
-    batch = Played(db, BatchOrder(kind=Kind.ENQUEUE_RUNS), ExplicitItems(requests=[Request(None, PLAIN)]))
+    batch = Played(db, BatchOrder(kind=Kind.ENQUEUE_RUNS), ExplicitItems(requests=[PLAIN]))
     with db.write() as tx:
         tx.execute(update(batch_items).where(batch_items.c.batch_id == batch.id).values(request=FULL_ROW))
 
@@ -186,7 +198,8 @@ def test_an_item_that_the_other_release_wrote_begins(db: Database) -> None:
         run = tx.execute(select(runs)).one()
     assert (run.input, run.timeout_s, run.metadata) == (FULL.input, FULL.timeout, FULL.metadata)
     assert run.not_before == AT
-    assert parse_stored_order(PLAIN_ROW).fingerprint() == PLAIN.fingerprint()
+    assert run.priority == Priority.BACKGROUND
+    assert parse_batch_run(PLAIN_ROW) == BatchRun("support", "Hello.", user_id="")
 
 
 @pytest.mark.parametrize(
@@ -194,7 +207,7 @@ def test_an_item_that_the_other_release_wrote_begins(db: Database) -> None:
     [
         (
             LISTED,
-            ExplicitItems(requests=[Request("row-17", FULL), Request(None, PLAIN)], more=True),
+            ExplicitItems(requests=[FULL, PLAIN], more=True),
             "ade9ee0e480df424aa55b4234c41403cc908c30a7655875183cd73fe54c07a2c",
         ),
         (FILTERED, None, "8dc0424ae54b5bfc455336adfe22bab77357265d3ee687217f8029696d6cf53b"),

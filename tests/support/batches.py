@@ -9,7 +9,7 @@ from tests.support.life import accept, end, take
 from worker.batches import accept as accept_batch
 from worker.batches import feed, lifecycle
 from worker.batches.accept import ExplicitItems
-from worker.domain import SERVICE, Batch, BatchOrder, Dispatch, Draft, Role, RunError, RunOrder, Status, Usage
+from worker.domain import SERVICE, Batch, BatchOrder, BatchRun, Dispatch, Draft, Role, RunError, Status, Usage
 from worker.runs.finish import Ending
 from worker.settings import Settings
 from worker.store import Database
@@ -78,5 +78,4 @@ def ended_runs(db: Database, count: int, status: Status = Status.FAILED) -> list
 
 def requests(count: int, **fields: Any) -> ExplicitItems:
     """Return items that enqueue runs of team 't', each in a new session."""
-    order = RunOrder("t", "hello", **fields)
-    return ExplicitItems(requests=[accept_batch.Request(f"r{n}", order) for n in range(1, count + 1)])
+    return ExplicitItems(requests=[BatchRun("t", "hello", custom_id=f"r{n}", **fields) for n in range(1, count + 1)])

@@ -10,10 +10,10 @@ from worker.domain import (
     CHARS_PER_TOKEN,
     Batch,
     BatchOrder,
+    BatchRun,
     Estimate,
     Kind,
     Principal,
-    RunOrder,
     Usage,
     check_id,
     new_id,
@@ -28,19 +28,11 @@ SAMPLE_SIZE = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """One run of a batch of kind `enqueue_runs`. `custom_id` is the caller's own ID of it, unique in its batch."""
-
-    custom_id: str | None
-    order: RunOrder
-
-
-@dataclass(frozen=True, slots=True)
 class ExplicitItems:
     """Items that a caller lists: ids of sessions or runs, or runs to accept. With `more`, `add` adds further items."""
 
     ids: Sequence[str] = ()
-    requests: Sequence[Request] = ()
+    requests: Sequence[BatchRun] = ()
     more: bool = False
 
 
@@ -182,17 +174,17 @@ def _write_items(tx: Transaction, locked: LockedBatch, items: ExplicitItems, *, 
             )
             raise BatchInvalid(field="The list of ids", problem=problem)
     else:
-        custom_ids = [request.custom_id for request in items.requests if request.custom_id is not None]
+        custom_ids = [run.custom_id for run in items.requests if run.custom_id is not None]
         _check_unique(custom_ids, "'custom_id'")
         if existing := batch_plan.existing_custom_ids(tx, batch.id, custom_ids):
             raise BatchInvalid(field="'custom_id'", problem=f"{existing[0]!r} is already in the batch")
         rows = []
-        for request in items.requests:
-            validate_order(request.order, max_input_bytes=settings.max_input_bytes)
-            principal.check_team(request.order.team)
-            if principal.user_id not in (None, request.order.user_id or ""):
+        for run in items.requests:
+            validate_order(run, max_input_bytes=settings.max_input_bytes)
+            principal.check_team(run.team)
+            if principal.user_id not in (None, run.user_id or ""):
                 raise BatchInvalid(field="'user_id'", problem="of a request is not the user of the batch")
-            rows.append((request.custom_id, request.order.user_id or "", request.order.to_json()))
+            rows.append((run.custom_id, run.user_id or "", run.to_json()))
         batch_plan.write_requests(tx, batch.id, rows, first=first)
         count = len(rows)
     if items.more:
@@ -213,7 +205,7 @@ def request_hash(order: BatchOrder, items: ExplicitItems | None) -> str:
     """Return a hash that is equal for equal orders, in every release: it is stored with the request's key."""
     explicit = None
     if items is not None:
-        requests = [[request.custom_id, request.order.to_json()] for request in items.requests]
+        requests = [[run.custom_id, run.to_json()] for run in items.requests]
         explicit = {"ids": list(items.ids), "requests": requests, "more": items.more}
     return _hash([order_to_json(order), explicit])
 

@@ -5,10 +5,9 @@ from the run that was accepted for it, or from its session's summary: `store/bat
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from worker.domain import SERVICE, BatchOrder, Dispatch, Kind, Priority
-from worker.domain.run_order import parse_stored_order
+from worker.domain import SERVICE, BatchOrder, Dispatch, Kind, Priority, parse_batch_run
 from worker.errors import RunNotFound, SessionNotFound
 from worker.runs import replay, retry
 from worker.runs.enqueue import enqueue_in
@@ -69,8 +68,7 @@ def enqueue_run(tx: Transaction, item: PendingItem, order: BatchOrder, settings:
         return retry_run(tx, item, order, settings)
     if item.request is None:
         raise RunNotFound(run_id="")  # its user was erased
-    run_order = replace(parse_stored_order(item.request), priority=Priority.BACKGROUND)
-    accepted = enqueue_in(tx, run_order, settings=settings)
+    accepted = enqueue_in(tx, parse_batch_run(item.request), settings=settings)
     return Begun(accepted.dispatches, accepted.run.id)
 
 

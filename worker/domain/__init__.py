@@ -54,7 +54,17 @@ from worker.domain.run import (
     Status,
     Viewpoint,
 )
-from worker.domain.run_order import NO_ORIGIN, Origin, RunOrder, parse_order, validate_order, validate_time
+from worker.domain.run_order import (
+    NO_ORIGIN,
+    BatchRun,
+    Origin,
+    RunOrder,
+    order_again,
+    parse_batch_run,
+    parse_order,
+    validate_order,
+    validate_time,
+)
 from worker.domain.session import SessionRow, SessionSummary
 from worker.domain.state import NO_CHANGE, StateChange
 from worker.domain.stop import Reason, Stop, Stopped

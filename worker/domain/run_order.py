@@ -7,15 +7,17 @@ what the Celery task `runs.enqueue` reads. To add an option: a field here, and a
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import KW_ONLY, asdict, dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
+from dataclasses import fields as fields_of
 from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar
 
 from pydantic import AwareDatetime, BeforeValidator, ConfigDict, Field, TypeAdapter
+from pydantic.json_schema import SkipJsonSchema
 
 from worker.clock import rfc3339
 from worker.domain import fields
-from worker.domain.run import OnBusy, OnBusyName, Priority, PriorityName, Replay
+from worker.domain.run import OnBusy, OnBusyName, Priority, PriorityName, Replay, Run
 from worker.domain.text import check_id, check_input, check_json
 from worker.errors import InvalidTime
 
@@ -76,12 +78,11 @@ class RunOrder:
     metadata: fields.Metadata = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the order as JSON, for the row of a batch's item, which has no priority.
+        """Return the order, but for its priority, as the JSON of a batch's item.
 
         Processes of other releases read it, and hashes of it are stored: its names and values must not change.
         """
-        row = asdict(self)
-        del row["priority"]
+        row = {field.name: getattr(self, field.name) for field in fields_of(RunOrder) if field.name != "priority"}
         row["timeout_s"] = row.pop("timeout")
         row["user_id"] = self.user_id or ""
         row["not_before"] = self.not_before and rfc3339(self.not_before)
@@ -93,7 +94,19 @@ class RunOrder:
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
-_ORDER = TypeAdapter(RunOrder)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchRun(RunOrder):
+    """A run of a batch of kind 'enqueue_runs'. Its fields mean the same as those of `POST /v1/runs`."""
+
+    custom_id: Annotated[
+        str | None, fields.field("Your own ID of it, unique in its batch.", "row-17", schema=fields.ID)
+    ] = None
+    priority: Annotated[Priority, fields.parsed_as(Priority, PriorityName), SkipJsonSchema()] = field(
+        default=Priority.BACKGROUND, init=False
+    )
+
+
+_ORDER, _BATCH_RUN = TypeAdapter(RunOrder), TypeAdapter(BatchRun)
 
 
 def parse_order(values: Mapping[str, Any]) -> RunOrder:
@@ -106,9 +119,22 @@ def parse_order(values: Mapping[str, Any]) -> RunOrder:
     return replace(_ORDER.validate_python(values), timeout=values.get("timeout"))
 
 
-def parse_stored_order(row: Mapping[str, Any]) -> RunOrder:
-    """Return the order that `to_json` wrote."""
-    return parse_order({"timeout" if name == "timeout_s" else name: value for name, value in row.items()})
+def parse_batch_run(row: Mapping[str, Any]) -> BatchRun:
+    """Return the run of a batch's item that `to_json` wrote."""
+    return _BATCH_RUN.validate_python({"timeout" if name == "timeout_s" else name: row[name] for name in row})
+
+
+def order_again(run: Run, *, priority: Priority) -> RunOrder:
+    """Return an order with the input, metadata and timeout of *run*, in its session."""
+    return RunOrder(
+        run.team,
+        run.input,
+        session_id=run.session_id,
+        user_id=run.user_id,
+        priority=priority,
+        timeout=run.timeout_s,
+        metadata=run.metadata,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,9 @@ History is append-only, so nothing is copied: the replay sees the past from the 
 results that they returned then (`loop.recorded`); a call that has none fails the replay with `replay_diverged`.
 """
 
-from worker.domain import SERVICE, Origin, Priority, Replay, RunOrder, new_id
+from dataclasses import replace
+
+from worker.domain import SERVICE, Origin, Priority, Replay, new_id, order_again
 from worker.errors import RunNotFound, RunNotRetryable
 from worker.runs.enqueue import Accepted, enqueue_in
 from worker.settings import Settings
@@ -16,9 +18,9 @@ from worker.store import Transaction, runs, sessions
 def replay_in(tx: Transaction, source_run_id: str, *, execute_tools: bool, settings: Settings) -> Accepted:
     """Accept the input of a run that has ended again, in a new fork, in the caller's transaction.
 
-    With its metadata and timeout, in the background. Takes the lock of its session, which is not written to. The fork
-    begins with the session's state as it is now: what it was then is not recorded, nor what tools changed in it, which
-    a replay that does not execute them leaves out.
+    It is a background run. This locks the session of the earlier run, and writes nothing to it. The fork begins with
+    the session's current state: the state of that time is not recorded, nor what tools changed in it. A replay that
+    does not execute tools therefore leaves their changes out.
 
     Raises:
         RunNotFound
@@ -33,14 +35,6 @@ def replay_in(tx: Transaction, source_run_id: str, *, execute_tools: bool, setti
         raise RunNotRetryable(run_id=source_run_id, status=source.status, requirement=requirement)
     fork_id = new_id("fork")
     sessions.fork(tx, session.pk, session_id=fork_id)
-    order = RunOrder(
-        source.team,
-        source.input,
-        session_id=fork_id,
-        user_id=source.user_id,
-        priority=Priority.BACKGROUND,
-        timeout=source.timeout_s,
-        metadata=source.metadata,
-    )
+    order = replace(order_again(source, priority=Priority.BACKGROUND), session_id=fork_id)
     origin = Origin(replay=Replay(source_run_id, execute_tools))
     return enqueue_in(tx, order, settings=settings, origin=origin)

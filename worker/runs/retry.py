@@ -1,6 +1,6 @@
 """Try a failed or cancelled run again: a new run at the end of its session, with `retry_of`."""
 
-from worker.domain import Origin, Principal, Priority, Run, RunOrder, Status
+from worker.domain import Origin, Principal, Priority, Run, Status, order_again
 from worker.errors import RunNotFound, RunNotRetryable
 from worker.runs.enqueue import Accepted, count, enqueue_in
 from worker.runs.queue_limits import QueueLimits
@@ -18,9 +18,7 @@ def retry(
     user_id: str | None = None,
     idempotency_key: str | None = None,
 ) -> Accepted:
-    """Accept a run with the input of an earlier one; send its `dispatches` afterwards.
-
-    It has the priority and the timeout of the earlier one, too, and repeats what that one repeats.
+    """Accept a run with the order of an earlier one, which repeats what that one repeats. Send its `dispatches` then.
 
     Raises:
         RunNotFound, RunNotRetryable, IdempotencyConflict, QueueFull, UserForbidden
@@ -42,18 +40,10 @@ def again(
     Raises:
         RunNotFound, IdempotencyConflict, QueueFull
     """
-    order = RunOrder(
-        run.team,
-        run.input,
-        session_id=run.session_id,
-        user_id=run.user_id,
-        priority=priority,
-        timeout=run.timeout_s,
-        metadata=run.metadata,
-    )
     if sessions.lock_of_run(tx, run.id) is None:
         raise RunNotFound(run_id=run.id)  # erased since it was read: a retry must not bring its session back
     origin = Origin(retry_of=run.id, replay=run.replay)
+    order = order_again(run, priority=priority)
     return enqueue_in(tx, order, settings=settings, idempotency_key=idempotency_key, origin=origin)
 
 
