@@ -6,7 +6,7 @@ import pytest
 
 from worker.domain import End, Outcome, parse_outcome
 from worker.domain.outcome import NOT_CLAIMED
-from worker.queue.flower_rows import Rows
+from worker.queue.flower import Rows
 from worker.runs.claim import Gone, NotFree, NotHead
 
 ID = "run_1.1"

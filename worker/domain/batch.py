@@ -26,6 +26,7 @@ ItemStatus = Literal[
     "waiting", "queued", "running", "completed", "same", "changed", "diverged", "failed", "cancelled", "gone"
 ]
 KindName = Literal["refresh_summaries", "replay_runs", "retry_failed", "enqueue_runs"]
+_CANARY = {"pattern": f"^({CANARY.pattern})$"}
 _TIME = {"type": "string", "format": "date-time"}
 Instant = Annotated[AwareDatetime, BeforeValidator(check_rfc3339), PlainSerializer(rfc3339, str), WithJsonSchema(_TIME)]
 Count = Annotated[int | None, Field(ge=1, le=MAX_INTEGER)]
@@ -96,12 +97,8 @@ class Selection:
         Literal["completed", "failed", "cancelled"] | None,
         field("Runs with this status. The default depends on the kind: completed or failed.", "failed"),
     ] = None
-    since: Annotated[
-        Instant | None, field("Runs accepted, or sessions last active, at this time or later.", "2026-01-01T00:00:00Z")
-    ] = None
-    until: Annotated[
-        Instant | None, field("Runs accepted, or sessions last active, before this time.", "2026-02-01T00:00:00Z")
-    ] = None
+    since: Annotated[Instant | None, field("Accepted or last active then or later.", "2026-01-01T00:00:00Z")] = None
+    until: Annotated[Instant | None, field("Accepted or last active before then.", "2026-02-01T00:00:00Z")] = None
     summary_below: Annotated[
         int | None, Field(ge=1, lt=2**31), field("Sessions whose summary has a lower version, or none.", 2)
     ] = None
@@ -145,9 +142,7 @@ class Budget:
 
     tokens: Annotated[Count, field("Input and output tokens.", 5_000_000)] = None
     cost: Annotated[
-        float | None,
-        Field(gt=0, le=MAX_INTEGER, strict=True),
-        field("In the currency of the price list, TEAM_SESSIONS_PRICES.", 12.5),
+        float | None, Field(gt=0, le=MAX_INTEGER, strict=True), field("In the currency of TEAM_SESSIONS_PRICES.", 12.5)
     ] = None
 
 
@@ -161,8 +156,7 @@ class BatchOptions:
         Kind,
         parsed_as(Kind, KindName),
         field(
-            "What happens to each item: refresh a session's summary, replay a run in a fork of its session, retry a "
-            "failed run, or enqueue a run.",
+            "Each item: refresh a summary, replay a run in a fork, retry a failed run, or enqueue a run.",
             "refresh_summaries",
         ),
     ]
@@ -173,18 +167,13 @@ class BatchOptions:
     canary: Annotated[
         str | None,
         field(
-            "Number or share of the items that come first; then the batch pauses until it is resumed.",
-            "10",
-            "1%",
-            schema={"pattern": f"^({CANARY.pattern})$"},
+            "Number or share of the items after which the batch pauses until it is resumed.", "10", "1%", schema=_CANARY
         ),
     ] = None
     window: Annotated[int, Field(ge=1, le=MAX_WINDOW), field("The most items in flight.", 100)] = 100
     limits: Annotated[Limits, field("The most per minute.", {"items_per_minute": 60})] = default(default_factory=Limits)
     budget: Annotated[Budget, field("The most in total.", {"tokens": 5_000_000})] = default(default_factory=Budget)
-    rebuild: Annotated[bool, field("Make summaries from the first message, not from the current summary.", False)] = (
-        False
-    )
+    rebuild: Annotated[bool, field("Make summaries from the first message.", False)] = False
     execute_tools: Annotated[bool, field("Replays execute tools instead of using the recorded results.", False)] = False
 
 

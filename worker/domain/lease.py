@@ -1,16 +1,13 @@
 """The state of a row that a process holds a lease on: a run, or a refresh of a summary."""
 
 from dataclasses import dataclass
-from typing import Generic, TypeVar
-
-K = TypeVar("K")
 
 
 @dataclass(frozen=True, slots=True)
-class LeaseState(Generic[K]):
+class LeaseState:
     """One row. `running` False: no process holds it any more. Another `fence`: another process does."""
 
-    key: K
+    key: str | int
     fence: int
     running: bool
     cancel_requested: bool

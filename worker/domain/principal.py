@@ -1,4 +1,4 @@
-"""Who asks, and what they may do."""
+"""API keys, and what they may do."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -7,7 +7,7 @@ from worker.errors import ScopeMissing, TeamForbidden, UserForbidden
 
 
 class Scope(StrEnum):
-    """One thing that a key may do; whose things they are is said by its user and its teams."""
+    """One thing that a key may do, for its user and its teams."""
 
     RUNS_WRITE = "runs:write"  # enqueue, cancel
     RUNS_READ = "runs:read"
@@ -21,9 +21,8 @@ class Scope(StrEnum):
 class Principal:
     """An API key and what it may do.
 
-    `user_id` None is a service key: it acts for the user that a request names, and sees every user where none is
-    named. Otherwise it is that user only. `teams` empty means every team, `scopes` empty every scope but
-    `admin`.
+    `user_id` None is a service key: it acts for the user that a request names, else it sees every user. Empty `teams`
+    mean every team, empty `scopes` every scope but `admin`.
     """
 
     key_id: str

@@ -7,8 +7,8 @@ what the Celery task `runs.enqueue` reads. To add an option: a field here, and a
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import KW_ONLY, dataclass, field, replace
-from dataclasses import fields as fields_of
+from dataclasses import KW_ONLY, dataclass, fields, replace
+from dataclasses import field as default
 from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar
 
@@ -16,7 +16,7 @@ from pydantic import AwareDatetime, BeforeValidator, ConfigDict, Field, TypeAdap
 from pydantic.json_schema import SkipJsonSchema
 
 from worker.clock import rfc3339
-from worker.domain import fields
+from worker.domain.fields import ID, INPUT, Metadata, check_rfc3339, field, parsed_as
 from worker.domain.run import OnBusy, OnBusyName, Priority, PriorityName, Replay, Run
 from worker.domain.text import check_id, check_input, check_json
 from worker.errors import InvalidTime
@@ -32,57 +32,44 @@ class RunOrder:
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
-    team: Annotated[str, fields.field("Id of a team that some worker serves.", "support", schema=fields.ID)]
-    input: Annotated[
-        str, fields.field("What the user says; not blank.", "My parcel has not come. What now?", schema=fields.INPUT)
-    ]
+    team: Annotated[str, field("Id of a team that some worker serves.", "support", schema=ID)]
+    input: Annotated[str, field("What the user says; not blank.", "My parcel has not come. What now?", schema=INPUT)]
     _: KW_ONLY
     session_id: Annotated[
-        str | None,
-        fields.field(
-            "The session that it continues, unique for its user; without it, a new one.", "s-42", schema=fields.ID
-        ),
+        str | None, field("The session to continue, unique for its user; else a new one.", "s-42", schema=ID)
     ] = None
     user_id: Annotated[
         str | None,
-        fields.field(
-            "The user that a service key acts for. A user's own key leaves it out.",
-            "u-7",
-            schema=fields.ID | {"minLength": 0},
-        ),
+        field("The user that a service key acts for; a user's key omits it.", "u-7", schema=ID | {"minLength": 0}),
     ] = None
     on_busy: Annotated[
         OnBusy,
-        fields.parsed_as(OnBusy, OnBusyName),
-        fields.field(
+        parsed_as(OnBusy, OnBusyName),
+        field(
             "When the session has an unfinished run: wait for it; be refused (409); cancel the oldest one and keep "
             "what it wrote; cancel it and leave it out of later contexts; or join the input to the newest queued run.",
             "interrupt",
         ),
     ] = OnBusy.ENQUEUE
     priority: Annotated[
-        Priority,
-        fields.parsed_as(Priority, PriorityName),
-        fields.field("'background': executed when workers for it have time.", "background"),
+        Priority, parsed_as(Priority, PriorityName), field("'background': when workers have time.", "background")
     ] = Priority.INTERACTIVE
     not_before: Annotated[
-        AwareDatetime | None,
-        BeforeValidator(fields.check_rfc3339),
-        fields.field("It does not start before this time.", "2030-01-31T12:00:00Z"),
+        AwareDatetime | None, BeforeValidator(check_rfc3339), field("Its earliest start.", "2030-01-31T12:00:00Z")
     ] = None
     timeout: Annotated[
         float | None,
         Field(gt=0, le=MAX_TIMEOUT_S, strict=True),
-        fields.field("Seconds that it may take from its start; at most what its team allows.", 120),
+        field("Seconds that it may take from its start; at most what its team allows.", 120),
     ] = None
-    metadata: fields.Metadata = field(default_factory=dict)
+    metadata: Metadata = default(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return the order, but for its priority, as the JSON of a batch's item.
 
         Processes of other releases read it, and hashes of it are stored: its names and values must not change.
         """
-        row = {field.name: getattr(self, field.name) for field in fields_of(RunOrder) if field.name != "priority"}
+        row = {field.name: getattr(self, field.name) for field in fields(RunOrder) if field.name != "priority"}
         row["timeout_s"] = row.pop("timeout")
         row["user_id"] = self.user_id or ""
         row["not_before"] = self.not_before and rfc3339(self.not_before)
@@ -98,10 +85,8 @@ class RunOrder:
 class BatchRun(RunOrder):
     """A run of a batch of kind 'enqueue_runs'. Its fields mean the same as those of `POST /v1/runs`."""
 
-    custom_id: Annotated[
-        str | None, fields.field("Your own ID of it, unique in its batch.", "row-17", schema=fields.ID)
-    ] = None
-    priority: Annotated[Priority, fields.parsed_as(Priority, PriorityName), SkipJsonSchema()] = field(
+    custom_id: Annotated[str | None, field("Your own ID of it, unique in its batch.", "row-17", schema=ID)] = None
+    priority: Annotated[Priority, parsed_as(Priority, PriorityName), SkipJsonSchema()] = default(
         default=Priority.BACKGROUND, init=False
     )
 

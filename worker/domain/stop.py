@@ -28,7 +28,7 @@ class Stopped(Exception):
 
 
 class Stop:
-    """The one place where an attempt looks whether to go on. The first reason stays."""
+    """Whether an attempt must stop, and why. The first reason stays."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -8,15 +8,15 @@ from worker.domain.chat import ChatModel
 from worker.domain.fields import ANSWER, HIDDEN, Time, field
 from worker.domain.usage import Usage
 
-CHARS_PER_TOKEN = 4  # an estimate: nobody but the provider knows how it counts
+CHARS_PER_TOKEN = 4  # an estimate: only the provider knows how it counts
 
 
 @dataclass(frozen=True, slots=True)
 class SessionSummaryManager:
     """How a team's summaries are made and updated.
 
-    `model` defaults to the team's, `session_summary_prompt` to a prompt of ours. A summary is due when the messages
-    behind it are `due_messages`, or have about `due_tokens`; both default to the settings.
+    `model` defaults to the team's, `session_summary_prompt` to a built-in prompt. A summary is due when
+    `due_messages` messages or about `due_tokens` tokens follow it; both default to the settings.
     """
 
     model: ChatModel | None = None

@@ -1,7 +1,7 @@
-"""Which text and which ids are taken.
+"""Which text, ids and JSON are accepted.
 
-Text from callers is refused where a database or a model could not take it; text from models and tools, which nobody
-can send again, is mended instead.
+Text from callers that a database or a model cannot take is refused. Text from models and tools is mended, since it
+cannot be sent again.
 """
 
 import math
@@ -56,7 +56,7 @@ def check_input(text: str, *, limit: int) -> str:
 
 
 def check_json(value: object, *, field: str) -> None:
-    """Check a JSON value that a caller sends to be kept: it is stored and returned as it is.
+    """Check a JSON value of a caller, which is stored and returned unchanged.
 
     Raises:
         InvalidText: a string or a key in it could not be stored.
@@ -64,12 +64,12 @@ def check_json(value: object, *, field: str) -> None:
     """
     level: list[object] = [value]
     for _ in range(JSON_DEPTH):
-        for one in level:
-            if isinstance(one, str):
-                check_text(one, field=field)
-            elif isinstance(one, float) and not math.isfinite(one):
+        for item in level:
+            if isinstance(item, str):
+                check_text(item, field=field)
+            elif isinstance(item, float) and not math.isfinite(item):
                 raise InvalidJson(field=field, problem="a number that is not finite")
-        level = [child for one in level for child in _children(one)]
+        level = [child for item in level for child in _children(item)]
     if level:
         raise InvalidJson(field=field, problem=f"more than {JSON_DEPTH} levels of nesting")
 

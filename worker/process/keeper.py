@@ -25,7 +25,7 @@ class Leases(Protocol):
     def renew(self, tx: Transaction, keys: Any, /, *, owner: str, ttl_s: float) -> None:
         """Renew the leases of these rows; locked rows are skipped."""
 
-    def watch(self, tx: Transaction, keys: Any, /) -> list[LeaseState[Any]]:
+    def watch(self, tx: Transaction, keys: Any, /) -> list[LeaseState]:
         """Return the state of these rows. Reads only, and waits for no lock."""
 
 
@@ -146,7 +146,7 @@ def _keys(kept: list[_Kept], kind: Leases) -> list[str | int]:
     return [lease.key for lease in kept if lease.kind is kind]
 
 
-def _stop_if_lost(lease: _Kept, row: LeaseState[Any] | None) -> None:
+def _stop_if_lost(lease: _Kept, row: LeaseState | None) -> None:
     if row is None or row.fence != lease.fence or not row.running:
         lease.stop.set(Reason.LEASE_LOST)
     elif row.cancel_requested:

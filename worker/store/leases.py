@@ -229,7 +229,7 @@ def renew_waiting(tx: Transaction, run_ids: Sequence[str], *, owner: str, ttl_s:
     tx.execute(update(runs).where(*own).values(not_before=db_time(ttl_s)))
 
 
-def watch(tx: Transaction, run_ids: Sequence[str]) -> list[LeaseState[str]]:
+def watch(tx: Transaction, run_ids: Sequence[str]) -> list[LeaseState]:
     """Return the lease states of these runs. Reads without locks."""
     columns = (runs.c.id, runs.c.fence, runs.c.status == Status.RUNNING, runs.c.cancel_requested_at.is_not(None))
     return [

@@ -178,7 +178,7 @@ def renew(tx: Transaction, keys: Sequence[int], *, owner: str, ttl_s: float) -> 
     tx.execute(update(summary_jobs).where(summary_jobs.c.session_pk.in_(free)).values(**_until(ttl_s)))
 
 
-def watch(tx: Transaction, keys: Sequence[int]) -> list[LeaseState[int]]:
+def watch(tx: Transaction, keys: Sequence[int]) -> list[LeaseState]:
     """Return the lease states of these jobs; see `process.keeper`."""
     leased = summary_jobs.c.lease_owner
     columns = (summary_jobs.c.session_pk, summary_jobs.c.fence, leased)
