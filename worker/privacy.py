@@ -59,7 +59,7 @@ def erase(db: Database, eraser: Eraser, settings: Settings, user_id: str, *, pri
     total = erasure.Erased()
     for pk in _session_pks(db, user_id, principal=principal):
         with db.write() as tx:
-            erased = erasure.erase_session(tx, pk, streams_s=settings.stream_seconds)
+            erased = erasure.erase_session(tx, pk, streams_s=settings.stream_seconds, counted=True)
         eraser.erase(erased.streaming)
         total += erased
     keys = 0

@@ -1,7 +1,7 @@
 """Erase sessions whole, with their forks and all rows that belong to them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from sqlalchemy import delete, func, or_, select
 
@@ -14,7 +14,10 @@ from worker.store.teams import stream_s
 
 @dataclass(frozen=True, slots=True)
 class Erased:
-    """How many rows were erased, and the ids of the runs that may still have a stream. `sessions` excludes forks."""
+    """How many rows were erased, if they were counted; `sessions` excludes forks.
+
+    `streaming` are the ids of the runs that may still have a stream.
+    """
 
     sessions: int = 0
     runs: int = 0
@@ -39,10 +42,11 @@ class Fork:
     busy: bool
 
 
-def erase_session(tx: Transaction, pk: int, *, streams_s: float = 0) -> Erased:
+def erase_session(tx: Transaction, pk: int, *, streams_s: float = 0, counted: bool = False) -> Erased:
     """Erase a session and its forks; nothing if it is gone. A run that is executed cannot write any more.
 
     A run's stream is kept for *streams_s* seconds after its end, or for as long as its team says if that is longer.
+    Counting the rows takes four queries more: only if *counted*.
     """
     team = tx.execute(select(sessions.c.team_id).where(sessions.c.pk == pk).with_for_update()).scalar_one_or_none()
     if team is None:
@@ -50,7 +54,7 @@ def erase_session(tx: Transaction, pk: int, *, streams_s: float = 0) -> Erased:
     pks = [pk, *(fork.pk for fork in lock_forks(tx, [pk]))]
     of_sessions = select(runs.c.id).where(runs.c.session_pk.in_(pks))
     tx.execute(delete(idempotency).where(idempotency.c.run_id.in_(of_sessions)))
-    return erase_locked(tx, pks, streams_s=max(streams_s, stream_s(tx, team)))
+    return erase_locked(tx, pks, streams_s=max(streams_s, stream_s(tx, team)), counted=counted)
 
 
 def erase_session_of_run(tx: Transaction, run_id: str) -> None:
@@ -60,18 +64,20 @@ def erase_session_of_run(tx: Transaction, run_id: str) -> None:
         erase_session(tx, session.pk)
 
 
-def erase_locked(tx: Transaction, pks: Sequence[int], *, streams_s: float) -> Erased:
+def erase_locked(tx: Transaction, pks: Sequence[int], *, streams_s: float, counted: bool = True) -> Erased:
     """Erase sessions whose locks are held, aside from the keys of their requests. *pks* includes all their forks."""
     fresh = or_(runs.c.finished_at.is_(None), runs.c.finished_at > db_time(-streams_s))
     streaming = tx.execute(select(runs.c.id).where(runs.c.session_pk.in_(pks), fresh)).scalars().all()
+    counts = _counts(tx, pks) if counted else Erased()
+    tx.execute(delete(sessions).where(sessions.c.pk.in_(pks)))
+    return replace(counts, streaming=tuple(streaming))
+
+
+def _counts(tx: Transaction, pks: Sequence[int]) -> Erased:
     of_sessions = select(func.count(), func.count(sessions.c.forked_from)).where(sessions.c.pk.in_(pks))
     count, forks = tx.execute(of_sessions).one()
-    of_runs, of_messages, of_summaries = (
-        tx.execute(select(func.count()).where(table.c.session_pk.in_(pks))).scalar_one()
-        for table in (runs, messages, summaries)
-    )
-    tx.execute(delete(sessions).where(sessions.c.pk.in_(pks)))
-    return Erased(count - forks, of_runs, of_messages, of_summaries, forks, tuple(streaming))
+    of_tables = (select(func.count()).where(table.c.session_pk.in_(pks)) for table in (runs, messages, summaries))
+    return Erased(count - forks, *(tx.execute(statement).scalar_one() for statement in of_tables), forks=forks)
 
 
 def lock_forks(tx: Transaction, pks: Sequence[int]) -> list[Fork]:
