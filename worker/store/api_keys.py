@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, case, insert, or_, select, update
 
 from worker.domain import Principal
 from worker.errors import KeyNotFound
-from worker.store.columns import db_time
+from worker.store.columns import columns_of, db_time
 from worker.store.engine import Transaction
 from worker.store.tables import api_keys
 
@@ -30,6 +30,9 @@ class Key:
     scopes: list[str]
     created_at: datetime
     revoked_at: datetime | None
+
+
+_KEY = columns_of(Key, api_keys)
 
 
 def create(
@@ -98,17 +101,6 @@ def rotate(tx: Transaction, key_id: str, *, grace_s: float) -> str:
     old = Key(*tx.execute(select(*_KEY).where(api_keys.c.id == key_id)).one())
     bounds = {"teams": frozenset(old.teams), "scopes": frozenset(old.scopes)}
     return create(tx, name=old.name, user_id=old.user_id, **bounds)
-
-
-_KEY = (
-    api_keys.c.id,
-    api_keys.c.name,
-    api_keys.c.user_id,
-    api_keys.c.teams,
-    api_keys.c.scopes,
-    api_keys.c.created_at,
-    api_keys.c.revoked_at,
-)
 
 
 def _in_force() -> ColumnElement[bool]:

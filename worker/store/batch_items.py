@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, and_, bindparam, case, func, or_, select, 
 
 from worker.domain import Item, ItemOutcome, Result, RunError, Status, Usage
 from worker.store.batches import Ended
-from worker.store.columns import db_time
+from worker.store.columns import columns_of, db_time, from_columns
 from worker.store.engine import Transaction
 from worker.store.tables import batch_items, runs, sessions, summaries, summary_jobs
 from worker.store.usage import NAMES, OF_RUN, usage_of
@@ -35,19 +35,13 @@ class PendingItem:
 
 def pending(tx: Transaction, batch_id: str, *, limit: int) -> list[PendingItem]:
     """Return the first items that were not started."""
-    columns = (getattr(batch_items.c, name) for name in PendingItem.__dataclass_fields__)
     not_started = (batch_items.c.batch_id == batch_id, batch_items.c.fed_at.is_(None))
-    rows = tx.execute(select(*columns).where(*not_started).order_by(batch_items.c.number).limit(limit))
-    return [PendingItem(*row) for row in rows]
+    first = select(*columns_of(PendingItem, batch_items)).where(*not_started).order_by(batch_items.c.number)
+    return [PendingItem(*row) for row in tx.execute(first.limit(limit))]
 
 
 def start(
-    tx: Transaction,
-    batch_id: str,
-    number: int,
-    *,
-    run_id: str | None = None,
-    base_version: int | None = None,
+    tx: Transaction, batch_id: str, number: int, *, run_id: str | None = None, base_version: int | None = None
 ) -> None:
     """Record what an item started: a run, or the refresh of a summary that had this version."""
     values = {"run_id": run_id, "base_version": base_version, "tries": batch_items.c.tries + 1, "error_code": None}
@@ -241,18 +235,7 @@ def _status() -> ColumnElement[str]:
 def _item(row: Any, *, texts: bool) -> Item:
     code = row.code if row.code != CANCELLED else None
     message = row.error_message or f"It ended with {code!r}; the handbook's list of errors says more."
-    item = Item(
-        number=row.number,
-        custom_id=row.custom_id,
-        session_id=row.session_id,
-        user_id=row.session_user if row.session_user is not None else row.user_id,
-        source_run_id=row.source_run_id,
-        run_id=row.run_id,
-        status=row.status,
-        tries=row.tries,
-        attempts=row.attempt,
-        error=None if code is None else RunError(code, message),
-        version=row.version,
-        usage=usage_of(row),
-    )
+    error = None if code is None else RunError(code, message)
+    user_id = row.session_user if row.session_user is not None else row.user_id
+    item = from_columns(Item, row, user_id=user_id, attempts=row.attempt, error=error, usage=usage_of(row))
     return Result(**vars(item), old_output=row.old, new_output=row.new) if texts else item

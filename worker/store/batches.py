@@ -7,7 +7,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
@@ -15,10 +15,10 @@ from sqlalchemy import ColumnElement, and_, func, select, true, update
 
 from worker.domain import Batch, BatchOrder, BatchStatus, PausedBy, Principal, Spent, Usage
 from worker.domain.batch import order_from_json, order_to_json
-from worker.store.columns import db_time, upsert
+from worker.store.columns import db_time, from_columns, upsert
 from worker.store.engine import Transaction
 from worker.store.tables import batches
-from worker.store.usage import usage_of
+from worker.store.usage import NAMES, usage_of
 
 MINUTE_S = 60.0
 PACE_S = 30.0  # the pace is an average over about this time
@@ -65,9 +65,8 @@ def add(
     request_hash: str,
 ) -> bool:
     """Write a batch without items; False: its request key exists already, and nothing is written."""
-    zeros = ("planned", "fed", "ended", "model_calls", "cost", "pace")
-    tokens = ("input_tokens", "cached_input_tokens", "output_tokens")
-    row = {"id": batch_id, "status": BatchStatus.CREATED, "open": True, **dict.fromkeys(zeros + tokens, 0)}
+    zeros = dict.fromkeys(("planned", "fed", "ended", "cost", "pace", *NAMES), 0)
+    row = {"id": batch_id, "status": BatchStatus.CREATED, "open": True, **zeros}
     reach = {"user_id": order.select.user_id, "teams": _teams(principal)}
     request = {"spec": order_to_json(order), "request_key": request_key, "request_hash": request_hash}
     empty = {"outcomes": {}, "minute": NOTHING, "created_at": db_time()}
@@ -119,16 +118,10 @@ def lock(tx: Transaction, batch_id: str, *, wait: bool = True) -> LockedBatch | 
         return None
     reach = Principal("", user_id=row.user_id, teams=frozenset(json.loads(row.teams)))
     over = row.minute_at is None or (row.now - row.minute_at).total_seconds() >= MINUTE_S
-    return LockedBatch(
-        batch=_batch(row),
-        principal=reach,
-        open=row.open,
-        planned_key=row.planned_key,
-        minute=NOTHING if over else row.minute,
-        minute_at=row.now if over else row.minute_at,
-        paced_s=(row.now - (row.paced_at or row.now)).total_seconds(),
-        now=row.now,
-    )
+    minute, minute_at = (NOTHING, row.now) if over else (row.minute, row.minute_at)
+    paced_s = (row.now - (row.paced_at or row.now)).total_seconds()
+    limits = {"minute": minute, "minute_at": minute_at, "paced_s": paced_s}
+    return from_columns(LockedBatch, row, batch=_batch(row), principal=reach, **limits)
 
 
 def change(tx: Transaction, batch_id: str, **values: object) -> None:
@@ -171,10 +164,7 @@ def count_ended(tx: Transaction, held: LockedBatch, ended: Sequence[Ended]) -> N
         batch.id,
         ended=batch.ended + len(ended),
         outcomes=dict(Counter(batch.outcomes) + Counter(str(item.outcome) for item in ended)),
-        model_calls=total.model_calls,
-        input_tokens=total.input_tokens,
-        cached_input_tokens=total.cached_input_tokens,
-        output_tokens=total.output_tokens,
+        **asdict(total),
         cost=cost,
         minute=minute,
         minute_at=held.minute_at,
@@ -195,20 +185,6 @@ def _teams(principal: Principal) -> str:
 
 
 def _batch(row: Any) -> Batch:
-    return Batch(
-        id=row.id,
-        order=order_from_json(row.spec),
-        status=BatchStatus(row.status),
-        paused_by=None if row.paused_by is None else PausedBy(row.paused_by),
-        planned=row.planned,
-        fed=row.fed,
-        ended=row.ended,
-        outcomes=row.outcomes,
-        spent=Spent(usage_of(row), row.cost),
-        pace=row.pace,
-        canary=row.canary,
-        error_code=row.error_code,
-        created_at=row.created_at,
-        started_at=row.started_at,
-        finished_at=row.finished_at,
-    )
+    paused_by = None if row.paused_by is None else PausedBy(row.paused_by)
+    order, spent = order_from_json(row.spec), Spent(usage_of(row), row.cost)
+    return from_columns(Batch, row, order=order, status=BatchStatus(row.status), paused_by=paused_by, spent=spent)

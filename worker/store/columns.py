@@ -1,7 +1,10 @@
-"""Column types and expressions that mean the same on SQLite and on Postgres."""
+"""Column types and expressions that mean the same on SQLite and on Postgres, and rows as dataclasses."""
 
+from collections.abc import Callable
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from functools import cache
+from typing import Any, TypeVar
 
 from sqlalchemy import (
     JSON,
@@ -28,6 +31,7 @@ from sqlalchemy.types import TypeDecorator
 
 from worker import clock
 
+T = TypeVar("T")
 BigKey = BigInteger().with_variant(Integer(), "sqlite")  # SQLite increments only a column whose type is INTEGER
 
 
@@ -100,3 +104,16 @@ def contains(tx: Connection, column: Column[JSON], text: str) -> ColumnElement[b
     elements = func.json_each if tx.dialect.name == "sqlite" else func.json_array_elements_text
     element = elements(column).table_valued("value")
     return exists().where(element.c.value == text)
+
+
+_field_names: Callable[[Any], tuple[str, ...]] = cache(lambda shape: tuple(field.name for field in fields(shape)))
+
+
+def columns_of(shape: type, table: Table, **renamed: str) -> tuple[Column[Any], ...]:
+    """Return the columns of *table* for the fields of a dataclass; *renamed*: where the names differ."""
+    return tuple(table.c[renamed.get(name, name)] for name in _field_names(shape))
+
+
+def from_columns(shape: type[T], row: Any, **values: Any) -> T:
+    """Return a dataclass whose fields are *values* and, for the others, the columns of *row* with their names."""
+    return shape(**{name: values[name] if name in values else getattr(row, name) for name in _field_names(shape)})

@@ -76,8 +76,11 @@ def erase_locked(tx: Transaction, pks: Sequence[int], *, streams_s: float, count
 def _counts(tx: Transaction, pks: Sequence[int]) -> Erased:
     of_sessions = select(func.count(), func.count(sessions.c.forked_from)).where(sessions.c.pk.in_(pks))
     count, forks = tx.execute(of_sessions).one()
-    of_tables = (select(func.count()).where(table.c.session_pk.in_(pks)) for table in (runs, messages, summaries))
-    return Erased(count - forks, *(tx.execute(statement).scalar_one() for statement in of_tables), forks=forks)
+    of_runs, of_messages, of_summaries = (
+        tx.execute(select(func.count()).where(table.c.session_pk.in_(pks))).scalar_one()
+        for table in (runs, messages, summaries)
+    )
+    return Erased(count - forks, of_runs, of_messages, of_summaries, forks)
 
 
 def lock_forks(tx: Transaction, pks: Sequence[int]) -> list[Fork]:

@@ -27,11 +27,11 @@ from sqlalchemy import (
 )
 
 from worker.domain import Claim, LeaseState, Priority, Replay, Status, Usage
-from worker.store.columns import db_time
+from worker.store.columns import db_time, from_columns
 from worker.store.engine import Transaction
 from worker.store.sessions import LockedSession
 from worker.store.tables import runs, tool_starts
-from worker.store.usage import OF_RUN, amounts, booked, usage_of
+from worker.store.usage import NAMES, amounts, booked, usage_of
 
 SUSPECT = 2  # losses in a row after which a run gets a process of its own; after one more loss it fails
 TTL = bindparam("ttl_s", type_=Float())  # seconds of a lease, a parameter of statements that are built once
@@ -58,30 +58,21 @@ def claim(
     row = tx.execute(_claim(isolated=isolated), {**values, "version": version}).one_or_none()
     if row is None:
         return None
-    return Claim(
+    return from_columns(
+        Claim,
+        row,
         run_id=run_id,
         session_pk=session.pk,
         session_id=session.session_id,
         user_id=session.user_id,
         team=session.team,
-        position=row.position,
-        priority=Priority(row.priority),
-        input=row.input,
-        fence=row.fence,
-        attempt=row.attempt,
-        retries=row.retries,
-        losses=row.losses,
-        first_seq=row.first_seq,
-        last_seq=row.last_seq,
-        usage=usage_of(row),
-        created_at=row.created_at,
-        claimed_at=row.now,
-        elapsed_s=(row.now - row.started_at).total_seconds(),
-        timeout_s=row.timeout_s,
-        cancel_requested=row.cancel_requested_at is not None,
         state=session.state,
+        priority=Priority(row.priority),
+        usage=usage_of(row),
+        elapsed_s=(row.claimed_at - row.started_at).total_seconds(),
+        cancel_requested=row.cancel_requested_at is not None,
         replay=replay_of(row),
-        traceparent=row.traceparent,
+        log=(),
     )
 
 
@@ -110,16 +101,9 @@ def _claim(*, isolated: bool) -> Update:
         )
         .returning(
             *(runs.c[name] for name in ("position", "priority", "input", "fence", "attempt", "retries", "losses")),
-            runs.c.first_seq,
-            runs.c.last_seq,
-            *OF_RUN,
-            runs.c.created_at,
-            runs.c.started_at,
-            runs.c.timeout_s,
-            runs.c.replay_of,
-            runs.c.execute_tools,
-            runs.c.traceparent,
-            db_time().label("now"),
+            *(runs.c[name] for name in ("first_seq", "last_seq", "created_at", "started_at", "timeout_s")),
+            *(runs.c[name] for name in ("replay_of", "execute_tools", "traceparent", *NAMES)),
+            db_time().label("claimed_at"),
             runs.c.cancel_requested_at,  # SQLite 3.40 answers `IS NOT NULL` wrongly in RETURNING: ask for the value
         )
     )

@@ -23,23 +23,13 @@ from sqlalchemy import (
 from sqlalchemy.sql.dml import ReturningInsert
 
 from worker.domain import Draft, Message, Role, ToolCall, mend, size_of
-from worker.store.columns import db_time
+from worker.store.columns import columns_of, db_time, from_columns
 from worker.store.engine import Transaction
 from worker.store.summaries import Current
 from worker.store.tables import messages, runs, sessions
 
 READ = 1_000  # rows that are read for one context, at most
-_COLUMNS = (
-    messages.c.seq,
-    messages.c.run_id,
-    messages.c.role,
-    messages.c.author,
-    messages.c.content,
-    messages.c.tool_calls,
-    messages.c.tool_call_id,
-    messages.c.delegation,
-    messages.c.created_at,
-)
+_COLUMNS = columns_of(Message, messages)
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,14 +309,5 @@ def _part(row: Any) -> Part:
 
 
 def _message(row: Any) -> Message:
-    return Message(
-        seq=row.seq,
-        run_id=row.run_id,
-        role=Role(row.role),
-        author=row.author,
-        content=row.content,
-        tool_calls=tuple(ToolCall(**call) for call in row.tool_calls or ()),
-        tool_call_id=row.tool_call_id,
-        delegation=row.delegation,
-        created_at=row.created_at,
-    )
+    calls = tuple(ToolCall(**call) for call in row.tool_calls or ())
+    return from_columns(Message, row, role=Role(row.role), tool_calls=calls)

@@ -38,7 +38,7 @@ from worker.domain import (
     Viewpoint,
 )
 from worker.store import leases
-from worker.store.columns import UtcTime, db_time
+from worker.store.columns import UtcTime, db_time, from_columns
 from worker.store.engine import Transaction
 from worker.store.leases import TTL, Lease, replay_of
 from worker.store.sessions import AppendedRun, visible
@@ -153,22 +153,11 @@ def end(
 
     `last_seq` is the seq of the session's newest message: while the run is head, it is the run's own.
     """
-    row = tx.execute(
-        _end(),
-        {
-            "run": run_id,
-            "held_fence": held[0],
-            "held_status": held[1],
-            "status": status,
-            "first_written": first_written,
-            "last_seq": last_seq,
-            "output": output,
-            "error_code": error and error.code,
-            "error_message": error and error.message,
-            **amounts(usage),
-        },
-    )
-    return row.one_or_none() is not None
+    fence, held_status = held
+    code, message = (error.code, error.message) if error else (None, None)
+    values = {"run": run_id, "held_fence": fence, "held_status": held_status, "status": status, "output": output}
+    values |= {"first_written": first_written, "last_seq": last_seq, "error_code": code, "error_message": message}
+    return tx.execute(_end(), {**values, **amounts(usage)}).one_or_none() is not None
 
 
 @cache
@@ -307,25 +296,13 @@ COLUMNS = (
 
 def from_row(row: Any) -> Run:
     """Return the run of a row of COLUMNS."""
-    return Run(
-        id=row.id,
+    return from_columns(
+        Run,
+        row,
         team=row.team_id,
-        session_id=row.session_id,
-        user_id=row.user_id,
         status=Status(row.status),
-        position=row.position,
-        attempt=row.attempt,
-        fence=row.fence,
-        input=row.input,
-        output=row.output,
         error=RunError(row.error_code, row.error_message) if row.error_code else None,
         usage=usage_of(row),
         priority=Priority(row.priority),
-        timeout_s=row.timeout_s,
-        retry_of=row.retry_of,
         replay=replay_of(row),
-        metadata=row.metadata,
-        created_at=row.created_at,
-        started_at=row.started_at,
-        finished_at=row.finished_at,
     )

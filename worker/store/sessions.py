@@ -1,6 +1,6 @@
 """Rows of sessions. The row is the lock of everything in its session: take it before any of its runs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
 from typing import Any
 
@@ -24,7 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.sql.dml import ReturningInsert
 
 from worker.domain import Due, Principal, SessionRow, StateChange
-from worker.store.columns import db_time, upsert
+from worker.store.columns import columns_of, db_time, from_columns, upsert
 from worker.store.engine import Transaction
 from worker.store.tables import runs, sessions
 
@@ -92,14 +92,10 @@ def append_run(tx: Transaction, *, user_id: str, session_id: str, team: str, run
 def _append_run(dialect: str) -> ReturningInsert[Any]:
     now = {"created_at": db_time(), "updated_at": db_time()}
     new = upsert(dialect, sessions).values(run_count=1, last_seq=0, tags=[], metadata={}, state={}, **now)
-    return new.on_conflict_do_update(
-        index_elements=[sessions.c.user_id, sessions.c.session_id],
-        set_={
-            "run_count": sessions.c.run_count + 1,
-            "head_run_id": func.coalesce(sessions.c.head_run_id, new.excluded.head_run_id),
-            "updated_at": db_time(),
-        },
-    ).returning(sessions.c.pk, sessions.c.team_id, sessions.c.run_count, sessions.c.head_run_id)
+    head = func.coalesce(sessions.c.head_run_id, new.excluded.head_run_id)
+    changed = {"run_count": sessions.c.run_count + 1, "head_run_id": head, "updated_at": db_time()}
+    appended = new.on_conflict_do_update(index_elements=[sessions.c.user_id, sessions.c.session_id], set_=changed)
+    return appended.returning(sessions.c.pk, sessions.c.team_id, sessions.c.run_count, sessions.c.head_run_id)
 
 
 def lock_by_id(tx: Transaction, *, user_id: str, session_id: str) -> LockedSession | None:
@@ -179,8 +175,7 @@ def move_head(tx: Transaction, pk: int, *, after: int) -> MovedHead:
     a subquery as of the statement's start, before the wait for the lock.
     """
     row = tx.execute(_move_head(), {"session": pk, "after": after}).one()
-    due = None if row.due_messages is None else Due(row.due_messages, row.due_size)
-    return MovedHead(row[0], row[1], row[2], row[3], row[4], row[5], due)
+    return from_columns(MovedHead, row, due=due_of(row))
 
 
 @cache
@@ -193,21 +188,14 @@ def _move_head() -> Update:
         .limit(1)
         .scalar_subquery()
     )
-    return (
-        update(sessions)
-        .where(sessions.c.pk == pk)
-        .values(head_run_id=following)
-        .returning(
-            sessions.c.head_run_id,
-            sessions.c.run_count,
-            sessions.c.last_seq,
-            sessions.c.summary_version,
-            sessions.c.covers_through_seq,
-            sessions.c.unsummarised,
-            sessions.c.due_messages,
-            sessions.c.due_size,
-        )
-    )
+    names = (field.name for field in fields(MovedHead) if field.name != "due")
+    columns = (*(sessions.c[name] for name in names), sessions.c.due_messages, sessions.c.due_size)
+    return update(sessions).where(sessions.c.pk == pk).values(head_run_id=following).returning(*columns)
+
+
+def due_of(row: Any) -> Due | None:
+    """Return when the team of a row makes a summary due; None: it has no summaries."""
+    return None if row.due_messages is None else Due(row.due_messages, row.due_size)
 
 
 def find(tx: Transaction, *, session_id: str, principal: Principal, user_id: str | None) -> list[Any]:
@@ -244,29 +232,5 @@ def lock(tx: Transaction, pk: int) -> bool:
     return tx.execute(select(sessions.c.pk).where(sessions.c.pk == pk).with_for_update()).one_or_none() is not None
 
 
-COLUMNS = (
-    sessions.c.session_id,
-    sessions.c.user_id,
-    sessions.c.team_id,
-    sessions.c.name,
-    sessions.c.description,
-    sessions.c.tags,
-    sessions.c.metadata,
-    sessions.c.state,
-    sessions.c.run_count,
-    sessions.c.last_seq,
-    sessions.c.summary_version,
-    sessions.c.covers_through_seq,
-    sessions.c.created_at,
-    sessions.c.updated_at,
-)
-_LOCKED = (
-    sessions.c.pk,
-    sessions.c.session_id,
-    sessions.c.user_id,
-    sessions.c.team_id,
-    sessions.c.head_run_id,
-    sessions.c.last_seq,
-    sessions.c.run_count,
-    sessions.c.state,
-)
+COLUMNS = columns_of(SessionRow, sessions, team="team_id", message_count="last_seq")
+_LOCKED = columns_of(LockedSession, sessions, team="team_id")

@@ -5,8 +5,9 @@ from dataclasses import asdict, dataclass
 from sqlalchemy import bindparam, case, delete, exists, func, insert, select, update
 
 from worker.domain import Due, Summary, Usage, Viewpoint
-from worker.store.columns import db_time
+from worker.store.columns import db_time, from_columns
 from worker.store.engine import Transaction
+from worker.store.sessions import due_of
 from worker.store.tables import messages, runs, sessions, summaries
 from worker.store.usage import usage_of
 
@@ -141,8 +142,7 @@ def cover(tx: Transaction, session_pk: int, on: Base, covered: Covered, *, new_v
         return None
     with_head = sessions.outerjoin(_head, _head.c.id == sessions.c.head_run_id)
     own = select(_finished).select_from(with_head).where(sessions.c.pk == session_pk)
-    due = None if moved.due_messages is None else Due(moved.due_messages, moved.due_size)
-    return Left(tx.execute(own).scalar_one(), moved.unsummarised, due)
+    return Left(tx.execute(own).scalar_one(), moved.unsummarised, due_of(moved))
 
 
 def add(tx: Transaction, session_pk: int, new: NewVersion, *, keep: int) -> None:
@@ -171,14 +171,4 @@ def get(tx: Transaction, session_pk: int, *, version: int | None = None) -> Summ
     row = tx.execute(statement).one_or_none()
     if row is None:
         return None
-    return Summary(
-        version=row.version,
-        text=row.text,
-        topics=list(row.topics),
-        covers_through_seq=row.covers,
-        behind=row.behind,
-        model=row.model,
-        prompt_hash=row.prompt_hash,
-        usage=usage_of(row),
-        created_at=row.created_at,
-    )
+    return from_columns(Summary, row, covers_through_seq=row.covers, usage=usage_of(row), refresh=None)
