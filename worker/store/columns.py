@@ -18,6 +18,7 @@ from sqlalchemy import (
     Float,
     Integer,
     Table,
+    bindparam,
     exists,
     func,
     literal,
@@ -69,6 +70,9 @@ class db_time(FunctionElement[datetime]):  # noqa: N801 - reads as an SQL functi
 
     def __init__(self, offset_s: float | BindParameter[float] = 0.0) -> None:
         super().__init__(offset_s if isinstance(offset_s, BindParameter) else literal(float(offset_s), Float()))
+
+
+TTL = bindparam("ttl_s", type_=Float())  # seconds of a lease, a parameter of statements that are built once
 
 
 @compiles(db_time, "postgresql")

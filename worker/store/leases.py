@@ -9,32 +9,16 @@ from datetime import datetime
 from functools import cache
 from typing import Any
 
-from sqlalchemy import (
-    BindParameter,
-    ColumnElement,
-    Float,
-    Integer,
-    Update,
-    and_,
-    bindparam,
-    case,
-    func,
-    insert,
-    literal,
-    or_,
-    select,
-    update,
-)
+from sqlalchemy import ColumnElement, Integer, Update, and_, bindparam, case, func, insert, literal, or_, select, update
 
 from worker.domain import Claim, LeaseState, Priority, Replay, Status, Usage
-from worker.store.columns import db_time, from_columns
+from worker.store.columns import TTL, db_time, from_columns
 from worker.store.engine import Transaction
 from worker.store.sessions import LockedSession
 from worker.store.tables import runs, tool_starts
 from worker.store.usage import NAMES, amounts, booked, usage_of
 
 SUSPECT = 2  # losses in a row after which a run gets a process of its own; after one more loss it fails
-TTL = bindparam("ttl_s", type_=Float())  # seconds of a lease, a parameter of statements that are built once
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +99,7 @@ def is_suspect(tx: Transaction, run_id: str, *, owner: str) -> bool:
     return tx.execute(suspect).one_or_none() is not None
 
 
-def _free(owner: BindParameter[str]) -> ColumnElement[bool]:
+def _free(owner: ColumnElement[str]) -> ColumnElement[bool]:
     due = or_(runs.c.not_before.is_(None), runs.c.not_before <= db_time(), runs.c.lease_owner == owner)
     expired = and_(runs.c.status == Status.RUNNING, runs.c.lease_until < db_time())
     return or_(and_(runs.c.status == Status.QUEUED, due), expired)
@@ -128,7 +112,7 @@ def _lost() -> ColumnElement[int]:
 
 
 def still_held(
-    fence: int | BindParameter[int], status: str | BindParameter[str] = Status.RUNNING
+    fence: int | ColumnElement[int], status: str | ColumnElement[str] = Status.RUNNING
 ) -> ColumnElement[bool]:
     """Return the fence check: true until another process claims the run or it ends."""
     return and_(runs.c.fence == fence, runs.c.status == status)

@@ -2,25 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
 from typing import Any
 
-from sqlalchemy import (
-    ColumnElement,
-    Integer,
-    Select,
-    Text,
-    and_,
-    bindparam,
-    case,
-    cast,
-    func,
-    insert,
-    literal,
-    select,
-    update,
-)
-from sqlalchemy.sql.dml import ReturningInsert
+from sqlalchemy import ColumnElement, Integer, Select, Text, bindparam, case, func, insert, literal, select, update
 
 from worker.domain import Draft, Message, Role, ToolCall, mend, size_of
 from worker.store.columns import columns_of, db_time, from_columns
@@ -29,6 +13,7 @@ from worker.store.summaries import Current
 from worker.store.tables import messages, runs, sessions
 
 READ = 1_000  # rows that are read for one context, at most
+SIZE = func.length(messages.c.content) + func.coalesce(func.length(messages.c.tool_calls.cast(Text)), 0)  # of a message
 _COLUMNS = columns_of(Message, messages)
 
 
@@ -51,12 +36,7 @@ def append(tx: Transaction, drafts: Sequence[Draft], *, session_pk: int, run_id:
         return []
     first = last_seq - len(drafts) + 1
     rows = [_row(draft, session_pk=session_pk, run_id=run_id, seq=first + n) for n, draft in enumerate(drafts)]
-    return [_message(row) for row in tx.execute(_append(), rows)]
-
-
-@cache
-def _append() -> ReturningInsert[Any]:
-    return insert(messages).values(created_at=db_time()).returning(*_COLUMNS, sort_by_parameter_order=True)
+    return [_message(row) for row in tx.execute(_APPEND, rows)]
 
 
 def append_inputs(tx: Transaction, *, session_pk: int, after: int, before: int, last_seq: int) -> int:
@@ -87,8 +67,8 @@ def of_run(tx: Transaction, *, session_pk: int, first_seq: int, last_seq: int) -
 
 def of_run_by_id(tx: Transaction, run_id: str) -> list[Message]:
     """Return the messages of one run, in order, by its id."""
-    own = messages.c.seq.between(runs.c.first_seq, runs.c.last_seq)
-    statement = select(*_COLUMNS).join(runs, and_(runs.c.session_pk == messages.c.session_pk, own))
+    own = (runs.c.session_pk == messages.c.session_pk) & messages.c.seq.between(runs.c.first_seq, runs.c.last_seq)
+    statement = select(*_COLUMNS).join(runs, own)
     return [_message(row) for row in tx.execute(statement.where(runs.c.id == run_id).order_by(messages.c.seq))]
 
 
@@ -169,9 +149,8 @@ def _first_of_last_messages() -> Select[Any]:
 
 
 def _newest_that_fit() -> Select[Any]:
-    own_size = func.length(messages.c.content) + func.coalesce(func.length(cast(messages.c.tool_calls, Text)), 0)
     newest = (
-        select(*_COLUMNS, own_size.label("size"))
+        select(*_COLUMNS, SIZE.label("size"))
         .join(runs, runs.c.id == messages.c.run_id)
         .where(
             messages.c.session_pk == bindparam("session_pk"),
@@ -190,7 +169,8 @@ def _newest_that_fit() -> Select[Any]:
     return select(summed).where(fits).order_by(summed.c.seq)
 
 
-# Built once: each run sends one or two of them, and building them took longer than executing them.
+# Built once: each run sends some of them, and building them took longer than executing them.
+_APPEND = insert(messages).values(created_at=db_time()).returning(*_COLUMNS, sort_by_parameter_order=True)
 _OF_LAST_RUNS, _NEWEST_THAT_FIT = _of_last_runs(), _newest_that_fit()
 _FIRST_OF_LAST_RUNS, _FIRST_OF_LAST_MESSAGES = _first_of_last_runs(), _first_of_last_messages()
 

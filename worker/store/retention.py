@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Text, and_, case, cast, delete, exists, func, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, and_, case, delete, exists, func, or_, select, tuple_, update
 
 from worker.domain import Lifetimes
 from worker.store.columns import db_time
 from worker.store.engine import Transaction
 from worker.store.erasure import Erased, erase_locked, lock_forks
+from worker.store.messages import SIZE
 from worker.store.tables import batch_items, batches, messages, runs, sessions, summary_jobs
 
 RUNS = 100  # runs of one session that are checked together
@@ -198,7 +199,6 @@ def _first_runs(
 
 def _subtract_size(tx: Transaction, pk: int, *conditions: ColumnElement[bool]) -> None:
     """Subtract the size of messages, roughly, from the part of the history that is not summarised."""
-    length = func.length(messages.c.content) + func.coalesce(func.length(cast(messages.c.tool_calls, Text)), 0)
-    size = tx.execute(select(func.sum(length)).where(messages.c.delegation.is_(None), *conditions)).scalar_one() or 0
+    size = tx.execute(select(func.sum(SIZE)).where(messages.c.delegation.is_(None), *conditions)).scalar_one() or 0
     left = sessions.c.unsummarised - int(size)
     tx.execute(update(sessions).where(sessions.c.pk == pk).values(unsummarised=case((left > 0, left), else_=0)))

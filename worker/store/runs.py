@@ -6,23 +6,7 @@ from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
-from sqlalchemy import (
-    Boolean,
-    Insert,
-    Integer,
-    Select,
-    Update,
-    and_,
-    bindparam,
-    case,
-    func,
-    insert,
-    literal,
-    not_,
-    or_,
-    select,
-    update,
-)
+from sqlalchemy import Boolean, Insert, Update, and_, bindparam, case, func, insert, literal, or_, select, update
 
 from worker.domain import (
     NO_ORIGIN,
@@ -38,9 +22,9 @@ from worker.domain import (
     Viewpoint,
 )
 from worker.store import leases
-from worker.store.columns import UtcTime, db_time, from_columns
+from worker.store.columns import TTL, UtcTime, db_time, from_columns
 from worker.store.engine import Transaction
-from worker.store.leases import TTL, Lease, replay_of
+from worker.store.leases import Lease, replay_of
 from worker.store.sessions import AppendedRun, visible
 from worker.store.tables import runs, sessions
 from worker.store.usage import NAMES, amounts, booked, usage_of
@@ -124,7 +108,7 @@ _EMPTY = {**dict.fromkeys(runs.c.keys()), **_NEW}
 @cache
 def _add(*, leased: bool) -> Insert:
     not_before = bindparam("not_before", type_=UtcTime())
-    waits = or_(not_(bindparam("is_head", type_=Boolean())), not_before > db_time())
+    waits = or_(~bindparam("is_head", type_=Boolean()), not_before > db_time())
     return (
         insert(runs)
         .values(
@@ -168,7 +152,7 @@ def _end() -> Update:
         .where(runs.c.id == bindparam("run"), held)
         .values(
             fence=runs.c.fence + 1,
-            first_seq=func.coalesce(runs.c.first_seq, bindparam("first_written", type_=Integer)),
+            first_seq=func.coalesce(runs.c.first_seq, bindparam("first_written", type_=runs.c.first_seq.type)),
             lease_owner=None,
             lease_until=None,
             not_before=None,
@@ -214,12 +198,7 @@ def count_queued(tx: Transaction, *, user_id: str | None, limit: int) -> int:
 
 def position(tx: Transaction, run_id: str) -> int:
     """Return the position of an existing run."""
-    return int(tx.execute(_position(), {"run": run_id}).scalar_one())
-
-
-@cache
-def _position() -> Select[int]:
-    return select(runs.c.position).where(runs.c.id == bindparam("run"))
+    return int(tx.execute(_POSITION, {"run": run_id}).scalar_one())
 
 
 def run_trace(tx: Transaction, session_pk: int, *, position: int) -> RunTrace | None:
@@ -248,19 +227,8 @@ def join_input(tx: Transaction, *, session_pk: int, text: str, limit: int) -> st
 
 def mark_dispatched(tx: Transaction, run_id: str) -> Following:
     """Record that a new head is sent to its queue now, or that it waits for its time."""
-    row = tx.execute(_mark_dispatched(), {"run": run_id}).one()
+    row = tx.execute(_MARK_DISPATCHED, {"run": run_id}).one()
     return Following(row.position, row.attempt, Priority(row.priority), row.dispatched_at)
-
-
-@cache
-def _mark_dispatched() -> Update:
-    waits = runs.c.not_before > db_time()
-    return (
-        update(runs)
-        .where(runs.c.id == bindparam("run"))
-        .values(dispatched_at=case((waits, None), else_=db_time()))
-        .returning(runs.c.position, runs.c.attempt, runs.c.priority, runs.c.dispatched_at)
-    )
 
 
 def get(tx: Transaction, run_id: str, *, principal: Principal, user_id: str | None = None) -> Run | None:
@@ -291,6 +259,14 @@ COLUMNS = (
     sessions.c.session_id,
     sessions.c.user_id,
     sessions.c.team_id,
+)
+# Built once: building them took longer than executing them.
+_POSITION = select(runs.c.position).where(runs.c.id == bindparam("run"))
+_MARK_DISPATCHED = (
+    update(runs)
+    .where(runs.c.id == bindparam("run"))
+    .values(dispatched_at=case((runs.c.not_before > db_time(), None), else_=db_time()))
+    .returning(runs.c.position, runs.c.attempt, runs.c.priority, runs.c.dispatched_at)
 )
 
 

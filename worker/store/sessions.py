@@ -1,26 +1,10 @@
 """Rows of sessions. The row is the lock of everything in its session: take it before any of its runs."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from sqlalchemy import (
-    BigInteger,
-    BindParameter,
-    ColumnElement,
-    Integer,
-    Select,
-    Table,
-    Update,
-    and_,
-    bindparam,
-    func,
-    insert,
-    literal,
-    select,
-    true,
-    update,
-)
+from sqlalchemy import ColumnElement, Table, and_, bindparam, func, insert, literal, select, true, update
 from sqlalchemy.sql.dml import ReturningInsert
 
 from worker.domain import Due, Principal, SessionRow, StateChange
@@ -107,14 +91,8 @@ def lock_by_id(tx: Transaction, *, user_id: str, session_id: str) -> LockedSessi
 
 def lock_of_run(tx: Transaction, run_id: str) -> LockedSession | None:
     """Take the lock of the session that *run_id* belongs to; None: there is no such run any more."""
-    row = tx.execute(_lock_of_run(), {"run": run_id}).one_or_none()
+    row = tx.execute(_LOCK_OF_RUN, {"run": run_id}).one_or_none()
     return None if row is None else LockedSession(*row)
-
-
-@cache
-def _lock_of_run() -> Select[Any]:
-    of_run = select(runs.c.session_pk).where(runs.c.id == bindparam("run")).scalar_subquery()
-    return select(*_LOCKED).where(sessions.c.pk == of_run).with_for_update()
 
 
 def fork(tx: Transaction, pk: int, *, session_id: str) -> None:
@@ -134,21 +112,7 @@ def advance(tx: Transaction, pk: int, *, messages: int, size: int = 0) -> int | 
 
     *size* is their length in the history, in characters.
     """
-    return tx.execute(_advance(), {"session": pk, "messages": messages, "size": size}).scalar_one_or_none()
-
-
-@cache
-def _advance() -> Update:
-    return (
-        update(sessions)
-        .where(sessions.c.pk == bindparam("session"))
-        .values(
-            last_seq=sessions.c.last_seq + bindparam("messages", type_=Integer),
-            unsummarised=sessions.c.unsummarised + bindparam("size", type_=BigInteger),
-            updated_at=db_time(),
-        )
-        .returning(sessions.c.last_seq)
-    )
+    return tx.execute(_ADVANCE, {"session": pk, "messages": messages, "size": size}).scalar_one_or_none()
 
 
 def begin_run(tx: Transaction, pk: int, *, size: int, due: Due | None) -> None:
@@ -157,7 +121,7 @@ def begin_run(tx: Transaction, pk: int, *, size: int, due: Due | None) -> None:
     It is in the row for the process that ends the run: that can be the API, which knows no teams.
     """
     thresholds = {"due_messages": due and due.messages, "due_size": due and due.size}
-    tx.execute(_advance(), {"session": pk, "messages": 1, "size": size, **thresholds}).scalar_one()
+    tx.execute(_ADVANCE, {"session": pk, "messages": 1, "size": size, **thresholds}).scalar_one()
 
 
 def change_state(tx: Transaction, pk: int, change: StateChange) -> dict[str, Any]:
@@ -174,23 +138,8 @@ def move_head(tx: Transaction, pk: int, *, after: int) -> MovedHead:
     Only under the lock: no run can be accepted then, so none is missed. A statement of its own, because Postgres reads
     a subquery as of the statement's start, before the wait for the lock.
     """
-    row = tx.execute(_move_head(), {"session": pk, "after": after}).one()
+    row = tx.execute(_MOVE_HEAD, {"session": pk, "after": after}).one()
     return from_columns(MovedHead, row, due=due_of(row))
-
-
-@cache
-def _move_head() -> Update:
-    pk: BindParameter[int] = bindparam("session")
-    following = (
-        select(runs.c.id)
-        .where(runs.c.session_pk == pk, runs.c.position > bindparam("after"), runs.c.status == "queued")
-        .order_by(runs.c.position)
-        .limit(1)
-        .scalar_subquery()
-    )
-    names = (field.name for field in fields(MovedHead) if field.name != "due")
-    columns = (*(sessions.c[name] for name in names), sessions.c.due_messages, sessions.c.due_size)
-    return update(sessions).where(sessions.c.pk == pk).values(head_run_id=following).returning(*columns)
 
 
 def due_of(row: Any) -> Due | None:
@@ -234,3 +183,33 @@ def lock(tx: Transaction, pk: int) -> bool:
 
 COLUMNS = columns_of(SessionRow, sessions, team="team_id", message_count="last_seq")
 _LOCKED = columns_of(LockedSession, sessions, team="team_id")
+_DUE = (sessions.c.due_messages, sessions.c.due_size)
+_SUMMARY = (sessions.c.summary_version, sessions.c.covers_through_seq, sessions.c.unsummarised)
+
+# Built once: building them took longer than executing them.
+_own = sessions.c.pk == bindparam("session")
+_session_of_run = select(runs.c.session_pk).where(runs.c.id == bindparam("run")).scalar_subquery()
+_LOCK_OF_RUN = select(*_LOCKED).where(sessions.c.pk == _session_of_run).with_for_update()
+_ADVANCE = (
+    update(sessions)
+    .where(_own)
+    .values(
+        last_seq=sessions.c.last_seq + bindparam("messages"),
+        unsummarised=sessions.c.unsummarised + bindparam("size"),
+        updated_at=db_time(),
+    )
+    .returning(sessions.c.last_seq)
+)
+_following = (
+    select(runs.c.id)
+    .where(runs.c.session_pk == bindparam("session"), runs.c.position > bindparam("after"), runs.c.status == "queued")
+    .order_by(runs.c.position)
+    .limit(1)
+    .scalar_subquery()
+)
+_MOVE_HEAD = (
+    update(sessions)
+    .where(_own)
+    .values(head_run_id=_following)
+    .returning(sessions.c.head_run_id, sessions.c.run_count, sessions.c.last_seq, *_SUMMARY, *_DUE)
+)
