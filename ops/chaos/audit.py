@@ -68,11 +68,11 @@ def install() -> None:
         _note(tx, "end", head.run_id, fence=head.fence, first=0, last=0)
         return written, dispatches
 
-    def noted_cover(tx: Transaction, pk: int, on: Any, covered: Any, *, new_version: bool) -> Any:
-        left = cover(tx, pk, on, covered, new_version=new_version)
+    def noted_cover(tx: Transaction, pk: int, on: Any, draft: Any) -> Any:
+        left = cover(tx, pk, on, draft)
         if left is not None:
-            version = (on.version + 1) * new_version
-            _note(tx, "cover", str(pk), fence=version, first=on.covers_through_seq + 1, last=covered.covers_through_seq)
+            version = (on.version + 1) * (draft.pieces > 0)
+            _note(tx, "cover", str(pk), fence=version, first=on.covers_through_seq + 1, last=draft.covers_through_seq)
         return left
 
     leases.claim = noted_claim

@@ -11,7 +11,7 @@ from sqlalchemy import func, select
 
 from tests.support import life
 from tests.support.system import System, wait_until
-from worker.domain import Draft, Role, RunOrder, Status, Usage
+from worker.domain import Draft, Role, RunOrder, Status, SummaryDraft
 from worker.runs.enqueue import enqueue
 from worker.runs.finish import Ending
 from worker.settings import Settings
@@ -106,17 +106,10 @@ class Door:
             assert session is not None
             base = summaries.base(tx, session.pk)
             assert base is not None
-            covered = summaries.Covered(base.finished_seq, base.finished_position, 0)
-            assert summaries.cover(tx, session.pk, base, covered, new_version=True)
-            about: dict[str, Any] = {
-                "text": text,
-                "topics": ["test"],
-                "model": "m",
-                "prompt_hash": "0",
-                "usage": Usage(),
-            }
-            new = summaries.NewVersion(version=base.version + 1, covers_through_seq=base.finished_seq, **about)
-            summaries.add(tx, session.pk, new, keep=10)
+            ends = {"covers_through_seq": base.finished_seq, "covers_position": base.finished_position}
+            new = SummaryDraft("m", "0", 0, text, ["test"], **ends, pieces=1)
+            assert summaries.cover(tx, session.pk, base, new)
+            summaries.add(tx, session.pk, base.version + 1, new, keep=10)
 
     def until(self, run_id: str, status: str) -> None:
         """Wait until a run has a status."""

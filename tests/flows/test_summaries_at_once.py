@@ -14,6 +14,7 @@ from tests.support.condensing import (
     called,
     converse,
     covered,
+    draft,
     finish,
     formed,
     jobs,
@@ -91,9 +92,9 @@ def test_a_version_is_stored_by_compare_and_set(db: Database) -> None:
     with db.write() as tx:
         base = summaries.base(tx, session_pk)
         assert base is not None
-        first = summaries.cover(tx, session_pk, base, summaries.Covered(4, 2, 0), new_version=True)
-        again = summaries.cover(tx, session_pk, base, summaries.Covered(2, 1, 0), new_version=True)
-        empty = summaries.cover(tx, session_pk, base, summaries.Covered(6, 3, 0), new_version=False)
+        first = summaries.cover(tx, session_pk, base, draft(4, 2))
+        again = summaries.cover(tx, session_pk, base, draft(2, 1))
+        empty = summaries.cover(tx, session_pk, base, draft(6, 3, pieces=0))
 
     assert first is not None
     assert (again, empty) == (None, None)

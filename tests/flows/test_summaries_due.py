@@ -12,6 +12,7 @@ from tests.support.condensing import (
     begin,
     called,
     converse,
+    draft,
     finish,
     jobs,
     session_row,
@@ -20,7 +21,7 @@ from tests.support.condensing import (
 from tests.support.life import accept
 from tests.support.outcomes import execute
 from worker import ScriptedModel, Team
-from worker.domain import Dispatch, Draft, Due, Role, SessionSummaryManager, Status, Usage
+from worker.domain import Dispatch, Draft, Due, Role, SessionSummaryManager, Status
 from worker.process.runtime import Runtime
 from worker.runs.cancel import cancel
 from worker.settings import Settings
@@ -161,7 +162,7 @@ def test_nothing_is_asked_for_where_the_summary_covers_all(db: Database) -> None
     with db.write() as tx:
         base = summaries.base(tx, session_pk)
         assert base is not None
-        summaries.cover(tx, session_pk, base, summaries.Covered(4, 2, 0), new_version=False)
+        summaries.cover(tx, session_pk, base, draft(4, 2, pieces=0))
 
     with db.write() as tx:
         asked = [due.request(tx, pk, session_id="s", team="t") for pk in (session_pk, session_pk + 1, 999)]
@@ -222,9 +223,9 @@ def test_a_refresh_covers_what_became_due_while_it_was_made(db: Database) -> Non
     later = [finish(db, begin(db, due=FOUR), answer()) for _ in range(2)]
 
     with db.write() as tx:
-        left = summaries.cover(tx, session_pk, base, summaries.Covered(4, 2, 0), new_version=True)
+        left = summaries.cover(tx, session_pk, base, draft(4, 2))
         assert left is not None
-        summaries.add(tx, session_pk, summaries.NewVersion(1, 4, "t", [], "m", "h", Usage()), keep=9)
+        summaries.add(tx, session_pk, 1, draft(4, 2), keep=9)
         done = summary_jobs.finish(tx, job, through_seq=4, due_seq=left.finished_seq, ttl_s=60)
 
     assert later == [(), ()]

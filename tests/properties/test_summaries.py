@@ -81,13 +81,13 @@ def compare_and_set_off(patch: pytest.MonkeyPatch) -> None:
         now = select(sessions.c.summary_version, sessions.c.covers_through_seq).where(sessions.c.pk == session_pk)
         return tx.execute(now).one_or_none()
 
-    def cover_anyway(tx: Any, session_pk: int, on: Any, covered: Any, *, new_version: bool) -> Any:
+    def cover_anyway(tx: Any, session_pk: int, on: Any, draft: Any) -> Any:
         now = version(tx, session_pk)
         on = on if now is None else replace(on, version=now.summary_version, covers_through_seq=now.covers_through_seq)
-        return cover(tx, session_pk, on, covered, new_version=new_version)
+        return cover(tx, session_pk, on, draft)
 
-    def add_next(tx: Any, session_pk: int, new: Any, *, keep: int) -> None:
-        add(tx, session_pk, replace(new, version=version(tx, session_pk).summary_version), keep=keep)
+    def add_next(tx: Any, session_pk: int, _version: int, draft: Any, *, keep: int) -> None:
+        add(tx, session_pk, version(tx, session_pk).summary_version, draft, keep=keep)
 
     patch.setattr(summaries, "cover", cover_anyway)
     patch.setattr(summaries, "add", add_next)

@@ -24,6 +24,7 @@ from worker.domain import (
     SessionSummaryManager,
     Status,
     Stop,
+    SummaryDraft,
     ToolCall,
     Usage,
 )
@@ -99,14 +100,19 @@ def converse(db: Database, runs: int, *, session: str = "s", due: Due | None = N
     return claim.session_pk
 
 
+def draft(seq: int, position: int, *, text: str = "t", pieces: int = 1) -> SummaryDraft:
+    """Return a draft that covers the history through the message *seq* of the run at *position*."""
+    return SummaryDraft("m", "h", 0, text, covers_through_seq=seq, covers_position=position, pieces=pieces)
+
+
 def cover(db: Database, session_pk: int, *, seq: int, position: int, text: str = "so far") -> None:
     """Write the next version, which covers the history through the message *seq* of the run at *position*."""
     with db.write() as tx:
         base = summaries.base(tx, session_pk)
         assert base is not None
-        assert summaries.cover(tx, session_pk, base, summaries.Covered(seq, position, 0), new_version=True)
-        new = summaries.NewVersion(base.version + 1, seq, text, [], "m", "h", Usage())
-        summaries.add(tx, session_pk, new, keep=100)
+        new = draft(seq, position, text=text)
+        assert summaries.cover(tx, session_pk, base, new)
+        summaries.add(tx, session_pk, base.version + 1, new, keep=100)
 
 
 def session_row(db: Database, session_pk: int) -> Any:

@@ -130,11 +130,11 @@ def condense(db: Database, session_pk: int) -> None:
         assert base is not None
         place = {"after_seq": base.covers_through_seq, "through_seq": base.finished_seq}
         read = messages.to_condense(tx, session_pk=session_pk, **place, limit=10, cut=10)
-        covered = summaries.Covered(base.finished_seq, base.finished_position, 1)
+        ends = {"covers_through_seq": base.finished_seq, "covers_position": base.finished_position}
+        new = SummaryDraft("model", "hash", 0, "text", ["topic"], **ends, size=1, pieces=1, usage=Usage(1, 2, 0, 3))
         assert read
-        assert summaries.cover(tx, session_pk, base, covered, new_version=True)
-        new = summaries.NewVersion(1, base.finished_seq, "text", ["topic"], "model", "hash", Usage(1, 2, 0, 3))
-        summaries.add(tx, session_pk, new, keep=1)
+        assert summaries.cover(tx, session_pk, base, new)
+        summaries.add(tx, session_pk, 1, new, keep=1)
         due.request(tx, session_pk, session_id="s", team="t", rebuild=True)
         assert summary_jobs.save_draft(tx, job, SummaryDraft("model", "hash", 0), ttl_s=60)
         assert summary_jobs.finish(tx, job, through_seq=99, due_seq=0, ttl_s=60) is False

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 
 from sqlalchemy import bindparam, case, delete, exists, func, insert, select, update
 
-from worker.domain import Due, Summary, Usage, Viewpoint
+from worker.domain import Due, Summary, SummaryDraft, Viewpoint
 from worker.store.columns import db_time, from_columns
 from worker.store.engine import Transaction
 from worker.store.sessions import due_of
@@ -37,34 +37,12 @@ class Current:
 
 
 @dataclass(frozen=True, slots=True)
-class Covered:
-    """How far a new version covers the history: its last message and run, and the characters that it adds."""
-
-    covers_through_seq: int
-    position: int
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
 class Left:
     """What a new version leaves uncovered: finished messages up to `finished_seq`, `size` characters of history."""
 
     finished_seq: int
     size: int
     due: Due | None
-
-
-@dataclass(frozen=True, slots=True)
-class NewVersion:
-    """A version that is not written yet."""
-
-    version: int
-    covers_through_seq: int
-    text: str
-    topics: list[str]
-    model: str
-    prompt_hash: str
-    usage: Usage
 
 
 _head = runs.alias("head")
@@ -120,20 +98,20 @@ _CURRENT = (
 )
 
 
-def cover(tx: Transaction, session_pk: int, on: Base, covered: Covered, *, new_version: bool) -> Left | None:
+def cover(tx: Transaction, session_pk: int, on: Base, draft: SummaryDraft) -> Left | None:
     """Move the session's summary forward if it is still *on*; None: it is not, and nothing is written.
 
-    Takes the session's lock. Without a *new_version* the covered messages contained nothing to summarise.
+    Takes the session's lock. A draft without pieces makes no version: the covered messages had nothing to summarise.
     """
-    left = sessions.c.unsummarised - covered.size
+    left = sessions.c.unsummarised - draft.size
     unchanged = (sessions.c.summary_version == on.version, sessions.c.covers_through_seq == on.covers_through_seq)
     moved = tx.execute(
         update(sessions)
         .where(sessions.c.pk == session_pk, *unchanged)
         .values(
-            summary_version=on.version + new_version,
-            covers_through_seq=covered.covers_through_seq,
-            summary_position=covered.position,
+            summary_version=on.version + (draft.pieces > 0),
+            covers_through_seq=draft.covers_through_seq,
+            summary_position=draft.covers_position,
             unsummarised=case((left > 0, left), else_=0),
         )
         .returning(sessions.c.unsummarised, sessions.c.due_messages, sessions.c.due_size)
@@ -145,12 +123,12 @@ def cover(tx: Transaction, session_pk: int, on: Base, covered: Covered, *, new_v
     return Left(tx.execute(own).scalar_one(), moved.unsummarised, due_of(moved))
 
 
-def add(tx: Transaction, session_pk: int, new: NewVersion, *, keep: int) -> None:
+def add(tx: Transaction, session_pk: int, version: int, draft: SummaryDraft, *, keep: int) -> None:
     """Write a version, and delete all but the newest *keep*. The caller holds the session's lock."""
-    usage = asdict(new.usage)
-    row = {name: getattr(new, name) for name in NewVersion.__dataclass_fields__ if name != "usage"}
-    tx.execute(insert(summaries).values(session_pk=session_pk, **row, **usage, created_at=db_time()))
-    old = (summaries.c.session_pk == session_pk, summaries.c.version <= new.version - keep)
+    row = {name: getattr(draft, name) for name in ("covers_through_seq", "text", "topics", "model", "prompt_hash")}
+    row |= {"session_pk": session_pk, "version": version, "created_at": db_time(), **asdict(draft.usage)}
+    tx.execute(insert(summaries).values(**row))
+    old = (summaries.c.session_pk == session_pk, summaries.c.version <= version - keep)
     tx.execute(delete(summaries).where(*old))
 
 

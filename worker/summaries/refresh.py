@@ -36,7 +36,7 @@ from worker.observe import logs, metrics, tracing
 from worker.process.runtime import Runtime
 from worker.store import messages, runs, summaries, summary_jobs
 from worker.store.messages import Part
-from worker.store.summaries import Base, Covered, NewVersion
+from worker.store.summaries import Base
 from worker.store.summary_jobs import Job
 from worker.summaries import condense, draft, due
 
@@ -151,9 +151,9 @@ def _build_versions(runtime: Runtime, job: Job, definition: Definition, stop: St
                 limit=MAX_MESSAGES,
                 cut=condense.LINE_LIMIT + 1,
             )
-        piece, covered = _next_piece(parts, base, size=_piece_size(runtime))
-        reply = _ask_model(runtime, model, manager, current.text, piece, stop) if piece else None
-        extended = _extended(current, covered, reply)
+        piece, extended = _next_piece(parts, base, current, size=_piece_size(runtime))
+        if piece:
+            extended = _with_reply(extended, _ask_model(runtime, model, manager, current.text, piece, stop))
         if not draft.is_version(extended, base, request):
             _save_draft(runtime, job, extended)
             continue
@@ -162,8 +162,10 @@ def _build_versions(runtime: Runtime, job: Job, definition: Definition, stop: St
             return Outcome(End.REFRESHED, str(versions)) if versions else Outcome(End.NOTHING_TO_CONDENSE)
 
 
-def _next_piece(parts: list[Part], base: Base, *, size: int) -> tuple[list[Message], Covered]:
-    """Return the first messages that fit into *size* characters, and what they cover.
+def _next_piece(
+    parts: list[Part], base: Base, current: SummaryDraft, *, size: int
+) -> tuple[list[Message], SummaryDraft]:
+    """Return the first messages that fit into *size* characters, and a draft that covers them too.
 
     Messages of rolled-back runs between them are covered too, but not sent to the model.
     """
@@ -175,8 +177,8 @@ def _next_piece(parts: list[Part], base: Base, *, size: int) -> tuple[list[Messa
     else:
         last = parts[-1] if count == len(included) else included[count - 1]
         through_seq, position = last.message.seq, last.position
-    uncovered = sum(part.size for part in parts if base.covers_through_seq < part.message.seq <= through_seq)
-    return texts[:count], Covered(through_seq, position, uncovered)
+    total = current.size + sum(p.size for p in parts if base.covers_through_seq < p.message.seq <= through_seq)
+    return texts[:count], replace(current, covers_through_seq=through_seq, covers_position=position, size=total)
 
 
 def _piece_size(runtime: Runtime) -> int:
@@ -194,21 +196,12 @@ def _ask_model(
     return runtime.ask(model, request, lambda _delta: None, stop=stop)
 
 
-def _extended(current: SummaryDraft, covered: Covered, reply: Reply | None) -> SummaryDraft:
-    """Return the draft with one more piece. Without a reply, the piece had no text to condense."""
-    extended = replace(
-        current,
-        covers_through_seq=covered.covers_through_seq,
-        covers_position=covered.position,
-        size=current.size + covered.size,
-    )
-    if reply is None:
-        return extended
+def _with_reply(current: SummaryDraft, reply: Reply) -> SummaryDraft:
+    """Return the draft with the summary that the model made of one more piece."""
     text, topics = condense.read(reply.content)
     if not text:
         raise ModelEmptyReply(model=current.model)
-    usage = current.usage + reply.usage
-    return replace(extended, text=text, topics=topics, pieces=current.pieces + 1, usage=usage)
+    return replace(current, text=text, topics=topics, pieces=current.pieces + 1, usage=current.usage + reply.usage)
 
 
 def _save_draft(runtime: Runtime, job: Job, extended: SummaryDraft) -> None:
@@ -226,13 +219,12 @@ def _store_version(
     Older versions than the newest *keep_versions* are removed. Returns whether the job is done: the summary covers
     what the job asks for, and no further messages have become due since.
     """
-    covered = Covered(new.covers_through_seq, new.covers_position, new.size)
     with runtime.db.write() as tx:
-        left = summaries.cover(tx, job.session_pk, base, covered, new_version=new.pieces > 0)
+        left = summaries.cover(tx, job.session_pk, base, new)
         if left is None:
             raise _write_refused()
         if new.pieces:
-            summaries.add(tx, job.session_pk, _version(base, new), keep=keep_versions)
+            summaries.add(tx, job.session_pk, base.version + 1, new, keep=keep_versions)
         is_due = due.is_due(left.due, left.finished_seq - new.covers_through_seq, left.size)
         done = summary_jobs.finish(
             tx,
@@ -252,12 +244,6 @@ def _write_refused() -> Stopped:
     """Count a write refused because another process has the job or made a version, and return what to raise."""
     metrics.REFUSED_WRITES.labels("summary").inc()
     return Stopped(Reason.LEASE_LOST)
-
-
-def _version(base: Base, new: SummaryDraft) -> NewVersion:
-    return NewVersion(
-        base.version + 1, new.covers_through_seq, new.text, new.topics, new.model, new.prompt_hash, new.usage
-    )
 
 
 def _stopped(runtime: Runtime, job: Job, reason: Reason) -> Outcome:
