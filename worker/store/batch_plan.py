@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, String, and_, cast, exists, func, insert, literal, select
+from sqlalchemy import Column, ColumnElement, Select, String, and_, cast, exists, func, insert, literal, select
 
 from worker.domain import BatchOrder, Kind, Principal, Selection, Status
 from worker.store.engine import Transaction
@@ -48,18 +48,12 @@ def write_selected(
 ) -> Written:
     """Write the next *limit* items that the order's filter selects after the key *after*, numbered from *first*."""
     if selects_sessions(order.kind):
-        selected = _sessions(tx, order.select, principal, sessions.c.pk).where(
-            sessions.c.pk > (int(after) if after is not None else 0)
-        )
-        chosen = selected.order_by(sessions.c.pk).limit(limit).subquery()
-        columns = {"session_pk": chosen.c.pk, "source_run_id": cast(None, String)}
-        key: ColumnElement[Any] = chosen.c.pk
+        key: Column[Any] = sessions.c.pk
+        selected = _sessions(tx, order.select, principal, *_SESSION_ITEM).where(key > int(after or 0))
     else:
-        selected = _runs(tx, order, principal, runs.c.id, runs.c.session_pk).where(runs.c.id > (after or ""))
-        chosen = selected.order_by(runs.c.id).limit(limit).subquery()
-        columns = {"session_pk": chosen.c.session_pk, "source_run_id": chosen.c.id}
-        key = chosen.c.id
-    return _write(tx, batch_id, columns, key, first=first)
+        key = runs.c.id
+        selected = _runs(tx, order, principal, *_RUN_ITEM).where(key > (after or ""))
+    return _write(tx, batch_id, order, selected.order_by(key).limit(limit), first=first)
 
 
 def write_ids(
@@ -73,14 +67,10 @@ def write_ids(
     existing = select(column).where(batch_items.c.batch_id == batch_id, column.is_not(None))
     if selects_sessions(order.kind):
         own = (sessions.c.session_id.in_(ids), visible(principal, order.select.user_id), sessions.c.pk.not_in(existing))
-        chosen = select(sessions.c.pk).where(*own).subquery()
-        columns = {"session_pk": chosen.c.pk, "source_run_id": cast(None, String)}
-        return _write(tx, batch_id, columns, chosen.c.pk, first=first).count
+        return _write(tx, batch_id, order, select(*_SESSION_ITEM).where(*own), first=first).count
     own_run = visible(principal, order.select.user_id, of=runs)
     ended = (runs.c.id.in_(ids), runs.c.id.not_in(existing), own_run, runs.c.status.in_(_statuses(order)))
-    chosen = select(runs.c.id, runs.c.session_pk).where(*ended).subquery()
-    columns = {"session_pk": chosen.c.session_pk, "source_run_id": chosen.c.id}
-    return _write(tx, batch_id, columns, chosen.c.id, first=first).count
+    return _write(tx, batch_id, order, select(*_RUN_ITEM).where(*ended), first=first).count
 
 
 def write_requests(
@@ -118,12 +108,17 @@ def estimate(tx: Transaction, order: BatchOrder, *, principal: Principal, sample
     return Selected(count, list(tx.execute(first.limit(sample)).scalars()), int(read), int(written))
 
 
-def _write(
-    tx: Transaction, batch_id: str, columns: dict[str, ColumnElement[Any]], key: ColumnElement[Any], *, first: int
-) -> Written:
+# What an item uses: a session, or a run and its session.
+_SESSION_ITEM = (sessions.c.pk.label("session_pk"), cast(None, String).label("source_run_id"))
+_RUN_ITEM = (runs.c.session_pk, runs.c.id.label("source_run_id"))
+
+
+def _write(tx: Transaction, batch_id: str, order: BatchOrder, selected: Select[Any], *, first: int) -> Written:
+    uses = selected.subquery().c
+    key = uses.session_pk if selects_sessions(order.kind) else uses.source_run_id
     number = func.row_number().over(order_by=key) + (first - 1)
-    rows = select(literal(batch_id), number, *columns.values(), literal(0))
-    names = ["batch_id", "number", *columns, "tries"]
+    rows = select(literal(batch_id), number, uses.session_pk, uses.source_run_id, literal(0))
+    names = ["batch_id", "number", "session_pk", "source_run_id", "tries"]
     tx.execute(insert(batch_items).from_select(names, rows))
     newest = (
         select(batch_items.c.number, batch_items.c.session_pk, batch_items.c.source_run_id)

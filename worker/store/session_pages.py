@@ -4,27 +4,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, select, tuple_
+from sqlalchemy import Column, ColumnElement, select, tuple_
 
 from worker.domain import Principal, SessionRow
 from worker.store.columns import contains
 from worker.store.engine import Transaction
 from worker.store.sessions import COLUMNS, visible
 from worker.store.tables import sessions
-
-
-def page(
-    tx: Transaction, *, principal: Principal, user_id: str | None, team: str | None, before: int | None, limit: int
-) -> list[tuple[int, SessionRow]]:
-    """Return up to *limit* sessions with their pk, the newest first, those made before *before*; no forks."""
-    conditions = [visible(principal, user_id), sessions.c.forked_from.is_(None)]
-    if team is not None:
-        conditions.append(sessions.c.team_id == team)
-    if before is not None:
-        conditions.append(sessions.c.pk < before)
-    statement = select(sessions.c.pk, *COLUMNS).where(*conditions).order_by(sessions.c.pk.desc()).limit(limit)
-    rows: Any = tx.execute(statement)
-    return [(row[0], SessionRow(*row[1:])) for row in rows]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +39,16 @@ def matching(tx: Transaction, filters: SessionFilters, *, principal: Principal) 
     return conditions
 
 
+def page(
+    tx: Transaction, *, principal: Principal, user_id: str | None, team: str | None, before: int | None, limit: int
+) -> list[tuple[int, SessionRow]]:
+    """Return up to *limit* sessions with their pk, the newest first, those made before *before*; no forks."""
+    conditions = matching(tx, SessionFilters(user_id, team), principal=principal)
+    if before is not None:
+        conditions.append(sessions.c.pk < before)
+    return _newest(tx, conditions, (sessions.c.pk,), limit=limit)
+
+
 def active(
     tx: Transaction, filters: SessionFilters, *, principal: Principal, before: tuple[datetime, int] | None, limit: int
 ) -> list[tuple[int, SessionRow]]:
@@ -68,6 +64,11 @@ def active(
     order = (sessions.c.updated_at, sessions.c.pk)
     if before is not None:
         conditions.append(tuple_(*order) < before)
-    newest = (column.desc() for column in order)
-    rows: Any = tx.execute(select(sessions.c.pk, *COLUMNS).where(*conditions).order_by(*newest).limit(limit))
-    return [(row[0], SessionRow(*row[1:])) for row in rows]
+    return _newest(tx, conditions, order, limit=limit)
+
+
+def _newest(
+    tx: Transaction, conditions: list[ColumnElement[bool]], order: tuple[Column[Any], ...], *, limit: int
+) -> list[tuple[int, SessionRow]]:
+    statement = select(sessions.c.pk, *COLUMNS).where(*conditions).order_by(*(column.desc() for column in order))
+    return [(row[0], SessionRow(*row[1:])) for row in tx.execute(statement.limit(limit))]

@@ -4,11 +4,14 @@ On Postgres the tables are in the schema `team_sessions`. The migrations create 
 `UtcTime`, in UTC. The comment of a JSON column says what it holds.
 """
 
+from typing import Any
+
 from sqlalchemy import (
     JSON,
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
     Float,
     ForeignKey,
     Index,
@@ -33,6 +36,11 @@ metadata = MetaData(
         "pk": "pk_%(table_name)s",
     },
 )
+
+
+def _index(name: str, *columns: Column[Any], where: ColumnElement[bool], unique: bool = False) -> None:
+    Index(f"ix_{name}", *columns, unique=unique, postgresql_where=where, sqlite_where=where)
+
 
 # One user's conversation with one team. The row is the lock of everything in the session: a writer takes it first.
 sessions = Table(
@@ -65,15 +73,12 @@ sessions = Table(
 
 Index("ix_sessions_session_id", sessions.c.session_id)  # for a service key that names no user
 # Lists, latest activity last.
-_listed = sessions.c.forked_from.is_(None)
-_active = (sessions.c.updated_at, sessions.c.pk)
-Index("ix_sessions_active", *_active, postgresql_where=_listed, sqlite_where=_listed)
+_listed, _active = sessions.c.forked_from.is_(None), (sessions.c.updated_at, sessions.c.pk)
+_index("sessions_active", *_active, where=_listed)
+_index("sessions_active_of_user", sessions.c.user_id, *_active, where=_listed)
 # For lifetimes: only sessions without an unfinished run, so that no message is written to the index.
-_idle = _listed & sessions.c.head_run_id.is_(None)
-Index("ix_sessions_idle", sessions.c.team_id, *_active, postgresql_where=_idle, sqlite_where=_idle)
-Index("ix_sessions_active_of_user", sessions.c.user_id, *_active, postgresql_where=_listed, sqlite_where=_listed)
-_fork = sessions.c.forked_from.is_not(None)
-Index("ix_sessions_forked_from", sessions.c.forked_from, postgresql_where=_fork, sqlite_where=_fork)
+_index("sessions_idle", sessions.c.team_id, *_active, where=_listed & sessions.c.head_run_id.is_(None))
+_index("sessions_forked_from", sessions.c.forked_from, where=sessions.c.forked_from.is_not(None))
 
 # One input and everything done to answer it. The row is its own outbox: it records whether and when it was dispatched.
 runs = Table(
@@ -125,23 +130,16 @@ Index("ix_runs_of_user", runs.c.user_id, runs.c.id)
 Index("ix_runs_of_team", runs.c.team_id, runs.c.id)
 Index("ix_runs_of_status", runs.c.status, runs.c.id)
 # For lifetimes.
-_ended = runs.c.finished_at.is_not(None)
-_by_end = (runs.c.team_id, runs.c.finished_at, runs.c.id)
-Index("ix_runs_ended", *_by_end, postgresql_where=_ended, sqlite_where=_ended)
-_replays = runs.c.replay_of.is_not(None)
-Index("ix_runs_replay_of", runs.c.replay_of, postgresql_where=_replays, sqlite_where=_replays)
+_index("runs_ended", runs.c.team_id, runs.c.finished_at, runs.c.id, where=runs.c.finished_at.is_not(None))
+_index("runs_replay_of", runs.c.replay_of, where=runs.c.replay_of.is_not(None))
 # For the sweep: small indexes of unfinished runs only.
 _queued = runs.c.status == "queued"
-Index("ix_runs_dispatched", runs.c.dispatched_at, postgresql_where=_queued, sqlite_where=_queued)
-_resumed = _queued & (runs.c.attempt > 0)
-Index("ix_runs_resumed", runs.c.dispatched_at, postgresql_where=_resumed, sqlite_where=_resumed)
-_running = runs.c.status == "running"
-Index("ix_runs_leased", runs.c.lease_until, postgresql_where=_running, sqlite_where=_running)
-Index("ix_runs_queued", runs.c.user_id, postgresql_where=_queued, sqlite_where=_queued)
-_background = _queued & (runs.c.priority == "background")
-Index("ix_runs_background", runs.c.created_at, postgresql_where=_background, sqlite_where=_background)
-_waiting = (runs.c.status == "queued") & runs.c.not_before.is_not(None)
-Index("ix_runs_waiting", runs.c.not_before, postgresql_where=_waiting, sqlite_where=_waiting)
+_index("runs_dispatched", runs.c.dispatched_at, where=_queued)
+_index("runs_resumed", runs.c.dispatched_at, where=_queued & (runs.c.attempt > 0))
+_index("runs_leased", runs.c.lease_until, where=runs.c.status == "running")
+_index("runs_queued", runs.c.user_id, where=_queued)
+_index("runs_background", runs.c.created_at, where=_queued & (runs.c.priority == "background"))
+_index("runs_waiting", runs.c.not_before, where=_queued & runs.c.not_before.is_not(None))
 
 # The history: append-only, one row per message.
 messages = Table(
@@ -274,8 +272,7 @@ batches = Table(
     Column("started_at", UtcTime),
     Column("finished_at", UtcTime),  # terminal, and no item is in flight
 )
-_unfinished = batches.c.finished_at.is_(None)
-Index("ix_batches_unfinished", batches.c.id, postgresql_where=_unfinished, sqlite_where=_unfinished)
+_index("batches_unfinished", batches.c.id, where=batches.c.finished_at.is_(None))
 
 # Units of a batch, started in the order of their numbers. The result of an item is in its run, and nowhere else.
 batch_items = Table(
@@ -296,19 +293,12 @@ batch_items = Table(
     Column("fed_at", UtcTime),
     Column("ended_at", UtcTime),
 )
-_waits = batch_items.c.fed_at.is_(None)
-_item = (batch_items.c.batch_id, batch_items.c.number)
-Index("ix_batch_items_waiting", *_item, postgresql_where=_waits, sqlite_where=_waits)
-_in_flight = batch_items.c.fed_at.is_not(None) & batch_items.c.ended_at.is_(None)
-Index("ix_batch_items_in_flight", *_item, postgresql_where=_in_flight, sqlite_where=_in_flight)
+_item, _open = (batch_items.c.batch_id, batch_items.c.number), batch_items.c.ended_at.is_(None)
 _named = batch_items.c.custom_id.is_not(None)
-_name = (batch_items.c.batch_id, batch_items.c.custom_id)
-Index("ix_batch_items_custom_id", *_name, unique=True, postgresql_where=_named, sqlite_where=_named)
-_of_user = batch_items.c.user_id.is_not(None)
-Index("ix_batch_items_of_user", batch_items.c.user_id, postgresql_where=_of_user, sqlite_where=_of_user)
+_index("batch_items_waiting", *_item, where=batch_items.c.fed_at.is_(None))
+_index("batch_items_in_flight", *_item, where=batch_items.c.fed_at.is_not(None) & _open)
+_index("batch_items_custom_id", batch_items.c.batch_id, batch_items.c.custom_id, where=_named, unique=True)
+_index("batch_items_of_user", batch_items.c.user_id, where=batch_items.c.user_id.is_not(None))
 # For lifetimes: what an open item uses is not removed.
-_open = batch_items.c.ended_at.is_(None)
-_about = _open & batch_items.c.session_pk.is_not(None)
-Index("ix_batch_items_about", batch_items.c.session_pk, postgresql_where=_about, sqlite_where=_about)
-_made = _open & batch_items.c.run_id.is_not(None)
-Index("ix_batch_items_made", batch_items.c.run_id, postgresql_where=_made, sqlite_where=_made)
+_index("batch_items_about", batch_items.c.session_pk, where=_open & batch_items.c.session_pk.is_not(None))
+_index("batch_items_made", batch_items.c.run_id, where=_open & batch_items.c.run_id.is_not(None))
