@@ -1,4 +1,4 @@
-"""Write the pages that would go stale by hand. `--check` only tells whether they are current."""
+"""Write the pages that are generated from the program. `--check` only reports whether they are current."""
 
 import argparse
 import sys
@@ -26,11 +26,11 @@ def errors_page() -> str:
     ]
     text = (
         "# Errors\n\n"
-        "Codes are stable. Where an error answers a request, the table has its HTTP status; the others stand in "
-        "`error.code` of a run, or end a command. *Again* tells whether the same thing can succeed later unchanged. "
+        "Codes are stable. Errors that answer a request have an HTTP status; the others appear in `error.code` of a "
+        "run, or end a command. *Retry*: the same request can succeed later without a change. "
         "The API adds `malformed_json` (400), `invalid_request` (422), `body_too_large` (413), `route_not_found` (404) "
         "and `method_not_allowed` (405).\n\n"
-        "| code | HTTP | again | what it says |\n|---|---|---|---|\n"
+        "| code | HTTP | retry | message |\n|---|---|---|---|\n"
     )
     return MADE + text + "\n".join(rows) + "\n"
 
@@ -45,8 +45,9 @@ def settings_page() -> str:
         rows.append(f"| {', else '.join(f'`{n}`' for n in names)} | {default} | {field.description} |")
     text = (
         "# Settings\n\n"
-        "Read from the environment once, at start; every mistake is named at once. Durations are in seconds, sizes in "
-        "bytes. `TEAM_SESSIONS_URL` and `TEAM_SESSIONS_KEY` tell the commands that talk to the API where it is.\n\n"
+        "Each process reads them from the environment once, at start, and reports all mistakes together. "
+        "Durations are in seconds, sizes in bytes. "
+        "Commands that call the API also read `TEAM_SESSIONS_URL` and `TEAM_SESSIONS_KEY`.\n\n"
         "| name | default | what it does |\n|---|---|---|\n"
     )
     return MADE + text + "\n".join(rows) + "\n"
@@ -56,25 +57,25 @@ def metrics_page() -> str:
     """Return the tables of metrics."""
     parts = [
         "# Metrics\n\n"
-        "Units are in the names. Read them with `GET /metrics` of the API, and of each worker that was given a port "
+        "Units are in the names. Read them with `GET /metrics` of the API, and of each worker that has a metrics port "
         "(`TEAM_SESSIONS_METRICS_PORT`, or `--metrics-port` of `team-sessions worker` and `team-sessions up`), with "
-        "`Authorization: Bearer KEY`: the key needs `runs:read`, and is bound to no user and no team. "
+        "`Authorization: Bearer KEY`. The key needs `runs:read`, and must be bound to no user and no team. "
         "`ops/prometheus/` has the configuration of Prometheus and the alerts, `ops/grafana/` a dashboard. "
-        "[Why so](decisions/0017-what-is-counted-and-what-is-read.md).\n"
+        "[Why](decisions/0017-what-is-counted-and-what-is-read.md).\n"
     ]
     kinds = {
-        "What a process counts": ("since its start; sum over all", metrics.PROCESS),
-        "How the installation stands": (
-            "from the database, at the API, absent while that is away",
+        "Counted by each process": ("since its start; use the sum over all processes", metrics.PROCESS),
+        "State of the installation": (
+            "at the API, read from the database; absent while the database is away",
             metrics.INSTALLATION,
         ),
-        "Whether its parts answer": ("at the API", metrics.REACHABILITY),
+        "Reachability of its parts": ("at the API", metrics.REACHABILITY),
     }
     for title, (where, registry) in kinds.items():
         rows = [_metric(family) for family in registry.collect() if family.name.startswith("team_sessions_")]
         parts.append(f"\n## {title}\n\n{where[0].upper()}{where[1:]}.\n\n| name | kind | what it is |\n|---|---|---|\n")
         parts += [row + "\n" for row in rows]
-    parts.append("\nEach process tells its memory, processor time and open files too, as `process_…`.\n")
+    parts.append("\nEach process also reports its memory, processor time and open files as `process_…`.\n")
     return MADE + "".join(parts)
 
 
