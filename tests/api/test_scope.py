@@ -72,7 +72,7 @@ def make_run(door: Door, status: str, **fields: str) -> str:
 def make_batch(door: Door, *, user: str, team: str, more: bool = True) -> str:
     """Return a batch without items, for a user and by a key of a team. One with *more* to come stays unfinished."""
     db, principal = door.system.db, Principal("", teams=frozenset({team}))
-    order = BatchOrder(BatchKind.ENQUEUE_RUNS, Selection(user_id=user))
+    order = BatchOrder(kind=BatchKind.ENQUEUE_RUNS, select=Selection(user_id=user))
     batch = accept.create(db, order, principal=principal, settings=Settings(), items=ExplicitItems(more=more))
     while not more and lifecycle.get(db, batch.id, principal=principal).finished_at is None:
         feed.step(db, batch.id, settings=Settings(), send=lambda _: None)
