@@ -273,7 +273,7 @@ def test_a_terminal_shows_a_bar(system: System, client: Client, batches: Command
     try:
         first.until("[------------------------------]  running  0%  0/3")
         first.type(CTRL_C)
-        left = first.until("Come back with: team-sessions batches watch " + id)
+        left = first.until("Watch it again with: team-sessions batches watch " + id)
         assert first.end() == 1
     finally:
         first.close()
