@@ -17,7 +17,7 @@ from tests.support.typed import NOT_TYPED
 
 PAUSED = 3  # the exit code of `batches --watch` for a batch that waits for an approval
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-PROGRESS = re.compile(r"^(?:created|running|paused|completed)(?:: \d+ items so far|  \d+%).*\n", re.MULTILINE)
+PROGRESS = re.compile(r"^(?:created|running|paused|completed)(?:: \d+ items found|  \d+%).*\n", re.MULTILINE)
 ID = re.compile(r"\b(?:run|batch)_[0-9a-f]*…")
 NUMBER = re.compile(r"\d[\d.,:]*")
 
