@@ -3,6 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import fields
 from datetime import datetime
+from functools import partial
+from itertools import chain
+from operator import itemgetter
 from typing import Any
 
 from worker.clock import rfc3339
@@ -36,16 +39,13 @@ def export(db: Database, user_id: str, *, principal: Principal) -> Iterator[dict
         names = (field.name for field in fields(session))
         yield _line("session", {_EXPORTED_AS.get(name, name): getattr(session, name) for name in names})
         for kind, table, key in _KINDS:
-            after = 0
-            while True:
-                with db.read() as tx:
-                    rows = users.rows(tx, table, pk, after=after, limit=PAGE)
+            read = partial(users.rows, table=table, pk=pk)
+            for rows in db.pages(read, key=itemgetter(key), after=0, limit=PAGE):
                 yield from (_line(kind, {"session_id": session.session_id, **row}) for row in rows)
-                if len(rows) < PAGE:
-                    break
-                after = rows[-1][key]
     if not principal.teams:  # an item has no team until it has a run
-        yield from _batch_items(db, user_id)
+        read, position = partial(batch_items.with_requests, user_id=user_id), itemgetter("batch_id", "number")
+        for rows in db.pages(read, key=position, after=("", 0), limit=PAGE):
+            yield from (_line("batch_item", row) for row in rows)
 
 
 def erase(db: Database, eraser: Eraser, settings: Settings, user_id: str, *, principal: Principal) -> dict[str, int]:
@@ -76,26 +76,9 @@ def erase(db: Database, eraser: Eraser, settings: Settings, user_id: str, *, pri
     }
 
 
-def _batch_items(db: Database, user_id: str) -> Iterator[dict[str, Any]]:
-    last: tuple[str, int] = ("", 0)
-    while True:
-        with db.read() as tx:
-            rows = batch_items.with_requests(tx, user_id, after=last, limit=PAGE)
-        yield from (_line("batch_item", row) for row in rows)
-        if len(rows) < PAGE:
-            return
-        last = (rows[-1]["batch_id"], rows[-1]["number"])
-
-
 def _session_pks(db: Database, user_id: str, *, principal: Principal) -> Iterator[int]:
-    after = 0
-    while True:
-        with db.read() as tx:
-            pks = users.session_pks(tx, principal=principal, user_id=user_id, after=after, limit=PAGE)
-        yield from pks
-        if len(pks) < PAGE:
-            return
-        after = pks[-1]
+    read = partial(users.session_pks, principal=principal, user_id=user_id)
+    return chain.from_iterable(db.pages(read, key=int, after=0, limit=PAGE))
 
 
 def _line(kind: str, row: dict[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from worker.settings import Settings
 from worker.store import Database, Transaction, retention, teams
 from worker.store.columns import db_now
 from worker.store.erasure import Erased
-from worker.store.retention import ExpiredRun, ExpiredSession
+from worker.store.retention import ExpiredSession
 
 STEP_S = 0.25  # a step ends then, so that the sweep can do its other duties
 REST_S = 60.0  # between two rounds
@@ -70,22 +70,15 @@ class Removal:
                 yield from self._runs(team, now - timedelta(seconds=kept.runs_s), streams_s)
 
     def _sessions(self, team: str, before: datetime, streams_s: float) -> Iterator[Erased]:
-        after: ExpiredSession | None = None
-        while True:
-            with self._db.read() as tx:
-                expired = retention.idle_sessions(tx, team, before=before, after=after, limit=LOOK)
+        read = partial(retention.idle_sessions, team=team, before=before)
+        for expired in self._db.pages(read, key=lambda session: session, after=None, limit=LOOK):
             for pks in _pieces(expired):
                 remove = partial(retention.remove_sessions, pks=pks)
                 yield self._removed(partial(remove, before=before, streams_s=streams_s))[0]
-            if len(expired) < LOOK:
-                return
-            after = expired[-1]
 
     def _runs(self, team: str, before: datetime, streams_s: float) -> Iterator[Erased]:
-        after: ExpiredRun | None = None
-        while True:
-            with self._db.read() as tx:
-                expired = retention.ended_runs(tx, team, before=before, after=after, limit=LOOK)
+        read = partial(retention.ended_runs, team=team, before=before)
+        for expired in self._db.pages(read, key=lambda run: run, after=None, limit=LOOK):
             pks = list(dict.fromkeys(run.session_pk for run in expired if run.free))
             while pks:
                 remove = partial(retention.remove_runs, pks=pks[:RUNS_OF], size=SIZE)
@@ -93,9 +86,6 @@ class Removal:
                 pks = unfinished + pks[RUNS_OF:]
                 yield removed
             yield Erased()
-            if len(expired) < LOOK:
-                return
-            after = expired[-1]
 
     def _removed(self, remove: Callable[[Transaction], tuple[Erased, list[int]]]) -> tuple[Erased, list[int]]:
         """Remove, then erase the streams; return what was removed and the sessions that need another pass."""
@@ -104,7 +94,7 @@ class Removal:
                 removed, unfinished = remove(tx)
         except DatabaseUnavailable:
             raise
-        except Exception as error:  # noqa: BLE001 - a fault of the code: continue with the others, and try again in the next round
+        except Exception as error:  # noqa: BLE001 - a fault of the code: the next round tries again
             log.error("what has reached the end of its lifetime could not be removed", error=error)
             return Erased(), []
         if removed.streaming:

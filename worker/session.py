@@ -1,12 +1,14 @@
 """`Session`: what `team.get_session()` returns to a script."""
 
+from itertools import chain
+from operator import attrgetter
 from typing import Any
 
 from worker.domain import Message, SessionRow, Summary, check_json, check_text
 from worker.errors import SessionNotFound
 from worker.loop.definition import Definition
 from worker.process.runtime import Runtime
-from worker.store import messages, sessions, summaries
+from worker.store import Transaction, messages, sessions, summaries
 from worker.summaries import due
 from worker.summaries.in_process import refresh_now
 
@@ -63,14 +65,12 @@ class Session:
 
     def get_messages_for_session(self) -> list[Message]:
         """Return all messages of the session, including members', oldest first."""
-        result: list[Message] = []
-        while True:
-            with self._runtime.db.read() as tx:
-                after = result[-1].seq if result else 0
-                page = messages.page(tx, session_pk=self.pk, after_seq=after, limit=PAGE)
-            result += page
-            if len(page) < PAGE:
-                return result
+
+        def read(tx: Transaction, after: int, limit: int) -> list[Message]:
+            return messages.page(tx, session_pk=self.pk, after_seq=after, limit=limit)
+
+        pages = self._runtime.db.pages(read, key=attrgetter("seq"), after=0, limit=PAGE)
+        return list(chain.from_iterable(pages))
 
     def get_chat_history(self) -> list[Message]:
         """Return the texts of user and team, oldest first, without replies that only call tools."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from operator import itemgetter
 from typing import Any, Literal, overload
 
 from worker import inline
@@ -18,6 +19,7 @@ from worker.domain import (
     PriorityName,
     Retention,
     RunOrder,
+    SessionRow,
     SessionSummaryManager,
     StateChange,
     Summary,
@@ -264,18 +266,13 @@ class Team:
 
     def get_all_sessions(self, *, user_id: str | None = None) -> list[Session]:
         """Return the sessions of this team, newest first; with *user_id* those of that user."""
-        runtime = self.db.runtime
-        result: list[Session] = []
-        before: int | None = None
-        while True:
-            with runtime.db.read() as tx:
-                page = session_pages.page(
-                    tx, principal=self._principal, user_id=user_id, team=self.id, before=before, limit=PAGE
-                )
-            result += [Session(runtime, self.definition, pk, row) for pk, row in page]
-            if len(page) < PAGE:
-                return result
-            before = page[-1][0]
+        runtime, principal = self.db.runtime, self._principal
+
+        def read(tx: Connection, after: int | None, limit: int) -> list[tuple[int, SessionRow]]:
+            return session_pages.page(tx, principal=principal, user_id=user_id, team=self.id, before=after, limit=limit)
+
+        pages = runtime.db.pages(read, key=itemgetter(0), after=None, limit=PAGE)
+        return [Session(runtime, self.definition, pk, row) for page in pages for pk, row in page]
 
     def delete_session(self, session_id: str, *, user_id: str | None = None) -> bool:
         """Delete a session with its messages, runs and streams. Return False if there is none.

@@ -6,10 +6,10 @@ nothing. Every function of this package takes such a transaction. No model call,
 
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine import URL
@@ -34,6 +34,7 @@ _DIRECT: dict[str, Any] = {
 # no prepared statements. The role has the options then: `ops/handbook/sizing.md`.
 _POOLED: dict[str, Any] = {"prepare_threshold": None}
 
+T = TypeVar("T")
 Transaction = Connection
 """A connection inside a transaction that `Database.write` or `Database.read` began."""
 
@@ -73,6 +74,21 @@ class Database:
         one_by_one = self._writer if self._in_memory else nullcontext()  # all share one connection
         with translated(), one_by_one, self.engine.connect().execution_options(**options) as connection:
             yield connection
+
+    def pages(
+        self, read: Callable[..., list[T]], *, key: Callable[[Any], Any], after: Any, limit: int
+    ) -> Iterator[list[T]]:
+        """Yield each page that `read(tx, after=…, limit=…)` returns, read in a transaction of its own.
+
+        The next page is read after the *key* of the last row. A page of fewer than *limit* rows is the last.
+        """
+        while True:
+            with self.read() as tx:
+                page = read(tx, after=after, limit=limit)
+            yield page
+            if len(page) < limit:
+                return
+            after = key(page[-1])
 
     def dedicated(self) -> "Database":
         """Return this database with a connection pool of its own, which others cannot exhaust.
