@@ -1,4 +1,4 @@
-"""The Celery tasks, as Flower shows them. Each hands over to a room and returns a few words without message text."""
+"""The Celery tasks, as Flower shows them. Each calls the code that does it, and returns its outcome without texts."""
 
 from datetime import datetime
 from typing import Any
@@ -36,7 +36,7 @@ def register(app: Celery, runtime: Runtime, progress: ProgressEvents) -> None:
         with logs.bound(session_id=session_id):
             return str(refresh(runtime, session_pk, team))
 
-    # Its arguments hold text: it sends no events, and says nothing of them when it is asked.
+    # Its arguments hold text: it sends no events, and does not show its arguments when workers are inspected.
     @app.task(  # type: ignore[untyped-decorator]  # as above
         name="runs.enqueue", bind=True, send_events=False, Request="worker.queue.consumer:PrivateRequest"
     )

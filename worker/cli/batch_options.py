@@ -1,6 +1,8 @@
-"""The options of `batches create`, and the files that list a batch's items."""
+"""The options of `batches create`, and the files that list a batch's items, sent in chunks that fit into a request."""
 
+import json
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TextIO, TypeVar
 
@@ -8,12 +10,28 @@ import click
 
 from api_stub.client import Batch, Client, ClientError
 from api_stub.client.types import BatchKind
-from worker.cli import chunks
+from worker.cli.output import counted
 from worker.clock import rfc3339
 
 F = TypeVar("F", bound=Callable[..., object])
 LISTS = {"refresh_summaries": "session_ids", "replay_runs": "run_ids", "retry_failed": "run_ids"}
 COUNT = click.IntRange(min=1)
+MAX_ITEMS = 1_000  # of one request
+# Characters of JSON. The API takes a body of 262,144 bytes, and more with what it allows for one input.
+MAX_CHARS = 200_000
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Some items, the number of the first one, and whether more follow."""
+
+    items: list[Any]
+    first: int
+    more: bool
+
+    @property
+    def last(self) -> int:
+        return self.first + len(self.items) - 1
 
 
 def parse_time(value: str) -> str:
@@ -80,8 +98,8 @@ def listed_items(kind: str, ids_file: TextIO | None, requests: TextIO | None) ->
     if requests is not None and ids_file is not None:
         raise click.UsageError("enqueue_runs takes no --ids-file.")
     if requests is not None:
-        return chunks.read_requests(requests)
-    return None if ids_file is None else chunks.read_ids(ids_file)
+        return read_requests(requests)
+    return None if ids_file is None else read_ids(ids_file)
 
 
 def order_fields(options: dict[str, Any]) -> dict[str, Any]:
@@ -101,14 +119,15 @@ def send(client: Client, kind: BatchKind, order: dict[str, Any], items: Iterator
     """
     field = LISTS.get(kind, "requests")
     batch: Batch | None = None
-    chunk: chunks.Chunk | None = None
+    chunk: Chunk | None = None
     try:
-        for chunk in chunks.split(items):
-            listed: dict[str, Any] = {field: chunk.items, "more": chunk.more}
-            if batch is None:
-                batch = client.create_batch(kind, **order, **listed)
-            else:
-                batch = client.add_to_batch(batch["id"], first=chunk.first, **listed)
+        with counted(items, label="Sending", to=None) as counting:
+            for chunk in split(iter(counting)):
+                listed: dict[str, Any] = {field: chunk.items, "more": chunk.more}
+                if batch is None:
+                    batch = client.create_batch(kind, **order, **listed)
+                else:
+                    batch = client.add_to_batch(batch["id"], first=chunk.first, **listed)
     except (ClientError, click.ClickException) as error:
         if batch is None:
             raise
@@ -119,3 +138,44 @@ def send(client: Client, kind: BatchKind, order: dict[str, Any], items: Iterator
     if batch is None:
         raise click.UsageError("The file is empty.")
     return batch
+
+
+def read_ids(file: TextIO) -> Iterator[str]:
+    """Yield the ids of a file, one per line."""
+    for line in file:
+        if id := line.strip():
+            yield id
+
+
+def read_requests(file: TextIO) -> Iterator[dict[str, Any]]:
+    """Yield the objects of a file of JSON lines.
+
+    Raises:
+        click.ClickException: a line is not a JSON object.
+    """
+    for number, line in enumerate(file, 1):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError):
+            value = None
+        if not isinstance(value, dict):
+            example = '{"custom_id": "row-1", "team": "support", "input": "Hello."}'
+            raise click.ClickException(f"Line {number} of {file.name!r} is not a JSON object. Expected: {example}")
+        yield value
+
+
+def split(items: Iterator[Any]) -> Iterator[Chunk]:
+    """Split items into chunks. An item that is too large for a chunk is sent alone."""
+    first, size = 1, 0
+    held: list[Any] = []
+    for item in items:
+        length = len(json.dumps(item)) + 2
+        if held and (len(held) == MAX_ITEMS or size + length > MAX_CHARS):
+            yield Chunk(held, first, more=True)
+            first, size, held = first + len(held), 0, []
+        held.append(item)
+        size += length
+    if held:
+        yield Chunk(held, first, more=False)

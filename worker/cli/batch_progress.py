@@ -4,6 +4,7 @@ import shlex
 import sys
 import time
 from datetime import timedelta
+from typing import cast
 
 import click
 
@@ -90,14 +91,10 @@ def conclusion(batch: Batch) -> str:
     status = batch["status"] + reasons.get(batch["paused_by"] or "", "")
     tokens = usage["input_tokens"] + usage["output_tokens"]
     cost = f", cost {batch['cost']:,.2f}" if batch["cost"] else ""
-    ended = f"{items['ended']:,} of {items['planned']:,} items ended ({counted(items)})"
+    counts = [(name, cast(int, items.get(name))) for name in OUTCOMES]
+    outcomes = ", ".join(f"{count:,} {name}" for name, count in counts if count) or "none"
+    ended = f"{items['ended']:,} of {items['planned']:,} items ended ({outcomes})"
     return f"{batch['id']} is {status}. {ended}; {tokens:,} tokens{cost}."
-
-
-def counted(counts: object) -> str:
-    """Return the number of items by outcome."""
-    assert isinstance(counts, dict)
-    return ", ".join(f"{counts[name]:,} {name}" for name in OUTCOMES if counts.get(name)) or "none"
 
 
 def next_steps(batch: Batch, *, user_id: str | None = None) -> list[str]:

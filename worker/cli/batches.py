@@ -1,7 +1,6 @@
 """`team-sessions batches`: create, watch, pause, resume, cancel and retry a batch; read its items and results."""
 
 import sys
-from collections.abc import Iterator
 from itertools import islice
 from typing import Any, TextIO, cast, get_args
 
@@ -12,8 +11,7 @@ from api_stub.client.types import BatchKind, Estimate, ItemStatus
 from worker.cli.batch_options import COUNT, listed_items, order_fields, order_options, send
 from worker.cli.batch_progress import OUTCOMES, PAUSED, command, conclusion, next_steps, watch
 from worker.cli.connection import FOR_USER, connect, object_options
-from worker.cli.output import JSON, JSON_LINES, json_line, json_requested, note, print_lines, print_object
-from worker.cli.progress_bar import counted
+from worker.cli.output import JSON, JSON_LINES, counted, json_line, json_requested, note, print_lines, print_object
 from worker.cli.table import format_fields, print_pages, print_table
 
 KINDS = get_args(BatchKind)
@@ -64,7 +62,7 @@ def create(kind: BatchKind, dry_run: bool, and_watch: bool, **options: Any) -> N
         if dry_run:
             _print_estimate(client, kind, order["select"])
             return
-        batch = client.create_batch(kind, **order) if items is None else _send(client, kind, order, items)
+        batch = client.create_batch(kind, **order) if items is None else send(client, kind, order, items)
         if not and_watch:
             print_object(batch, lambda batch: str(batch["id"]))
             click.echo(f"To watch it: {command('watch', batch['id'])}", err=True)
@@ -72,11 +70,6 @@ def create(kind: BatchKind, dry_run: bool, and_watch: bool, **options: Any) -> N
         if not json_requested():
             click.echo(batch["id"])
         _watch(client, batch["id"])
-
-
-def _send(client: Client, kind: BatchKind, order: dict[str, Any], items: Iterator[Any]) -> Batch:
-    with counted(items, label="Sending", to=None) as counting:
-        return send(client, kind, order, iter(counting))
 
 
 def _print_estimate(client: Client, kind: BatchKind, select: Any) -> None:

@@ -3,7 +3,7 @@
 import click
 
 from worker import settings as configuration
-from worker.cli.progress_bar import steps
+from worker.cli.output import steps
 from worker.cli.table import print_table
 from worker.events.erase import Eraser
 from worker.retention import Removal, due

@@ -2,6 +2,7 @@
 
 import re
 from contextlib import AbstractContextManager
+from dataclasses import asdict
 from datetime import datetime
 
 import click
@@ -99,15 +100,8 @@ def _database() -> AbstractContextManager[Database]:
 
 
 def _as_json(key: Key) -> dict[str, object]:
-    return {
-        "id": key.id,
-        "name": key.name,
-        "user_id": key.user_id,
-        "teams": key.teams,
-        "scopes": _scopes(key),
-        "created_at": rfc3339(key.created_at),
-        "revoked_at": key.revoked_at and rfc3339(key.revoked_at),
-    }
+    times = {"created_at": rfc3339(key.created_at), "revoked_at": key.revoked_at and rfc3339(key.revoked_at)}
+    return asdict(key) | {"scopes": _scopes(key)} | times
 
 
 def _as_row(key: Key) -> tuple[str, ...]:

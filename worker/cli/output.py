@@ -1,18 +1,19 @@
 """What commands print: text and tables for people or, with `--json`, the JSON that the API returned.
 
 A command declares `--json` with `JSON` or `JSON_LINES`. These functions read it from click's context, so a command does
-not pass it on.
+not pass it on. Progress bars are on stderr, and hidden if stderr is not a terminal.
 """
 
 import json
 import shutil
 import sys
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import count
+from typing import IO, Any, TypeVar
 
 import click
 
-from worker.cli.progress_bar import counted
 from worker.cli.table import print_pages
 
 F = TypeVar("F", bound=Callable[..., object])
@@ -100,3 +101,29 @@ def without_controls(text: str) -> str:
 def terminal_safe(text: str) -> str:
     """Return *text* for stdout: without control characters if that is a terminal, else unchanged."""
     return without_controls(text) if sys.stdout.isatty() else text
+
+
+@contextmanager
+def counted(items: Iterable[T], *, label: str, to: IO[Any] | None, length: int | None = None) -> Iterator[Iterable[T]]:
+    """Yield *items*, and count them in a bar as they are taken; *length*, if known, is the total.
+
+    *to* is where the caller prints a line for each item. If that is a terminal, no bar is shown: the lines suffice.
+    """
+    if to is not None and to.isatty():
+        yield items
+        return
+    hidden = not sys.stderr.isatty()
+    with click.progressbar(
+        items, length=length, label=label, file=sys.stderr, show_pos=True, show_eta=False, hidden=hidden
+    ) as bar:
+        yield bar
+
+
+@contextmanager
+def steps(label: str) -> Iterator[Callable[[str], None]]:
+    """Yield a function to call after each step with the step's name; the number of steps is not known."""
+    hidden = not sys.stderr.isatty()
+    with click.progressbar(
+        count(), label=label, file=sys.stderr, show_pos=True, item_show_func=lambda name: name, hidden=hidden
+    ) as bar:
+        yield lambda name: bar.update(1, name)  # type: ignore[arg-type]  # click takes it for an item of *count*

@@ -65,9 +65,8 @@ def file_system(file: Path, mounts: str) -> Iterator[Finding]:
 
 def _access(directory: Path) -> Iterator[Finding]:
     if not directory.is_dir():
-        yield failed(
-            "data_dir_no_directory", f"{str(directory)!r} is not a directory.", "Name another with --data-dir."
-        )
+        detail = f"{str(directory)!r} is not a directory."
+        yield failed("data_dir_no_directory", detail, "Name another with --data-dir.")
     elif not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
         detail = f"{str(directory)!r} cannot be written by user {os.geteuid()}, who runs this command."
         yield failed("data_dir_not_writable", detail, "Give it to that user (chown), or name another with --data-dir.")
