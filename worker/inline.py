@@ -1,18 +1,28 @@
-"""`team.run()`: one run in this process, whole or as a stream of events."""
+"""`team.run()`: one run in this process, whole or as a stream of events.
+
+The run takes its turn in its session like any other, with the same lease, order and promises. It is leased from the
+moment of its acceptance, so no worker takes it; if this process dies, the lease runs out, and any worker that serves
+the team, or the next caller, finishes it.
+"""
 
 import threading
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from worker.db import IN_MEMORY, Db
-from worker.domain import Event, Message, Run, RunOrder, Status, Usage, terminal_event, validate_order
+from worker.domain import SERVICE, Event, Message, Run, RunOrder, Status, Usage, terminal_event, validate_order
 from worker.domain.event import TERMINAL, queued
-from worker.errors import RunFailed
+from worker.errors import RunFailed, RunNotFound
 from worker.events.publish import Listeners
 from worker.loop.definition import Definition
-from worker.runs.in_process import accept_in_process, execute_when_head
-from worker.store import erasure, messages
+from worker.process.runtime import Runtime
+from worker.runs.enqueue import enqueue
+from worker.runs.execute import execute
+from worker.store import Lease, erasure, messages, runs, sessions, teams
 from worker.summaries.in_process import refresh_in_background
+
+POLL_S = 0.05  # between two checks of a run that waits for its turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +44,9 @@ def run(db: Db, definition: Definition, order: RunOrder) -> RunOutput:
         RunFailed: it did not complete.
     """
     runtime = db.runtime
-    validate_order(order, max_input_bytes=runtime.settings.max_input_bytes)
-    accepted = accept_in_process(runtime, order)
+    accepted = _accept(runtime, order)
     try:
-        ended = execute_when_head(runtime, definition, accepted.id)
-        refresh_in_background(runtime, definition, accepted.id)
-        return _output(db, ended)
+        return _output(db, _execute(runtime, definition, accepted.id))
     finally:
         if order.session_id is None and db is IN_MEMORY:  # it was a session for one run: no one can name it any more
             with runtime.db.write() as tx:
@@ -51,13 +58,11 @@ def watch(db: Db, definition: Definition, order: RunOrder) -> Iterator[Event]:
     runtime = db.runtime
     listeners = runtime.publisher
     assert isinstance(listeners, Listeners)
-    validate_order(order, max_input_bytes=runtime.settings.max_input_bytes)
-    accepted = accept_in_process(runtime, order)
+    accepted = _accept(runtime, order)
     events = listeners.listen(accepted.id)
 
     def work() -> None:
-        run = execute_when_head(runtime, definition, accepted.id)
-        refresh_in_background(runtime, definition, accepted.id)
+        run = _execute(runtime, definition, accepted.id)
         # Another process may have ended it; where this one did, its own event is before this one in the queue.
         events.put(terminal_event(run.id, run.status))
 
@@ -77,6 +82,37 @@ def watch(db: Db, definition: Definition, order: RunOrder) -> Iterator[Event]:
     worker = threading.Thread(target=work, name=f"run {accepted.id}", daemon=True)
     worker.start()
     return follow()
+
+
+def _accept(runtime: Runtime, order: RunOrder) -> Run:
+    settings = runtime.settings
+    validate_order(order, max_input_bytes=settings.max_input_bytes)
+    return enqueue(runtime.db, order, settings=settings, lease=Lease(runtime.owner, settings.lease_seconds)).run
+
+
+def _execute(runtime: Runtime, definition: Definition, run_id: str) -> Run:
+    """Execute an accepted run when its turn comes, and return it once it is terminal.
+
+    A queued run before it that no live worker serves is executed first.
+    """
+    serving = replace(runtime, teams={definition.id: definition})
+    with runtime.keeper.keep_waiting(run_id):
+        while True:
+            execute(serving, run_id, definition.id)
+            with runtime.db.read() as tx:
+                run = runs.get(tx, run_id, principal=SERVICE)
+            if run is None:
+                raise RunNotFound(run_id=run_id)
+            if run.status.terminal:
+                break
+            with runtime.db.read() as tx:
+                head = sessions.head_of_run(tx, run_id)
+                served = teams.is_served(tx, definition.id, queue="runs")
+            if head is not None and head != run_id and not served:
+                execute(serving, head, definition.id)
+            time.sleep(POLL_S)
+    refresh_in_background(runtime, definition, run_id)
+    return run
 
 
 def _output(db: Db, ended: Run) -> RunOutput:

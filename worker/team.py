@@ -47,7 +47,7 @@ class Team:
         model: of the leader; by default the one that TEAM_SESSIONS_MODEL names.
         members: agents, or teams, that the leader can delegate to.
         mode: 'coordinate' (the leader delegates as it sees fit, and answers), 'route' (the member's answer is the
-            answer) or 'broadcast' (all members get the input in parallel, and the leader answers from theirs).
+            answer) or 'broadcast' (all members get the input in parallel, and the leader answers from their answers).
         instructions: the leader's system prompt, one text or several lines.
         tools: functions that the leader may call.
         add_history_to_context: whether each call includes the session's history: the last *num_history_runs* finished

@@ -14,10 +14,7 @@ from worker.queue.flower import serve
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", default=5555, show_default=True, help="Port to listen on.")
 @click.option(
-    "--login-file",
-    type=click.Path(exists=True, dir_okay=False),
-    required=True,
-    help="File that holds user:password.",
+    "--login-file", type=click.Path(exists=True, dir_okay=False), required=True, help="File that holds user:password."
 )
 @click.option("--url-prefix", default="", help="Serve under /PREFIX/ for a proxy: see ops/flower/nginx.conf.")
 def flower(host: str, port: int, login_file: str, url_prefix: str) -> None:

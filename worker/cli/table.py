@@ -11,11 +11,7 @@ NARROW = 6  # a column is not cut below this width
 
 
 def print_table(
-    rows: Sequence[Sequence[str]],
-    *,
-    least: Sequence[int] = (),
-    width: int | None = None,
-    whole: Collection[int] = (),
+    rows: Sequence[Sequence[str]], *, least: Sequence[int] = (), width: int | None = None, whole: Collection[int] = ()
 ) -> list[int]:
     """Print rows of equal length, each column at least as wide as *least* says; return the widths.
 

@@ -69,7 +69,10 @@ def worker(queues: str, concurrency: int, metrics_port: int | None) -> None:
     progress = ProgressEvents(app, worker=worker_name)
     tasks.register(app, runtime, progress)
     _extend_sweep(runtime, names)
-    server = _start_metrics_server(runtime, metrics_port or settings.metrics_port)
+    port = metrics_port or settings.metrics_port
+    server = MetricsServer(runtime.db, host=settings.metrics_host, port=port) if port else None
+    if server is not None:
+        server.start()
     watchdog = Watchdog(
         alive_at=alive_at,
         broker_answers=lambda: runtime.dispatcher.depths() is not None,
@@ -122,14 +125,6 @@ def _extend_sweep(runtime: Runtime, queues: Sequence[str]) -> None:
     if not feeds.keys().isdisjoint(queues):
         removal = Removal(runtime.db, runtime.settings, erase=runtime.publisher.erase)
         runtime.sweep.extra_steps += [partial(feed_batches, runtime), removal.step]
-
-
-def _start_metrics_server(runtime: Runtime, port: int | None) -> MetricsServer | None:
-    if not port:
-        return None
-    server = MetricsServer(runtime.db, host=runtime.settings.metrics_host, port=port)
-    server.start()
-    return server
 
 
 def _give_up(runtime: Runtime) -> None:
