@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AwareDatetime, BeforeValidator, ConfigDict, Field, PlainSerializer, TypeAdapter, WithJsonSchema
 
 from worker.clock import rfc3339
-from worker.domain.fields import ID, TEXT, check_rfc3339, field, parsed_as
+from worker.domain.fields import ID, TEXT, check_rfc3339, field, in_place
 from worker.domain.run import Failure
 from worker.domain.usage import Usage
 
@@ -25,7 +25,6 @@ CANARY = re.compile(r"[1-9][0-9]{0,8}|(100|[1-9]?[0-9](\.[0-9]{1,4})?)%")
 ItemStatus = Literal[
     "waiting", "queued", "running", "completed", "same", "changed", "diverged", "failed", "cancelled", "gone"
 ]
-KindName = Literal["refresh_summaries", "replay_runs", "retry_failed", "enqueue_runs"]
 _CANARY = {"pattern": f"^({CANARY.pattern})$"}
 _TIME = {"type": "string", "format": "date-time"}
 Instant = Annotated[AwareDatetime, BeforeValidator(check_rfc3339), PlainSerializer(rfc3339, str), WithJsonSchema(_TIME)]
@@ -154,7 +153,7 @@ class BatchOptions:
 
     kind: Annotated[
         Kind,
-        parsed_as(Kind, KindName),
+        in_place(Kind),
         field(
             "Each item: refresh a summary, replay a run in a fork, retry a failed run, or enqueue a run.",
             "refresh_summaries",

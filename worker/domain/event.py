@@ -71,12 +71,6 @@ class MessageRestarted(TypedDict):
     message_id: str
 
 
-class Call(TypedDict):
-    id: str
-    name: str
-    arguments: str
-
-
 class MessageCompleted(TypedDict):
     message_id: str
     seq: int
@@ -84,7 +78,7 @@ class MessageCompleted(TypedDict):
     author: str
     delegation: str | None
     content: str
-    tool_calls: list[Call]
+    tool_calls: list[dict[str, str]]  # each: id, name, arguments
     tool_call_id: str | None
 
 

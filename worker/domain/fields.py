@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, GetPydanticSchema, PlainSerializer, WithJsonSchema
-from pydantic_core.core_schema import no_info_after_validator_function
+from pydantic_core.core_schema import literal_schema, no_info_after_validator_function
 
 from worker.clock import rfc3339
 from worker.domain.text import ID_LIMIT, JSON_DEPTH
@@ -20,9 +20,10 @@ def field(description: str, *examples: Any, schema: dict[str, Any] | None = None
     return Field(description=description, examples=list(examples) or None, json_schema_extra=schema)
 
 
-def parsed_as(enum: type[StrEnum], names: object) -> GetPydanticSchema:
-    """Return the annotation of an *enum* whose values the API describes in place, as the literal *names*."""
-    return GetPydanticSchema(lambda _source, schema: no_info_after_validator_function(enum, schema(names)))
+def in_place(enum: type[StrEnum]) -> GetPydanticSchema:
+    """Return the annotation of an *enum* whose values the API describes in place, not as a type with a name."""
+    schema = no_info_after_validator_function(enum, literal_schema([member.value for member in enum]))
+    return GetPydanticSchema(lambda _source, _handler: schema)
 
 
 def check_rfc3339(value: object) -> object:
@@ -37,7 +38,7 @@ def _without_defaults(schema: dict[str, Any]) -> None:
         properties.pop("default", None)
 
 
-# The JSON schema of what `domain.text` checks. It only describes: a violation has an error code of its own.
+# The JSON schema of what `domain.text` checks. It only describes: each violation has its own error code.
 TEXT: dict[str, Any] = {"pattern": r"^[^\x00]*$"}
 INPUT: dict[str, Any] = {"minLength": 1, "pattern": r"^[^\x00]*[^\x00\s][^\x00]*$"}
 ID: dict[str, Any] = {"minLength": 1, "maxLength": ID_LIMIT, "pattern": r"^[^\x00-\x1f\x7f]*$"}

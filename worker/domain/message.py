@@ -5,10 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import GetPydanticSchema
-from pydantic_core import core_schema
-
-from worker.domain.fields import RunId, Time, field
+from worker.domain.fields import RunId, Time, field, in_place
 from worker.domain.text import ID_LIMIT, mend
 from worker.domain.usage import Usage
 
@@ -62,11 +59,7 @@ class Message:
 
     seq: Annotated[int, field("Position in its session, from 1, without gaps.", 7)]
     run_id: RunId
-    role: Annotated[
-        Role,
-        field("Kind of author.", "assistant"),
-        GetPydanticSchema(lambda _type, _handler: core_schema.literal_schema(list(Role))),  # not a type of its own
-    ]
+    role: Annotated[Role, in_place(Role), field("Kind of author.", "assistant")]
     author: Annotated[str, field("The user, the team, a member or the tool.", "support")]
     delegation: Annotated[str | None, field("The delegation of a member; null for the leader.", "2.0", None)]
     content: Annotated[str, field("Text of the message.", "I have opened a ticket.")]

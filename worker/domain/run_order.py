@@ -16,8 +16,8 @@ from pydantic import AwareDatetime, BeforeValidator, ConfigDict, Field, TypeAdap
 from pydantic.json_schema import SkipJsonSchema
 
 from worker.clock import rfc3339
-from worker.domain.fields import ID, INPUT, Metadata, check_rfc3339, field, parsed_as
-from worker.domain.run import OnBusy, OnBusyName, Priority, PriorityName, Replay, Run
+from worker.domain.fields import ID, INPUT, Metadata, check_rfc3339, field, in_place
+from worker.domain.run import OnBusy, Priority, Replay, Run
 from worker.domain.text import check_id, check_input, check_json
 from worker.errors import InvalidTime
 
@@ -44,16 +44,16 @@ class RunOrder:
     ] = None
     on_busy: Annotated[
         OnBusy,
-        parsed_as(OnBusy, OnBusyName),
+        in_place(OnBusy),
         field(
             "When the session has an unfinished run: wait for it; be refused (409); cancel the oldest one and keep "
             "what it wrote; cancel it and leave it out of later contexts; or join the input to the newest queued run.",
             "interrupt",
         ),
     ] = OnBusy.ENQUEUE
-    priority: Annotated[
-        Priority, parsed_as(Priority, PriorityName), field("'background': when workers have time.", "background")
-    ] = Priority.INTERACTIVE
+    priority: Annotated[Priority, in_place(Priority), field("'background': when workers have time.", "background")] = (
+        Priority.INTERACTIVE
+    )
     not_before: Annotated[
         AwareDatetime | None, BeforeValidator(check_rfc3339), field("Its earliest start.", "2030-01-31T12:00:00Z")
     ] = None
@@ -86,7 +86,7 @@ class BatchRun(RunOrder):
     """A run of a batch of kind 'enqueue_runs'. Its fields mean the same as those of `POST /v1/runs`."""
 
     custom_id: Annotated[str | None, field("Your own ID of it, unique in its batch.", "row-17", schema=ID)] = None
-    priority: Annotated[Priority, parsed_as(Priority, PriorityName), SkipJsonSchema()] = default(
+    priority: Annotated[Priority, in_place(Priority), SkipJsonSchema()] = default(
         default=Priority.BACKGROUND, init=False
     )
 

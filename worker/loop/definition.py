@@ -13,7 +13,7 @@ from worker.loop.tools import Tool
 class Mode(StrEnum):
     """How a leader works with its members."""
 
-    COORDINATE = "coordinate"  # it delegates if it wants to, and answers
+    COORDINATE = "coordinate"  # it may delegate, and answers
     ROUTE = "route"  # it delegates, and the member's answer is the answer
     BROADCAST = "broadcast"  # all members answer the input in parallel, and it answers from their answers
 

@@ -1,7 +1,7 @@
 """Send spans to a collector over OTLP/HTTP, with OpenTelemetry's SDK. Imported only where a collector is configured.
 
-The provider is ours and not the global one: spans that libraries record can hold text, so they are not sent this way.
-Our spans are current all the same, so an application with a provider of its own finds its spans below ours.
+The provider is not the global one: spans that libraries record can hold text, so they are not sent this way. Our spans
+are still the current ones, so an application with its own provider finds its spans below them.
 
 The SDK never waits for the collector: spans wait in a bounded queue, a thread sends them, and what does not fit is
 dropped.

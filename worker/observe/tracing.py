@@ -8,7 +8,7 @@
        │     └─ invoke_agent researcher
        └─ invoke_agent support                the second one, linked to the first
 
-    refresh_summary support                   a trace of its own, linked to the newest run that it covers
+    refresh_summary support                   its own trace, linked to the newest run that it covers
 
 Names are those of the GenAI conventions: https://github.com/open-telemetry/semantic-conventions-genai. Attributes are
 ids, names of a definition, numbers and codes: no message text, no argument or result of a tool, no words of an
@@ -151,7 +151,7 @@ def tool(name: str, *, call_id: str) -> AbstractContextManager[Span]:
 
 
 def summary(team: str) -> AbstractContextManager[Span]:
-    """A refresh of a session's summary, in a trace of its own."""
+    """A refresh of a session's summary, in its own trace."""
     return _span(f"refresh_summary {team}", {"gen_ai.agent.name": team}, SpanKind.CONSUMER, parent=Context())
 
 

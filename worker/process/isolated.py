@@ -24,7 +24,7 @@ class IsolatedProcesses:
         self._context.set_forkserver_preload([target.__module__])
 
     def execute(self, run_id: str, team: str, *, stopping: Callable[[], bool]) -> int | None:
-        """Execute a run in a process of its own and return the exit code; negative: the signal that killed it.
+        """Execute a run in an isolated process and return the exit code; negative: the signal that killed it.
 
         Once *stopping* returns true, the process is asked to hand the run over. None: no slot is free.
         """

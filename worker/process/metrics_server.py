@@ -26,7 +26,7 @@ log = logs.get(__name__)
 
 
 class MetricsServer:
-    """Listens from `start` to `close`, with a connection of its own to the database."""
+    """Listens from `start` to `close`, with its own connection to the database."""
 
     def __init__(self, db: Database, *, host: str, port: int) -> None:
         self._db = db.dedicated()

@@ -41,7 +41,7 @@ class Sweep:
         self._ticker: Ticker | None = None
 
     def start(self) -> None:
-        """Sweep every second, on a thread of its own, until `close`."""
+        """Sweep every second, on its own thread, until `close`."""
         self._ticker = Ticker("sweep", EVERY_S, self._tick, failure="sweep failed; the next one tries again")
 
     def close(self) -> None:

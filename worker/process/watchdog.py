@@ -19,9 +19,9 @@ log = logs.get(__name__)
 
 
 class Watchdog:
-    """Checks each second, on a thread of its own.
+    """Checks each second, on its own thread.
 
-    *alive_at* returns when the consumer was last seen alive; *broker_answers* uses a connection of its own. After
+    *alive_at* returns when the consumer was last seen alive; *broker_answers* uses its own connection. After
     `SILENT_S` of silence, during which the broker answered, *give_up* is called, once.
     """
 
