@@ -8,7 +8,7 @@ from api_stub.batch_schemas import BatchRequest, ExplicitItems
 from worker.batches import accept, prices
 from worker.domain import BatchOrder, BatchRun, Kind, Principal, Selection, check_id, check_text, validate_time
 from worker.errors import BatchInvalid
-from worker.runs.known_teams import KnownTeams
+from worker.runs.enqueue import KnownTeams
 
 LISTS = {
     Kind.REFRESH_SUMMARIES: "session_ids",

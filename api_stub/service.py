@@ -9,7 +9,7 @@ from api_stub.rate_limit import RateLimiter
 from worker.events import erase, follow
 from worker.process import key_cache, metrics_access
 from worker.queue import app, dispatch
-from worker.runs import known_teams, queue_limits
+from worker.runs import enqueue, queue_limits
 from worker.settings import Settings
 from worker.store import Database
 
@@ -24,7 +24,7 @@ class Service:
     follower: follow.Follower
     eraser: erase.Eraser
     keys: key_cache.KeyCache
-    teams: known_teams.KnownTeams
+    teams: enqueue.KnownTeams
     queue_limits: queue_limits.QueueLimits
     rate_limiter: RateLimiter
     metrics_access: metrics_access.MetricsAccess
@@ -44,7 +44,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
         follower=follow.Follower(settings.broker, prefix=settings.queue_prefix),
         eraser=erase.Eraser(settings.broker, prefix=settings.queue_prefix, ttl_s=settings.stream_seconds),
         keys=keys,
-        teams=known_teams.KnownTeams(db),
+        teams=enqueue.KnownTeams(db),
         queue_limits=queue_limits.QueueLimits(db, settings),
         rate_limiter=RateLimiter(settings.requests_per_minute),
         metrics_access=metrics_access.MetricsAccess(keys),

@@ -16,7 +16,6 @@ from tests.support import look
 from tests.support.life import end
 from worker.domain import Claim, OnBusy, Role, Run, RunOrder, Status
 from worker.errors import LeaseLost, SessionBusy
-from worker.loop.definition import Limits
 from worker.runs.claim import claim_head
 from worker.runs.enqueue import enqueue
 from worker.runs.finish import Ending
@@ -78,7 +77,7 @@ class World:
             if not isinstance(claim, Claim):
                 time.sleep(PAUSE_S)
                 continue
-            seen = SessionHistory(self.db, claim).history(REMEMBERS, Limits(context_tokens=10_000)).messages
+            seen = SessionHistory(self.db, claim).history(REMEMBERS, context_tokens=10_000).messages
             self.contexts.append((run_id, [message.run_id for message in seen]))
             time.sleep(rng.random() * 0.02)
             if (fate := rng.random()) < 0.15:

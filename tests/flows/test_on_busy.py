@@ -10,7 +10,7 @@ from tests.support import look
 from tests.support.life import end, take
 from worker.domain import Claim, Draft, OnBusy, Role, RunOrder, Status
 from worker.errors import IdempotencyConflict, LeaseLost, QueueFull, SessionBusy
-from worker.loop.definition import Definition, Limits
+from worker.loop.definition import Definition
 from worker.runs.enqueue import Accepted, enqueue
 from worker.runs.finish import Ending
 from worker.runs.session_history import SessionHistory
@@ -43,7 +43,7 @@ def head(db: Database) -> str | None:
 
 def shown(db: Database, claim: Claim) -> list[str]:
     """Return what a run sees of its session's past."""
-    found = SessionHistory(db, claim).history(REMEMBERS, Limits(context_tokens=10_000))
+    found = SessionHistory(db, claim).history(REMEMBERS, context_tokens=10_000)
     return [message.content for message in found.messages]
 
 

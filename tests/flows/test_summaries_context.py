@@ -10,7 +10,6 @@ from tests.support.condensing import answer, begin, called, converse, cover, fin
 from worker import Team
 from worker.domain import CHARS_PER_TOKEN, Claim, Draft, Role, Status, open_calls
 from worker.loop.conversation import History
-from worker.loop.definition import Limits
 from worker.runs.session_history import SessionHistory
 from worker.store import Database
 from worker.store.tables import runs
@@ -21,7 +20,7 @@ PLENTY = 1_000_000
 def past(db: Database, claim: Claim, *, tokens: int = PLENTY, **options: Any) -> History:
     """Return what a run of a team with these options sees."""
     definition = Team(id="t", **{"enable_session_summaries": True, **options}).definition
-    return SessionHistory(db, claim).history(definition, Limits(context_tokens=tokens))
+    return SessionHistory(db, claim).history(definition, context_tokens=tokens)
 
 
 def seqs(history: History) -> list[int]:

@@ -11,7 +11,7 @@ from tests.properties.attempts import Attempt
 from tests.support.outcomes import refresh
 from worker.domain import ChatRequest, Claim, Due, Message, Role, Status, open_calls
 from worker.loop.conversation import History
-from worker.loop.definition import Definition, Limits
+from worker.loop.definition import Definition
 from worker.runs.session_history import SessionHistory
 from worker.store import Database, messages
 from worker.store.tables import runs, sessions, summaries, summary_jobs
@@ -19,8 +19,7 @@ from worker.summaries.condense import prompt_hash
 
 TOKEN = re.compile(r"m\d+;")  # every message has one of its own
 KEPT = 2  # versions that the settings keep
-PLENTY = Limits(context_tokens=1_000_000)
-LITTLE = Limits(context_tokens=60)
+PLENTY, LITTLE = 1_000_000, 60  # tokens
 
 
 @dataclass
@@ -201,7 +200,7 @@ def _of_context(db: Database, rows: Rows, story: Story, definition: Definition) 
     after = {"first_seq": rows.session.last_seq + 1, "position": rows.session.run_count + 1}
     claim = story.claim if story.unfinished else replace(story.claim, **after)
     covers, past = rows.session.covers_through_seq, SessionHistory(db, claim)
-    whole, some = past.history(definition, PLENTY), past.history(definition, LITTLE)
+    whole, some = past.history(definition, context_tokens=PLENTY), past.history(definition, context_tokens=LITTLE)
     shown, part = ([m.seq for m in history.messages] for history in (whole, some))
     if [seq for seq in shown if seq > covers] != [m.seq for m in rows.heard if m.seq > covers] or whole.missing:
         yield f"gap: behind the summary up to {covers} the context shows {shown}"

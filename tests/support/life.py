@@ -4,9 +4,8 @@ from worker.domain import SERVICE, Claim, Draft, Role, RunError, RunOrder, Statu
 from worker.queue.dispatch import NoDispatcher
 from worker.runs.cancel import cancel
 from worker.runs.claim import claim_head
-from worker.runs.enqueue import Accepted, enqueue
+from worker.runs.enqueue import Accepted, KnownTeams, enqueue
 from worker.runs.finish import Ending, Head, end_head
-from worker.runs.known_teams import KnownTeams
 from worker.runs.queue_limits import QueueLimits
 from worker.runs.replay import replay_in
 from worker.runs.why import why

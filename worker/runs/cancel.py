@@ -16,10 +16,10 @@ BECAUSE = "the run was cancelled"
 def cancel(
     db: Database, run_id: str, *, principal: Principal = SERVICE, user_id: str | None = None
 ) -> tuple[Run, tuple[Dispatch, ...]]:
-    """Cancel a run, and return it as it is then, with the dispatch of the next head if there is one.
+    """Cancel a run, and return it as it is afterwards, and the dispatch of the next head if there is one.
 
-    A terminal run stays as it is. A queued one, and a running one whose lease has run out, is cancelled at once. The
-    process that executes any other is asked to end it, and does within a second.
+    A terminal run stays unchanged. A queued one is cancelled at once, and so is a running one whose lease has expired.
+    For any other, the process that executes it is asked to end it, and does so within a second.
 
     Raises:
         RunNotFound, UserForbidden
@@ -38,7 +38,7 @@ def cancel(
 
 
 def end_or_ask(tx: Transaction, run_id: str, *, rolled_back: bool = False) -> tuple[Dispatch, ...]:
-    """Cancel a run that has not ended, or ask its process to; return what became ready by that.
+    """Cancel a run that has not ended, or ask its process to; return the dispatches to send after the commit.
 
     *rolled_back*: it is left out of later contexts and summaries.
     """

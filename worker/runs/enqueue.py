@@ -3,11 +3,28 @@
 from dataclasses import dataclass, replace
 
 from worker.domain import NO_ORIGIN, SERVICE, Dispatch, OnBusy, Origin, Run, RunOrder, new_id, run_dispatch
-from worker.errors import IdempotencyConflict, QueueFull, RunGone, SessionBusy, SessionOfOtherTeam
+from worker.errors import IdempotencyConflict, QueueFull, RunGone, SessionBusy, SessionOfOtherTeam, UnknownTeam
 from worker.observe import metrics, tracing
 from worker.runs.cancel import end_or_ask
 from worker.settings import Settings
-from worker.store import Database, Lease, Transaction, idempotency, runs, sessions
+from worker.store import Database, Lease, Transaction, idempotency, runs, sessions, teams
+
+
+class KnownTeams:
+    """The teams that some worker has announced, and no others can be named. Each is read once: it stays known."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._known: set[str] = set()
+
+    def check(self, team: str) -> None:
+        """Raise UnknownTeam unless some worker has announced *team*."""
+        if team in self._known:
+            return
+        with self._db.read() as tx:
+            if not teams.is_known(tx, team):
+                raise UnknownTeam(team=team)
+        self._known.add(team)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +46,8 @@ def enqueue(
 ) -> Accepted:
     """Commit the session, the run and the user's input. The caller sends the `dispatches` afterwards.
 
-    The same key with the same order returns the run of the first time, in whatever status. A run that retention has
-    removed is not made again. With a *lease* there is no dispatch: the process that holds the lease executes the run.
+    The same key with the same order returns the run of the first call, in its current status. It accepts no second run
+    after retention has removed that one. With a *lease* there is no dispatch: its process executes the run.
 
     Raises:
         SessionOfOtherTeam, IdempotencyConflict, RunGone, SessionBusy, QueueFull: nothing is written.
@@ -79,9 +96,10 @@ def enqueue_in(
         _check_session_takes(tx, order, appended, settings)
     traceparent = tracing.mark_accepted(run_id=run_id, session_id=session_id)
     added = runs.add(tx, order, appended, run_id=run_id, origin=origin, lease=lease, traceparent=traceparent)
-    if not is_head:
-        return Accepted(added.run, _interrupt_head(tx, order, appended))
-    if added.sent_at is None:
+    if order.on_busy in (OnBusy.INTERRUPT, OnBusy.ROLLBACK) and not is_head:
+        rolled_back = order.on_busy is OnBusy.ROLLBACK
+        return Accepted(added.run, end_or_ask(tx, appended.head_run_id, rolled_back=rolled_back))
+    if added.sent_at is None or not is_head:
         return Accepted(added.run, ())
     dispatch = run_dispatch(
         run_id, session_id=session_id, team=order.team, attempt=0, sent_at=added.sent_at, priority=order.priority
@@ -106,13 +124,6 @@ def _check_session_takes(tx: Transaction, order: RunOrder, appended: sessions.Ap
     if appended.position - runs.position(tx, appended.head_run_id) > settings.max_queued_per_session:
         setting = "TEAM_SESSIONS_MAX_QUEUED_PER_SESSION"
         raise QueueFull(whose=f"Session {order.session_id!r}", limit=settings.max_queued_per_session, setting=setting)
-
-
-def _interrupt_head(tx: Transaction, order: RunOrder, appended: sessions.AppendedRun) -> tuple[Dispatch, ...]:
-    """Cancel the head of the session, if the order says so."""
-    if order.on_busy not in (OnBusy.INTERRUPT, OnBusy.ROLLBACK):
-        return ()
-    return end_or_ask(tx, appended.head_run_id, rolled_back=order.on_busy is OnBusy.ROLLBACK)
 
 
 def _existing(tx: Transaction, run_id: str) -> Run:

@@ -13,7 +13,7 @@ step (`process.sweep`), so no person has to.
 """
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from worker.clock import rfc3339
@@ -31,7 +31,7 @@ from worker.errors import (
 )
 from worker.events.publish import RunStream
 from worker.loop.conversation import Conversation
-from worker.loop.definition import Definition, Limits
+from worker.loop.definition import Definition
 from worker.loop.loop import converse
 from worker.loop.recorded import Recorded
 from worker.models.openai_chat import default_model
@@ -118,7 +118,7 @@ class _Attempt:
 
     runtime: Runtime
     definition: Definition
-    limits: Limits
+    allowed_s: float
     claim: Claim
     journal: RunJournal
     stop: Stop
@@ -130,17 +130,17 @@ def _execute_claimed(runtime: Runtime, definition: Definition, claim: Claim, rep
     ttl_s = definition.retention.stream_seconds
     stream = RunStream(runtime.publisher, claim.run_id, claim.fence, ttl_s=ttl_s, also=listener)
     stream.publish(RUN_STARTED(run_id=claim.run_id, attempt=claim.attempt))
-    limits = _limits(definition, runtime, timeout_s=claim.timeout_s)
+    allowed_s = _allowed_s(runtime, definition, claim)
     with runtime.keeper.keep(
         leases,
         claim.run_id,
         fence=claim.fence,
-        left_s=_left_s(limits, claim),
+        left_s=allowed_s - claim.elapsed_s,
         cancel_requested=claim.cancel_requested,
     ) as stop:
         journal = RunJournal(runtime.db, claim, stream, stop, ttl_s=runtime.settings.lease_seconds)
         try:
-            outcome = _converse(_Attempt(runtime, definition, limits, claim, journal, stop))
+            outcome = _converse(_Attempt(runtime, definition, allowed_s, claim, journal, stop))
         except LeaseLost:
             outcome = Outcome(End.LEASE_LOST)
         except DatabaseUnavailable as error:
@@ -153,22 +153,11 @@ def _execute_claimed(runtime: Runtime, definition: Definition, claim: Claim, rep
     return outcome
 
 
-def _limits(definition: Definition, runtime: Runtime, *, timeout_s: float | None) -> Limits:
-    """Return the team's limits; the settings have those that it leaves out. The run's own timeout can be shorter."""
-    own, settings = definition.limits, runtime.settings
-    seconds = own.seconds if own.seconds is not None else settings.max_run_seconds
-    return Limits(
-        turns=own.turns if own.turns is not None else settings.max_turns,
-        tool_calls=own.tool_calls if own.tool_calls is not None else settings.max_tool_calls,
-        tokens=own.tokens,
-        seconds=seconds if timeout_s is None else min(seconds, timeout_s),
-        context_tokens=own.context_tokens if own.context_tokens is not None else settings.context_tokens,
-    )
-
-
-def _left_s(limits: Limits, claim: Claim) -> float:
-    assert limits.seconds is not None
-    return limits.seconds - claim.elapsed_s
+def _allowed_s(runtime: Runtime, definition: Definition, claim: Claim) -> float:
+    """Return how many seconds the run may take: what its team or the settings say, or less if its order says so."""
+    seconds = definition.limits.seconds
+    allowed_s = runtime.settings.max_run_seconds if seconds is None else seconds
+    return allowed_s if claim.timeout_s is None else min(allowed_s, claim.timeout_s)
 
 
 def _converse(attempt: _Attempt) -> Outcome:
@@ -203,12 +192,18 @@ def _conversation(attempt: _Attempt) -> Conversation:
     runtime, definition, claim = attempt.runtime, attempt.definition, attempt.claim
     default = default_model(runtime.settings)
     session_history = SessionHistory(runtime.db, claim)
+    own, settings = definition.limits, runtime.settings
+    context_tokens = own.context_tokens if own.context_tokens is not None else settings.context_tokens
     return Conversation(
         definition=definition,
         model=definition.model or default,
         default_model=default,
-        limits=attempt.limits,
-        history=session_history.history(definition, attempt.limits),
+        limits=replace(
+            own,
+            turns=own.turns if own.turns is not None else settings.max_turns,
+            tool_calls=own.tool_calls if own.tool_calls is not None else settings.max_tool_calls,
+        ),
+        history=session_history.history(definition, context_tokens=context_tokens),
         journal=attempt.journal,
         history_reader=session_history,
         ask=runtime.ask,
@@ -237,7 +232,7 @@ def _stopped(attempt: _Attempt, reason: Reason) -> Outcome:
             return Outcome(End.CANCELLED)
         case Reason.DEADLINE:
             option = "the run's timeout, or Limits(seconds=…)"
-            error = LimitReached(limit=f"{attempt.limits.seconds:g}", what="seconds", option=option)
+            error = LimitReached(limit=f"{attempt.allowed_s:g}", what="seconds", option=option)
             return _fail(journal, error, because="the run's time was over")
         case Reason.HANDED_OVER:
             journal.requeue(wait_s=None, retried=False)
@@ -257,7 +252,7 @@ def _model_failed(attempt: _Attempt, error: ModelError) -> Outcome:
     wait_s = BACKOFF.wait_s(error, failures=failures, max_failures=attempt.runtime.settings.model_retries)
     if wait_s is None:
         return _fail(journal, error, because="the model failed")
-    wait_s = min(wait_s, max(0.0, _left_s(attempt.limits, claim)))
+    wait_s = min(wait_s, max(0.0, attempt.allowed_s - claim.elapsed_s))
     at = journal.requeue(wait_s=wait_s, waits_for=error.code, retried=error.counted)
     journal.publish(RUN_REQUEUED(run_id=claim.run_id, reason=error.code, not_before=rfc3339(at)))
     return Outcome(End.WAITS, error.code)

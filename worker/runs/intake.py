@@ -35,9 +35,8 @@ from worker.errors import (
 )
 from worker.observe import logs, metrics
 from worker.process.runtime import Runtime
-from worker.runs.enqueue import enqueue, enqueue_in
+from worker.runs.enqueue import KnownTeams, enqueue, enqueue_in
 from worker.runs.finish import Ending, Head, end_head
-from worker.runs.known_teams import KnownTeams
 from worker.settings import Settings
 from worker.store import Transaction, sessions
 

@@ -18,13 +18,18 @@ def retry(
     user_id: str | None = None,
     idempotency_key: str | None = None,
 ) -> Accepted:
-    """Accept a run with the order of an earlier one, which repeats what that one repeats. Send its `dispatches` then.
+    """Accept a run with the order of an earlier one; a retry of a replay is a replay. Send its `dispatches` afterwards.
 
     Raises:
         RunNotFound, RunNotRetryable, IdempotencyConflict, QueueFull, UserForbidden
     """
     with db.read() as tx:
-        run = _ended(tx, run_id, principal=principal, user_id=user_id)
+        run = runs.get(tx, run_id, principal=principal, user_id=user_id)
+    if run is None:
+        raise RunNotFound(run_id=run_id)
+    if run.status not in (Status.FAILED, Status.CANCELLED):  # both are terminal, so the run stays so
+        requirement = "Only a failed or cancelled run can be retried"
+        raise RunNotRetryable(run_id=run_id, status=run.status, requirement=requirement)
     queue_limits.check(run.user_id, idempotency_key=idempotency_key)
     with db.write() as tx:
         accepted = again(tx, run, settings=settings, priority=run.priority, idempotency_key=idempotency_key)
@@ -45,15 +50,3 @@ def again(
     origin = Origin(retry_of=run.id, replay=run.replay)
     order = order_again(run, priority=priority)
     return enqueue_in(tx, order, settings=settings, idempotency_key=idempotency_key, origin=origin)
-
-
-def _ended(tx: Transaction, run_id: str, *, principal: Principal, user_id: str | None) -> Run:
-    """Return a run that failed or was cancelled: that is terminal, and stays so."""
-    run = runs.get(tx, run_id, principal=principal, user_id=user_id)
-    if run is None:
-        raise RunNotFound(run_id=run_id)
-    if run.status not in (Status.FAILED, Status.CANCELLED):
-        raise RunNotRetryable(
-            run_id=run_id, status=run.status, requirement="Only a failed or cancelled run can be retried"
-        )
-    return run

@@ -3,7 +3,7 @@
 from worker.domain import CHARS_PER_TOKEN, Claim, Message, Role, Viewpoint
 from worker.errors import LeaseLost
 from worker.loop.conversation import History
-from worker.loop.definition import Definition, Limits
+from worker.loop.definition import Definition
 from worker.store import Database, messages, runs, summaries
 
 
@@ -11,10 +11,10 @@ class SessionHistory:
     """The messages before one claimed run. What it reads does not grow with the session."""
 
     def __init__(self, db: Database, claim: Claim) -> None:
-        """Look back from the place of the claimed run; a replay from that of the run that it repeats.
+        """Look back from the claimed run; if it is a replay, from the run that it repeats.
 
         Raises:
-            LeaseLost: what a replay repeats is gone, and the replay with it.
+            LeaseLost: the run that it repeats was removed, and the replay with it.
         """
         self._db = db
         self._from = Viewpoint(claim.session_pk, claim.position, claim.first_seq)
@@ -25,17 +25,16 @@ class SessionHistory:
                 raise LeaseLost(run_id=claim.run_id, fence=claim.fence)
             self._from = source
 
-    def history(self, definition: Definition, limits: Limits) -> History:
-        """Return what belongs into the context of the session's past.
+    def history(self, definition: Definition, *, context_tokens: int) -> History:
+        """Return the part of the session's past that the context of the run includes.
 
-        With the summary: every message after what it covers, and the last runs that it covers too, as many as the
-        definition asks for. Counted from the summary on, not from now: so it grows at its end until the next one.
-        The newest messages that fit the context's tokens are kept. Without the summary: exactly the last runs, or
-        messages. In both cases it begins where a run begins, so that no tool call is torn from its result.
+        With a summary: every message after those that it covers, and the last runs that it covers, as many as the
+        definition asks for. These are counted back from the summary, not from now, so the history only grows at its
+        end until the next summary. The newest messages that fit into about *context_tokens* are kept.
+        Without a summary: the last runs, or messages. Either begins where a run begins, so each call has its result.
         """
         if definition.add_session_summary_to_context:
-            assert limits.context_tokens is not None
-            return self._behind_summary(definition, size=limits.context_tokens * CHARS_PER_TOKEN)
+            return self._with_summary(definition, size=context_tokens * CHARS_PER_TOKEN)
         if not definition.add_history_to_context:
             return History()
         pk = self._from.session_pk
@@ -50,7 +49,7 @@ class SessionHistory:
         begin = next((n for n, m in enumerate(newest) if m.role is Role.USER), len(newest))
         return History(tuple(newest[begin:]))
 
-    def _behind_summary(self, definition: Definition, *, size: int) -> History:
+    def _with_summary(self, definition: Definition, *, size: int) -> History:
         pk, before = self._from.session_pk, self._from.first_seq
         with self._db.read() as tx:
             summary = summaries.current(tx, pk) if self._from.at is None else summaries.as_of(tx, self._from)
@@ -61,7 +60,7 @@ class SessionHistory:
                 begin = messages.first_of_last(tx, session_pk=pk, summary=summary, run_count=runs, count=count)
             room = max(1, size - len(summary.text))
             read, cut = messages.newest_that_fit(tx, session_pk=pk, since_seq=begin, before_seq=before, size=room)
-        # After the summary nothing is left out that fits, even where it begins in the middle of a run: a summary ends
+        # After the summary, everything that fits is kept, even if it begins in the middle of a run: a summary ends
         # where no call waits for its result.
         start = next((n for n, m in enumerate(read) if m.role is Role.USER or (m.seq > covers and not cut)), len(read))
         kept = tuple(read[start:])
@@ -82,7 +81,7 @@ class SessionHistory:
             )
 
     def tool_results(self, *, limit: int) -> list[tuple[Message, Message]]:
-        """Return results of tools with the replies that asked, newest first; see `loop.conversation.HistoryReader`."""
+        """Return tool results with the replies that called the tools, newest first. See `HistoryReader`."""
         with self._db.read() as tx:
             return messages.tool_results(
                 tx, session_pk=self._from.session_pk, before_seq=self._from.first_seq, limit=limit

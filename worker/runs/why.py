@@ -1,11 +1,11 @@
 """Why a run is not moving: one sentence, and the facts that it rests on.
 
-What is asked goes from the run outwards: is it over, executed, behind another, waiting for a time; does anybody serve
-its team and consume its queue; does the broker answer; and only then is every slot taken.
+The checks go from the run outwards: has it ended, is it executed, is another run before it, does it wait for a time;
+do workers serve its team and consume its queue; does the broker answer. If all is well, it waits for a free slot.
 """
 
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from worker.clock import rfc3339
 from worker.domain import SERVICE, Principal, Status
@@ -17,7 +17,7 @@ from worker.store import Database, run_state, runs
 from worker.store.run_state import RunState, Served
 
 Fact = str | int | None
-LATE = 2 / 3  # a lease is renewed each third of its time: with so much of it over, its process is silent
+LATE = 2 / 3  # a lease is renewed each third of its time: after this part without a renewal, its process is silent
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +40,7 @@ def why(
     principal: Principal = SERVICE,
     user_id: str | None = None,
 ) -> Why:
-    """Say why a run is not moving.
-
-    Raises:
-        RunNotFound, UserForbidden
-    """
+    """Say why a run is not moving. Raises RunNotFound, UserForbidden."""
     with db.read() as tx:
         run = runs.get(tx, run_id, principal=principal, user_id=user_id)
         row = run_state.of_run(tx, run_id) if run is not None else None
@@ -57,81 +53,79 @@ def why(
 def _of_run(row: RunState, team: Served, dispatcher: Dispatcher | NoDispatcher, settings: Settings) -> Why:
     if row.status.terminal:
         return _because(row, "finished", f"It has ended: it is {row.status}.")
-    if row.status is Status.RUNNING:
-        return _running(row, team, settings)
+    if row.status is Status.RUNNING and row.lease_until is not None:
+        return _running(row, row.lease_until, team, settings)
     if row.head_run_id != row.run_id:
         detail = f"It is behind run {row.head_run_id!r}: the runs of a session execute one after the other."
-        return _because(row, "behind_run", detail, behind_run_id=row.head_run_id, runs_ahead=row.ahead)
+        return _because(row, "behind_run", detail, {"behind_run_id": row.head_run_id, "runs_ahead": row.ahead})
     if row.lease_owner is not None and row.not_before is not None and row.not_before > row.now:
         until = rfc3339(row.not_before)
         detail = f"The script that enqueued it, {row.lease_owner!r}, executes it itself; its lease runs until {until}."
-        return _because(row, "held_by_script", detail, worker=row.lease_owner, lease_until=until)
+        return _because(row, "held_by_script", detail, {"worker": row.lease_owner, "lease_until": until})
     return _unserved(row, team) or _waiting(row) or _queued(row, dispatcher)
 
 
-def _running(row: RunState, team: Served, settings: Settings) -> Why:
-    assert row.lease_until is not None
-    facts: dict[str, Fact] = {
-        "worker": row.lease_owner,
-        "lease_until": rfc3339(row.lease_until),
-        "attempt": row.attempt,
-    }
-    until = facts["lease_until"]
-    if row.lease_until <= row.now:
-        detail = f"Its worker {row.lease_owner!r} is silent, and its lease ran out at {until}; another takes it over."
-        return _unserved(row, team) or _because(row, "lease_expired", detail, **facts)
-    if row.lease_until - row.now < timedelta(seconds=settings.lease_seconds * (1 - LATE)):
-        detail = f"Its worker {row.lease_owner!r} is silent; its lease runs until {until}, then another takes it over."
-        return _because(row, "silent_worker", detail, **facts)
+def _running(row: RunState, lease_until: datetime, team: Served, settings: Settings) -> Why:
+    until, worker = rfc3339(lease_until), repr(row.lease_owner)
+    facts: dict[str, Fact] = {"worker": row.lease_owner, "lease_until": until, "attempt": row.attempt}
+    if lease_until <= row.now:
+        detail = (
+            f"Its worker {worker} does not renew its lease, which expired at {until}; another worker takes it over."
+        )
+        return _unserved(row, team) or _because(row, "lease_expired", detail, facts)
+    if lease_until - row.now < timedelta(seconds=settings.lease_seconds * (1 - LATE)):
+        detail = f"Its worker {worker} does not renew its lease. After {until} another worker takes it over."
+        return _because(row, "silent_worker", detail, facts)
     if row.cancel_requested_at is not None:
-        detail = f"Somebody asked for its end at {rfc3339(row.cancel_requested_at)}; its worker is about to end it."
-        return _because(row, "cancelling", detail, **facts)
-    return _because(row, "running", f"It is moving: worker {row.lease_owner!r} executes it.", **facts)
+        detail = f"Its cancellation was requested at {rfc3339(row.cancel_requested_at)}; its worker will end it."
+        return _because(row, "cancelling", detail, facts)
+    return _because(row, "running", f"It is moving: worker {worker} executes it.", facts)
 
 
 def _unserved(row: RunState, team: Served) -> Why | None:
-    """Tell whether nobody is there to execute it."""
+    """Return a reason if no live worker can execute the run."""
     queue = queue_of(attempt=row.attempt, priority=row.priority)
     heard = rfc3339(team.seen_at) if team.seen_at else None
     if not team.queues:
-        detail = f"No live worker serves team {row.team!r}; the last was heard of at {heard}. Start one."
-        return _because(row, "team_not_served", detail, team=row.team, last_heard_at=heard)
+        last = f"the last one was seen at {heard}" if heard else "none was ever seen"
+        detail = f"No live worker serves team {row.team!r}; {last}. Start one."
+        return _because(row, "team_not_served", detail, {"team": row.team, "last_heard_at": heard})
     if queue not in team.queues:
         detail = f"No live worker of team {row.team!r} consumes the queue {queue!r}. Start one that does."
-        return _because(row, "queue_not_consumed", detail, team=row.team, queue=queue)
+        return _because(row, "queue_not_consumed", detail, {"team": row.team, "queue": queue})
     return None
 
 
 def _waiting(row: RunState) -> Why | None:
-    """Tell whether it waits for a time."""
+    """Return a reason if the run waits for a time."""
     if row.not_before is None or row.not_before <= row.now:
         return None
     until = rfc3339(row.not_before)
     if row.waits_for is None:
-        return _because(row, "not_before", f"It shall not start before {until}: its caller said so.", until=until)
-    if row.waits_for == "model_rate_limited":
-        detail = f"Its model answered 429, too many requests: it waits until {until}."
-        return _because(row, "rate_limited", detail, until=until, error_code=row.waits_for)
-    if row.waits_for == "model_busy":
-        detail = "Its model has as many calls in flight as TEAM_SESSIONS_MODEL_CALLS_IN_FLIGHT allows; it tries again."
-        return _because(row, "model_busy", detail, until=until, error_code=row.waits_for)
-    detail = f"It waits until {until} because of {row.waits_for!r}, and is tried again then."
-    return _because(row, "waits", detail, until=until, error_code=row.waits_for)
+        detail = f"It starts at {until} or later, as its caller asked with 'not_before'."
+        return _because(row, "not_before", detail, {"until": until})
+    reason = {"model_rate_limited": "rate_limited", "model_busy": "model_busy"}.get(row.waits_for, "waits")
+    detail = {
+        "rate_limited": f"Its model answered 429, too many requests. It is tried again at {until}.",
+        "model_busy": "Its model has as many calls in flight as TEAM_SESSIONS_MODEL_CALLS_IN_FLIGHT allows. "
+        f"It is tried again at {until}.",
+        "waits": f"It failed with {row.waits_for!r}, and is tried again at {until}.",
+    }[reason]
+    return _because(row, reason, detail, {"until": until, "error_code": row.waits_for})
 
 
 def _queued(row: RunState, dispatcher: Dispatcher | NoDispatcher) -> Why:
     queue = queue_of(attempt=row.attempt, priority=row.priority)
     sent = rfc3339(row.dispatched_at) if row.dispatched_at else None
+    facts: dict[str, Fact] = {"queue": queue, "dispatched_at": sent}
     depths = dispatcher.depths()
     if depths is None:
         detail = "The broker cannot be reached. The run is kept, and is sent once the broker answers."
-        return _because(row, "broker_unreachable", detail, queue=queue, dispatched_at=sent)
-    waiting = depths.get(queue)
+        return _because(row, "broker_unreachable", detail, facts)
     if sent is None:
-        detail = "It is ready, and is sent to its queue within seconds."
-        return _because(row, "to_be_sent", detail, queue=queue, dispatched_at=None)
+        return _because(row, "to_be_sent", "It is sent to its queue within seconds.", facts)
     detail = f"It was sent to the queue {queue!r} at {sent}, and waits there for a free slot of a worker."
-    return _because(row, "in_queue", detail, queue=queue, dispatched_at=sent, waiting_in_queue=waiting)
+    return _because(row, "in_queue", detail, facts | {"waiting_in_queue": depths.get(queue)})
 
 
 def _with_summary(why: Why, row: RunState) -> Why:
@@ -139,11 +133,11 @@ def _with_summary(why: Why, row: RunState) -> Why:
     if row.summary_error is None:
         return why
     again = rfc3339(row.summary_again_at) if row.summary_again_at else None
-    then = f"is tried again at {again}" if again else "is not tried again until somebody asks for it"
+    then = f"is tried again at {again}" if again else "is not tried again until a refresh is due or requested"
     detail = f"{why.detail} The summary of its session could not be refreshed ({row.summary_error}), and {then}."
     facts = {**why.facts, "summary_error_code": row.summary_error, "summary_again_at": again}
     return replace(why, detail=detail, facts=facts)
 
 
-def _because(row: RunState, reason: str, detail: str, **facts: Fact) -> Why:
-    return Why(row.run_id, row.status, reason, detail, facts)
+def _because(row: RunState, reason: str, detail: str, facts: dict[str, Fact] | None = None) -> Why:
+    return Why(row.run_id, row.status, reason, detail, facts or {})

@@ -20,12 +20,9 @@ def begin(base: Base, request: RefreshRequest, *, model: str, prompt_hash: str) 
     empty = SummaryDraft(
         model, prompt_hash, replaces_seq=base.covers_through_seq, text="" if base.begins else base.text
     )
-    return request.draft if request.draft is not None and continues(request.draft, empty) else empty
-
-
-def continues(saved: SummaryDraft, empty: SummaryDraft) -> bool:
-    """Return whether a rebuild can continue the *saved* draft: same prompt and model, replacing the same summary."""
-    return (saved.model, saved.prompt_hash, saved.replaces_seq) == (empty.model, empty.prompt_hash, empty.replaces_seq)
+    saved = request.draft
+    same = saved and (saved.model, saved.prompt_hash, saved.replaces_seq) == (model, prompt_hash, empty.replaces_seq)
+    return saved if saved and same else empty
 
 
 def is_version(draft: SummaryDraft, base: Base, request: RefreshRequest) -> bool:

@@ -45,7 +45,7 @@ def request(
 ) -> tuple[Dispatch, ...]:
     """Request a refresh now, due or not; do nothing if the summary covers all finished messages.
 
-    With *rebuild* the summary is made again from the first message, whatever it covers now; nothing happens if no
+    With *rebuild* the summary is made again from the first message, even if it covers all; nothing happens if no
     message is finished. A waiting refresh becomes a rebuild. A rebuild that has started continues its draft, unless
     the team's prompt or model has changed since.
     """

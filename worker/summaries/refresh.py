@@ -151,11 +151,14 @@ def _build_versions(runtime: Runtime, job: Job, definition: Definition, stop: St
                 limit=MAX_MESSAGES,
                 cut=condense.LINE_LIMIT + 1,
             )
-        piece, extended = _next_piece(parts, base, current, size=_piece_size(runtime))
+        size = runtime.settings.summary_piece_tokens * CHARS_PER_TOKEN
+        piece, extended = _next_piece(parts, base, current, size=size)
         if piece:
             extended = _with_reply(extended, _ask_model(runtime, model, manager, current.text, piece, stop))
         if not draft.is_version(extended, base, request):
-            _save_draft(runtime, job, extended)
+            with runtime.db.write() as tx:
+                if not summary_jobs.save_draft(tx, job, extended, ttl_s=runtime.settings.lease_seconds):
+                    raise _write_refused()
             continue
         versions += extended.pieces > 0
         if _store_version(runtime, job, base, extended, rebuilt=request.rebuild, keep_versions=keep_versions):
@@ -181,15 +184,12 @@ def _next_piece(
     return texts[:count], replace(current, covers_through_seq=through_seq, covers_position=position, size=total)
 
 
-def _piece_size(runtime: Runtime) -> int:
-    return runtime.settings.summary_piece_tokens * CHARS_PER_TOKEN
-
-
 def _ask_model(
     runtime: Runtime, model: ChatModel, manager: SessionSummaryManager, summary: str, piece: list[Message], stop: Stop
 ) -> Reply:
+    size = runtime.settings.summary_piece_tokens * CHARS_PER_TOKEN
     request = ChatRequest(
-        messages=condense.context(manager.session_summary_prompt, summary, piece, size=_piece_size(runtime)),
+        messages=condense.context(manager.session_summary_prompt, summary, piece, size=size),
         answer_schema=condense.SCHEMA,
         silence_s=runtime.settings.model_silence_seconds,
     )
@@ -202,13 +202,6 @@ def _with_reply(current: SummaryDraft, reply: Reply) -> SummaryDraft:
     if not text:
         raise ModelEmptyReply(model=current.model)
     return replace(current, text=text, topics=topics, pieces=current.pieces + 1, usage=current.usage + reply.usage)
-
-
-def _save_draft(runtime: Runtime, job: Job, extended: SummaryDraft) -> None:
-    """Save a rebuild's draft, if this process still has the job."""
-    with runtime.db.write() as tx:
-        if not summary_jobs.save_draft(tx, job, extended, ttl_s=runtime.settings.lease_seconds):
-            raise _write_refused()
 
 
 def _store_version(
