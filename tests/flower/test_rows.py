@@ -7,7 +7,6 @@ import pytest
 from worker.domain import End, Outcome, parse_outcome
 from worker.domain.outcome import NOT_CLAIMED
 from worker.queue.flower import Rows
-from worker.runs.claim import Gone, NotFree, NotHead
 
 ID = "run_1.1"
 KWARGS = "{'run_id': 'run_1', 'session_id': 's-1', 'team': 'desk'}"
@@ -98,7 +97,7 @@ def test_a_delivery_that_comes_twice_hides_nothing_of_the_first(outcome: str | N
 
 def test_what_claims_nothing_is_rejected() -> None:
     """A delivery returns what kept it from claiming its run."""
-    assert {kind.end for kind in (Gone, NotHead, NotFree)} < NOT_CLAIMED
+    assert {End.GONE, End.NOT_HEAD, End.NOT_FREE} < NOT_CLAIMED
     assert {row_of(RECEIVED, STARTED, ended(end.value))["state"] for end in NOT_CLAIMED} == {"REJECTED"}
 
 

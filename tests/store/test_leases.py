@@ -5,9 +5,9 @@ from datetime import timedelta
 from sqlalchemy import select, update
 
 from tests.support.life import accept, end, take
-from worker.domain import Role, Status
+from worker.domain import End, Role, Status
 from worker.runs.cancel import cancel
-from worker.runs.claim import NotFree, NotHead, claim_head
+from worker.runs.claim import NotClaimed, claim_head
 from worker.runs.finish import Ending
 from worker.store import Database, dispatchable, leases, messages, teams
 from worker.store.columns import db_now, db_time
@@ -38,7 +38,7 @@ def test_a_run_that_its_process_gave_up_runs_out_of_its_lease(db: Database) -> N
     with db.write() as tx:
         leases.renew(tx, [kept], owner="me", ttl_s=60)
 
-    assert claim_head(db, kept, owner="other", ttl_s=60, definition=TEAM) == NotFree(kept)
+    assert claim_head(db, kept, owner="other", ttl_s=60, definition=TEAM) == NotClaimed(End.NOT_FREE, kept)
     assert take(db, given_up, owner="other").attempt == 2
 
 
@@ -65,7 +65,7 @@ def test_a_late_delivery_does_not_shorten_the_wait_of_a_run(db: Database) -> Non
         leases.requeue(tx, claim, wait_s=3600, waits_for=None, retried=True)
         leases.put_back(tx, run_id, wait_s=0)
 
-    assert claim_head(db, run_id, owner="other", ttl_s=60, definition=TEAM) == NotFree(run_id)
+    assert claim_head(db, run_id, owner="other", ttl_s=60, definition=TEAM) == NotClaimed(End.NOT_FREE, run_id)
 
 
 def test_runs_of_a_team_that_nobody_serves_are_left_alone(db: Database) -> None:
@@ -112,7 +112,7 @@ def test_a_leased_run_goes_to_others_when_its_script_dies(db: Database) -> None:
         tx.execute(update(runs).where(runs.c.id == run_id).values(not_before=db_time(-1.0)))
         sent = dispatchable.take_due(tx, limit=10)
 
-    assert refused == NotFree(run_id)
+    assert refused == NotClaimed(End.NOT_FREE, run_id)
     assert [dispatch.ids["run_id"] for dispatch in sent] == [run_id]
     assert take(db, run_id, owner="other").attempt == 1
 
@@ -131,4 +131,4 @@ def test_many_cancelled_runs_are_passed_in_one_go(db: Database) -> None:
     with db.read() as tx:
         log = messages.page(tx, session_pk=claim.session_pk, after_seq=0, limit=100)
     assert [(m.seq, m.content, m.role) for m in log] == [(n + 1, str(n), Role.USER) for n in range(51)]
-    assert claim_head(db, first, owner="x", ttl_s=60, definition=TEAM) == NotHead(first, last)
+    assert claim_head(db, first, owner="x", ttl_s=60, definition=TEAM) == NotClaimed(End.NOT_HEAD, first, last)

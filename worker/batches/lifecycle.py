@@ -50,13 +50,7 @@ def pause(db: Database, batch_id: str, *, principal: Principal) -> Batch:
         return _now(tx, batch_id)
 
 
-def resume(
-    db: Database,
-    batch_id: str,
-    *,
-    principal: Principal,
-    budget: Budget | None = None,
-) -> Batch:
+def resume(db: Database, batch_id: str, *, principal: Principal, budget: Budget | None = None) -> Batch:
     """Resume a paused batch. After its canary, this approves all other items. A used-up budget has to be raised.
 
     Raises:

@@ -36,13 +36,13 @@ def run_dispatch(
     sent_at: datetime,
     priority: Priority = Priority.INTERACTIVE,
 ) -> Dispatch:
-    """Return the dispatch of a ready run that was claimed *attempt* times so far."""
+    """Return the dispatch of a ready run that was claimed *attempt* times."""
     ids: dict[str, str | int] = {"run_id": run_id, "session_id": session_id, "team": team}
     queue = queue_of(attempt=attempt, priority=priority)
     return Dispatch("runs.execute", f"{run_id}.{attempt + 1}", queue, ids, sent_at)
 
 
 def summary_dispatch(session_pk: int, *, session_id: str, team: str, version: int) -> Dispatch:
-    """Return the dispatch of a due summary of a session whose summary has version *version* so far."""
+    """Return the dispatch of a due summary of a session whose current summary has version *version*."""
     ids: dict[str, str | int] = {"session_pk": session_pk, "session_id": session_id, "team": team}
     return Dispatch("summaries.refresh", f"summary_{session_pk}.{version + 1}", "summaries", ids)

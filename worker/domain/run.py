@@ -60,9 +60,9 @@ Failure = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """That a run repeats another one, `of`, in a fork of its session: with that one's past and recorded tool results.
+    """That a run repeats the run `of` in a fork of its session, with the same past and the recorded tool results.
 
-    `execute_tools`: its tools are called, not looked up.
+    `execute_tools`: tools are executed instead.
     """
 
     of: str
@@ -71,9 +71,9 @@ class Replay:
 
 @dataclass(frozen=True, slots=True)
 class Viewpoint:
-    """From where a run sees the past: what comes before this position and this message of a session.
+    """The past that a run sees: what comes before this position and this message of a session.
 
-    `at` is when the run was first claimed from whose place a replay looks; None: now.
+    `at`: of a replay, when the run that it repeats was first claimed; None: now.
     """
 
     session_pk: int
@@ -84,7 +84,7 @@ class Viewpoint:
 
 @dataclass(frozen=True, slots=True)
 class RunTrace:
-    """The place of a run in a trace: after its acceptance. `traceparent` None: that was not traced."""
+    """The trace context of a run's acceptance. `traceparent` None: it was not traced."""
 
     run_id: str
     session_id: str
@@ -125,9 +125,9 @@ class Claim:
 
     Every write names `run_id` and `fence`; once another process has claimed the run its fence is higher, and the write
     is refused. `first_seq` is the seq of its input, `last_seq` of its last written message; `elapsed_s` the seconds
-    since its first claim, of `timeout_s` that it may take; `claimed_at` is the database's time; `retries` how often in
-    a row its model has failed; `state` the session's state; `traceparent` its place in a trace; `log` the run's
-    messages so far, its input first.
+    since its first claim, of the `timeout_s` that it may take; `claimed_at` is the database's time; `retries` how often
+    in a row its model has failed; `state` the session's state; `traceparent` its trace context; `log` the run's
+    messages, its input first.
     """
 
     run_id: str

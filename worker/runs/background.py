@@ -1,4 +1,4 @@
-"""Background runs: executed like all others, but only in a limited number of slots at the same time."""
+"""Background runs: executed like all others, but only a limited number at the same time."""
 
 from worker.domain import End, Outcome
 from worker.errors import DatabaseUnavailable
@@ -20,7 +20,7 @@ def execute_in_slot(runtime: Runtime, run_id: str, team: str, *, report: Report)
 
 
 def feed(runtime: Runtime) -> None:
-    """Send as many waiting background runs as this process has free slots. After each, and with each sweep."""
+    """Send as many waiting background runs as this process has free slots. Called after each run, and by each sweep."""
     free = runtime.batch_slots.free
     if not free or runtime.keeper.handing_over:
         return

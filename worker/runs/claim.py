@@ -1,11 +1,10 @@
 """Take the right to execute a run, or say why that is not possible.
 
-Only the head of a session may execute, so one delivery is one attempt, the order of a session costs no lock and no
-waiting worker. A delivery that comes twice, late, or for a run that another process executes does nothing.
+Only the head of a session may execute, so one delivery is one attempt, and no worker waits for another run of the
+session. A delivery that comes twice, late, or for a run that another process executes does nothing.
 """
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 from worker.domain import Claim, Draft, Due, End, Role, StateChange, size_of
 from worker.loop.definition import Definition
@@ -13,39 +12,24 @@ from worker.store import Database, leases, messages, sessions
 
 
 @dataclass(frozen=True, slots=True)
-class Gone:
-    """The run was removed."""
+class NotClaimed:
+    """Why a run cannot be claimed now.
 
-    end: ClassVar = End.GONE
+    GONE: it was removed. NOT_HEAD: it has ended, or an earlier run of its session, `head_run_id`, has not. NOT_FREE:
+    another process holds its lease, or it waits for its time.
+    """
+
+    end: End
     run_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class NotHead:
-    """The run has ended, or an earlier run of its session has not."""
-
-    end: ClassVar = End.NOT_HEAD
-    run_id: str
-    head_run_id: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class NotFree:
-    """Another process holds the run's lease, or the run waits for its time."""
-
-    end: ClassVar = End.NOT_FREE
-    run_id: str
+    head_run_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Suspect:
-    """It was lost twice in a row without a new message: maybe it kills its process."""
+    """A run that was lost twice in a row without a new message: maybe it kills its process."""
 
     run_id: str
     session_id: str
-
-
-NotClaimed = Gone | NotHead | NotFree
 
 
 def claim_head(
@@ -60,29 +44,23 @@ def claim_head(
 ) -> Claim | NotClaimed | Suspect:
     """Take the lease for *ttl_s* seconds, raise the fence, mark the run running; its input becomes a message.
 
-    The first claim in a session gives it the state that the team begins with; a fork has one. *due* says when a
-    summary of the team is due; never of a fork. *isolated*: this process executes nothing else.
+    The first claim in a session gives it the team's initial state; a fork has a state already. *due* says when the
+    team's summaries are due; those of a fork never are. *isolated*: this process executes nothing else.
 
-    One transaction under the session's lock. Of any number of processes that try at once, one gets the claim.
+    One transaction under the session's lock. If several processes try at once, one gets the claim.
     """
     with db.write() as tx:
         session = sessions.lock_of_run(tx, run_id)
         if session is None:
-            return Gone(run_id)
+            return NotClaimed(End.GONE, run_id)
         if not is_head(session, run_id):
-            return NotHead(run_id, session.head_run_id)
+            return NotClaimed(End.NOT_HEAD, run_id, session.head_run_id)
         claim = leases.claim(
-            tx,
-            run_id=run_id,
-            session=session,
-            owner=owner,
-            ttl_s=ttl_s,
-            version=definition.version,
-            isolated=isolated,
+            tx, run_id=run_id, session=session, owner=owner, ttl_s=ttl_s, version=definition.version, isolated=isolated
         )
         if claim is None:
             suspected = not isolated and leases.is_suspect(tx, run_id, owner=owner)
-            return Suspect(run_id, session.session_id) if suspected else NotFree(run_id)
+            return Suspect(run_id, session.session_id) if suspected else NotClaimed(End.NOT_FREE, run_id)
         if claim.first_seq > session.last_seq:
             draft = Draft(Role.USER, session.user_id, claim.input)
             sessions.begin_run(tx, session.pk, size=size_of([draft]), due=due if claim.replay is None else None)

@@ -37,12 +37,7 @@ class Accepted:
 
 
 def enqueue(
-    db: Database,
-    order: RunOrder,
-    *,
-    settings: Settings,
-    idempotency_key: str | None = None,
-    lease: Lease | None = None,
+    db: Database, order: RunOrder, *, settings: Settings, idempotency_key: str | None = None, lease: Lease | None = None
 ) -> Accepted:
     """Commit the session, the run and the user's input. The caller sends the `dispatches` afterwards.
 

@@ -49,7 +49,7 @@ from worker.summaries.due import threshold
 log = logs.get(__name__)
 
 NOT_SERVED_S = 5.0  # how long a run waits after its delivery to a worker without its team
-NO_PROCESS_S = 2.0  # how long a run waits before it asks for a process of its own again
+NO_PROCESS_S = 2.0  # how long a run waits when no isolated process is free
 DATABASE_AWAY_S = 60  # how long a delivery keeps its slot; returning at once would lose every delivery of an outage
 BACKOFF = Backoff(first_s=1.0, longest_s=60.0)
 
@@ -71,10 +71,7 @@ def execute(
     _observe(claim, sent_at=sent_at)
     if sent_at is not None:
         runtime.sweep.note_claim(claim, sent_at=sent_at)
-    with (
-        logs.bound(run_id=run_id, session_id=claim.session_id, attempt=claim.attempt),
-        tracing.attempt(claim) as span,
-    ):
+    with logs.bound(run_id=run_id, session_id=claim.session_id, attempt=claim.attempt), tracing.attempt(claim) as span:
         return tracing.record_outcome(span, _execute_claimed(runtime, definition, claim, report))
 
 
@@ -125,7 +122,7 @@ class _Attempt:
 
 
 def _execute_claimed(runtime: Runtime, definition: Definition, claim: Claim, report: Report | None) -> Outcome:
-    """Execute one attempt while the keeper keeps its lease, and send what became ready."""
+    """Execute one attempt while the keeper renews its lease, and send the dispatches of its end."""
     listener = RunProgress(claim, definition, report).handle if report else None
     ttl_s = definition.retention.stream_seconds
     stream = RunStream(runtime.publisher, claim.run_id, claim.fence, ttl_s=ttl_s, also=listener)
@@ -242,7 +239,7 @@ def _stopped(attempt: _Attempt, reason: Reason) -> Outcome:
 
 
 def _model_failed(attempt: _Attempt, error: ModelError) -> Outcome:
-    """Put the run back until the model may answer again, but no longer than the run may take.
+    """Put the run back until the model may answer again, at the latest until the run's time is over.
 
     Fail it if a retry cannot help, or if there were too many in a row without a new message.
     """
@@ -264,7 +261,7 @@ def _fail(journal: RunJournal, error: TeamSessionsError, *, because: str) -> Out
 
 
 def _execute_isolated(runtime: Runtime, run_id: str, team: str) -> Outcome:
-    """Execute a run that may kill its process in a process of its own; later, if too many such processes run."""
+    """Execute a run that may kill its process in an isolated one; try again later if too many of these run."""
     assert runtime.isolated is not None
     exit_code = runtime.isolated.execute(run_id, team, stopping=lambda: runtime.keeper.handing_over)
     if exit_code is None:

@@ -40,7 +40,7 @@ class Head:
 def end_head(tx: Transaction, head: Head, ending: Ending) -> tuple[list[Message], tuple[Dispatch, ...]]:
     """End the run if its fence and status are still those of *head*.
 
-    Returns its last messages, and what became ready by that, to be sent after the commit: the next head, a due summary.
+    Returns its last messages, and the dispatches to send after the commit: of the next head, and of a due summary.
 
     Raises:
         LeaseLost: another process has claimed or ended it; nothing is written.
@@ -70,7 +70,7 @@ def refused(run_id: str, *, fence: int) -> LeaseLost:
 
 
 def _pass_on(tx: Transaction, head: Head, *, last_seq: int) -> tuple[Dispatch, ...]:
-    """Make the next queued run the head; the inputs of runs that ended while queued take their place in the history."""
+    """Make the next queued run the head, after adding the inputs of runs that ended while queued to the history."""
     moved = sessions.move_head(tx, head.session_pk, after=head.position)
     following = runs.mark_dispatched(tx, moved.head_run_id) if moved.head_run_id is not None else None
     before = following.position if following else moved.run_count + 1

@@ -1,7 +1,7 @@
 """The progress of a run, in a few words, for Flower: its turn, and the tools and members that are running.
 
-It hears the run's events and takes names from them, of which it says only those that the team's definition has: a model
-may ask for a tool of any name, and what a model says is message text.
+It takes names from the run's events, and shows only those that the team's definition has: a model may call a tool by
+any name, and what a model writes is message text.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -10,7 +10,7 @@ from worker.domain import Claim, Event, Role
 from worker.loop import calls, delegation
 from worker.loop.definition import Definition
 
-MAX_NAMES = 3  # names of a kind; of more, their number
+MAX_NAMES = 3  # of each kind; for further ones, their number
 NAME_LENGTH = 40
 
 Report = Callable[[int, str], None]
@@ -18,10 +18,9 @@ Report = Callable[[int, str], None]
 
 
 class RunProgress:
-    """Follows one claim of a run, and says what it is at as soon as that changes.
+    """Follows one claim of a run, and reports each change of its progress. Not thread-safe.
 
-    A turn is that of the reply which is being waited for, or whose tools are at work. Those of members count too, as
-    for the limit. To be called by one thread at a time.
+    The turn is that of the reply that is awaited, or whose tools are running. Turns of members count, as for the limit.
     """
 
     def __init__(self, claim: Claim, definition: Definition, report: Report) -> None:

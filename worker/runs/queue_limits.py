@@ -1,7 +1,8 @@
-"""Bounds on how many runs may be queued: of a user, and in all.
+"""Limits of how many runs may be queued: of a user, and in all.
 
-Counted at most once a second for each, and by what this process has accepted since: so that accepting a run costs the
-same however long the queue. Several API processes together may pass a bound by what each accepts within that second.
+Each is counted at most once a second; in between, the runs that this process accepts are added. So accepting a run
+costs the same for every length of the queue. Several API processes together may exceed a limit by what they accept
+within that second.
 """
 
 import threading
@@ -16,21 +17,17 @@ USERS_KEPT = 10_000
 
 
 class QueueLimits:
-    """The queued runs, as one process last counted them."""
+    """The numbers of queued runs, as this process last counted them."""
 
     def __init__(self, db: Database, settings: Settings) -> None:
         self._db = db
         self._per_user = settings.max_queued_per_user
         self._in_all = settings.max_queued
-        self._counted: dict[str | None, tuple[float, int]] = {}  # of each user, and under None of all
+        self._counted: dict[str | None, tuple[float, int]] = {}  # by user; None: of all
         self._lock = threading.Lock()
 
     def check(self, user_id: str, *, idempotency_key: str | None = None) -> None:
-        """Make room for one more run of a user. An order that was taken before needs none: its key finds its run.
-
-        Raises:
-            QueueFull
-        """
+        """Raise QueueFull if no more run of a user fits. A repeated key passes: it finds the run of the first call."""
         if (full := self._full(user_id)) is not None:
             if idempotency_key is None or not self._is_taken(user_id, idempotency_key):
                 raise full

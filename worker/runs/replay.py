@@ -1,9 +1,9 @@
-"""Replay a run: its input again, with the team as it is now, beside its session and not in it.
+"""Replay a run: give its input to the current team, in a fork of its session.
 
-The new run is in a fork: a session of its own, which no list shows and which goes with the session of the earlier run.
-History is append-only, so nothing is copied: the replay sees the past from the place of the earlier run
-(`runs.session_history`), and what it writes is in the fork. Unless its tools are to be executed, they are served the
-results that they returned then (`loop.recorded`); a call that has none fails the replay with `replay_diverged`.
+A fork is a separate session, which no list shows and which is erased with the session of the earlier run. History is
+append-only, so nothing is copied: the replay sees the messages before the earlier run (`runs.session_history`), and
+writes to the fork. Unless it executes its tools, their calls get the results of that time (`loop.recorded`); a call
+without such a result fails the replay with `replay_diverged`.
 """
 
 from dataclasses import replace
@@ -16,7 +16,7 @@ from worker.store import Transaction, runs, sessions
 
 
 def replay_in(tx: Transaction, source_run_id: str, *, execute_tools: bool, settings: Settings) -> Accepted:
-    """Accept the input of a run that has ended again, in a new fork, in the caller's transaction.
+    """Accept the input of an ended run again, in a new fork, in the caller's transaction.
 
     It is a background run. This locks the session of the earlier run, and writes nothing to it. The fork begins with
     the session's current state: the state of that time is not recorded, nor what tools changed in it. A replay that

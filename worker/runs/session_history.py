@@ -73,11 +73,7 @@ class SessionHistory:
         since = 1 if num_runs is None else max(1, self._from.position - num_runs)
         with self._db.read() as tx:
             return messages.chat(
-                tx,
-                session_pk=self._from.session_pk,
-                before_seq=self._from.first_seq,
-                since_position=since,
-                limit=limit,
+                tx, session_pk=self._from.session_pk, before_seq=self._from.first_seq, since_position=since, limit=limit
             )
 
     def tool_results(self, *, limit: int) -> list[tuple[Message, Message]]:
