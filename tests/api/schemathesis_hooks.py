@@ -5,7 +5,7 @@ from typing import Any
 
 import schemathesis
 from schemathesis.core.failures import AcceptedNegativeData, Failure
-from schemathesis.openapi.checks import EnsureResourceAvailability, RejectedPositiveData
+from schemathesis.openapi.checks import EnsureResourceAvailability, RejectedPositiveData, UseAfterFree
 
 KEPT = {"u-kept", "s-kept"}  # whom and what the other requests name
 LONGEST_S = 0.5
@@ -51,11 +51,11 @@ def filter_failure(_context: Any, failure: Failure, case: schemathesis.Case, res
     """Leave out refusals of requests that the description allows where no schema can say what is refused.
 
     And two findings that are none: a list that is too long is refused by the size of its body, before it is counted;
-    and what was made for one user is not there for another.
+    and what was made or deleted for one user says nothing about another user's.
     """
     if isinstance(failure, AcceptedNegativeData):
         return response.status_code != 413
-    if isinstance(failure, EnsureResourceAvailability):
+    if isinstance(failure, EnsureResourceAvailability | UseAfterFree):
         return "user_id" not in (case.query or {})
     if not isinstance(failure, RejectedPositiveData):
         return True
