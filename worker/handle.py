@@ -57,7 +57,7 @@ class RunHandle:
         return run
 
     def cancel(self) -> Run:
-        """Ask for the end of the run, and return it as it is now."""
+        """Request the run's cancellation, and return the run."""
         run, dispatches = cancel(self.db.runtime.db, self.run_id)
         self.db.runtime.dispatcher.send(dispatches)
         return run

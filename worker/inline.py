@@ -27,7 +27,7 @@ POLL_S = 0.05  # between two checks of a run that waits for its turn
 
 @dataclass(frozen=True, slots=True)
 class RunOutput:
-    """What came of a run: the answer, all its messages (members' too), and what it used."""
+    """The result of a run: the answer, all its messages (members' too), and its usage."""
 
     content: str
     messages: list[Message]
@@ -38,7 +38,7 @@ class RunOutput:
 
 
 def run(db: Db, definition: Definition, order: RunOrder) -> RunOutput:
-    """Execute one run and return what came of it.
+    """Execute one run and return its result.
 
     Raises:
         RunFailed: it did not complete.

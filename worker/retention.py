@@ -73,16 +73,16 @@ class Removal:
         read = partial(retention.idle_sessions, team=team, before=before)
         for expired in self._db.pages(read, key=lambda session: session, after=None, limit=LOOK):
             for pks in _pieces(expired):
-                remove = partial(retention.remove_sessions, pks=pks)
-                yield self._removed(partial(remove, before=before, streams_s=streams_s))[0]
+                remove = partial(retention.remove_sessions, pks=pks, before=before, streams_s=streams_s)
+                yield self._removed(remove)[0]
 
     def _runs(self, team: str, before: datetime, streams_s: float) -> Iterator[Erased]:
         read = partial(retention.ended_runs, team=team, before=before)
         for expired in self._db.pages(read, key=lambda run: run, after=None, limit=LOOK):
             pks = list(dict.fromkeys(run.session_pk for run in expired if run.free))
             while pks:
-                remove = partial(retention.remove_runs, pks=pks[:RUNS_OF], size=SIZE)
-                removed, unfinished = self._removed(partial(remove, before=before, streams_s=streams_s))
+                remove = partial(retention.remove_runs, before=before, size=SIZE, streams_s=streams_s)
+                removed, unfinished = self._removed(partial(remove, pks=pks[:RUNS_OF]))
                 pks = unfinished + pks[RUNS_OF:]
                 yield removed
             yield Erased()

@@ -1,5 +1,7 @@
 """`team-sessions db`: upgrade the schema, and remove sessions and runs at the end of their lifetime."""
 
+from contextlib import closing
+
 import click
 
 from worker import settings as configuration
@@ -25,12 +27,11 @@ def upgrade(removing: bool) -> None:
     In a rolling deploy, run it before the first process is replaced: processes of the older version keep working. When
     all of them have ended, run it again with --removing.
     """
-    database = Database(configuration.load().database)
-    with steps("Upgrading") as on_piece:
-        migrate.upgrade(database, removing=removing, on_piece=on_piece)
-    with database.read() as tx:
-        revision = migrate.current_revision(tx)
-    database.close()
+    with closing(Database(configuration.load().database)) as database:
+        with steps("Upgrading") as on_piece:
+            migrate.upgrade(database, removing=removing, on_piece=on_piece)
+        with database.read() as tx:
+            revision = migrate.current_revision(tx)
     click.echo(f"The database is at revision {revision}.")
     if missing := migrate.missing(revision):
         names = ", ".join(each.revision for each in missing)
@@ -72,7 +73,5 @@ def _days(seconds: float | None) -> str:
 def _remove(database: Database, settings: Settings) -> Erased:
     if settings.redis_url is None:  # then streams expire by themselves
         return sum(Removal(database, settings, erase=lambda _runs: None).round(), Erased())
-    eraser = Eraser(settings.broker, prefix=settings.queue_prefix, ttl_s=settings.stream_seconds)
-    removed = sum(Removal(database, settings, erase=eraser.erase).round(), Erased())
-    eraser.close()
-    return removed
+    with closing(Eraser(settings.broker, prefix=settings.queue_prefix, ttl_s=settings.stream_seconds)) as eraser:
+        return sum(Removal(database, settings, erase=eraser.erase).round(), Erased())

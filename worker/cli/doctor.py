@@ -12,8 +12,7 @@ from pathlib import Path
 import click
 
 from worker import settings as configuration
-from worker.cli.checks import CHECKS
-from worker.cli.checks.examine import Result, examine
+from worker.cli.checks.examine import CHECKS, Result, examine
 from worker.cli.checks.finding import Installation, Level
 from worker.cli.output import json_option, json_requested, print_object
 from worker.settings import PREFIX
@@ -64,7 +63,7 @@ def _examine(installation: Installation, *, within_s: float) -> list[Result]:
     """Run the checks, with a progress bar on a terminal."""
     hidden = not sys.stderr.isatty()
     with click.progressbar(length=len(CHECKS), label="Looking", file=sys.stderr, hidden=hidden, width=24) as bar:
-        return examine(CHECKS, installation, within_s=within_s, on_result=lambda _: bar.update(1))
+        return examine(installation, within_s=within_s, on_result=lambda _: bar.update(1))
 
 
 def _as_json(results: Sequence[Result]) -> list[dict[str, object]]:

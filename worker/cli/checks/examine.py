@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from worker.cli.checks import broker, configured, database, directory, endpoints, model, waiting, workers
 from worker.cli.checks.finding import Finding, Installation, Level, failed, skipped
 from worker.clock import monotonic
 
@@ -15,6 +16,23 @@ class Check:
     name: str
     run: Callable[[Installation], Iterable[Finding]]
     needs: str | None = None
+
+
+# In the order of the report. A check that needs the database is skipped if the database does not answer.
+CHECKS = (
+    Check("settings", configured.settings),
+    Check("teams", configured.teams),
+    Check("data directory", directory.check),
+    Check("database", database.answers),
+    Check("writing", database.writes, needs="database"),
+    Check("broker", broker.check),
+    Check("workers", workers.check, needs="database"),
+    Check("runs", waiting.runs, needs="database"),
+    Check("summaries", waiting.summaries, needs="database"),
+    Check("model", model.check),
+    Check("api", endpoints.api),
+    Check("flower", endpoints.flower),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +79,13 @@ class _RunningCheck:
             self.done.set()
 
 
-def examine(
-    checks: Sequence[Check], installation: Installation, *, within_s: float, on_result: Callable[[Result], None]
-) -> list[Result]:
+def examine(installation: Installation, *, within_s: float, on_result: Callable[[Result], None]) -> list[Result]:
     """Return the result of each check, in order. A check that takes longer than *within_s* seconds has failed.
 
     *on_result* is called with each result as soon as it is available.
     """
     results: dict[str, Result] = {}
-    for stage in ([c for c in checks if c.needs is None], [c for c in checks if c.needs is not None]):
+    for stage in ([c for c in CHECKS if c.needs is None], [c for c in CHECKS if c.needs is not None]):
         running = []
         for check in stage:
             if check.needs is not None and not results[check.needs].usable:
@@ -82,4 +98,4 @@ def examine(
         for each in running:
             results[each.check.name] = each.result(deadline=deadline, within_s=within_s)
             on_result(results[each.check.name])
-    return [results[check.name] for check in checks]
+    return [results[check.name] for check in CHECKS]

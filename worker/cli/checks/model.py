@@ -14,10 +14,9 @@ MAX_SERVERS = 5
 
 def check(installation: Installation) -> Iterator[Finding]:
     """Check every model that a team would call, each once."""
-    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "TEAM_SESSIONS_MODEL"):
-        if mistaken := installation.mistaken(name):
-            yield mistaken
-            return
+    if mistaken := installation.mistaken("OPENAI_API_KEY", "OPENAI_BASE_URL", "TEAM_SESSIONS_MODEL"):
+        yield mistaken
+        return
     models = _models(installation)
     for model in models[:MAX_SERVERS]:
         yield _finding(model, probe(model))
