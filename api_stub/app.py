@@ -1,14 +1,19 @@
-"""The FastAPI application."""
+"""The FastAPI application, and its server on a socket."""
 
+import signal
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from types import FrameType
 from typing import Any
 
+import uvicorn
 from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 
-from api_stub import dependencies, errors, middleware, schemas, service
+from api_stub import dependencies, errors, middleware, schemas
 from api_stub.routes import batches, health, runs, sessions, teams, users
+from api_stub.service import Service
 from worker.observe import metrics, tracing
 from worker.settings import Settings
 
@@ -24,10 +29,10 @@ def make_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with service.open_service(settings) as opened:
-            app.state.service = opened
-            metrics.preset()
-            yield
+        app.state.service = service = Service(settings)
+        metrics.preset()
+        yield
+        await service.close()
         tracing.flush()
 
     app = _App(
@@ -52,9 +57,31 @@ def make_app(settings: Settings) -> FastAPI:
     return app
 
 
+def serve(settings: Settings, *, host: str, port: int) -> None:
+    """Serve the application until SIGTERM or SIGINT. A requested stop is no error: the process exits with 0."""
+    app = make_app(settings)
+    config = uvicorn.Config(
+        app, host=host, port=port, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=3
+    )
+    _Server(config).run()
+
+
 class _App(FastAPI):
     def openapi(self) -> dict[str, Any]:
         """Return the description with Problem, which FastAPI leaves out: it only knows bodies of application/json."""
         description = super().openapi()
         description["components"]["schemas"][schemas.Problem.__name__] = schemas.Problem.model_json_schema()
         return description
+
+
+class _Server(uvicorn.Server):
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop. uvicorn's own handler raises the signal again afterwards, so the process would not exit with 0."""
+        self.force_exit = self.should_exit and sig == signal.SIGINT
+        self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Close streams and waiting requests first: they would delay the shutdown until their runs end."""
+        assert isinstance(self.config.app, FastAPI)
+        self.config.app.state.service.follower.leave()
+        await super().shutdown(sockets)

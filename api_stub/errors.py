@@ -72,7 +72,9 @@ async def _team_sessions_error(request: Request, error: Exception) -> JSONRespon
     if error.status >= 500:
         log.error("request failed", error=error)
     if error.status in (401, 403):
-        _audit(request, error)
+        # The id of the key, never the key; the route's template, never the ids in the path.
+        key_id, route = getattr(request.state, "key_id", None), _template(request)
+        log.warning("request denied", code=error.code, method=request.method, route=route, key_id=key_id)
     wait_s = error.facts["wait_s"] if isinstance(error, RateLimited) else 1.0
     assert isinstance(wait_s, float)
     return problem(status=error.status, code=error.code, detail=error.message, retry=error.retry, wait_s=wait_s)
@@ -110,12 +112,6 @@ async def _unexpected_error(_request: Request, error: Exception) -> JSONResponse
     log.error("request failed on an unexpected error", error=error)
     detail = "Unexpected server error. The log of the server has the details."
     return problem(status=500, code="internal", detail=detail)
-
-
-def _audit(request: Request, error: TeamSessionsError) -> None:
-    """Log a denied request: the id of its key, never the key; the route's template, never the ids in the path."""
-    key_id = getattr(request.state, "key_id", None)
-    log.warning("request denied", code=error.code, method=request.method, route=_template(request), key_id=key_id)
 
 
 def _template(request: Request) -> str | None:

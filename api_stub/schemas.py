@@ -4,17 +4,33 @@ Times are RFC 3339 in UTC with six decimals. Positions and seqs count from 1.
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, Field, WithJsonSchema
 
-from worker.domain import Message, Refresh, Run, RunOrder, SessionRow, SessionSummary, Status, check_json
+from worker.domain import Message, Refresh, Run, RunOrder, SessionSummary, Status, check_json
 from worker.domain.fields import TEXT, Metadata, SessionId, TeamId, Time, UserId, field
-from worker.store.teams import Served
 
 NextCursor = Annotated[
     str | None, field("Send it as `cursor` to get the next page; null: this is the last page.", "cnVuczoi…", None)
 ]
+T = TypeVar("T")
+Texts = list[Annotated[str, WithJsonSchema({"type": "string"} | TEXT)]]
+Responses = dict[int | str, dict[str, Any]]
+_LOCATION = {"Location": {"description": "Where to read it.", "schema": {"type": "string"}}}
+COMMITTED: Responses = {202: {"description": "It is committed.", "headers": _LOCATION}}
+
+
+def text_answer(media_type: str, description: str) -> Responses:
+    """Return the OpenAPI description of an answer that is not one JSON value."""
+    return {200: {"description": description, "content": {media_type: {"schema": {"type": "string"}}}}}
+
+
+class Page(BaseModel, Generic[T]):
+    """A page of a list."""
+
+    data: list[T] = Field(description="The entries.")
+    next_cursor: NextCursor
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +38,8 @@ class RunRequest(RunOrder):
     """A run to be accepted."""
 
 
-class Why(BaseModel):
+class Why(BaseModel, extra="allow"):
     """Why a run is not moving. Further fields are facts that depend on the reason."""
-
-    model_config = ConfigDict(extra="allow")
 
     run_id: str = field("ID of the run.", "run_019ab3c4d5e6f708192a3b4c5d6e7f80")
     status: Status = field("Status of the run.", "queued")
@@ -33,24 +47,16 @@ class Why(BaseModel):
     detail: str = field("One sentence.", "It is behind run 'run_019…': the runs of a session execute one by one.")
 
 
-class RunPage(BaseModel):
+class RunPage(Page[Run]):
     """A page of runs, newest first."""
 
-    data: list[Run] = Field(description="The runs.")
-    next_cursor: NextCursor
 
-
-class MessagePage(BaseModel):
+class MessagePage(Page[Message]):
     """A page of messages, oldest first."""
 
-    data: list[Message] = Field(description="The messages.")
-    next_cursor: NextCursor
 
-
-class Session(BaseModel):
+class Session(BaseModel, from_attributes=True):
     """One user's conversation with one team."""
-
-    model_config = ConfigDict(from_attributes=True)
 
     id: SessionId = Field(validation_alias="session_id")
     team: TeamId
@@ -68,23 +74,13 @@ class Session(BaseModel):
     created_at: Time = Field(description="When its first run was accepted.")
     updated_at: Time = Field(description="Time of the last change: a run, a message or an edit.")
 
-    @classmethod
-    def of(cls, session: SessionRow) -> "Session":
-        return cls.model_validate(session)
 
-
-class SessionChange(BaseModel):
+class SessionChange(BaseModel, extra="forbid"):
     """Fields to replace. An omitted field stays as it is; null removes a name or a description."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    name: str | None = Field(
-        None, description="Name for people.", examples=["Where is my parcel?", None], json_schema_extra=TEXT
-    )
-    description: str | None = Field(
-        None, description="Description for people.", examples=["Sent on Monday.", None], json_schema_extra=TEXT
-    )
-    tags: list[Annotated[str, WithJsonSchema({"type": "string"} | TEXT)]] = Field(
+    name: Annotated[str | None, field("Name for people.", "Where is my parcel?", None, schema=TEXT)] = None
+    description: Annotated[str | None, field("Description for people.", "Sent on Monday.", None, schema=TEXT)] = None
+    tags: Texts = Field(
         default_factory=list, description="All tags; they replace the old ones.", examples=[["parcel", "urgent"]]
     )
     metadata: Metadata = Field(default_factory=dict)
@@ -107,11 +103,8 @@ class Requested(BaseModel):
     refresh: Refresh | None = Field(description="The refresh; null: the summary already covers every run that ended.")
 
 
-class SessionPage(BaseModel):
+class SessionPage(Page[Session]):
     """A page of sessions, latest activity first."""
-
-    data: list[Session] = Field(description="The sessions.")
-    next_cursor: NextCursor
 
 
 class Team(BaseModel):
@@ -121,10 +114,6 @@ class Team(BaseModel):
     versions: list[str] = field("Versions of its definition; more than one during a deploy.", ["3f2a9c"])
     workers: int = field("Number of live workers that serve it.", 4)
     queues: list[str] = field("Queues that these workers consume.", ["resumed", "runs"])
-
-    @classmethod
-    def of(cls, served: Served) -> "Team":
-        return cls(team=served.id, versions=served.versions, workers=served.workers, queues=served.queues)
 
 
 class TeamPage(BaseModel):

@@ -1,15 +1,16 @@
 """Everything of one user: exported, or erased so that no row, stream or summary of the user is left."""
 
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from datetime import datetime
 from functools import partial
 from itertools import chain
 from operator import itemgetter
-from typing import Any
+from typing import Annotated, Any
 
 from worker.clock import rfc3339
 from worker.domain import Principal
+from worker.domain.fields import field
 from worker.events.erase import Eraser
 from worker.settings import Settings
 from worker.store import Database, batch_items, erasure, sessions, users
@@ -20,6 +21,18 @@ PAGE = 200
 _INTERNAL = {"session_pk", "fence", "lease_owner", "lease_until", "losses", "retries", "dispatched_at", "claimed_seq"}
 _EXPORTED_AS = {"covers_through_seq": "summary_seq"}  # field of a session: its key in an export
 _KINDS = (("run", runs, "position"), ("message", messages, "seq"), ("summary", summaries, "version"))
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """How much was erased."""
+
+    sessions: Annotated[int, field("Sessions.", 3)]
+    runs: Annotated[int, field("Runs.", 12)]
+    messages: Annotated[int, field("Messages.", 40)]
+    summaries: Annotated[int, field("Versions of summaries.", 2)]
+    streams: Annotated[int, field("Streams of runs; an upper bound.", 1)]
+    api_keys: Annotated[int, field("API keys that were bound to the user.", 1)]
 
 
 def export(db: Database, user_id: str, *, principal: Principal) -> Iterator[dict[str, Any]]:
@@ -36,7 +49,7 @@ def export(db: Database, user_id: str, *, principal: Principal) -> Iterator[dict
             session = sessions.get(tx, pk)
         if session is None:
             continue
-        names = (field.name for field in fields(session))
+        names = (column.name for column in fields(session))
         yield _line("session", {_EXPORTED_AS.get(name, name): getattr(session, name) for name in names})
         for kind, table, key in _KINDS:
             read = partial(users.rows, table=table, pk=pk)
@@ -48,7 +61,7 @@ def export(db: Database, user_id: str, *, principal: Principal) -> Iterator[dict
             yield from (_line("batch_item", row) for row in rows)
 
 
-def erase(db: Database, eraser: Eraser, settings: Settings, user_id: str, *, principal: Principal) -> dict[str, int]:
+def erase(db: Database, eraser: Eraser, settings: Settings, user_id: str, *, principal: Principal) -> Erased:
     """Erase everything of a user, and return the number of rows of each kind. Running runs end at their next write.
 
     One transaction per session. What is erased stays erased if this is interrupted; call it again to erase the rest.
@@ -66,14 +79,7 @@ def erase(db: Database, eraser: Eraser, settings: Settings, user_id: str, *, pri
     if not principal.teams:
         with db.write() as tx:
             keys = users.erase_rest(tx, user_id)
-    return {
-        "sessions": total.sessions + total.forks,
-        "runs": total.runs,
-        "messages": total.messages,
-        "summaries": total.summaries,
-        "streams": len(total.streaming),
-        "api_keys": keys,
-    }
+    return Erased(total.sessions + total.forks, total.runs, total.messages, total.summaries, len(total.streaming), keys)
 
 
 def _session_pks(db: Database, user_id: str, *, principal: Principal) -> Iterator[int]:

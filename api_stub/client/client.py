@@ -8,13 +8,13 @@ import inspect
 import os
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
-from types import MethodType, TracebackType
+from types import MethodType
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 import httpx2
 
 from api_stub.client import address, calls
-from api_stub.client.core import Answer, Exchange, Listing, Lost, Request, Retries, Waiting, lost
+from api_stub.client.core import Answer, Exchange, Listing, Request, Retries, Waiting, lost
 from api_stub.client.streams import Reading
 from api_stub.client.types import Run
 
@@ -132,9 +132,7 @@ class Client(_Methods[httpx2.Client]):
     def __enter__(self) -> "Client":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -145,15 +143,13 @@ class Client(_Methods[httpx2.Client]):
         exchange = Exchange(request, self._retries, api=self._api)
         while not exchange.done:
             time.sleep(exchange.pause_s)
-            exchange.take(self._send(request))
+            try:
+                answer = request.send(self._http.request)
+            except httpx2.RequestError as error:
+                exchange.take(lost(error))
+            else:
+                exchange.take(Answer(answer.status_code, answer.headers, answer.content))
         return exchange.result
-
-    def _send(self, request: Request[T]) -> Answer | Lost:
-        try:
-            answer = request.send(self._http.request)
-        except httpx2.RequestError as error:
-            return lost(error)
-        return Answer(answer.status_code, answer.headers, answer.content)
 
     def _wait(self, waiting: Waiting) -> Run:
         while not waiting.over:
@@ -196,9 +192,7 @@ class AsyncClient(_Methods[httpx2.AsyncClient]):
     async def __aenter__(self) -> "AsyncClient":
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_error: object) -> None:
         await self.aclose()
 
     async def aclose(self) -> None:
@@ -209,15 +203,13 @@ class AsyncClient(_Methods[httpx2.AsyncClient]):
         exchange = Exchange(request, self._retries, api=self._api)
         while not exchange.done:
             await asyncio.sleep(exchange.pause_s)
-            exchange.take(await self._send(request))
+            try:
+                answer = await request.send(self._http.request)
+            except httpx2.RequestError as error:
+                exchange.take(lost(error))
+            else:
+                exchange.take(Answer(answer.status_code, answer.headers, answer.content))
         return exchange.result
-
-    async def _send(self, request: Request[T]) -> Answer | Lost:
-        try:
-            answer = await request.send(self._http.request)
-        except httpx2.RequestError as error:
-            return lost(error)
-        return Answer(answer.status_code, answer.headers, answer.content)
 
     async def _wait(self, waiting: Waiting) -> Run:
         while not waiting.over:

@@ -90,9 +90,10 @@ class Backoff:
     """Counts the failures of a request in a row; returns the pause after each, or raises. *api* is for messages."""
 
     def __init__(self, request: Request[Any], retries: Retries, *, api: str) -> None:
-        self._request = request
+        self._method = request.method
+        self._key = request.headers.get(KEY)
         self._retries = retries
-        self._api = api
+        self.api = api
         self._sent = False
         self.failures = 0
 
@@ -104,26 +105,41 @@ class Backoff:
             Unreachable: this was the last try.
         """
         self.failures += 1
-        key = self._request.headers.get(KEY)
         if isinstance(failure, Lost):
             self._sent |= failure.sent
             if self.failures > self._retries.count:
-                raise Unreachable(self._unreachable(failure), idempotency_key=key)
+                raise Unreachable(self._unreachable(failure), idempotency_key=self._key)
             return self._retries.pause(self.failures)
         self._sent = True
         requested_s = retry_after(failure)
         too_late = requested_s is not None and requested_s > LONGEST_RETRY_AFTER_S
         if failure.status not in RETRYABLE or too_late or self.failures > self._retries.count:
-            raise _refusal(failure, api=self._api, retry_after_s=requested_s, idempotency_key=key)
+            raise self._refusal(failure, retry_after_s=requested_s)
         pause_s = self._retries.pause(self.failures)
         return pause_s if requested_s is None else requested_s + pause_s
+
+    def _refusal(self, answer: Answer, *, retry_after_s: float | None) -> RequestFailed:
+        body = _json(answer.body)
+        problem = body if isinstance(body, dict) else {}
+        unexplained = (
+            f"The API at {self.api}, or a proxy before it, answered with status {answer.status}. "
+            "Check that this is the URL of the API, and the proxy."
+        )
+        return RequestFailed(
+            str(problem.get("detail") or unexplained),
+            status=answer.status,
+            code=str(problem.get("code") or "http_error"),
+            retry=answer.status in RETRYABLE or problem.get("retry") is True,
+            retry_after_s=retry_after_s,
+            idempotency_key=self._key,
+        )
 
     def _unreachable(self, failure: Lost) -> str:
         last = f"after {self.failures} {'try' if self.failures == 1 else 'tries'}; the last one: {failure.reason}"
         if not self._sent:
-            return f"Cannot connect to the API at {self._api} ({last}). Check that it runs and that its URL is right."
-        text = f"The API at {self._api} gave no readable answer ({last})."
-        return text if self._request.method == "GET" else f"{text} The request may have been carried out."
+            return f"Cannot connect to the API at {self.api} ({last}). Check that it runs and that its URL is right."
+        text = f"The API at {self.api} gave no readable answer ({last})."
+        return text if self._method == "GET" else f"{text} The request may have been carried out."
 
 
 class Exchange(Generic[T]):
@@ -137,7 +153,7 @@ class Exchange(Generic[T]):
     def __init__(self, request: Request[T], retries: Retries, *, api: str) -> None:
         self.done = False
         self.pause_s = 0.0
-        self._request = request
+        self._deletes = request.method == "DELETE"
         self._backoff = Backoff(request, retries, api=api)
         self._in_doubt = False
 
@@ -153,12 +169,7 @@ class Exchange(Generic[T]):
                 self._end(value)
                 return
             outcome = Lost("an answer that is not a JSON object")
-        elif (
-            isinstance(outcome, Answer)
-            and outcome.status == 404
-            and self._in_doubt
-            and self._request.method == "DELETE"
-        ):
+        elif isinstance(outcome, Answer) and outcome.status == 404 and self._in_doubt and self._deletes:
             self._end(None)  # an earlier try deleted it, and its answer was lost
             return
         self.pause_s = self._backoff.after(outcome)
@@ -246,23 +257,6 @@ def retry_after(answer: Answer) -> float | None:
         return max(0.0, (at - now).total_seconds())
     except (TypeError, ValueError):
         return None
-
-
-def _refusal(answer: Answer, *, api: str, retry_after_s: float | None, idempotency_key: str | None) -> RequestFailed:
-    body = _json(answer.body)
-    problem = body if isinstance(body, dict) else {}
-    unexplained = (
-        f"The API at {api}, or a proxy before it, answered with status {answer.status}. "
-        "Check that this is the URL of the API, and the proxy."
-    )
-    return RequestFailed(
-        str(problem.get("detail") or unexplained),
-        status=answer.status,
-        code=str(problem.get("code") or "http_error"),
-        retry=answer.status in RETRYABLE or problem.get("retry") is True,
-        retry_after_s=retry_after_s,
-        idempotency_key=idempotency_key,
-    )
 
 
 def _json(body: bytes) -> object:

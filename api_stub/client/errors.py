@@ -8,6 +8,8 @@
 A message says what happened, where, and what to do. It holds no key and no text of a user.
 """
 
+from dataclasses import KW_ONLY, dataclass
+
 
 class ClientError(Exception):
     """An error of the client."""
@@ -17,6 +19,7 @@ class NotConfigured(ClientError):
     """The URL of the API or its key is missing or not valid."""
 
 
+@dataclass(eq=False, repr=False)
 class RequestFailed(ClientError):
     """The API refused a request: `code` is stable, `status` is the HTTP status, and the text says what to do.
 
@@ -25,30 +28,22 @@ class RequestFailed(ClientError):
     `idempotency_key` finds its run.
     """
 
-    def __init__(
-        self,
-        detail: str,
-        *,
-        status: int,
-        code: str,
-        retry: bool = False,
-        retry_after_s: float | None = None,
-        idempotency_key: str | None = None,
-    ) -> None:
-        super().__init__(detail)
-        self.status = status
-        self.code = code
-        self.retry = retry
-        self.retry_after_s = retry_after_s
-        self.idempotency_key = idempotency_key
+    detail: str
+    _: KW_ONLY
+    status: int
+    code: str
+    retry: bool = False
+    retry_after_s: float | None = None
+    idempotency_key: str | None = None
 
 
+@dataclass(eq=False, repr=False)
 class Unreachable(ClientError):
     """There was no readable answer. Unless the connection failed, the request may have been carried out.
 
     An enqueue or a retry that is sent again with `idempotency_key` finds its run if there is one.
     """
 
-    def __init__(self, detail: str, *, idempotency_key: str | None = None) -> None:
-        super().__init__(detail)
-        self.idempotency_key = idempotency_key
+    detail: str
+    _: KW_ONLY
+    idempotency_key: str | None = None

@@ -47,18 +47,16 @@ class Reading(ABC, Generic[T]):
     """
 
     media_type: str
+    _backoff: Backoff
 
     def __init__(self, request: Request[T]) -> None:
         self.ended = False
         self.enough = False
         self.pause_s = 0.0
         self._request = request
-        self._api = ""
-        self._backoff = Backoff(request, Retries(), api="")
 
     def begin(self, retries: Retries, *, api: str) -> None:
         """Set the retries, and the URL for messages."""
-        self._api = api
         self._backoff = Backoff(self._request, retries, api=api)
 
     def request(self) -> Request[T]:
@@ -171,7 +169,7 @@ class Lines(Reading[dict[str, Any]]):
     def failed(self, failure: Answer | Lost) -> None:
         if self._count and isinstance(failure, Lost):
             raise Unreachable(
-                f"The answer of the API at {self._api} broke off after {self._count} lines, which are not all: "
+                f"The answer of the API at {self._backoff.api} broke off after {self._count} lines, which are not all: "
                 f"{failure.reason}. Begin again."
             )
         super().failed(failure)

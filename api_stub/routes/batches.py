@@ -10,40 +10,35 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import Field, TypeAdapter
 
 from api_stub import batch_schemas as schemas
-from api_stub.batch_orders import LISTS, batch_order, check_no_filter, explicit_items
+from api_stub import errors, pagination
 from api_stub.dependencies import Batches, BatchId, ForUser, IdempotencyKey, ServiceDep
-from api_stub.errors import responses
-from api_stub.pagination import Cursor, Limit, Pages
-from api_stub.service import Service
+from api_stub.schemas import COMMITTED, Responses, text_answer
 from worker.batches import accept, lifecycle
-from worker.domain import Batch, Estimate, Item, ItemStatus, Principal, Result
+from worker.domain import Batch, Estimate, Item, ItemStatus, Principal, Result, Selection
 from worker.errors import BatchInvalid
 from worker.store import batches
 
 router = APIRouter(prefix="/v1/batches", tags=["batches"])
 
 _Id = Annotated[str, Field(pattern="^batch_[0-9a-f]{32}$")]
-BATCHES = Pages[Batch, str]("batches", _Id, lambda batch: batch.id)
-ITEMS = Pages[Item, int]("items", Annotated[int, Field(ge=1, lt=2**31)], lambda item: item.number)
+BATCHES = pagination.Pages[Batch, str]("batches", _Id, lambda batch: batch.id)
+ITEMS = pagination.Pages[Item, int]("items", Annotated[int, Field(ge=1, lt=2**31)], lambda item: item.number)
 RESULT: TypeAdapter[Any] = TypeAdapter(Result)
 CHUNK = 200  # results read in one query
 
-ACCEPTED: dict[int | str, dict[str, Any]] = {
-    200: {"description": "With `dry_run`: an estimate; nothing is written.", "model": Estimate},
-    202: {
-        "description": "The batch is committed.",
-        "headers": {"Location": {"description": "Where to read it.", "schema": {"type": "string"}}},
-    },
-}
-LINES: dict[int | str, dict[str, Any]] = {
-    200: {
-        "description": "One JSON object per line: an item as in `…/items`, with `old_output` and `new_output`.",
-        "content": {"application/x-ndjson": {"schema": {"type": "string"}}},
-    }
-}
+ESTIMATE: Responses = {200: {"description": "With `dry_run`: an estimate; nothing is written.", "model": Estimate}}
+LINES = text_answer(
+    "application/x-ndjson",
+    "One JSON object per line: an item as in `…/items`, with `old_output` and `new_output`.",
+)
 
 
-@router.post("", status_code=202, response_model=schemas.Batch, responses=ACCEPTED | responses(400, 404, 409, 413, 422))
+@router.post(
+    "",
+    status_code=202,
+    response_model=schemas.Batch,
+    responses=ESTIMATE | COMMITTED | errors.responses(400, 404, 409, 413, 422),
+)
 def create_batch(
     body: schemas.BatchRequest,
     service: ServiceDep,
@@ -52,30 +47,30 @@ def create_batch(
     idempotency_key: IdempotencyKey = None,
 ) -> schemas.Batch | JSONResponse:
     """Accept a batch: one order over many sessions or runs, which a filter finds or the request lists."""
-    order = batch_order(body, prices_file=service.settings.prices)
+    order = schemas.batch_order(body, prices_file=service.settings.prices)
     principal = _acting_for(principal, body.select.user_id)
-    items = explicit_items(body, kind=order.kind, principal=principal, known=service.teams)
-    if items is not None:
-        check_no_filter(order.select)
+    items = schemas.explicit_items(body, kind=order.kind, principal=principal, known=service.teams)
+    select = order.select
+    if items is not None and select != Selection(user_id=select.user_id, status=select.status):
+        raise BatchInvalid(field="'select'", problem="has filters, but the items are listed: send one or the other")
     if body.dry_run:
         if items is not None:
             raise BatchInvalid(field="'dry_run'", problem="counts what a filter finds, but the items are listed")
         return JSONResponse(asdict(accept.estimate(service.db, order, principal=principal)))
     batch = accept.create(
-        service.db,
-        order,
-        principal=principal,
-        settings=service.settings,
-        items=items,
-        idempotency_key=idempotency_key,
+        service.db, order, principal=principal, settings=service.settings, items=items, idempotency_key=idempotency_key
     )
     response.headers["Location"] = f"/v1/batches/{batch.id}"
     return schemas.Batch.of(batch)
 
 
-@router.get("", responses=responses(422))
+@router.get("", responses=errors.responses(422))
 def list_batches(
-    service: ServiceDep, principal: Batches, user_id: ForUser = None, cursor: Cursor = None, limit: Limit = 50
+    service: ServiceDep,
+    principal: Batches,
+    user_id: ForUser = None,
+    cursor: pagination.Cursor = None,
+    limit: pagination.Limit = 50,
 ) -> schemas.BatchPage:
     """Batches, newest first. A key bound to teams sees the batches of keys that are bound to the same teams."""
     before = BATCHES.decode(cursor)
@@ -85,21 +80,21 @@ def list_batches(
     return schemas.BatchPage(data=[schemas.Batch.of(batch) for batch in page], next_cursor=next_cursor)
 
 
-@router.get("/{batch_id}", responses=responses(404, 422))
+@router.get("/{batch_id}", responses=errors.responses(404, 422))
 def get_batch(batch_id: BatchId, service: ServiceDep, principal: Batches, user_id: ForUser = None) -> schemas.Batch:
     """One batch: its progress, usage and cost, and when it will be done."""
     return schemas.Batch.of(lifecycle.get(service.db, batch_id, principal=_acting_for(principal, user_id)))
 
 
-@router.get("/{batch_id}/items", responses=responses(404, 422))
+@router.get("/{batch_id}/items", responses=errors.responses(404, 422))
 def list_items(
     batch_id: BatchId,
     service: ServiceDep,
     principal: Batches,
     user_id: ForUser = None,
     status: Annotated[ItemStatus | None, Query(description="Only items with this status.")] = None,
-    cursor: Cursor = None,
-    limit: Limit = 50,
+    cursor: pagination.Cursor = None,
+    limit: pagination.Limit = 50,
 ) -> schemas.ItemPage:
     """The items of a batch, in their order, each with the current status of its run or of its session's refresh."""
     after, principal = ITEMS.decode(cursor) or 0, _acting_for(principal, user_id)
@@ -108,7 +103,7 @@ def list_items(
     return schemas.ItemPage(data=page, next_cursor=next_cursor)
 
 
-@router.post("/{batch_id}/items", status_code=202, responses=responses(400, 404, 409, 413, 422))
+@router.post("/{batch_id}/items", status_code=202, responses=errors.responses(400, 404, 409, 413, 422))
 def add_items(
     batch_id: BatchId, body: schemas.MoreItems, service: ServiceDep, principal: Batches, user_id: ForUser = None
 ) -> schemas.Batch:
@@ -116,14 +111,14 @@ def add_items(
     principal = _acting_for(principal, user_id)
     batch = lifecycle.get(service.db, batch_id, principal=principal)
     principal = _acting_for(principal, batch.order.select.user_id)
-    items = explicit_items(body, kind=batch.order.kind, principal=principal, known=service.teams)
+    items = schemas.explicit_items(body, kind=batch.order.kind, principal=principal, known=service.teams)
     if items is None:
-        raise BatchInvalid(field="The items", problem=f"are missing: give {LISTS[batch.order.kind]!r}")
+        raise BatchInvalid(field="The items", problem=f"are missing: give {schemas.LISTS[batch.order.kind]!r}")
     batch = accept.add(service.db, batch_id, items, principal=principal, settings=service.settings, first=body.first)
     return schemas.Batch.of(batch)
 
 
-@router.get("/{batch_id}/results", response_class=StreamingResponse, responses=LINES | responses(404, 422))
+@router.get("/{batch_id}/results", response_class=StreamingResponse, responses=LINES | errors.responses(404, 422))
 def read_results(
     batch_id: BatchId, service: ServiceDep, principal: Batches, user_id: ForUser = None
 ) -> StreamingResponse:
@@ -133,13 +128,13 @@ def read_results(
     return StreamingResponse(_results(service, batch_id, principal), media_type="application/x-ndjson")
 
 
-@router.post("/{batch_id}/pause", status_code=202, responses=responses(404, 409, 422))
+@router.post("/{batch_id}/pause", status_code=202, responses=errors.responses(404, 409, 422))
 def pause_batch(batch_id: BatchId, service: ServiceDep, principal: Batches, user_id: ForUser = None) -> schemas.Batch:
     """Begin no more items; items in flight continue."""
     return schemas.Batch.of(lifecycle.pause(service.db, batch_id, principal=_acting_for(principal, user_id)))
 
 
-@router.post("/{batch_id}/resume", status_code=202, responses=responses(400, 404, 409, 413, 422))
+@router.post("/{batch_id}/resume", status_code=202, responses=errors.responses(400, 404, 409, 413, 422))
 def resume_batch(
     batch_id: BatchId,
     service: ServiceDep,
@@ -153,14 +148,14 @@ def resume_batch(
     return schemas.Batch.of(lifecycle.resume(service.db, batch_id, principal=principal, budget=budget))
 
 
-@router.post("/{batch_id}/cancel", status_code=202, responses=responses(404, 422))
+@router.post("/{batch_id}/cancel", status_code=202, responses=errors.responses(404, 422))
 def cancel_batch(batch_id: BatchId, service: ServiceDep, principal: Batches, user_id: ForUser = None) -> schemas.Batch:
     """End a batch: begin no more items, and cancel the runs in flight. A batch that has ended stays unchanged."""
     send, principal = service.dispatcher.send, _acting_for(principal, user_id)
     return schemas.Batch.of(lifecycle.cancel(service.db, batch_id, principal=principal, send=send))
 
 
-@router.post("/{batch_id}/retry", status_code=202, responses=responses(404, 409, 422))
+@router.post("/{batch_id}/retry", status_code=202, responses=errors.responses(404, 409, 422))
 def retry_batch(batch_id: BatchId, service: ServiceDep, principal: Batches, user_id: ForUser = None) -> schemas.Batch:
     """Begin again the items that failed, diverged or were cancelled."""
     return schemas.Batch.of(lifecycle.retry(service.db, batch_id, principal=_acting_for(principal, user_id)))
@@ -171,7 +166,7 @@ def _acting_for(principal: Principal, user_id: str | None) -> Principal:
     return replace(principal, user_id=principal.acting_for(user_id))
 
 
-def _results(service: Service, batch_id: str, principal: Principal) -> Iterator[str]:
+def _results(service: ServiceDep, batch_id: str, principal: Principal) -> Iterator[str]:
     after = 0
     while page := lifecycle.items(service.db, batch_id, principal=principal, after=after, limit=CHUNK, texts=True):
         for item in page:

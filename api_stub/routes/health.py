@@ -1,24 +1,19 @@
 """Probes, which need no key and answer a status only, and metrics for Prometheus."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 
-from api_stub.dependencies import MetricsRead, ServiceDep
-from api_stub.errors import responses
+from api_stub import dependencies as deps
+from api_stub import errors, schemas
 from worker.errors import DatabaseUnavailable
 from worker.observe.metrics import CONTENT_TYPE
 from worker.queue.app import QUEUES
 from worker.store import migrate, teams
 
 router = APIRouter(tags=["health"])
-METRICS: dict[int | str, dict[str, Any]] = {
-    200: {
-        "description": "Metrics, one sample a line.",
-        "content": {"text/plain": {"schema": {"type": "string"}}},
-    }
-}
+METRICS = schemas.text_answer("text/plain", "Metrics, one sample a line.")
 
 
 class Health(BaseModel):
@@ -47,20 +42,20 @@ async def healthz() -> Health:
     "/readyz",
     responses={503: {"model": Readiness, "description": "A run would have to wait; `status` says for what."}},
 )
-def readyz(service: ServiceDep, response: Response) -> Readiness:
+def readyz(service: deps.ServiceDep, response: Response) -> Readiness:
     """Ready when the database and the broker answer, and a live worker consumes the queue `runs`."""
     status = _missing(service)
     response.status_code = 200 if status.startswith("ready") else 503
     return Readiness(status=status)
 
 
-@router.get("/metrics", response_class=Response, responses=METRICS | responses())
-def metrics(service: ServiceDep, _principal: MetricsRead) -> Response:
+@router.get("/metrics", response_class=Response, responses=METRICS | errors.responses())
+def metrics(service: deps.ServiceDep, _principal: deps.MetricsRead) -> Response:
     """Metrics of this process and of the installation. Needs a key with `runs:read`, bound to no user and no team."""
     return Response(service.installation_metrics.render(), media_type=CONTENT_TYPE)
 
 
-def _missing(service: ServiceDep) -> str:
+def _missing(service: deps.ServiceDep) -> str:
     try:
         if migrate.misfit(service.db):
             return "no schema"

@@ -1,25 +1,15 @@
 """Runs: enqueue, list, get, wait, cancel, retry, watch, and why one is not moving."""
 
 from dataclasses import asdict, replace
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import StreamingResponse
 from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
+from api_stub import dependencies as deps
 from api_stub import errors, pagination, schemas, sse
-from api_stub.dependencies import (
-    ByIdempotencyKey,
-    ForUser,
-    IdempotencyKey,
-    OfSession,
-    OfTeam,
-    RunId,
-    RunsRead,
-    RunsWrite,
-    ServiceDep,
-)
 from worker import clock
 from worker.domain import EventId, Principal, Run, Status, check_id, validate_order
 from worker.domain.event import TERMINAL
@@ -33,21 +23,14 @@ POLL_S = 1.0  # while waiting, read the row at least this often: its event may b
 _Id = Annotated[str, Field(pattern="^(run|replay)_[0-9a-f]{32}$")]
 RUNS = pagination.Pages[Run, str]("runs", _Id, lambda run: run.id)
 
-ACCEPTED: dict[int | str, dict[str, Any]] = {
-    202: {
-        "description": "The run is committed.",
-        "headers": {"Location": {"description": "URL of the run.", "schema": {"type": "string"}}},
-    }
-}
 
-
-@router.post("", status_code=202, responses=ACCEPTED | errors.responses(400, 404, 409, 413, 422))
+@router.post("", status_code=202, responses=schemas.COMMITTED | errors.responses(400, 404, 409, 413, 422))
 def enqueue_run(
     body: schemas.RunRequest,
-    service: ServiceDep,
-    principal: RunsWrite,
+    service: deps.ServiceDep,
+    principal: deps.RunsWrite,
     response: Response,
-    idempotency_key: IdempotencyKey = None,
+    idempotency_key: deps.IdempotencyKey = None,
 ) -> Run:
     """Accept a run. It is committed before this answers; a worker executes it when its turn in its session comes."""
     principal.check_team(body.team)
@@ -65,13 +48,13 @@ def enqueue_run(
 
 @router.get("", responses=errors.responses(422))
 def list_runs(
-    service: ServiceDep,
-    principal: RunsRead,
+    service: deps.ServiceDep,
+    principal: deps.RunsRead,
     status: Annotated[Status | None, Query(description="Only runs with this status.")] = None,
-    team: OfTeam = None,
-    user_id: ForUser = None,
-    session_id: OfSession = None,
-    idempotency_key: ByIdempotencyKey = None,
+    team: deps.OfTeam = None,
+    user_id: deps.ForUser = None,
+    session_id: deps.OfSession = None,
+    idempotency_key: deps.ByIdempotencyKey = None,
     cursor: pagination.Cursor = None,
     limit: pagination.Limit = 50,
 ) -> schemas.RunPage:
@@ -88,10 +71,10 @@ def list_runs(
 
 @router.get("/{run_id}", responses=errors.responses(404, 422))
 async def get_run(
-    run_id: RunId,
-    service: ServiceDep,
-    principal: RunsRead,
-    user_id: ForUser = None,
+    run_id: deps.RunId,
+    service: deps.ServiceDep,
+    principal: deps.RunsRead,
+    user_id: deps.ForUser = None,
     wait: Annotated[float, Query(ge=0, le=60, description="Seconds to wait for its end.", examples=[30])] = 0,
 ) -> Run:
     """One run. With `wait`, answers as soon as the run has ended, or after `wait` seconds."""
@@ -107,21 +90,23 @@ async def get_run(
 
 
 @router.post("/{run_id}/cancel", status_code=202, responses=errors.responses(404, 422))
-def cancel_run(run_id: RunId, service: ServiceDep, principal: RunsWrite, user_id: ForUser = None) -> Run:
+def cancel_run(
+    run_id: deps.RunId, service: deps.ServiceDep, principal: deps.RunsWrite, user_id: deps.ForUser = None
+) -> Run:
     """Cancel a run: at once if it is queued or its worker is silent, else within a second. Its messages are kept."""
     run, dispatches = cancel.cancel(service.db, run_id, principal=principal, user_id=user_id)
     service.dispatcher.send(dispatches)
     return run
 
 
-@router.post("/{run_id}/retry", status_code=202, responses=ACCEPTED | errors.responses(404, 409, 422))
+@router.post("/{run_id}/retry", status_code=202, responses=schemas.COMMITTED | errors.responses(404, 409, 422))
 def retry_run(
-    run_id: RunId,
-    service: ServiceDep,
-    principal: RunsWrite,
+    run_id: deps.RunId,
+    service: deps.ServiceDep,
+    principal: deps.RunsWrite,
     response: Response,
-    user_id: ForUser = None,
-    idempotency_key: IdempotencyKey = None,
+    user_id: deps.ForUser = None,
+    idempotency_key: deps.IdempotencyKey = None,
 ) -> Run:
     """Repeat a failed or cancelled run: a new run with the same input at the end of its session, with `retry_of`."""
     if idempotency_key is not None:
@@ -142,10 +127,10 @@ def retry_run(
 
 @router.get("/{run_id}/events", response_class=StreamingResponse, responses=sse.ANSWER | errors.responses(404, 422))
 async def watch_run(
-    run_id: RunId,
-    service: ServiceDep,
-    principal: RunsRead,
-    user_id: ForUser = None,
+    run_id: deps.RunId,
+    service: deps.ServiceDep,
+    principal: deps.RunsRead,
+    user_id: deps.ForUser = None,
     last_event_id: Annotated[
         str | None,
         Header(
@@ -166,14 +151,16 @@ async def watch_run(
 
 
 @router.get("/{run_id}/why", responses=errors.responses(404, 422))
-def why_run(run_id: RunId, service: ServiceDep, principal: RunsRead, user_id: ForUser = None) -> schemas.Why:
+def why_run(
+    run_id: deps.RunId, service: deps.ServiceDep, principal: deps.RunsRead, user_id: deps.ForUser = None
+) -> schemas.Why:
     """Why the run is not moving: one sentence, and the facts that it rests on."""
     answer = why.why(service.db, service.dispatcher, service.settings, run_id, principal=principal, user_id=user_id)
     fields = asdict(answer)
     return schemas.Why(**fields.pop("facts"), **fields)
 
 
-async def _find(service: ServiceDep, principal: Principal, run_id: str, user_id: str | None) -> Run:
+async def _find(service: deps.ServiceDep, principal: Principal, run_id: str, user_id: str | None) -> Run:
     def read() -> Run | None:
         with service.db.read() as tx:
             return runs.get(tx, run_id, principal=principal, user_id=user_id)

@@ -7,17 +7,8 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query
 from pydantic import AwareDatetime, Field
 
+from api_stub import dependencies as deps
 from api_stub import errors, pagination, schemas
-from api_stub.dependencies import (
-    ByName,
-    ByTag,
-    ForUser,
-    OfTeam,
-    ServiceDep,
-    SessionId,
-    SessionsRead,
-    SessionsWrite,
-)
 from api_stub.routes.runs import RUNS
 from worker.domain import Message, Principal, Role, SessionRow, Summary
 from worker.errors import AmbiguousSession, SessionNotFound, SummaryNotFound
@@ -38,12 +29,12 @@ MESSAGES = pagination.Pages[Message, int](
 
 @router.get("", responses=errors.responses(422))
 def list_sessions(
-    service: ServiceDep,
-    principal: SessionsRead,
-    team: OfTeam = None,
-    user_id: ForUser = None,
-    name: ByName = None,
-    tag: ByTag = None,
+    service: deps.ServiceDep,
+    principal: deps.SessionsRead,
+    team: deps.OfTeam = None,
+    user_id: deps.ForUser = None,
+    name: deps.ByName = None,
+    tag: deps.ByTag = None,
     cursor: pagination.Cursor = None,
     limit: pagination.Limit = 50,
 ) -> schemas.SessionPage:
@@ -54,28 +45,25 @@ def list_sessions(
     with service.db.read() as tx:
         rows = session_pages.active(tx, filters, principal=principal, before=before, limit=limit + 1)
     data, next_cursor = SESSIONS.page(rows, limit=limit)
-    return schemas.SessionPage(data=[schemas.Session.of(row) for _pk, row in data], next_cursor=next_cursor)
+    return schemas.SessionPage(data=[schemas.Session.model_validate(row) for _pk, row in data], next_cursor=next_cursor)
 
 
 @router.get("/{session_id}", responses=errors.responses(404, 409, 422))
 def get_session(
-    session_id: SessionId, service: ServiceDep, principal: SessionsRead, user_id: ForUser = None
+    session_id: deps.SessionId, service: deps.ServiceDep, principal: deps.SessionsRead, user_id: deps.ForUser = None
 ) -> schemas.Session:
     """One session."""
     with service.db.read() as tx:
-        row = sessions.get(tx, _find(tx, session_id, principal, user_id).pk)
-    if row is None:
-        raise SessionNotFound(session_id=session_id)
-    return schemas.Session.of(row)
+        return _session(tx, _find(tx, session_id, principal, user_id).pk, session_id)
 
 
 @router.patch("/{session_id}", responses=errors.responses(400, 404, 409, 413, 422))
 def change_session(
-    session_id: SessionId,
+    session_id: deps.SessionId,
     body: schemas.SessionChange,
-    service: ServiceDep,
-    principal: SessionsWrite,
-    user_id: ForUser = None,
+    service: deps.ServiceDep,
+    principal: deps.SessionsWrite,
+    user_id: deps.ForUser = None,
 ) -> schemas.Session:
     """Replace the fields that are sent, and return the session."""
     values = body.values()
@@ -83,15 +71,12 @@ def change_session(
         pk = _find(tx, session_id, principal, user_id).pk
         if values and sessions.lock(tx, pk):
             sessions.change(tx, pk, values)
-        row = sessions.get(tx, pk)
-    if row is None:
-        raise SessionNotFound(session_id=session_id)
-    return schemas.Session.of(row)
+        return _session(tx, pk, session_id)
 
 
 @router.delete("/{session_id}", status_code=204, responses=errors.responses(404, 409, 422))
 def delete_session(
-    session_id: SessionId, service: ServiceDep, principal: SessionsWrite, user_id: ForUser = None
+    session_id: deps.SessionId, service: deps.ServiceDep, principal: deps.SessionsWrite, user_id: deps.ForUser = None
 ) -> None:
     """Erase a session with its messages, runs and streams, at once. A running run ends at its next write."""
     with service.db.write() as tx:
@@ -102,10 +87,10 @@ def delete_session(
 
 @router.get("/{session_id}/messages", responses=errors.responses(404, 409, 422))
 def list_messages(
-    session_id: SessionId,
-    service: ServiceDep,
-    principal: SessionsRead,
-    user_id: ForUser = None,
+    session_id: deps.SessionId,
+    service: deps.ServiceDep,
+    principal: deps.SessionsRead,
+    user_id: deps.ForUser = None,
     cursor: pagination.Cursor = None,
     limit: pagination.Limit = 50,
     role: Annotated[Literal["user", "assistant", "tool"] | None, Query(description="Only this role.")] = None,
@@ -122,10 +107,10 @@ def list_messages(
 
 @router.get("/{session_id}/runs", responses=errors.responses(404, 409, 422))
 def list_runs_of_session(
-    session_id: SessionId,
-    service: ServiceDep,
-    principal: SessionsRead,
-    user_id: ForUser = None,
+    session_id: deps.SessionId,
+    service: deps.ServiceDep,
+    principal: deps.SessionsRead,
+    user_id: deps.ForUser = None,
     cursor: pagination.Cursor = None,
     limit: pagination.Limit = 50,
 ) -> schemas.RunPage:
@@ -141,10 +126,10 @@ def list_runs_of_session(
 
 @router.get("/{session_id}/summary", responses=errors.responses(404, 409, 422))
 def get_summary(
-    session_id: SessionId,
-    service: ServiceDep,
-    principal: SessionsRead,
-    user_id: ForUser = None,
+    session_id: deps.SessionId,
+    service: deps.ServiceDep,
+    principal: deps.SessionsRead,
+    user_id: deps.ForUser = None,
     version: Annotated[
         int | None, Query(ge=1, lt=2**31, description="An older version; if omitted, the current one.", examples=[1])
     ] = None,
@@ -161,10 +146,10 @@ def get_summary(
 
 @router.post("/{session_id}/summary", status_code=202, responses=errors.responses(404, 409, 422))
 def refresh_summary(
-    session_id: SessionId,
-    service: ServiceDep,
-    principal: SessionsWrite,
-    user_id: ForUser = None,
+    session_id: deps.SessionId,
+    service: deps.ServiceDep,
+    principal: deps.SessionsWrite,
+    user_id: deps.ForUser = None,
     rebuild: Annotated[bool, Query(description="Start over from the first message.", examples=[True])] = False,
 ) -> schemas.Requested:
     """Refresh the summary now, whether it is due or not. Requests that come before it is done share one refresh."""
@@ -188,3 +173,10 @@ def _find(tx: Transaction, session_id: str, principal: Principal, user_id: str |
     if len(rows) > 1:
         raise AmbiguousSession(session_id=session_id)
     return rows[0]
+
+
+def _session(tx: Transaction, pk: int, session_id: str) -> schemas.Session:
+    row = sessions.get(tx, pk)
+    if row is None:
+        raise SessionNotFound(session_id=session_id)
+    return schemas.Session.model_validate(row)

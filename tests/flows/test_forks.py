@@ -129,7 +129,7 @@ def test_forks_are_written_out_and_erased_with_their_user(runtime: Runtime, eras
     exported = [line for line in lines if line["type"] == "run"]
     assert [(line["id"], line["replay_of"]) for line in exported] == [(source, None), (repeated, source)]
     assert sum(line["type"] == "message" and line["session_id"] == fork for line in lines) == 4
-    assert counts == {"sessions": 2, "runs": 2, "messages": 8, "summaries": 0, "streams": 2, "api_keys": 0}
+    assert counts == privacy.Erased(sessions=2, runs=2, messages=8, summaries=0, streams=2, api_keys=0)
     with runtime.db.read() as tx:
         left = [tx.execute(select(func.count()).select_from(t)).scalar_one() for t in (tables.sessions, tables.runs)]
     assert left == [0, 0]

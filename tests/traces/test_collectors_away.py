@@ -27,7 +27,7 @@ LOADED = """
 import sys, threading
 from tests.traces.plain import team
 team.run("hello", session_id="s")
-import worker.cli.worker, api_stub.server
+import worker.cli.worker, api_stub.app
 tracing = ("worker.observe.spans", "opentelemetry.sdk.trace", "opentelemetry.exporter", "requests")
 print([name for name in sys.modules if name.startswith(tracing)])
 print([thread.name for thread in threading.enumerate() if "Otel" in thread.name])

@@ -2,7 +2,7 @@
 
 import click
 
-from api_stub.server import serve
+from api_stub.app import serve
 from worker import settings as configuration
 from worker.observe import logs
 
