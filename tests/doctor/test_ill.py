@@ -114,7 +114,7 @@ def test_a_key_that_others_of_the_machine_can_read(installed: House) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "problem"), [("{", "is not JSON"), ('{"*": {"input": -1, "output": 1}}', "wrong about '*'")]
+    ("text", "problem"), [("{", "is not JSON"), ('{"*": {"input": -1, "output": 1}}', "no valid prices for '*'")]
 )
 def test_prices_that_cannot_be_read(installed: House, tmp_path: Path, text: str, problem: str) -> None:
     """Whatever is wrong with the file."""

@@ -38,7 +38,7 @@ def _embedded(installation: Installation) -> Finding:
     if readiness == "no broker":
         return failed("broker_refused", "The broker that 'up' started does not answer.", "See the output of 'up'.")
     if readiness in ("no database", "no schema"):
-        return skipped("'up' started it, and cannot tell about it until the database answers.")
+        return skipped("The API of 'up' reports on the broker only while the database answers.")
     return ok("The broker that 'up' started answers.")
 
 
