@@ -43,7 +43,7 @@ class Kind(StrEnum):
 class BatchStatus(StrEnum):
     """`created` while its items are being written → `running` ⇄ `paused` → `completed`, `cancelled`, `failed`.
 
-    A batch is completed when every item has ended, whatever the outcome; failed if its items could not be written.
+    A batch is completed when every item has ended, with any outcome; failed if its items could not be written.
     """
 
     CREATED = "created"

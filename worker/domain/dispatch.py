@@ -1,4 +1,4 @@
-"""What is sent through the broker: the ids of something that is ready, and nothing of a message."""
+"""What is sent through the broker: ids of a run or a summary, and no message text."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,7 +8,7 @@ from worker.domain.run import Priority
 
 @dataclass(frozen=True, slots=True)
 class Dispatch:
-    """One task to be sent to a queue after a commit. `sent_at` is when the row of a run says that it was."""
+    """One task to be sent to a queue after a commit. `sent_at` is the time of sending in the row of a run."""
 
     task: str
     task_id: str

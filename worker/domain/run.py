@@ -53,9 +53,7 @@ class RunError:
     message: Annotated[str, field("A sentence without message text.", "Model 'm' refused the request: 400.")]
 
 
-Failure = Annotated[
-    RunError | None, field("Why it failed, once failed.", {"code": "model_refused", "message": "…"}, None)
-]
+Failure = Annotated[RunError | None, field("Why it failed.", {"code": "model_refused", "message": "…"}, None)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,11 +121,10 @@ class Run:
 class Claim:
     """The right of one process to execute a run, and what it needs to do so.
 
-    Every write names `run_id` and `fence`; once another process has claimed the run its fence is higher, and the write
-    is refused. `first_seq` is the seq of its input, `last_seq` of its last written message; `elapsed_s` the seconds
-    since its first claim, of the `timeout_s` that it may take; `claimed_at` is the database's time; `retries` how often
-    in a row its model has failed; `state` the session's state; `traceparent` its trace context; `log` the run's
-    messages, its input first.
+    Every write names `run_id` and `fence`. Once another process has claimed the run, its fence is higher and the write
+    is refused. `first_seq` is the seq of the input, `last_seq` that of the last written message. `elapsed_s` counts
+    from the first claim; the run may take `timeout_s`. `claimed_at` is the database's time. `retries` counts model
+    failures in a row. `state` is the session's state. `log` has the run's messages, its input first.
     """
 
     run_id: str

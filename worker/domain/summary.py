@@ -66,10 +66,9 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class SummaryDraft:
-    """What a refresh has so far, made of `pieces`: it covers the history through a message and the run of a position.
+    """An unfinished summary, made of `pieces`. It covers the history through a message and the run of a position.
 
-    `size` is how many characters of history that is in addition to what the current summary covers, which ends at
-    `replaces_seq`.
+    `size` counts the characters of history between `replaces_seq`, where the current summary ends, and that message.
     """
 
     model: str

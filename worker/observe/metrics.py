@@ -63,9 +63,7 @@ RUNS_ISOLATED = _counter("runs_apart_total", "Runs in isolated processes, by how
 
 # Models and tools
 MODEL_CALL = _seconds("model_call", "Seconds of model calls that were answered.", "model", buckets=LONG_S)
-MODEL_FIRST_TEXT = _seconds(
-    "model_first_text", "Seconds from a call to its first piece of text, if it has any.", "model"
-)
+MODEL_FIRST_TEXT = _seconds("model_first_text", "Seconds from a call to its first text, if it has any.", "model")
 MODEL_CALLS = _gauge("model_calls", "Model calls in flight in this process.", "model", registry=PROCESS)
 MODEL_ERRORS = _counter("model_errors_total", "Model calls that failed, by error code.", "model", "code")
 TOKENS = _counter("tokens_total", "Tokens of replies: input, cached_input (part of input), output.", "model", "kind")
@@ -73,9 +71,7 @@ TOOL_CALL = _seconds("tool_call", "Seconds of calls of a team's own tools.", "to
 
 # Leases, fences, repairs
 LEASE_LOSSES = _counter("lease_losses_total", "Leases that this process had lost, of runs and of summaries.", "work")
-REFUSED_WRITES = _counter(
-    "refused_writes_total", "Writes that the fence refused: another process had the claim.", "work"
-)
+REFUSED_WRITES = _counter("refused_writes_total", "Writes refused by the fence: another process had the claim.", "work")
 SWEEPS = _counter("sweeps_total", "Repair passes of this worker: done, failed.", "how")
 REPAIRS = _counter(
     "repairs_total",
@@ -85,7 +81,7 @@ REPAIRS = _counter(
 )
 DISPATCHES = _counter(
     "dispatches_total",
-    "Dispatches to a queue: sent, failed, or skipped because one had just failed. The sweep repeats the last two.",
+    "Dispatches: sent, failed, or skipped after a failure. The sweep repeats the last two.",
     "queue",
     "how",
 )
@@ -96,9 +92,7 @@ SUMMARY_VERSIONS = _counter("summary_versions_total", "Versions of summaries tha
 SUMMARY_FAILURES = _counter("summary_failures_total", "Refreshes of a summary that failed, by error code.", "code")
 SUMMARY_REFRESH = _seconds("summary_refresh", "Seconds of a refresh that succeeded.", buckets=LONG_S)
 BATCH_ITEMS_BEGUN = _counter("batch_items_begun_total", "Items of batches that were started, by kind of batch.", "kind")
-BATCH_ITEMS_ENDED = _counter(
-    "batch_items_ended_total", "Ended items of batches, by kind and outcome.", "kind", "outcome"
-)
+BATCH_ITEMS_ENDED = _counter("batch_items_ended_total", "Items of batches that ended, by outcome.", "kind", "outcome")
 
 # The API
 REQUESTS = _counter("http_requests_total", "HTTP requests, by route template.", "method", "route", "status")
@@ -114,9 +108,7 @@ OLDEST_HEAD = _gauge(
 WORKERS = _gauge("live_workers", "Workers that consume a queue and announced themselves within 15 s.", "queue")
 TEAM_WORKERS = _gauge("live_team_workers", "Workers that serve a team and announced themselves within 15 s.", "team")
 SUMMARY_JOBS = _gauge(
-    "summary_jobs",
-    "Summaries to refresh, each counted up to 100,000: due, failed (not tried again until the next request).",
-    "status",
+    "summary_jobs", "Summaries to refresh, counted up to 100,000: due, failed (waits for the next request).", "status"
 )
 OLDEST_SUMMARY = _gauge("oldest_due_summary_age_seconds", "Seconds that the oldest due summary has waited; 0: none.")
 BATCHES = _gauge("batches", "Batches that have not ended.", "status")
