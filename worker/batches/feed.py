@@ -80,7 +80,7 @@ def _count_ended(db: Database, batch_id: str) -> Batch | None:
             batch_items.end(tx, batch_id, ended)
             batches.count_ended(tx, locked, ended)
         _finish_or_pause(tx, batch_id)
-    _observe(locked.batch, begun=0, ended=ended)
+    _observe(locked.batch, started=0, ended=ended)
     return locked.batch
 
 
@@ -107,30 +107,30 @@ def _begin_some(db: Database, batch_id: str, *, settings: Settings) -> list[Disp
         pending = batch_items.pending(tx, batch_id, limit=min(CHUNK, capacity(locked)))
         dispatches: list[Dispatch] = []
         ended: list[Ended] = []
-        begun = 0
+        started = 0
         for item in pending:
             try:
                 item_dispatches, item_ended = _begin(tx, locked.batch, item, settings)
             except QueueFull:  # a later step begins it
                 break
-            begun += 1
+            started += 1
             dispatches += item_dispatches
             ended += item_ended
-        if not begun:
+        if not started:
             return None
-        batches.count_fed(tx, locked, begun)
+        batches.count_fed(tx, locked, started)
         if ended:
             batch_items.end(tx, batch_id, ended)
             counted = batches.lock(tx, batch_id)
             assert counted is not None
             batches.count_ended(tx, counted, ended)
-    _observe(locked.batch, begun=begun, ended=ended)
+    _observe(locked.batch, started=started, ended=ended)
     return dispatches
 
 
-def _observe(batch: Batch, *, begun: int, ended: list[Ended]) -> None:
+def _observe(batch: Batch, *, started: int, ended: list[Ended]) -> None:
     """Count in the metrics what was committed."""
-    metrics.BATCH_ITEMS_BEGUN.labels(batch.order.kind).inc(begun)
+    metrics.BATCH_ITEMS_BEGUN.labels(batch.order.kind).inc(started)
     for item in ended:
         metrics.BATCH_ITEMS_ENDED.labels(batch.order.kind, item.outcome).inc()
 
@@ -142,9 +142,9 @@ def _begin(
     code, outcome = None, ItemOutcome.COMPLETED
     try:
         with translated(), tx.begin_nested():
-            begun = BEGIN[batch.order.kind](tx, item, batch.order, settings)
-            batch_items.start(tx, batch.id, item.number, run_id=begun.run_id, base_version=begun.base_version)
-        return begun.dispatches, [Ended(item.number, outcome)] if begun.done else []
+            started = BEGIN[batch.order.kind](tx, item, batch.order, settings)
+            batch_items.start(tx, batch.id, item.number, run_id=started.run_id, base_version=started.base_version)
+        return started.dispatches, [Ended(item.number, outcome)] if started.done else []
     except (QueueFull, DatabaseUnavailable):
         raise
     except (RunNotFound, SessionNotFound):

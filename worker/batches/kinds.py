@@ -17,7 +17,7 @@ from worker.summaries import due
 
 
 @dataclass(frozen=True, slots=True)
-class Begun:
+class Started:
     """What an item began: a run, or a refresh of a summary that has this version; and what to send after the commit.
 
     `done`: there was nothing to do.
@@ -29,11 +29,11 @@ class Begun:
     done: bool = False
 
 
-Begin = Callable[[Transaction, PendingItem, BatchOrder, Settings], Begun]
+Begin = Callable[[Transaction, PendingItem, BatchOrder, Settings], Started]
 """Raises RunNotFound or SessionNotFound if it is gone, another TeamSessionsError if it cannot begin."""
 
 
-def refresh_summary(tx: Transaction, item: PendingItem, order: BatchOrder, settings: Settings) -> Begun:
+def refresh_summary(tx: Transaction, item: PendingItem, order: BatchOrder, settings: Settings) -> Started:
     """Request a refresh of a session's summary. If one is requested already, both share its job."""
     assert item.session_pk is not None
     if not sessions.lock(tx, item.session_pk) or (session := sessions.get(tx, item.session_pk)) is None:
@@ -42,34 +42,34 @@ def refresh_summary(tx: Transaction, item: PendingItem, order: BatchOrder, setti
         tx, item.session_pk, session_id=session.session_id, team=session.team, rebuild=order.rebuild
     )
     is_done = summary_jobs.state(tx, item.session_pk) is None
-    return Begun(dispatches, base_version=session.summary_version, done=is_done)
+    return Started(dispatches, base_version=session.summary_version, done=is_done)
 
 
-def replay_run(tx: Transaction, item: PendingItem, order: BatchOrder, settings: Settings) -> Begun:
+def replay_run(tx: Transaction, item: PendingItem, order: BatchOrder, settings: Settings) -> Started:
     """Give the input of an earlier run to the current team, in a fork of its session."""
     assert item.source_run_id is not None
     accepted = replay.replay_in(tx, item.source_run_id, execute_tools=order.execute_tools, settings=settings)
-    return Begun(accepted.dispatches, accepted.run.id)
+    return Started(accepted.dispatches, accepted.run.id)
 
 
-def retry_run(tx: Transaction, item: PendingItem, order: BatchOrder, settings: Settings) -> Begun:
+def retry_run(tx: Transaction, item: PendingItem, order: BatchOrder, settings: Settings) -> Started:
     """Retry a failed run, or the run of the item's previous try, at the end of its session."""
     run_id = item.run_id or item.source_run_id or ""
     run = runs.get(tx, run_id, principal=SERVICE)
     if run is None:
         raise RunNotFound(run_id=run_id)
     accepted = retry.again(tx, run, settings=settings, priority=Priority.BACKGROUND)
-    return Begun(accepted.dispatches, accepted.run.id)
+    return Started(accepted.dispatches, accepted.run.id)
 
 
-def enqueue_run(tx: Transaction, item: PendingItem, order: BatchOrder, settings: Settings) -> Begun:
+def enqueue_run(tx: Transaction, item: PendingItem, order: BatchOrder, settings: Settings) -> Started:
     """Accept the requested run; if the item was tried before, retry the run of that try."""
     if item.run_id is not None:
         return retry_run(tx, item, order, settings)
     if item.request is None:
         raise RunNotFound(run_id="")  # its user was erased
     accepted = enqueue_in(tx, parse_batch_run(item.request), settings=settings)
-    return Begun(accepted.dispatches, accepted.run.id)
+    return Started(accepted.dispatches, accepted.run.id)
 
 
 BEGIN: dict[Kind, Begin] = {

@@ -16,7 +16,7 @@ BECAUSE = "the run was cancelled"
 def cancel(
     db: Database, run_id: str, *, principal: Principal = SERVICE, user_id: str | None = None
 ) -> tuple[Run, tuple[Dispatch, ...]]:
-    """Cancel a run, and return it as it is afterwards, and the dispatch of the next head if there is one.
+    """Cancel a run, and return its new state, and the dispatch of the next head if there is one.
 
     A terminal run stays unchanged. A queued one is cancelled at once, and so is a running one whose lease has expired.
     For any other, the process that executes it is asked to end it, and does so within a second.

@@ -1,8 +1,8 @@
 """What the executing process writes for its run. Every write checks the fence in its own transaction.
 
-The order inside each is the same: lock the session, check fence and status of the run, and only then give out seqs and
-write. Without the lock, a reply that is not committed yet would be invisible to the next claimer, who would pay for it
-again. Events are published after the commit.
+Each transaction does the same in order: lock the session, check the run's fence and status, assign seqs, write. Without
+the lock, the next claimer would not see a reply that is not committed yet, and would pay for it again. Events are
+published after the commit.
 """
 
 import threading
@@ -61,7 +61,7 @@ class RunJournal:
 
         Raises:
             LeaseLost: another process has claimed the run; nothing is written.
-            DatabaseUnavailable: it is not known whether anything is written; the next claim will see.
+            DatabaseUnavailable: it is not known whether anything is written; the next claim reads it.
         """
         used = sum((d.usage for d in drafts), Usage())
         session_pk, run_id = self._claim.session_pk, self._claim.run_id
@@ -93,8 +93,8 @@ class RunJournal:
     def end(self, ending: Ending, *, because: str | None = None) -> None:
         """End the run; its dispatches are in `dispatches` then.
 
-        *because* says why without an answer: calls that have no result get one that says so. Which those are is read
-        from the rows, under the lock: a member that has not noticed the end may have written a moment ago.
+        *because* says why there is no answer; each tool call without a result gets it as its result. These calls are
+        read from the rows, under the lock: a member that has not noticed the end may have just written.
 
         Raises:
             LeaseLost, DatabaseUnavailable
@@ -119,9 +119,9 @@ class RunJournal:
         self._stream.end(terminal_event(claim.run_id, ending.status))
 
     def requeue(self, *, wait_s: float | None, waits_for: str | None = None, retried: bool) -> datetime:
-        """Give the run back to the queue with all it has written, for any process to continue; it stays head.
+        """Give the run back to the queue with all that it wrote, for any process to continue. It stays the head.
 
-        *waits_for* is the code of the error that it waits to be over.
+        *waits_for* is the code of the error because of which it waits.
 
         Raises:
             LeaseLost, DatabaseUnavailable
@@ -151,11 +151,11 @@ class RunJournal:
         return at
 
     def publish_input(self) -> None:
-        """Tell those who watch that the run's input is in the history."""
+        """Publish that the run's input is in the history."""
         self.publish(message_completed(self.log[0], index=0))
 
     def publish_restart(self) -> None:
-        """Tell those who watch to forget the unfinished messages of the attempt before: the leader's, and members'."""
+        """Publish that the unfinished messages of the last attempt, of leader and members, start again."""
         for delegation in dict.fromkeys(m.delegation for m in self.log):
             index = sum(m.delegation == delegation for m in self.log)
             self.publish(MESSAGE_RESTARTED(message_id=message_id(delegation, index)))

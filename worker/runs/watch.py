@@ -1,7 +1,7 @@
-"""Watch a run: from its stream while that lasts, from its row where it does not.
+"""Watch a run: its events come from its stream, and from the database if the stream is lost or has expired.
 
-The first event and the last are made from the row, so they are there even if Redis has lost the stream. In between,
-lost events are made from the messages: `message.completed` replaces all deltas of its message.
+The first event and the last are made from the run's row, so Redis cannot lose them. In between, lost events are made
+from the messages: `message.completed` replaces all deltas of its message.
 """
 
 import asyncio
@@ -13,10 +13,10 @@ from worker.domain.event import ERASED, QUEUED_ID, TERMINAL, queued, terminal_id
 from worker.events.follow import Follower
 from worker.store import Database, messages, runs
 
-LOOK_S = 2.0  # without an event for so long, look at the row: the stream may have been lost
+POLL_S = 2.0  # after this time without an event, read the row: the stream may be lost
 LATE_S = 1.0  # the last events may be on their way when the row is terminal already
-# An event that was made from a row follows the last one that its reader was shown of the stream, <fence>-<n>, as
-# <fence>-<(n + 1) * FROM_ROWS + seq>: so its id says both, and stays valid when more reaches the stream.
+# An event that is made from a row follows the last event <fence>-<n> that the reader got from the stream. Its id is
+# <fence>-<(n + 1) * FROM_ROWS + seq>: it names both positions, and stays valid when more events reach the stream.
 FROM_ROWS = 1_000_000_000
 
 
@@ -25,8 +25,8 @@ async def watch(
 ) -> AsyncIterator[tuple[EventId, Event, Run] | None]:
     """Yield the events of *run* after *after*, up to its one terminal event, each with the run as it was last read.
 
-    None says that nothing has happened for a while. Leaving early cancels nothing; it ends early itself where this
-    process is about to end.
+    None is yielded after a while without an event. A reader that leaves early cancels nothing. It ends before the
+    terminal event if this process is about to end, or the run was erased.
     """
     last_id = after or EventId(0, 0)
     if last_id < QUEUED_ID:
@@ -36,7 +36,7 @@ async def watch(
     seen = await _streamed_seqs(follower, run, streamed)
     while not (run.status.terminal and last_id >= terminal_id(run)):
         was_terminal, ended = run.status.terminal, False
-        events = await follower.read(run.id, after=last_id, wait_s=LATE_S if was_terminal else LOOK_S)
+        events = await follower.read(run.id, after=last_id, wait_s=LATE_S if was_terminal else POLL_S)
         for last_id, event in events:
             ended = event.type in TERMINAL or event.type == ERASED
             if not ended:
@@ -88,10 +88,10 @@ def _missing_events(
     with db.read() as tx:
         written = messages.of_run_by_id(tx, run.id)
     made: list[tuple[EventId, Event]] = []
-    places: Counter[str | None] = Counter()
+    counts: Counter[str | None] = Counter()
     for message in written:
         if message.seq > rows_through_seq and message.seq not in seen:
             id = EventId(streamed.fence, (streamed.n + 1) * FROM_ROWS + message.seq)
-            made.append((id, message_completed(message, index=places[message.delegation])))
-        places[message.delegation] += 1
+            made.append((id, message_completed(message, index=counts[message.delegation])))
+        counts[message.delegation] += 1
     return made
