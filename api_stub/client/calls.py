@@ -193,7 +193,7 @@ def create_batch(
     One request takes at most 10,000 items; with *more*, send the others by `add_to_batch`. Retries never create a
     second batch.
     """
-    body = _items(session_ids, run_ids, requests, more) | _not_none(
+    body = _items(more, session_ids=session_ids, run_ids=run_ids, requests=requests) | _not_none(
         kind=kind,
         select=select,
         canary=canary,
@@ -226,7 +226,7 @@ def add_to_batch(
 
     *first* is the number of the first item, `items.planned` + 1. Items that were added before are not added twice.
     """
-    body = {"first": first, **_items(session_ids, run_ids, requests, more)}
+    body = {"first": first, **_items(more, session_ids=session_ids, run_ids=run_ids, requests=requests)}
     return Request("POST", _path_of("batches", batch_id, "items"), _not_none(user_id=user_id), body=body)
 
 
@@ -302,14 +302,8 @@ def _get_run(run_id: str, user_id: str | None) -> Request[types.Run]:
     return Request("GET", _path_of("runs", run_id), _not_none(user_id=user_id))
 
 
-def _items(
-    session_ids: Sequence[str] | None,
-    run_ids: Sequence[str] | None,
-    requests: Sequence[types.BatchRun] | None,
-    more: bool | None,
-) -> dict[str, Any]:
-    lists = _not_none(session_ids=session_ids, run_ids=run_ids, requests=requests)
-    return {name: list(items) for name, items in lists.items()} | _not_none(more=more)
+def _items(more: bool | None, **lists: Sequence[Any] | None) -> dict[str, Any]:
+    return {name: list(items) for name, items in _not_none(**lists).items()} | _not_none(more=more)
 
 
 def _path_of(*parts: str) -> str:

@@ -119,7 +119,7 @@ class Backoff:
         return pause_s if requested_s is None else requested_s + pause_s
 
     def _refusal(self, answer: Answer, *, retry_after_s: float | None) -> RequestFailed:
-        body = _json(answer.body)
+        body = parse_json(answer.body)
         problem = body if isinstance(body, dict) else {}
         unexplained = (
             f"The API at {self.api}, or a proxy before it, answered with status {answer.status}. "
@@ -164,20 +164,16 @@ class Exchange(Generic[T]):
             RequestFailed, Unreachable
         """
         if isinstance(outcome, Answer) and 200 <= outcome.status < 300:
-            value = _json(outcome.body) if outcome.status != 204 else None
+            value = parse_json(outcome.body) if outcome.status != 204 else None
             if isinstance(value, dict) or outcome.status == 204:
-                self._end(value)
+                self.result, self.done = cast(T, value), True
                 return
             outcome = Lost("an answer that is not a JSON object")
         elif isinstance(outcome, Answer) and outcome.status == 404 and self._in_doubt and self._deletes:
-            self._end(None)  # an earlier try deleted it, and its answer was lost
+            self.result, self.done = cast(T, None), True  # an earlier try deleted it, and its answer was lost
             return
         self.pause_s = self._backoff.after(outcome)
         self._in_doubt |= isinstance(outcome, Lost) or outcome.status >= 500
-
-    def _end(self, value: object) -> None:
-        self.result = cast(T, value)
-        self.done = True
 
 
 class Waiting:
@@ -259,7 +255,7 @@ def retry_after(answer: Answer) -> float | None:
         return None
 
 
-def _json(body: bytes) -> object:
+def parse_json(body: bytes) -> object:
     """Return the value of *body*, or None if it is not JSON."""
     try:
         return json.loads(body)

@@ -3,14 +3,13 @@
 A broken stream of events resumes after the last event: nothing is missing, nothing comes twice.
 """
 
-import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar, cast
 
-from api_stub.client.core import Answer, Backoff, Lost, Request, Retries
+from api_stub.client.core import Answer, Backoff, Lost, Request, Retries, parse_json
 from api_stub.client.errors import Unreachable
 from api_stub.client.types import EventType
 
@@ -238,10 +237,7 @@ class LineSplitter:
 
 
 def _object(text: bytes) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        value = None
+    value = parse_json(text)
     if not isinstance(value, dict):
         raise Garbled("data that is not a JSON object")
     return value
