@@ -39,7 +39,8 @@ def _price(team: str, price: object) -> Price:
     if not {"input", "output"} <= set(fields) <= set(FIELDS) or not all(map(_is_price, fields.values())):
         expected = "expected 'input', 'output' and optionally 'cached_input', each a number from 0"
         raise _invalid(f"has no valid prices for {team!r}: {expected}")
-    return Price(**{"cached_input": fields["input"], **fields})
+    cached = fields["cached_input"] if "cached_input" in fields else fields["input"]
+    return Price(fields["input"], cached, fields["output"])
 
 
 def _is_price(value: object) -> bool:
