@@ -20,7 +20,7 @@ PAGE = 200
 # Columns for the product's own use, which hold nothing of the user.
 _INTERNAL = {"session_pk", "fence", "lease_owner", "lease_until", "losses", "retries", "dispatched_at", "claimed_seq"}
 _EXPORTED_AS = {"covers_through_seq": "summary_seq"}  # field of a session: its key in an export
-_KINDS = (("run", runs, "position"), ("message", messages, "seq"), ("summary", summaries, "version"))
+_KINDS = {"run": runs.c.position, "message": messages.c.seq, "summary": summaries.c.version}  # in which order
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +51,9 @@ def export(db: Database, user_id: str, *, principal: Principal) -> Iterator[dict
             continue
         names = (column.name for column in fields(session))
         yield _line("session", {_EXPORTED_AS.get(name, name): getattr(session, name) for name in names})
-        for kind, table, key in _KINDS:
-            read = partial(users.rows, table=table, pk=pk)
-            for rows in db.pages(read, key=itemgetter(key), after=0, limit=PAGE):
+        for kind, order in _KINDS.items():
+            read = partial(users.rows, order=order, pk=pk)
+            for rows in db.pages(read, key=itemgetter(order.name), after=0, limit=PAGE):
                 yield from (_line(kind, {"session_id": session.session_id, **row}) for row in rows)
     if not principal.teams:  # an item has no team until it has a run
         read, position = partial(batch_items.with_requests, user_id=user_id), itemgetter("batch_id", "number")

@@ -34,7 +34,7 @@ from worker.loop.definition import Definition, Limits, Mode
 from worker.runs.enqueue import enqueue, enqueue_in
 from worker.session import PAGE, Session
 from worker.store import Transaction as Connection
-from worker.store import erasure, session_pages, sessions
+from worker.store import erasure, sessions
 
 
 class Team:
@@ -269,7 +269,7 @@ class Team:
         runtime, principal = self.db.runtime, self._principal
 
         def read(tx: Connection, after: int | None, limit: int) -> list[tuple[int, SessionRow]]:
-            return session_pages.page(tx, principal=principal, user_id=user_id, team=self.id, before=after, limit=limit)
+            return sessions.page(tx, principal=principal, user_id=user_id, team=self.id, before=after, limit=limit)
 
         pages = runtime.db.pages(read, key=itemgetter(0), after=None, limit=PAGE)
         return [Session(runtime, self.definition, pk, row) for page in pages for pk, row in page]

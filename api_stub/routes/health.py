@@ -60,7 +60,7 @@ def _missing(service: deps.ServiceDep) -> str:
         if migrate.misfit(service.db):
             return "no schema"
         with service.db.read() as tx:
-            consumed = teams.live_queues(tx)
+            consumed = teams.live_workers(tx)
     except DatabaseUnavailable:
         return "no database"
     if service.dispatcher.depths() is None:

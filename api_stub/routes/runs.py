@@ -15,7 +15,7 @@ from worker.domain import EventId, Principal, Run, Status, check_id, validate_or
 from worker.domain.event import TERMINAL
 from worker.errors import InvalidEventId, RunNotFound
 from worker.runs import cancel, enqueue, retry, why
-from worker.store import run_pages, runs
+from worker.store import runs
 
 router = APIRouter(prefix="/v1/runs", tags=["runs"])
 POLL_S = 1.0  # while waiting, read the row at least this often: its event may be lost
@@ -61,10 +61,10 @@ def list_runs(
     """Runs, newest first."""
     if team is not None:
         principal.check_team(team)
-    filters = run_pages.RunFilters(user_id, team, status, session_id, idempotency_key)
+    filters = runs.RunFilters(user_id, team, status, session_id, idempotency_key)
     before = RUNS.decode(cursor)
     with service.db.read() as tx:
-        rows = run_pages.page(tx, filters, principal=principal, before=before, limit=limit + 1)
+        rows = runs.page(tx, filters, principal=principal, before=before, limit=limit + 1)
     data, next_cursor = RUNS.page(rows, limit=limit)
     return schemas.RunPage(data=data, next_cursor=next_cursor)
 

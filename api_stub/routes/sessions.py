@@ -12,7 +12,7 @@ from api_stub import errors, pagination, schemas
 from api_stub.routes.runs import RUNS
 from worker.domain import Message, Principal, Role, SessionRow, Summary
 from worker.errors import AmbiguousSession, SessionNotFound, SummaryNotFound
-from worker.store import Transaction, erasure, messages, run_pages, session_pages, sessions, summaries, summary_jobs
+from worker.store import Transaction, erasure, messages, runs, sessions, summaries, summary_jobs
 from worker.summaries import due
 
 router = APIRouter(prefix="/v1/sessions", tags=["sessions"])
@@ -41,9 +41,9 @@ def list_sessions(
     """Sessions, latest activity first. A session that becomes active while you page moves to the front."""
     if team is not None:
         principal.check_team(team)
-    filters, before = session_pages.SessionFilters(user_id, team, name, tag), SESSIONS.decode(cursor)
+    filters, before = sessions.SessionFilters(user_id, team, name, tag), SESSIONS.decode(cursor)
     with service.db.read() as tx:
-        rows = session_pages.active(tx, filters, principal=principal, before=before, limit=limit + 1)
+        rows = sessions.active(tx, filters, principal=principal, before=before, limit=limit + 1)
     data, next_cursor = SESSIONS.page(rows, limit=limit)
     return schemas.SessionPage(data=[schemas.Session.model_validate(row) for _pk, row in data], next_cursor=next_cursor)
 
@@ -118,8 +118,8 @@ def list_runs_of_session(
     before = RUNS.decode(cursor)
     with service.db.read() as tx:
         owner = _find(tx, session_id, principal, user_id).user_id
-        filters = run_pages.RunFilters(owner, session_id=session_id)
-        rows = run_pages.page(tx, filters, principal=principal, before=before, limit=limit + 1)
+        filters = runs.RunFilters(owner, session_id=session_id)
+        rows = runs.page(tx, filters, principal=principal, before=before, limit=limit + 1)
     data, next_cursor = RUNS.page(rows, limit=limit)
     return schemas.RunPage(data=data, next_cursor=next_cursor)
 

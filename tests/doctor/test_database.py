@@ -16,7 +16,7 @@ from tests.doctor.house import House, like_any_user, with_no_room
 from tests.support.postgres import PostgresServer
 from tests.support.system import wait_until
 from worker.clock import now
-from worker.domain import RunOrder
+from worker.domain import Origin, RunOrder
 from worker.store import Database, Transaction, runs, sessions, tables, teams
 
 # The database that is asked about is another than that of the workers beside it.
@@ -61,7 +61,7 @@ def hba_file(url: str) -> str:
 def add_run(tx: Transaction, run_id: str, *, team: str, accepted_s: float, **values: Any) -> int:
     """Have a run in a session of its own, accepted so many seconds ago; return the key of the session."""
     place = sessions.append_run(tx, user_id="u", session_id=run_id, team=team, run_id=run_id)
-    runs.add(tx, RunOrder(team, "hello", session_id=run_id, user_id="u"), place, run_id=run_id)
+    runs.add(tx, RunOrder(team, "hello", session_id=run_id, user_id="u"), place, run_id=run_id, origin=Origin())
     changed = {"created_at": now() - timedelta(seconds=accepted_s), **values}
     tx.execute(update(tables.runs).where(tables.runs.c.id == run_id).values(**changed))
     return place.session_pk

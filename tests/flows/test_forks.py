@@ -17,7 +17,7 @@ from worker.events.erase import Eraser
 from worker.process.runtime import Runtime
 from worker.runs.queue_limits import QueueLimits
 from worker.runs.retry import retry
-from worker.store import Database, erasure, run_pages, runs, session_pages, sessions, tables
+from worker.store import Database, erasure, runs, sessions, tables
 
 Process = Callable[..., Runtime]
 USER = Principal("k", user_id="u")
@@ -38,7 +38,7 @@ def runtime(process: Process) -> Runtime:
 
 def listed(db: Database, principal: Principal, **wanted: Any) -> list[Run]:
     with db.read() as tx:
-        return run_pages.page(tx, run_pages.RunFilters(**wanted), principal=principal, before=None, limit=99)
+        return runs.page(tx, runs.RunFilters(**wanted), principal=principal, before=None, limit=99)
 
 
 @pytest.mark.parametrize("principal", [SERVICE, USER, Principal("k", teams=frozenset({"t"}))])
@@ -50,8 +50,8 @@ def test_forks_and_their_runs_are_in_no_list_and_found_by_their_ids(runtime: Run
     db = runtime.db
 
     with db.read() as tx:
-        active = session_pages.active(tx, session_pages.SessionFilters(), principal=principal, before=None, limit=99)
-        newest = session_pages.page(tx, principal=principal, user_id=None, team="t", before=None, limit=99)
+        active = sessions.active(tx, sessions.SessionFilters(), principal=principal, before=None, limit=99)
+        newest = sessions.page(tx, principal=principal, user_id=None, team="t", before=None, limit=99)
         found = sessions.find(tx, session_id=fork, principal=principal, user_id=None)
         alone = runs.get(tx, repeated, principal=principal)
 

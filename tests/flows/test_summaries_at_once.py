@@ -57,7 +57,7 @@ def test_a_stalled_refresh_stores_nothing_after_another_took_it_over(db: Databas
             stalled.answers.append(formed("stalled"))
             outcome = first.result(20)
 
-        assert (outcome, stored) == ("overtaken", "1 new")
+        assert (str(outcome), str(stored)) == ("overtaken", "1 new")
         assert [(v.version, v.text) for v in versions(db, session_pk)] == [(1, "other")]
         assert covered(db, session_pk) == 4
 

@@ -8,7 +8,7 @@ from sqlalchemy import func, select
 from tests.support.crowd import Crowd, crowd
 from tests.support.plans import plan, statements
 from worker.domain import Principal, Run, SessionRow, Status
-from worker.store import Database, RunFilters, erasure, run_pages, session_pages, sessions, tables
+from worker.store import Database, RunFilters, erasure, runs, sessions, tables
 
 SERVICE = Principal("k")
 USER = Principal("k", user_id="u3")
@@ -68,7 +68,7 @@ def pages(db: Database, principal: Principal, wanted: RunFilters, *, limit: int)
     while not found or len(found[-1]) == limit:
         before = found[-1][-1].id if found else None
         with db.read() as tx:
-            found.append(run_pages.page(tx, wanted, principal=principal, before=before, limit=limit))
+            found.append(runs.page(tx, wanted, principal=principal, before=before, limit=limit))
     return found
 
 
@@ -96,7 +96,7 @@ def test_each_filter_of_runs_is_served_by_an_index(db: Database, case: str, plac
     before = None if place == "the first page" else rows.runs[1000]["id"]
 
     with statements(db) as seen, db.read() as tx:
-        run_pages.page(tx, wanted, principal=principal, before=before, limit=51)
+        runs.page(tx, wanted, principal=principal, before=before, limit=51)
 
     in_order = wanted.idempotency_key is None
     text = "\n".join(line for s, p in seen.items() for line in plan(db, s, p, in_order=in_order))
@@ -113,30 +113,30 @@ def test_replays_cost_a_list_of_runs_nothing(db: Database, wanted: RunFilters) -
     crowd(db, users=100, each=4, runs_each=5)
 
     with statements(db) as seen, db.read() as tx:
-        run_pages.page(tx, wanted, principal=SERVICE, before=None, limit=51)
+        runs.page(tx, wanted, principal=SERVICE, before=None, limit=51)
 
     text = "\n".join(line for s, p in seen.items() for line in plan(db, s, p, in_order=True))
     assert re.search(r"id>\?" if db.is_sqlite else r"Index Cond: .*\(id\)::text >= 'run'", text)
 
 
 SESSIONS = {
-    "all": (SERVICE, session_pages.SessionFilters()),
-    "of a user": (SERVICE, session_pages.SessionFilters(user_id="u3")),
-    "of a user's key": (USER, session_pages.SessionFilters()),
-    "of a team": (SERVICE, session_pages.SessionFilters(team="t1")),
-    "of a team's key": (TEAM, session_pages.SessionFilters()),
-    "of a user in a team": (BOTH, session_pages.SessionFilters(team="t1")),
-    "of a name": (SERVICE, session_pages.SessionFilters(name="n1")),
-    "with a tag": (SERVICE, session_pages.SessionFilters(tag="tag 2")),
-    "with a tag that all have": (USER, session_pages.SessionFilters(tag="ä\"'%")),
-    "of everything": (BOTH, session_pages.SessionFilters("u3", "t1", "n0", "tag 0")),
+    "all": (SERVICE, sessions.SessionFilters()),
+    "of a user": (SERVICE, sessions.SessionFilters(user_id="u3")),
+    "of a user's key": (USER, sessions.SessionFilters()),
+    "of a team": (SERVICE, sessions.SessionFilters(team="t1")),
+    "of a team's key": (TEAM, sessions.SessionFilters()),
+    "of a user in a team": (BOTH, sessions.SessionFilters(team="t1")),
+    "of a name": (SERVICE, sessions.SessionFilters(name="n1")),
+    "with a tag": (SERVICE, sessions.SessionFilters(tag="tag 2")),
+    "with a tag that all have": (USER, sessions.SessionFilters(tag="ä\"'%")),
+    "of everything": (BOTH, sessions.SessionFilters("u3", "t1", "n0", "tag 0")),
 }
 NO_SESSIONS = {
-    "of nobody": (SERVICE, session_pages.SessionFilters(user_id="nobody")),
-    "with half a tag": (SERVICE, session_pages.SessionFilters(tag="tag")),
-    "with a pattern": (SERVICE, session_pages.SessionFilters(tag="tag %")),
-    "of another team": (TEAM, session_pages.SessionFilters(team="t0")),
-    "with a tag, of another user": (Principal("k", user_id="u99"), session_pages.SessionFilters(tag="tag 2")),
+    "of nobody": (SERVICE, sessions.SessionFilters(user_id="nobody")),
+    "with half a tag": (SERVICE, sessions.SessionFilters(tag="tag")),
+    "with a pattern": (SERVICE, sessions.SessionFilters(tag="tag %")),
+    "of another team": (TEAM, sessions.SessionFilters(team="t0")),
+    "with a tag, of another user": (Principal("k", user_id="u99"), sessions.SessionFilters(tag="tag 2")),
 }
 
 
@@ -150,7 +150,7 @@ def test_a_list_of_sessions_is_complete_in_order_and_without_doubles(db: Databas
     while not found or len(found[-1]) == 3:
         before = (found[-1][-1][1].updated_at, found[-1][-1][0]) if found else None
         with db.read() as tx:
-            found.append(session_pages.active(tx, wanted, principal=principal, before=before, limit=3))
+            found.append(sessions.active(tx, wanted, principal=principal, before=before, limit=3))
 
     acting = principal.user_id or wanted.user_id
     expected = [
@@ -176,7 +176,7 @@ def test_a_page_of_sessions_is_read_from_an_index(db: Database, case: str, place
     before = None if place == "the first page" else (rows.sessions[500]["updated_at"], 500)
 
     with statements(db) as seen, db.read() as tx:
-        session_pages.active(tx, wanted, principal=principal, before=before, limit=51)
+        sessions.active(tx, wanted, principal=principal, before=before, limit=51)
 
     text = "\n".join(line for s, p in seen.items() for line in plan(db, s, p, in_order=True))
     assert ("ix_sessions_active_of_user" if "user" in case or principal is USER else "ix_sessions_active") in text

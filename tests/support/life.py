@@ -110,7 +110,7 @@ def live_through(db: Database) -> None:
         messages.page(tx, session_pk=again.session_pk, after_seq=0, limit=10)
         sessions.find(tx, session_id="s", principal=SERVICE, user_id="u")
         runs.get(tx, first, principal=SERVICE, user_id="u")
-        teams.live_queues(tx)
+        teams.live_workers(tx)
         api_keys.verify(tx, key)
 
 

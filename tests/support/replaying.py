@@ -70,8 +70,8 @@ def every_row(db: Database, session_id: str) -> dict[str, list[dict[str, Any]]]:
     """Return all rows of a session, whole."""
     with db.read() as tx:
         own = tx.execute(select(sessions).where(sessions.c.session_id == session_id)).one()
-        tables = (runs_table, messages, summaries)
-        rows = {t.name: users.rows(tx, t, own.pk, after=0, limit=10_000) for t in tables}
+        orders = (runs_table.c.position, messages.c.seq, summaries.c.version)
+        rows = {order.table.name: users.rows(tx, order, own.pk, after=0, limit=10_000) for order in orders}
     return rows | {"sessions": [dict(own._mapping)]}
 
 

@@ -10,5 +10,5 @@ from worker.store.batch_items import PendingItem
 from worker.store.batches import LockedBatch
 from worker.store.engine import Database, Transaction
 from worker.store.leases import Lease
-from worker.store.run_pages import RunFilters
+from worker.store.runs import RunFilters
 from worker.store.summary_jobs import RefreshRequest

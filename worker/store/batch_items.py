@@ -44,8 +44,9 @@ def start(
     tx: Transaction, batch_id: str, number: int, *, run_id: str | None = None, base_version: int | None = None
 ) -> None:
     """Record what an item started: a run, or the refresh of a summary that had this version."""
+    own = (batch_items.c.batch_id == batch_id, batch_items.c.number == number)
     values = {"run_id": run_id, "base_version": base_version, "tries": batch_items.c.tries + 1, "error_code": None}
-    tx.execute(update(batch_items).where(*_at(batch_id, number)).values(**values, fed_at=db_time()))
+    tx.execute(update(batch_items).where(*own).values(**values, fed_at=db_time()))
 
 
 def end(tx: Transaction, batch_id: str, ended: Sequence[Ended]) -> None:
@@ -76,17 +77,11 @@ def ended_refreshes(tx: Transaction, batch_id: str, *, given_up: bool = False) -
     """
     job = summary_jobs.c.session_pk
     statement = (
-        select(
-            batch_items.c.number,
-            batch_items.c.session_pk,
-            batch_items.c.base_version,
-            sessions.c.summary_version,
-            sessions.c.team_id,
-            job.is_(None).label("done"),
-            _job_failed.label("failed"),
-            summary_jobs.c.error_code,
-        )
-        .select_from(_with_refreshes())
+        select(batch_items.c.number, batch_items.c.session_pk, batch_items.c.base_version)
+        .add_columns(sessions.c.summary_version, sessions.c.team_id, job.is_(None).label("done"))
+        .add_columns(_job_failed.label("failed"), summary_jobs.c.error_code)
+        .select_from(batch_items.outerjoin(sessions, sessions.c.pk == batch_items.c.session_pk))
+        .outerjoin(summary_jobs, _job_of_item())
         .where(batch_items.c.batch_id == batch_id, _in_flight, batch_items.c.run_id.is_(None))
     )
     if not given_up:
@@ -104,10 +99,9 @@ def runs_in_flight(tx: Transaction, batch_id: str) -> list[str]:
 
 def requeue_unsuccessful(tx: Transaction, batch_id: str) -> Counter[str]:
     """Make the items that failed, were cancelled or diverged pending again; return how many had each outcome."""
-    outcome = case((batch_items.c.error_code.is_not(None), ItemOutcome.FAILED.value), else_=_run_outcome()).label(
-        "outcome"
-    )
-    unsuccessful = or_(batch_items.c.error_code.is_not(None), runs.c.status.in_((Status.FAILED, Status.CANCELLED)))
+    has_error = batch_items.c.error_code.is_not(None)
+    outcome = case((has_error, ItemOutcome.FAILED.value), else_=_run_outcome()).label("outcome")
+    unsuccessful = or_(has_error, runs.c.status.in_((Status.FAILED, Status.CANCELLED)))
     ended = (batch_items.c.batch_id == batch_id, batch_items.c.ended_at.is_not(None), unsuccessful)
     rows = tx.execute(select(batch_items.c.number, outcome).select_from(_with_runs()).where(*ended)).all()
     reset = {"fed_at": None, "ended_at": None, "error_code": None}
@@ -134,10 +128,8 @@ def page(
         runs.c.error_message,
     )
     outputs = (runs.c.output.label("new"), _source.c.output.label("old")) if texts else ()
-    with_session = _with_runs().outerjoin(
-        sessions, sessions.c.pk == func.coalesce(runs.c.session_pk, batch_items.c.session_pk)
-    )
-    joined = with_session.outerjoin(summary_jobs, _job_of_item())
+    session_pk = func.coalesce(runs.c.session_pk, batch_items.c.session_pk)
+    joined = _with_runs().outerjoin(sessions, sessions.c.pk == session_pk).outerjoin(summary_jobs, _job_of_item())
     conditions = [batch_items.c.batch_id == batch_id, batch_items.c.number > after]
     if status is not None:
         conditions.append(status_now == status)
@@ -161,10 +153,6 @@ def erase_user(tx: Transaction, user_id: str) -> None:
     tx.execute(update(batch_items).where(*own).values(request=None, custom_id=None))
 
 
-def _at(batch_id: str, number: int) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
-    return batch_items.c.batch_id == batch_id, batch_items.c.number == number
-
-
 def _with_runs() -> Any:
     with_run = batch_items.outerjoin(runs, runs.c.id == batch_items.c.run_id)
     return with_run.outerjoin(_source, _source.c.id == batch_items.c.source_run_id)
@@ -172,11 +160,6 @@ def _with_runs() -> Any:
 
 def _job_of_item() -> ColumnElement[bool]:
     return and_(summary_jobs.c.session_pk == batch_items.c.session_pk, batch_items.c.base_version.is_not(None))
-
-
-def _with_refreshes() -> Any:
-    with_session = batch_items.outerjoin(sessions, sessions.c.pk == batch_items.c.session_pk)
-    return with_session.outerjoin(summary_jobs, _job_of_item())
 
 
 def _ended(row: Any) -> Ended:

@@ -8,8 +8,7 @@ from sqlalchemy import Column, ColumnElement, Select, String, and_, cast, exists
 
 from worker.domain import BatchOrder, Kind, Principal, Selection, Status
 from worker.store.engine import Transaction
-from worker.store.session_pages import SessionFilters, matching
-from worker.store.sessions import visible
+from worker.store.sessions import SessionFilters, matching, visible
 from worker.store.tables import batch_items, runs, sessions, summaries
 
 

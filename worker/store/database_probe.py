@@ -23,7 +23,6 @@ from worker.store.tables import teams as table
 OLDEST_POSTGRES = (14, "14")
 OLDEST_SQLITE = ((3, 35, 0), "3.35")
 
-
 # Each has the beginning of what its driver says: an error at connecting has no code. The first that fits is taken.
 NO_CONNECTIONS = Problem(
     "database_no_connections",
@@ -43,12 +42,7 @@ PROBLEMS = (
         "database_password",
         "It refuses the user or the password.",
         "Correct user and password of TEAM_SESSIONS_DATABASE_URL (special characters as %XX), or its pg_hba.conf.",
-        signs=(
-            "password authentication failed",
-            "no password supplied",
-            "no pg_hba.conf entry",
-            "authentication failed",
-        ),
+        signs=("authentication failed", "no password supplied", "no pg_hba.conf entry"),
     ),
     NO_CONNECTIONS,
     Problem(

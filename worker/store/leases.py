@@ -200,9 +200,7 @@ def renew_waiting(tx: Transaction, run_ids: Sequence[str], *, owner: str, ttl_s:
 def watch(tx: Transaction, run_ids: Sequence[str]) -> list[LeaseState]:
     """Return the lease states of these runs. Reads without locks."""
     columns = (runs.c.id, runs.c.fence, runs.c.status == Status.RUNNING, runs.c.cancel_requested_at.is_not(None))
-    return [
-        LeaseState(row[0], row[1], row[2], row[3]) for row in tx.execute(select(*columns).where(runs.c.id.in_(run_ids)))
-    ]
+    return [LeaseState(*row) for row in tx.execute(select(*columns).where(runs.c.id.in_(run_ids)))]
 
 
 def replay_of(row: Any) -> Replay | None:

@@ -15,6 +15,7 @@ from worker.store.tables import messages, runs, sessions
 READ = 1_000  # rows that are read for one context, at most
 SIZE = func.length(messages.c.content) + func.coalesce(func.length(messages.c.tool_calls.cast(Text)), 0)  # of a message
 _COLUMNS = columns_of(Message, messages)
+_of_leader = messages.c.delegation.is_(None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +58,8 @@ def append_inputs(tx: Transaction, *, session_pk: int, after: int, before: int, 
 
 def of_run(tx: Transaction, *, session_pk: int, first_seq: int, last_seq: int) -> list[Message]:
     """Return the messages of one run, in order: they are contiguous. Reads the primary key only."""
-    statement = (
-        select(*_COLUMNS)
-        .where(messages.c.session_pk == session_pk, messages.c.seq.between(first_seq, last_seq))
-        .order_by(messages.c.seq)
-    )
-    return [_message(row) for row in tx.execute(statement)]
+    own = (messages.c.session_pk == session_pk, messages.c.seq.between(first_seq, last_seq))
+    return [_message(row) for row in tx.execute(select(*_COLUMNS).where(*own).order_by(messages.c.seq))]
 
 
 def of_run_by_id(tx: Transaction, run_id: str) -> list[Message]:
@@ -93,7 +90,7 @@ def _of_last_runs() -> Select[Any]:
     )
     # The bounds follow from the join, but they keep Postgres from reading a whole large session for it.
     bounds = (select(func.min(last.c.first_seq)).scalar_subquery(), select(func.max(last.c.last_seq)).scalar_subquery())
-    own = (messages.c.session_pk == bindparam("session_pk"), messages.c.delegation.is_(None))
+    own = (messages.c.session_pk == bindparam("session_pk"), _of_leader)
     return (
         select(*_COLUMNS)
         .join(last, messages.c.seq.between(last.c.first_seq, last.c.last_seq))
@@ -104,7 +101,7 @@ def _of_last_runs() -> Select[Any]:
 
 def of_last_messages(tx: Transaction, *, session_pk: int, before_seq: int, count: int) -> list[Message]:
     """Return the last *count* messages of the leader's history before *before_seq*, in order."""
-    return _newest(tx, session_pk=session_pk, before_seq=before_seq, limit=count)[::-1]
+    return _newest(tx, _of_leader, session_pk=session_pk, before_seq=before_seq, limit=count)[::-1]
 
 
 def first_of_last(tx: Transaction, *, session_pk: int, summary: Current, run_count: int, count: int | None) -> int:
@@ -143,7 +140,7 @@ def _first_of_last_runs() -> Select[Any]:
 
 
 def _first_of_last_messages() -> Select[Any]:
-    own = (messages.c.session_pk == bindparam("session_pk"), messages.c.delegation.is_(None))
+    own = (messages.c.session_pk == bindparam("session_pk"), _of_leader)
     last = select(messages.c.seq).where(*own, messages.c.seq <= bindparam("covered")).order_by(messages.c.seq.desc())
     return select(func.min(last.limit(bindparam("count", type_=Integer)).subquery().c.seq))
 
@@ -156,7 +153,7 @@ def _newest_that_fit() -> Select[Any]:
             messages.c.session_pk == bindparam("session_pk"),
             messages.c.seq >= bindparam("since_seq"),
             messages.c.seq < bindparam("before_seq"),
-            messages.c.delegation.is_(None),
+            _of_leader,
             runs.c.excluded.is_(False),
         )
         .order_by(messages.c.seq.desc())
@@ -185,19 +182,10 @@ def to_condense(
     content = case((runs.c.excluded, ""), else_=func.substr(messages.c.content, 1, cut)).label("content")
     length = func.length(messages.c.content).label("length")
     others = (column for column in _COLUMNS if column is not messages.c.content)
-    statement = (
-        select(*others, content, length, runs.c.position, runs.c.excluded)
-        .join(runs, runs.c.id == messages.c.run_id)
-        .where(
-            messages.c.session_pk == session_pk,
-            messages.c.seq > after_seq,
-            messages.c.seq <= through_seq,
-            messages.c.delegation.is_(None),
-        )
-        .order_by(messages.c.seq)
-        .limit(limit)
-    )
-    return [_part(row) for row in tx.execute(statement)]
+    columns = (*others, content, length, runs.c.position, runs.c.excluded)
+    own = (messages.c.session_pk == session_pk, messages.c.seq > after_seq, messages.c.seq <= through_seq, _of_leader)
+    first = select(*columns).join(runs, runs.c.id == messages.c.run_id).where(*own).order_by(messages.c.seq)
+    return [_part(row) for row in tx.execute(first.limit(limit))]
 
 
 def chat(tx: Transaction, *, session_pk: int, before_seq: int, since_position: int, limit: int) -> list[Message]:
@@ -206,15 +194,14 @@ def chat(tx: Transaction, *, session_pk: int, before_seq: int, since_position: i
     Those before *before_seq*, of runs from *since_position* on.
     """
     has_text = messages.c.role.in_([Role.USER, Role.ASSISTANT]) & (messages.c.content != "")
-    return _newest(
-        tx, has_text, runs.c.position >= since_position, session_pk=session_pk, before_seq=before_seq, limit=limit
-    )
+    recent = (_of_leader, has_text, runs.c.position >= since_position)
+    return _newest(tx, *recent, session_pk=session_pk, before_seq=before_seq, limit=limit)
 
 
 def tool_results(tx: Transaction, *, session_pk: int, before_seq: int, limit: int) -> list[tuple[Message, Message]]:
     """Return results of tools, newest first, each with the reply that asked for it: members' tools too."""
     of_tool = messages.c.role == Role.TOOL
-    results = _newest(tx, of_tool, session_pk=session_pk, before_seq=before_seq, limit=limit, members_too=True)
+    results = _newest(tx, of_tool, session_pk=session_pk, before_seq=before_seq, limit=limit)
     if not results:
         return []
     begin = select(runs.c.first_seq).where(runs.c.id == results[-1].run_id).scalar_subquery()
@@ -238,48 +225,20 @@ def page(tx: Transaction, *, session_pk: int, after_seq: int, limit: int, role: 
 
 
 def _newest(
-    tx: Transaction,
-    *conditions: ColumnElement[bool],
-    session_pk: int,
-    before_seq: int,
-    limit: int,
-    members_too: bool = False,
+    tx: Transaction, *conditions: ColumnElement[bool], session_pk: int, before_seq: int, limit: int
 ) -> list[Message]:
     """Return up to *limit* messages before *before_seq*, newest first, without those of rolled-back runs."""
-    statement = (
-        select(*_COLUMNS)
-        .join(runs, runs.c.id == messages.c.run_id)
-        .where(
-            messages.c.session_pk == session_pk, messages.c.seq < before_seq, runs.c.excluded.is_(False), *conditions
-        )
-    )
-    if not members_too:
-        statement = statement.where(messages.c.delegation.is_(None))
-    return [_message(row) for row in tx.execute(statement.order_by(messages.c.seq.desc()).limit(limit))]
+    own = (messages.c.session_pk == session_pk, messages.c.seq < before_seq, runs.c.excluded.is_(False))
+    newest = select(*_COLUMNS).join(runs, runs.c.id == messages.c.run_id).where(*own, *conditions)
+    return [_message(row) for row in tx.execute(newest.order_by(messages.c.seq.desc()).limit(limit))]
 
 
 def _row(draft: Draft, *, session_pk: int, run_id: str, seq: int) -> dict[str, Any]:
     calls = [{"id": c.id, "name": c.name, "arguments": c.arguments} for c in draft.tool_calls]
-    return {
-        "session_pk": session_pk,
-        "seq": seq,
-        "run_id": run_id,
-        "role": draft.role,
-        "author": draft.author,
-        "delegation": draft.delegation,
-        "content": mend(draft.content),
-        "tool_calls": calls or None,
-        "tool_call_id": draft.tool_call_id,
-        "usage": _usage(draft),
-    }
-
-
-def _usage(draft: Draft) -> dict[str, int] | None:
-    if not draft.usage.model_calls:
-        return None
-    used = asdict(draft.usage)
-    del used["model_calls"]
-    return used
+    row = {name: getattr(draft, name) for name in ("role", "author", "delegation", "tool_call_id")}
+    row |= {"session_pk": session_pk, "seq": seq, "run_id": run_id, "content": mend(draft.content)}
+    usage = asdict(draft.usage)
+    return {**row, "tool_calls": calls or None, "usage": usage if usage.pop("model_calls") else None}
 
 
 def _part(row: Any) -> Part:

@@ -69,7 +69,8 @@ def misfit(db: Database) -> str | None:
         at = current_revision(tx)
         if at in _UNRELEASED:
             return _BEFORE_RELEASE.format(at=at)
-        lacking = [] if at is None or _is_known(at) else _missing_columns(tx)
+        is_known = at is None or any(revision.revision == at for revision in _revisions())
+        lacking = [] if is_known else _missing_columns(tx)
     if lacking:
         return f"a newer version has removed {', '.join(lacking)} (revision {at!r}). Install that version again."
     later = missing(at)
@@ -166,10 +167,6 @@ def _apply(tx: Transaction, to: str) -> None:
     config = _config()
     config.attributes["connection"] = tx
     command.upgrade(config, to)
-
-
-def _is_known(at: str) -> bool:
-    return any(revision.revision == at for revision in _revisions())
 
 
 def _missing_columns(tx: Transaction) -> list[str]:

@@ -81,18 +81,17 @@ def ended_runs(
 
 def count_due(tx: Transaction, team: str, kept: Lifetimes, *, now: Any) -> tuple[int, int]:
     """Return how many sessions and runs of *team* are past their lifetimes, including those that are still needed."""
-    of_team = (_idle, sessions.c.team_id == team)
-    ended = (runs.c.team_id == team, runs.c.finished_at.is_not(None))
-    counts = [
-        0
-        if seconds is None
-        else int(tx.execute(select(func.count()).where(*conditions, at < now(seconds))).scalar_one())
-        for at, seconds, conditions in (
-            (sessions.c.updated_at, kept.sessions_s, of_team),
-            (runs.c.finished_at, kept.runs_s, ended),
-        )
-    ]
-    return counts[0], counts[1]
+
+    def count(seconds: float | None, at: ColumnElement[Any], *conditions: ColumnElement[bool]) -> int:
+        if seconds is None:
+            return 0
+        return int(tx.execute(select(func.count()).where(*conditions, at < now(seconds))).scalar_one())
+
+    ended = runs.c.finished_at.is_not(None)
+    return (
+        count(kept.sessions_s, sessions.c.updated_at, _idle, sessions.c.team_id == team),
+        count(kept.runs_s, runs.c.finished_at, ended, runs.c.team_id == team),
+    )
 
 
 def remove_sessions(

@@ -1,4 +1,7 @@
-"""Rows of runs, from acceptance to their end. Writers hold the lock of the run's session: `store/sessions.py`."""
+"""Rows of runs, from acceptance to their end. Writers hold the lock of the run's session: `store/sessions.py`.
+
+Pages of runs are newest first, each read in the order of one index.
+"""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -6,28 +9,18 @@ from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
-from sqlalchemy import Boolean, Insert, Update, and_, bindparam, case, func, insert, literal, or_, select, update
+from sqlalchemy import ColumnElement, Insert, Update, bindparam, case, func, insert, literal, or_, select, update
 
-from worker.domain import (
-    NO_ORIGIN,
-    Origin,
-    Principal,
-    Priority,
-    Run,
-    RunError,
-    RunOrder,
-    RunTrace,
-    Status,
-    Usage,
-    Viewpoint,
-)
+from worker.domain import Origin, Principal, Priority, Run, RunError, RunOrder, RunTrace, Status, Usage, Viewpoint
 from worker.store import leases
 from worker.store.columns import TTL, UtcTime, db_time, from_columns
 from worker.store.engine import Transaction
 from worker.store.leases import Lease, replay_of
-from worker.store.sessions import AppendedRun, visible
-from worker.store.tables import runs, sessions
+from worker.store.sessions import AppendedRun, find, visible
+from worker.store.tables import idempotency, runs, sessions
 from worker.store.usage import NAMES, amounts, booked, usage_of
+
+LISTED = "run"  # lists start at this id: ids of replays, 'replay_…', sort before it
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +55,24 @@ class Added:
     sent_at: datetime | None
 
 
+@dataclass(frozen=True, slots=True)
+class RunFilters:
+    """Which runs a list is limited to; None: no limit."""
+
+    user_id: str | None = None
+    team: str | None = None
+    status: Status | None = None
+    session_id: str | None = None
+    idempotency_key: str | None = None
+
+
 def add(
     tx: Transaction,
     order: RunOrder,
     appended: AppendedRun,
     *,
     run_id: str,
-    origin: Origin = NO_ORIGIN,
+    origin: Origin,
     lease: Lease | None = None,
     traceparent: str | None = None,
 ) -> Added:
@@ -108,7 +112,7 @@ _EMPTY = {**dict.fromkeys(runs.c.keys()), **_NEW}
 @cache
 def _add(*, leased: bool) -> Insert:
     not_before = bindparam("not_before", type_=UtcTime())
-    waits = or_(~bindparam("is_head", type_=Boolean()), not_before > db_time())
+    waits = or_(~bindparam("is_head", type_=runs.c.excluded.type), not_before > db_time())
     return (
         insert(runs)
         .values(
@@ -165,7 +169,7 @@ def _end() -> Update:
 
 def lock(tx: Transaction, run_id: str) -> Unfinished | None:
     """Take the lock of a run whose session's lock is held."""
-    expired = func.coalesce(and_(runs.c.status == Status.RUNNING, runs.c.lease_until < db_time()), False)
+    expired = func.coalesce((runs.c.status == Status.RUNNING) & (runs.c.lease_until < db_time()), False)
     columns = (runs.c.id, runs.c.position, runs.c.status, runs.c.fence, expired, runs.c.input)
     seqs = (runs.c.first_seq, runs.c.last_seq)
     row = tx.execute(select(*columns, *seqs).where(runs.c.id == run_id).with_for_update()).one_or_none()
@@ -237,6 +241,48 @@ def get(tx: Transaction, run_id: str, *, principal: Principal, user_id: str | No
     statement = own.where(runs.c.id == run_id, visible(principal, user_id))
     row = tx.execute(statement).one_or_none()
     return None if row is None else from_row(row)
+
+
+def page(tx: Transaction, filters: RunFilters, *, principal: Principal, before: str | None, limit: int) -> list[Run]:
+    """Return up to *limit* runs that *principal* may see, newest first, older than the run *before*.
+
+    Each filter has an index that holds the list in its order; further filters are applied to its rows. The order is
+    that of the ids, which sort by time; in one session that of acceptance. Replays are listed only with a session id.
+
+    Raises:
+        UserForbidden: a user's key named another user.
+    """
+    order: ColumnElement[Any] = runs.c.id
+    last: Any = before
+    conditions = [visible(principal, filters.user_id, of=runs)]
+    if filters.session_id is not None:
+        matches = find(tx, session_id=filters.session_id, principal=principal, user_id=filters.user_id)
+        if len(matches) == 1:
+            previous = runs.alias("previous")
+            last = select(previous.c.position).where(previous.c.id == before).scalar_subquery()
+            order, conditions = runs.c.position, [runs.c.session_pk == matches[0].pk]
+        else:
+            conditions.append(sessions.c.session_id == filters.session_id)
+    else:
+        conditions.append(order >= LISTED)
+    if filters.team is not None:
+        conditions.append(runs.c.team_id == filters.team)
+    if filters.status is not None:
+        conditions.append(runs.c.status == filters.status)
+    if filters.idempotency_key is not None:
+        conditions.append(_under_key(tx, filters.idempotency_key, principal.acting_for(filters.user_id)))
+    if before is not None:
+        conditions.append(order < last)
+    own = select(*COLUMNS).join(sessions, sessions.c.pk == runs.c.session_pk)
+    return [from_row(row) for row in tx.execute(own.where(*conditions).order_by(order.desc()).limit(limit))]
+
+
+def _under_key(tx: Transaction, key: str, acting: str | None) -> ColumnElement[bool]:
+    with_key = select(idempotency.c.run_id).where(idempotency.c.key == key)
+    if acting is None:
+        return runs.c.id.in_(with_key)
+    # At most one, read by a query of its own: SQLite would otherwise scan all runs of the user.
+    return runs.c.id.in_(tx.execute(with_key.where(idempotency.c.user_id == acting)).scalars().all())
 
 
 def viewpoint(tx: Transaction, run_id: str) -> Viewpoint | None:

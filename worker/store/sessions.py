@@ -1,14 +1,18 @@
-"""Rows of sessions. The row is the lock of everything in its session: take it before any of its runs."""
+"""Rows of sessions. The row is the lock of everything in its session: take it before any of its runs.
+
+Pages of sessions are newest first, each read in the order of one index.
+"""
 
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Table, and_, bindparam, func, insert, literal, select, true, update
+from sqlalchemy import ColumnElement, Table, bindparam, func, insert, literal, select, true, tuple_, update
 from sqlalchemy.sql.dml import ReturningInsert
 
 from worker.domain import Due, Principal, SessionRow, StateChange
-from worker.store.columns import columns_of, db_time, from_columns, upsert
+from worker.store.columns import columns_of, contains, db_time, from_columns, upsert
 from worker.store.engine import Transaction
 from worker.store.tables import runs, sessions
 
@@ -50,6 +54,16 @@ class LockedSession:
     state: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class SessionFilters:
+    """Which sessions a list is limited to; None: no limit."""
+
+    user_id: str | None = None
+    team: str | None = None
+    name: str | None = None
+    tag: str | None = None
+
+
 def visible(principal: Principal, user_id: str | None, *, of: Table = sessions) -> ColumnElement[bool]:
     """Return the condition that limits `sessions` to what *principal* may see, for the user that it names.
 
@@ -60,7 +74,7 @@ def visible(principal: Principal, user_id: str | None, *, of: Table = sessions) 
     """
     acting = principal.acting_for(user_id)
     of_user = true() if acting is None else of.c.user_id == acting
-    return and_(of_user, of.c.team_id.in_(principal.teams)) if principal.teams else of_user
+    return of_user & of.c.team_id.in_(principal.teams) if principal.teams else of_user
 
 
 def append_run(tx: Transaction, *, user_id: str, session_id: str, team: str, run_id: str) -> AppendedRun:
@@ -169,6 +183,57 @@ def get(tx: Transaction, pk: int) -> SessionRow | None:
     """Return one session."""
     row: Any = tx.execute(select(*COLUMNS).where(sessions.c.pk == pk)).one_or_none()
     return None if row is None else SessionRow(*row)
+
+
+def matching(tx: Transaction, filters: SessionFilters, *, principal: Principal) -> list[ColumnElement[bool]]:
+    """Return the conditions of the filters, for sessions that *principal* may see; no forks.
+
+    Raises:
+        UserForbidden: a user's key named another user.
+    """
+    conditions = [visible(principal, filters.user_id), sessions.c.forked_from.is_(None)]
+    if filters.team is not None:
+        conditions.append(sessions.c.team_id == filters.team)
+    if filters.name is not None:
+        conditions.append(sessions.c.name == filters.name)
+    if filters.tag is not None:
+        conditions.append(contains(tx, sessions.c.tags, filters.tag))
+    return conditions
+
+
+def page(
+    tx: Transaction, *, principal: Principal, user_id: str | None, team: str | None, before: int | None, limit: int
+) -> list[tuple[int, SessionRow]]:
+    """Return up to *limit* sessions with their pk, the newest first, those made before *before*; no forks."""
+    conditions = matching(tx, SessionFilters(user_id, team), principal=principal)
+    if before is not None:
+        conditions.append(sessions.c.pk < before)
+    return _newest(tx, conditions, (sessions.c.pk,), limit=limit)
+
+
+def active(
+    tx: Transaction, filters: SessionFilters, *, principal: Principal, before: tuple[datetime, int] | None, limit: int
+) -> list[tuple[int, SessionRow]]:
+    """Return up to *limit* sessions with their pk, latest activity first, after the one of this time and pk.
+
+    Reads a range of an index, of one user's sessions or of all; the index has no forks. Team, name and tag are
+    applied to its rows.
+
+    Raises:
+        UserForbidden: a user's key named another user.
+    """
+    conditions = matching(tx, filters, principal=principal)
+    order = (sessions.c.updated_at, sessions.c.pk)
+    if before is not None:
+        conditions.append(tuple_(*order) < before)
+    return _newest(tx, conditions, order, limit=limit)
+
+
+def _newest(
+    tx: Transaction, conditions: list[ColumnElement[bool]], order: tuple[ColumnElement[Any], ...], *, limit: int
+) -> list[tuple[int, SessionRow]]:
+    statement = select(sessions.c.pk, *COLUMNS).where(*conditions).order_by(*(column.desc() for column in order))
+    return [(row[0], SessionRow(*row[1:])) for row in tx.execute(statement.limit(limit))]
 
 
 def change(tx: Transaction, pk: int, values: dict[str, Any]) -> None:

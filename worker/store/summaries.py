@@ -134,18 +134,16 @@ def add(tx: Transaction, session_pk: int, version: int, draft: SummaryDraft, *, 
 
 def get(tx: Transaction, session_pk: int, *, version: int | None = None) -> Summary | None:
     """Return the session's current summary, or an older *version* of it; None: there is none."""
-    which = _current if version is None else (summaries.c.session_pk == sessions.c.pk)
+    of_session = summaries.c.session_pk == sessions.c.pk
     covers = case(
         (summaries.c.version == sessions.c.summary_version, sessions.c.covers_through_seq),
         else_=summaries.c.covers_through_seq,
     ).label("covers")
     statement = (
         select(summaries, covers, (sessions.c.last_seq - covers).label("behind"))
-        .join(sessions, which)
+        .join(sessions, _current if version is None else of_session & (summaries.c.version == version))
         .where(sessions.c.pk == session_pk)
     )
-    if version is not None:
-        statement = statement.where(summaries.c.version == version)
     row = tx.execute(statement).one_or_none()
     if row is None:
         return None

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, case, delete, func, or_, select, true, update
+from sqlalchemy import ColumnElement, and_, case, delete, false, func, or_, select, true, update
 
 from worker.domain import Dispatch, LeaseState, Refresh, SummaryDraft, Usage, summary_dispatch
 from worker.store.columns import db_time, upsert
@@ -91,19 +91,10 @@ def take_ready(tx: Transaction, *, teams: Iterable[str], limit: int) -> list[Dis
         .with_for_update(of=summary_jobs, skip_locked=True)
         .cte("waiting")
     )
-    of_job = sessions.c.pk == summary_jobs.c.session_pk
-    rows = tx.execute(
-        update(summary_jobs)
-        .where(summary_jobs.c.session_pk.in_(select(waiting.c.session_pk)))
-        .values(send_at=db_time(RESEND_S))
-        .returning(
-            summary_jobs.c.session_pk,
-            *(
-                select(column).where(of_job).scalar_subquery()
-                for column in (sessions.c.session_id, sessions.c.team_id, sessions.c.summary_version)
-            ),
-        )
-    )
+    columns = (sessions.c.session_id, sessions.c.team_id, sessions.c.summary_version)
+    of_session = (select(c).where(sessions.c.pk == summary_jobs.c.session_pk).scalar_subquery() for c in columns)
+    sent = update(summary_jobs).where(summary_jobs.c.session_pk.in_(select(waiting.c.session_pk)))
+    rows = tx.execute(sent.values(send_at=db_time(RESEND_S)).returning(summary_jobs.c.session_pk, *of_session))
     return [summary_dispatch(row[0], session_id=row[1], team=row[2], version=row[3]) for row in rows]
 
 
@@ -171,19 +162,16 @@ def put_back(tx: Transaction, session_pk: int, *, wait_s: float) -> None:
 
 def renew(tx: Transaction, keys: Sequence[int], *, owner: str, ttl_s: float) -> None:
     """Keep these jobs of *owner* for *ttl_s* seconds more; locked rows are skipped."""
-    mine = select(summary_jobs.c.session_pk).where(
-        summary_jobs.c.session_pk.in_(keys), summary_jobs.c.lease_owner == owner
-    )
-    free = mine.with_for_update(skip_locked=True)
+    own = (summary_jobs.c.session_pk.in_(keys), summary_jobs.c.lease_owner == owner)
+    free = select(summary_jobs.c.session_pk).where(*own).with_for_update(skip_locked=True)
     tx.execute(update(summary_jobs).where(summary_jobs.c.session_pk.in_(free)).values(**_until(ttl_s)))
 
 
 def watch(tx: Transaction, keys: Sequence[int]) -> list[LeaseState]:
     """Return the lease states of these jobs; see `process.keeper`."""
-    leased = summary_jobs.c.lease_owner
-    columns = (summary_jobs.c.session_pk, summary_jobs.c.fence, leased)
+    columns = (summary_jobs.c.session_pk, summary_jobs.c.fence, summary_jobs.c.lease_owner.is_not(None), false())
     rows = tx.execute(select(*columns).where(summary_jobs.c.session_pk.in_(keys)))
-    return [LeaseState(row[0], row[1], row[2] is not None, False) for row in rows]
+    return [LeaseState(*row) for row in rows]
 
 
 def state(tx: Transaction, session_pk: int) -> Refresh | None:

@@ -60,8 +60,7 @@ def forget_silent(tx: Transaction, *, after_s: float) -> None:
 
 def leave(tx: Transaction, *, worker: str) -> None:
     """Record that *worker* has stopped: its rows count as silent from now on."""
-    statement = teams.update().where(teams.c.worker == worker).values(seen_at=db_time(-3600.0))
-    tx.execute(statement)
+    tx.execute(teams.update().where(teams.c.worker == worker).values(seen_at=db_time(-3600.0)))
 
 
 def is_known(tx: Transaction, team: str) -> bool:
@@ -84,12 +83,6 @@ def has_live_worker(tx: Transaction, *, host: str) -> bool:
     """Tell whether a live worker runs on *host*."""
     of_host = teams.c.worker.startswith(f"{host[:64]}:", autoescape=True)
     return tx.execute(select(teams.c.worker).where(of_host, is_live()).limit(1)).one_or_none() is not None
-
-
-def live_queues(tx: Transaction) -> set[str]:
-    """Return the queues that live workers consume."""
-    rows = tx.execute(select(teams.c.queues).where(is_live()))
-    return {queue for row in rows for queue in row.queues}
 
 
 def live_workers(tx: Transaction) -> dict[str, int]:

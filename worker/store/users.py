@@ -2,15 +2,13 @@
 
 from typing import Any
 
-from sqlalchemy import Table, delete, select
+from sqlalchemy import Column, delete, select
 
 from worker.domain import Principal
 from worker.store import batch_items
 from worker.store.engine import Transaction
 from worker.store.sessions import visible
-from worker.store.tables import api_keys, batches, idempotency, messages, runs, sessions, summaries
-
-_ORDER = {"runs": runs.c.position, "messages": messages.c.seq, "summaries": summaries.c.version}
+from worker.store.tables import api_keys, batches, idempotency, sessions
 
 
 def session_pks(tx: Transaction, *, principal: Principal, user_id: str, after: int, limit: int) -> list[int]:
@@ -23,9 +21,9 @@ def session_pks(tx: Transaction, *, principal: Principal, user_id: str, after: i
     return list(tx.execute(select(sessions.c.pk).where(*own).order_by(sessions.c.pk).limit(limit)).scalars())
 
 
-def rows(tx: Transaction, table: Table, pk: int, *, after: Any, limit: int) -> list[dict[str, Any]]:
-    """Return up to *limit* rows of a session after *after*: runs by position, messages by seq, summaries by version."""
-    order = _ORDER[table.name]
+def rows(tx: Transaction, order: Column[Any], pk: int, *, after: Any, limit: int) -> list[dict[str, Any]]:
+    """Return up to *limit* rows of a session from the table of *order*, in its order, after its value *after*."""
+    table = order.table
     statement = select(table).where(table.c.session_pk == pk, order > after).order_by(order).limit(limit)
     return [dict(row._mapping) for row in tx.execute(statement)]
 
