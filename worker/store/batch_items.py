@@ -60,14 +60,14 @@ def end(tx: Transaction, batch_id: str, ended: Sequence[Ended]) -> None:
 
 def ended_runs(tx: Transaction, batch_id: str) -> list[Ended]:
     """Return the items in flight whose run has ended or was erased."""
-    columns = (batch_items.c.number, runs.c.id, runs.c.team_id, _run_outcome().label("outcome"))
+    columns = (batch_items.c.number, runs.c.team_id, _run_outcome().label("outcome"))
     statement = (
         select(*columns, *OF_RUN)
         .select_from(_with_runs())
         .where(batch_items.c.batch_id == batch_id, _in_flight, batch_items.c.run_id.is_not(None))
         .where(or_(runs.c.id.is_(None), runs.c.status.in_(_TERMINAL)))
     )
-    return [_ended(row) for row in tx.execute(statement)]
+    return [Ended(row.number, row.outcome, usage_of(row), row.team_id or "") for row in tx.execute(statement)]
 
 
 def ended_refreshes(tx: Transaction, batch_id: str, *, given_up: bool = False) -> list[Ended]:
@@ -160,12 +160,6 @@ def _with_runs() -> Any:
 
 def _job_of_item() -> ColumnElement[bool]:
     return and_(summary_jobs.c.session_pk == batch_items.c.session_pk, batch_items.c.base_version.is_not(None))
-
-
-def _ended(row: Any) -> Ended:
-    if row.id is None:
-        return Ended(row.number, ItemOutcome.GONE)
-    return Ended(row.number, row.outcome, usage_of(row), row.team_id)
 
 
 def _refreshed(row: Any, used: Usage) -> Ended:

@@ -120,8 +120,9 @@ def lock(tx: Transaction, batch_id: str, *, wait: bool = True) -> LockedBatch | 
     over = row.minute_at is None or (row.now - row.minute_at).total_seconds() >= MINUTE_S
     minute, minute_at = (NOTHING, row.now) if over else (row.minute, row.minute_at)
     paced_s = (row.now - (row.paced_at or row.now)).total_seconds()
-    limits = {"minute": minute, "minute_at": minute_at, "paced_s": paced_s}
-    return from_columns(LockedBatch, row, batch=_batch(row), principal=reach, **limits)
+    return from_columns(
+        LockedBatch, row, batch=_batch(row), principal=reach, minute=minute, minute_at=minute_at, paced_s=paced_s
+    )
 
 
 def change(tx: Transaction, batch_id: str, **values: object) -> None:
