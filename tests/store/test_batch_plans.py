@@ -1,4 +1,4 @@
-"""Which items a batch has, on both databases: by filters, names or key, each once, and only what its key may see."""
+"""The items of a batch, on both databases: by filters or ids, each once, and only what its key may see."""
 
 from dataclasses import replace
 
@@ -20,7 +20,7 @@ ENQUEUE = BatchOrder(kind=Kind.ENQUEUE_RUNS)
 
 
 def test_a_run_that_was_tried_again_is_not_selected(db: Database) -> None:
-    """Nobody wants a failed run a third time because it has failed once."""
+    """A failed run that was retried is not retried a second time."""
     first = ended_runs(db, 2)
     batch = Played(db, RETRY)
     batch.step()
@@ -51,7 +51,7 @@ def test_a_run_that_was_tried_again_is_not_selected(db: Database) -> None:
     ids=str,
 )
 def test_sessions_are_selected_by_filters(db: Database, wanted: Selection, found: list[int]) -> None:
-    """Those that meet all of them, and the dry run tells the same."""
+    """Sessions that match all filters are items; the dry run returns the same count."""
     for n in range(4):
         enqueue(db, RunOrder("t", "x", session_id=f"s{n}", user_id="uv"[n % 2]), settings=Settings())
     with db.write() as tx:
@@ -71,7 +71,7 @@ def test_sessions_are_selected_by_filters(db: Database, wanted: Selection, found
 
 
 def test_planning_goes_on_where_it_was_broken_off(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In pieces, each item once, whatever was added meanwhile."""
+    """Planning continues in pieces and writes each item once, even if sessions are added in between."""
     monkeypatch.setattr(planning, "CHUNK", 3)
     failed = ended_runs(db, 8)
     batch = Played(db, RETRY)
@@ -87,7 +87,7 @@ def test_planning_goes_on_where_it_was_broken_off(db: Database, monkeypatch: pyt
 
 
 def test_items_can_be_given_in_portions(db: Database) -> None:
-    """It begins with the last; ids that are unknown, doubled or of the wrong kind are refused whole."""
+    """The batch starts with the last portion. A portion with an unknown, repeated or wrong id is refused whole."""
     failed = ended_runs(db, 3)
     batch = Played(db, RETRY, ExplicitItems(ids=failed[:2], more=True))
 
@@ -107,7 +107,7 @@ def test_items_can_be_given_in_portions(db: Database) -> None:
 
 
 def test_the_same_key_finds_the_same_batch(db: Database) -> None:
-    """And with another order it is refused."""
+    """The same key with another order is refused."""
     made = {"principal": SERVICE, "settings": Settings(), "idempotency_key": "k"}
     batch = accept.create(db, RETRY, **made)  # type: ignore[arg-type]
 
@@ -119,7 +119,7 @@ def test_the_same_key_finds_the_same_batch(db: Database) -> None:
 
 
 def test_a_key_sees_and_selects_what_is_its_own(db: Database) -> None:
-    """A user's key its user's sessions, one of teams these teams'; another's batch is one that is not there."""
+    """A user's key selects its user's sessions, a team's key those of its teams. Other batches are not found."""
     ended_runs(db, 2)
     users_key, teams_key = Principal("k", user_id="v"), Principal("k", teams=frozenset({"other"}))
     for principal in (users_key, teams_key):

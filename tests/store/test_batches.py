@@ -1,4 +1,4 @@
-"""Batches, on both databases: planned whole, begun once, never more than the window, counted right, ended once."""
+"""Batches, on both databases: planned whole, started once, within the window, counted correctly, ended once."""
 
 from dataclasses import replace
 
@@ -42,7 +42,7 @@ def count(db: Database, table: object) -> int:
 
 
 def test_a_batch_is_planned_begun_and_ended(db: Database) -> None:
-    """Every failed run again, at the end of its session, in the background, once."""
+    """Every failed run is retried once, in the background, at the end of its session."""
     failed = ended_runs(db, 3)
     ended_runs(db, 0)
     batch = Played(db, RETRY)
@@ -69,7 +69,7 @@ def test_a_batch_is_planned_begun_and_ended(db: Database) -> None:
 
 
 def test_never_more_than_the_window_is_in_flight(db: Database) -> None:
-    """And each item is begun once, in its order."""
+    """Each item is started once, in order."""
     batch = Played(db, replace(ENQUEUE, window=4), requests(10))
     seen: list[str] = []
 
@@ -86,7 +86,7 @@ def test_never_more_than_the_window_is_in_flight(db: Database) -> None:
 
 
 def test_a_step_that_is_broken_off_is_as_if_it_had_not_begun(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No run is made for an item that is not noted as begun, and none is noted without its run."""
+    """A run and the record that its item was started are written together or not at all."""
     batch = Played(db, ENQUEUE, requests(5))
     begin = feed.batch_items.start
 
@@ -105,7 +105,7 @@ def test_a_step_that_is_broken_off_is_as_if_it_had_not_begun(db: Database, monke
 
 
 def test_a_canary_goes_first_and_waits_for_a_yes(db: Database) -> None:
-    """A share of the items; the rest is begun when somebody resumes the batch."""
+    """The first items run alone; the others start when the batch is resumed."""
     batch = Played(db, replace(ENQUEUE, canary="25%"), requests(10))
 
     assert (batch.step().in_flight, batch.now.canary) == (3, 3)
@@ -118,7 +118,7 @@ def test_a_canary_goes_first_and_waits_for_a_yes(db: Database) -> None:
 
 
 def test_a_budget_pauses_the_batch_before_it_is_passed(db: Database) -> None:
-    """In tokens and in money; it goes on with a higher one, and not without."""
+    """The budget counts tokens and cost. The batch continues only with a higher budget."""
     for budget in (Budget(tokens=35), Budget(cost=0.0035)):
         order = replace(ENQUEUE, budget=budget, prices={"*": Price(input=100.0)}, window=3)
         batch = Played(db, order, requests(20))
@@ -146,7 +146,7 @@ def test_a_budget_pauses_the_batch_before_it_is_passed(db: Database) -> None:
     ids=["items", "requests", "tokens"],
 )
 def test_no_more_than_a_minute_allows(db: Database, limits: Limits, begun: int) -> None:
-    """The minute is the database's, and is kept over a crash."""
+    """The minute is on the database's clock, and survives a crash."""
     batch = Played(db, replace(ENQUEUE, limits=limits), requests(30))
 
     for _ in range(12):
@@ -157,7 +157,7 @@ def test_no_more_than_a_minute_allows(db: Database, limits: Limits, begun: int) 
 
 
 def test_pause_resume_and_cancel_are_at_once(db: Database) -> None:
-    """Paused, it begins nothing; cancelled, its queued runs end with it."""
+    """A paused batch starts nothing. The queued runs of a cancelled batch end with it."""
     batch = Played(db, replace(ENQUEUE, window=2), requests(6))
     batch.step()
 
@@ -177,7 +177,7 @@ def test_pause_resume_and_cancel_are_at_once(db: Database) -> None:
 
 
 def test_what_failed_is_tried_again(db: Database) -> None:
-    """A new run that names the one before; what was completed is left alone."""
+    """A retry is a new run that names the run before. Completed items are left alone."""
     batch = Played(db, ENQUEUE, requests(4))
     batch.step()
     first = batch.in_flight()
@@ -199,7 +199,7 @@ def test_what_failed_is_tried_again(db: Database) -> None:
 
 
 def test_an_item_that_cannot_be_begun_has_failed_with_that(db: Database) -> None:
-    """Its error is told, the others go on; what is gone is gone."""
+    """The item has the error, and the others continue. An erased item counts as gone."""
     accept(db, session="taken")
     other = BatchRun("other", "hello", session_id="taken", user_id="u", custom_id="a")
     items = ExplicitItems(requests=[other, *requests(1).requests])
@@ -217,7 +217,7 @@ def test_an_item_that_cannot_be_begun_has_failed_with_that(db: Database) -> None
 
 
 def test_an_item_that_meets_a_fault_of_ours_has_failed(db: Database) -> None:
-    """A database that refuses one row: the others are begun, and so are other batches."""
+    """If the database refuses one row, the other items and other batches are still started."""
     with db.write() as tx:
         if db.is_sqlite:
             cursed = "BEFORE INSERT ON runs WHEN NEW.input = 'cursed' BEGIN SELECT RAISE(ABORT, 'cursed'); END"
@@ -233,7 +233,7 @@ def test_an_item_that_meets_a_fault_of_ours_has_failed(db: Database) -> None:
 
 
 def test_a_cancelled_batch_waits_for_no_summary(db: Database) -> None:
-    """Its refreshes may never be made: no worker serves the team."""
+    """Its refreshes may never run, because no worker serves the team."""
     ended_runs(db, 3, Status.COMPLETED)
     batch = Played(db, BatchOrder(kind=Kind.REFRESH_SUMMARIES))
     assert (batch.step().in_flight, batch.statuses()) == (3, ["queued"] * 3)
@@ -246,7 +246,7 @@ def test_a_cancelled_batch_waits_for_no_summary(db: Database) -> None:
 
 
 def test_what_a_user_has_asked_for_is_erased_with_the_user(db: Database) -> None:
-    """Texts that wait in items go; an item that comes up then is gone."""
+    """Requests in waiting items are erased; such an item counts as gone."""
     items = ExplicitItems(requests=[BatchRun("t", "secret", user_id=user) for user in "uv"])
     batch = Played(db, ENQUEUE, items)
     own = accept_batch.create(db, RETRY, principal=Principal("k", user_id="u"), settings=Settings())
@@ -270,7 +270,7 @@ def test_what_a_user_has_asked_for_is_erased_with_the_user(db: Database) -> None
 
 
 def test_a_step_reads_indexes_that_hold_what_is_left(db: Database) -> None:
-    """So an item costs the same from the first to the last."""
+    """So the last item costs as much as the first."""
     batch = Played(db, replace(ENQUEUE, window=5), requests(20))
 
     with statements(db) as seen:

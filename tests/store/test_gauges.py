@@ -1,4 +1,4 @@
-"""The figures of the whole installation, on both databases: right, and read from small indexes."""
+"""Gauges of the whole installation, on both databases: correct, and read from small indexes."""
 
 import re
 from typing import Any
@@ -30,7 +30,7 @@ def change(db: Database, run_id: str, **values: Any) -> None:
 
 
 def test_an_empty_installation_has_nothing_and_nobody_waits(db: Database) -> None:
-    """Every queue is named, with 0."""
+    """Every queue is in the result, with 0."""
     found = read(db)
 
     assert set(found.runs.values()) == {0}
@@ -39,7 +39,7 @@ def test_an_empty_installation_has_nothing_and_nobody_waits(db: Database) -> Non
 
 
 def test_unfinished_runs_are_counted_by_queue_and_status(db: Database) -> None:
-    """Those that have ended are not; a run that was started before waits in `resumed`."""
+    """Ended runs are not counted; a run that was claimed before waits in `resumed`."""
     ended, running, resumed = (accept(db, session=s).run.id for s in "abc")
     accept(db, session="c")
     enqueue(db, RunOrder("t", "x", session_id="d", user_id="u", priority=Priority.BACKGROUND), settings=Settings())
@@ -59,7 +59,7 @@ def test_unfinished_runs_are_counted_by_queue_and_status(db: Database) -> None:
 
 
 def test_a_head_waits_since_it_was_sent_or_its_time_came_or_its_lease_ran_out(db: Database) -> None:
-    """And whoever stands behind a head waits for that, not for a worker."""
+    """A run after a head waits for the head, not for a worker."""
     sent, unserved, lost = (accept(db, session=s).run.id for s in "abc")
     behind = accept(db, session="a").run.id
     change(db, sent, dispatched_at=db_time(-60.0))
@@ -78,7 +78,7 @@ def test_a_head_waits_since_it_was_sent_or_its_time_came_or_its_lease_ran_out(db
 
 
 def test_runs_that_wait_for_their_own_time_do_not_wait_for_a_worker(db: Database) -> None:
-    """Neither one that its caller set a time for, nor one that a script executes itself."""
+    """Neither a run with a start time, nor a run that a script executes itself."""
     accept(db, session="a", lease=Lease("script", 60))
     later = accept(db, session="b").run.id
     change(db, later, dispatched_at=None, not_before=db_time(600.0))
@@ -87,7 +87,7 @@ def test_runs_that_wait_for_their_own_time_do_not_wait_for_a_worker(db: Database
 
 
 def test_workers_are_counted_while_they_are_heard_of(db: Database) -> None:
-    """One that serves several teams is one worker of its queues."""
+    """A worker that serves several teams counts once per queue."""
     with db.write() as tx:
         teams.announce(tx, worker="a", versions={"t": "1", "u": "1"}, queues=["resumed", "runs"])
         teams.announce(tx, worker="b", versions={"t": "2"}, queues=["runs"])
@@ -101,7 +101,7 @@ def test_workers_are_counted_while_they_are_heard_of(db: Database) -> None:
 
 
 def test_summaries_that_are_wanted_and_failed_are_told_apart(db: Database) -> None:
-    """The oldest is the one that was wanted first; one that failed for good is not waited for."""
+    """The oldest job is the one that was requested first; a job that failed for good does not count."""
     for session in "ab":
         accept(db, session=session)
     with db.write() as tx:
@@ -124,7 +124,7 @@ def _job(tx: Any, pk: int) -> summary_jobs.Job:
 
 
 def test_no_run_that_has_ended_is_read_and_no_message(db: Database) -> None:
-    """Each statement on runs goes through an index that holds unfinished ones only; no table is scanned."""
+    """Each statement on runs reads an index of unfinished runs only; no table is scanned."""
     crowd(db)
 
     with statements(db) as seen:

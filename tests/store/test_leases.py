@@ -1,4 +1,4 @@
-"""Leases, on both databases: who keeps them, and what becomes of runs that nobody keeps."""
+"""Leases, on both databases: which are renewed, and what happens to runs without one."""
 
 from datetime import timedelta
 
@@ -30,7 +30,7 @@ def row(db: Database, run_id: str) -> object:
 
 
 def test_a_run_that_its_process_gave_up_runs_out_of_its_lease(db: Database) -> None:
-    """The keeper renews what the process executes, not all that the rows ascribe to it."""
+    """The keeper renews the runs that the process executes, not all rows with its name."""
     given_up, kept = accept(db, session="a").run.id, accept(db, session="b").run.id
     for run_id in (given_up, kept):
         take(db, run_id, ttl_s=-1)
@@ -43,7 +43,7 @@ def test_a_run_that_its_process_gave_up_runs_out_of_its_lease(db: Database) -> N
 
 
 def test_a_cancel_just_before_a_requeue_is_not_lost(db: Database) -> None:
-    """The run does not wait for its model's hour: it is claimed at once, to be ended."""
+    """The run does not wait for its model: it is claimed at once, and ends."""
     run_id = accept(db).run.id
     claim = take(db, run_id)
     cancel(db, run_id)
@@ -58,7 +58,7 @@ def test_a_cancel_just_before_a_requeue_is_not_lost(db: Database) -> None:
 
 
 def test_a_late_delivery_does_not_shorten_the_wait_of_a_run(db: Database) -> None:
-    """A worker on its way out puts back what it was sent, and not what waits for its own time."""
+    """A stopping worker puts back the runs that it was sent, but not runs that wait for their own time."""
     run_id = accept(db).run.id
     claim = take(db, run_id)
     with db.write() as tx:
@@ -69,7 +69,7 @@ def test_a_late_delivery_does_not_shorten_the_wait_of_a_run(db: Database) -> Non
 
 
 def test_runs_of_a_team_that_nobody_serves_are_left_alone(db: Database) -> None:
-    """They would come back again and again; once a worker serves the team they are sent."""
+    """They would be sent again and again. Once a worker serves the team, they are sent."""
     run_id = accept(db).run.id
     take(db, run_id, ttl_s=-1)
     with db.write() as tx:
@@ -86,7 +86,7 @@ def test_runs_of_a_team_that_nobody_serves_are_left_alone(db: Database) -> None:
 
 
 def test_a_lost_dispatch_is_found_by_its_age_and_queue(db: Database) -> None:
-    """Only heads, only those sent before a time, each once."""
+    """Only heads that were sent before a time are sent again, each once."""
     announce(db)
     head = accept(db, session="a").run.id
     accept(db, session="a")
@@ -103,7 +103,7 @@ def test_a_lost_dispatch_is_found_by_its_age_and_queue(db: Database) -> None:
 
 
 def test_a_leased_run_goes_to_others_when_its_script_dies(db: Database) -> None:
-    """A script's run is leased from its acceptance; nobody else can claim it before the lease has run out."""
+    """A script's run is leased from its acceptance; no other process can claim it before the lease runs out."""
     announce(db)
     run_id = accept(db, lease=leases.Lease("script", 60)).run.id
     refused = claim_head(db, run_id, owner="other", ttl_s=60, definition=TEAM)
@@ -118,7 +118,7 @@ def test_a_leased_run_goes_to_others_when_its_script_dies(db: Database) -> None:
 
 
 def test_many_cancelled_runs_are_passed_in_one_go(db: Database) -> None:
-    """Their inputs take their places in the history, in order and once."""
+    """Their inputs are written to the history once, in order."""
     first = accept(db, "0").run.id
     cancelled = [accept(db, str(n)).run.id for n in range(1, 50)]
     last = accept(db, "50").run.id

@@ -50,7 +50,7 @@ ON_SQLITE = {
 
 
 def expected(rows: Crowd, principal: Principal, wanted: RunFilters) -> list[str]:
-    """Return the ids of the runs that are wanted, newest first, the long way."""
+    """Return the ids of the matching runs, newest first, computed from the rows."""
     found = []
     for run in reversed(rows.runs):
         acting = principal.user_id or wanted.user_id
@@ -74,7 +74,7 @@ def pages(db: Database, principal: Principal, wanted: RunFilters, *, limit: int)
 
 @pytest.mark.parametrize("case", [*WANTED, *NOTHING])
 def test_a_list_of_runs_is_complete_in_order_and_without_doubles(db: Database, case: str) -> None:
-    """Page by page it holds what the filters name and the key may see, newest first."""
+    """The pages hold all runs that match the filters and that the key may see, newest first."""
     principal, wanted = (WANTED | NOTHING)[case][:2]
     rows = crowd(db)
 
@@ -87,7 +87,7 @@ def test_a_list_of_runs_is_complete_in_order_and_without_doubles(db: Database, c
 @pytest.mark.parametrize("case", [case for case in WANTED if WANTED[case][2]])
 @pytest.mark.parametrize("place", ["the first page", "a later page"])
 def test_each_filter_of_runs_is_served_by_an_index(db: Database, case: str, place: str) -> None:
-    """A page costs what it shows: it is read from the index in the order of the list, and nothing is sorted.
+    """A page is read from the index in the order of the list, and nothing is sorted.
 
     What stands under an idempotency key may be sorted: it is one run a user.
     """
@@ -109,7 +109,7 @@ def test_each_filter_of_runs_is_served_by_an_index(db: Database, case: str, plac
     "wanted", [RunFilters(), RunFilters(user_id="u3"), RunFilters(team="t1"), RunFilters(status=Status.QUEUED)]
 )
 def test_replays_cost_a_list_of_runs_nothing(db: Database, wanted: RunFilters) -> None:
-    """They stand before the range of the index that a page is read from, however many there are."""
+    """However many there are, they sort before the index range that a page reads."""
     crowd(db, users=100, each=4, runs_each=5)
 
     with statements(db) as seen, db.read() as tx:
@@ -142,7 +142,7 @@ NO_SESSIONS = {
 
 @pytest.mark.parametrize("case", [*SESSIONS, *NO_SESSIONS])
 def test_a_list_of_sessions_is_complete_in_order_and_without_doubles(db: Database, case: str) -> None:
-    """Latest activity first; of those that were active at the same time, the one that was made last."""
+    """Latest activity first; at the same time, the newest session first."""
     principal, wanted = (SESSIONS | NO_SESSIONS)[case]
     rows = crowd(db)
 
@@ -170,7 +170,7 @@ def test_a_list_of_sessions_is_complete_in_order_and_without_doubles(db: Databas
 @pytest.mark.parametrize("case", ["all", "of a user", "of a user's key", "with a tag that all have", "of a name"])
 @pytest.mark.parametrize("place", ["the first page", "a later page"])
 def test_a_page_of_sessions_is_read_from_an_index(db: Database, case: str, place: str) -> None:
-    """In the order of the list: of one user's sessions, or of all."""
+    """The index has the order of the list: of one user's sessions, or of all."""
     principal, wanted = SESSIONS[case]
     rows = crowd(db, users=100, each=10, runs_each=1)
     before = None if place == "the first page" else (rows.sessions[500]["updated_at"], 500)
@@ -184,7 +184,7 @@ def test_a_page_of_sessions_is_read_from_an_index(db: Database, case: str, place
 
 
 def test_a_session_is_found_by_its_id_alone(db: Database) -> None:
-    """A service key names no user: every session of that id is looked at, and no other."""
+    """A service key names no user: every session of that id is read, and no other."""
     crowd(db)
 
     with statements(db) as seen, db.read() as tx:
@@ -195,7 +195,7 @@ def test_a_session_is_found_by_its_id_alone(db: Database) -> None:
 
 
 def test_erasing_a_session_goes_through_no_table(db: Database) -> None:
-    """What hangs on it is found by an index, and nothing else is touched."""
+    """Its rows are found by an index, and nothing else is deleted."""
     rows = crowd(db)
 
     with statements(db) as seen, db.write() as tx:

@@ -7,7 +7,7 @@ from worker.store import Database
 
 
 def test_behind_a_pooler_nothing_is_left_in_a_connection(postgres: PostgresServer) -> None:
-    """No prepared statement, which the next client would meet, and no option, which a pooler refuses."""
+    """No prepared statement, which the next client would see, and no option, which a pooler refuses."""
     url = postgres.new_database()
     found = {}
     for kind, query in {"alone": "", "pooled": "&pooler=transaction"}.items():

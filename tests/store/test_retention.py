@@ -1,4 +1,4 @@
-"""Lifetimes, on both databases: what is over goes, whole and in order; the rest stays."""
+"""Lifetimes, on both databases: expired rows are removed whole and in order; the rest stays."""
 
 import math
 from dataclasses import replace
@@ -29,7 +29,7 @@ RUNS = {"keep_runs_days": 30}
 
 
 def test_nothing_goes_unless_somebody_said_so(db: Database) -> None:
-    """However old it is."""
+    """Without a lifetime nothing is removed, however old it is."""
     talk(db)
     age(db, days=10_000)
     announce(db, Retention())
@@ -40,7 +40,7 @@ def test_nothing_goes_unless_somebody_said_so(db: Database) -> None:
 
 @pytest.mark.parametrize(("late_s", "there"), [(-20, ["s"]), (20, [])], ids=["a moment early", "a moment late"])
 def test_a_session_goes_so_long_after_its_last_activity(db: Database, late_s: float, there: list[str]) -> None:
-    """By the database's clock, whole."""
+    """It is removed whole, by the database's clock."""
     talk(db, 2)
     age(db, days=30, seconds=late_s)
 
@@ -53,7 +53,7 @@ def test_a_session_goes_so_long_after_its_last_activity(db: Database, late_s: fl
 
 @pytest.mark.parametrize(("late_s", "gone"), [(-20, 1), (20, 2)], ids=["a moment early", "a moment late"])
 def test_a_run_goes_so_long_after_its_end(db: Database, late_s: float, gone: int) -> None:
-    """With its messages; what is left has no gap, and keeps its places."""
+    """Its messages are removed too; the others keep their positions, without a gap."""
     made = talk(db, 4)
     pk = age(db, days=29)
     for run_id, days in zip(made, (31, 30 + late_s / 86_400, 29, 0), strict=True):
@@ -65,11 +65,11 @@ def test_a_run_goes_so_long_after_its_end(db: Database, late_s: float, gone: int
     assert runs_left(db, pk) == made[gone:]
     check_whole(db)
     row = session_row(db, pk)
-    assert (row.run_count, row.last_seq) == (4, 8), "what went is counted, and its places are given to nobody"
+    assert (row.run_count, row.last_seq) == (4, 8), "removed rows are counted, and their positions are not used again"
 
 
 def test_a_run_waits_for_those_before_it(db: Database) -> None:
-    """One that was cancelled in the queue ends before them: alone it would leave a gap."""
+    """A run cancelled in the queue ends before them: removing it alone would leave a gap."""
     made = talk(db, 3)
     pk = age(db, days=1)
     for run_id in made[1:]:
@@ -93,7 +93,7 @@ SAID = {
 @pytest.mark.parametrize("case", SAID)
 @pytest.mark.parametrize("served", [True, False], ids=["served", "not served any more"])
 def test_a_teams_own_lifetimes_go_before_the_settings(db: Database, case: str, served: bool) -> None:
-    """The last that its workers said holds on when none of them is left, in whichever worker removes."""
+    """What its workers announced last still applies when none is left, in any worker that removes."""
     said, there = SAID[case]
     talk(db)
     age(db, days=20 if case in ("shorter than the settings", "nothing") else 40)
@@ -107,7 +107,7 @@ def test_a_teams_own_lifetimes_go_before_the_settings(db: Database, case: str, s
 
 
 def test_a_team_that_no_worker_knows_is_kept_as_the_settings_say(db: Database) -> None:
-    """Such as that of a refused order; and of every team, whatever comes before it."""
+    """Such as the team of a refused order; each team gets its turn."""
     for n, team in enumerate(("a", "b", "c")):
         talk(db, session=f"s{n}")
         with db.write() as tx:
@@ -126,7 +126,7 @@ def test_a_team_that_no_worker_knows_is_kept_as_the_settings_say(db: Database) -
     ids=["longer", "ever", "nothing"],
 )
 def test_of_two_versions_that_are_served_the_longer_lifetime_holds(db: Database, said: Retention) -> None:
-    """During a deploy nothing goes that one of them keeps; afterwards the new one holds."""
+    """During a deploy nothing is removed that one version keeps; afterwards the new lifetime applies."""
     talk(db)
     age(db, days=20)
     announce(db, said, worker="old")
@@ -141,7 +141,7 @@ def test_of_two_versions_that_are_served_the_longer_lifetime_holds(db: Database,
 
 @pytest.mark.parametrize("status", [Status.QUEUED, Status.RUNNING])
 def test_nothing_of_a_session_goes_while_a_run_is_under_way(db: Database, status: Status) -> None:
-    """However long it takes."""
+    """However long the run takes."""
     talk(db, 2)
     run_id = accept(db).run.id
     if status is Status.RUNNING:
@@ -152,7 +152,7 @@ def test_nothing_of_a_session_goes_while_a_run_is_under_way(db: Database, status
 
 
 def test_a_session_that_is_used_between_look_and_lock_stays(db: Database) -> None:
-    """What was found is looked at again under the lock."""
+    """Candidates are checked again under the lock."""
     talk(db)
     pk = age(db, days=40)
     with db.read() as tx:

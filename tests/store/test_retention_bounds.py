@@ -1,4 +1,4 @@
-"""Removing what is over, however much that is: small transactions, ranges of indexes, and nobody waits."""
+"""Removing much that has expired: small transactions, ranges of indexes, and no waiting for locks."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -27,7 +27,7 @@ RUNS = {"keep_runs_days": 30}
 
 
 def test_two_that_remove_at_once_remove_each_session_once(db: Database) -> None:
-    """And each run."""
+    """Each run is removed once too."""
     for n in range(60):
         talk(db, session=f"s{n}")
         age(db, session=f"s{n}", days=40)
@@ -43,7 +43,7 @@ def test_two_that_remove_at_once_remove_each_session_once(db: Database) -> None:
 
 
 def test_a_session_that_somebody_holds_is_passed_by(postgres: PostgresServer) -> None:
-    """Nobody waits for it, and it does not keep the others."""
+    """The removal does not wait for it, and removes the others."""
     url = postgres.new_database()
     db = Database(url)
     for session in ("held", "free"):
@@ -61,7 +61,7 @@ def test_a_session_that_somebody_holds_is_passed_by(postgres: PostgresServer) ->
 
 
 def test_each_transaction_is_small_however_much_is_due(db: Database) -> None:
-    """Of 100,000 sessions, with runs and batches beside them: so many rows a transaction, so many statements."""
+    """With 100,000 sessions, runs and batches, each transaction has a bounded number of rows and statements."""
     crowd(db, 100_000)
     talk(db, 30, session="long")
     age(db, session="long", days=40)
@@ -77,7 +77,7 @@ def test_each_transaction_is_small_however_much_is_due(db: Database) -> None:
 
 
 def test_a_long_session_goes_bit_by_bit(db: Database) -> None:
-    """Of runs that are due so many a transaction; the sessions behind it have their turn."""
+    """Each transaction removes a bounded number of its runs; later sessions get their turn."""
     talk(db, 130)
     talk(db, session="other")
     pk = age(db, days=40)
@@ -90,7 +90,7 @@ def test_a_long_session_goes_bit_by_bit(db: Database) -> None:
 
 
 def test_what_is_due_is_read_from_a_range_of_an_index(db: Database) -> None:
-    """However many sessions and runs there are; and no statement of a removal scans a table."""
+    """No statement of a removal scans a table, however many sessions and runs there are."""
     crowd(db, 2_000)
     for n in range(3):
         talk(db, 2, session=f"old {n}")
@@ -116,14 +116,14 @@ def test_what_is_due_is_read_from_a_range_of_an_index(db: Database) -> None:
 
 
 def scans_a_table(found: str) -> bool:
-    """Tell whether a plan goes through a whole table that grows."""
+    """Tell whether a plan scans a table that grows."""
     big = ("sessions", "runs", "messages", "batch_items", "summary_jobs", "summaries", "idempotency")
     scans = [f"Seq Scan on {name}" for name in big] + [f"SCAN {name}\n" for name in big]
     return any(scan in f"{found}\n" for scan in scans)
 
 
 def crowd(db: Database, count: int) -> None:
-    """Write so many sessions that are due, as rows, and nothing in them."""
+    """Write *count* expired sessions without runs."""
     row = {"team_id": "t", "last_seq": 0, "run_count": 0, "tags": [], "metadata": {}, "state": {}}
     with db.read() as tx:
         at = tx.execute(select(retention.db_time(-40 * 86_400))).scalar_one()

@@ -1,4 +1,4 @@
-"""What has reached the end of its lifetime stays while somebody needs it: summaries, batches, replays, keys."""
+"""Expired rows stay while summaries, batches, replays or keys need them."""
 
 from dataclasses import replace
 
@@ -39,7 +39,7 @@ def replay(db: Database, source: str) -> str:
 
 @pytest.mark.parametrize("kept", [MONTH, RUNS], ids=["with its session", "alone"])
 def test_a_key_whose_run_has_gone_makes_no_other(db: Database, kept: dict[str, int]) -> None:
-    """The same order again is told so; another order under it is refused as before; erasing the user ends it."""
+    """Repeating the order names the removed run; another order is refused; erasing the user frees the key."""
     run_id = talk(db, key="k")[0]
     age(db, days=40)
     before = left(db) if kept is RUNS else []
@@ -57,7 +57,7 @@ def test_a_key_whose_run_has_gone_makes_no_other(db: Database, kept: dict[str, i
 
 
 def test_a_run_that_no_summary_covers_stays_where_the_team_has_summaries(db: Database) -> None:
-    """Its past would be lost to every context. What is covered goes, up to the first run that is not."""
+    """Every context would lose it. Covered runs are removed, up to the first that is not covered."""
     pk = converse(db, 4)
     age(db, days=40)
 
@@ -70,7 +70,7 @@ def test_a_run_that_no_summary_covers_stays_where_the_team_has_summaries(db: Dat
 
 
 def test_nothing_goes_while_a_summary_is_made(db: Database) -> None:
-    """A rebuild reads from the first message on."""
+    """A rebuild reads from the first message."""
     pk = converse(db, 2)
     cover(db, pk, seq=4, position=2)
     age(db, days=40)
@@ -81,7 +81,7 @@ def test_nothing_goes_while_a_summary_is_made(db: Database) -> None:
 
 
 def test_what_goes_is_not_waited_to_be_summarised(db: Database) -> None:
-    """A team that has summaries made later does not find one due by messages that have gone."""
+    """A team that gets summaries later has none due because of removed messages."""
     talk(db, 3)
     pk = age(db, days=40)
     size = session_row(db, pk).unsummarised
@@ -100,7 +100,7 @@ BATCHES = {
 @pytest.mark.parametrize("case", BATCHES)
 @pytest.mark.parametrize("kept", [MONTH, RUNS], ids=["sessions", "runs"])
 def test_what_an_unfinished_batch_is_about_stays(db: Database, case: str, kept: dict[str, int]) -> None:
-    """Until the batch has come to its end."""
+    """They stay until the batch ends."""
     ended_runs(db, 2)
     batch = Played(db, BATCHES[case])
     batch.step()
@@ -125,7 +125,7 @@ def test_what_an_unfinished_batch_is_about_stays(db: Database, case: str, kept: 
 
 
 def test_a_run_that_was_made_for_an_item_stays_until_it_is_counted(db: Database) -> None:
-    """The batch tells what became of it, whenever its workers come back."""
+    """The batch can still count its outcome when its workers come back."""
     failed = ended_runs(db, 1)
     batch = Played(db, BatchOrder(kind=Kind.RETRY_FAILED))
     batch.step()
@@ -140,7 +140,7 @@ def test_a_run_that_was_made_for_an_item_stays_until_it_is_counted(db: Database)
 
 @pytest.mark.parametrize("kept", [MONTH, RUNS], ids=["sessions", "runs"])
 def test_a_session_stays_while_a_replay_reads_its_past(db: Database, kept: dict[str, int]) -> None:
-    """In the past of the run that it repeats stand all before it; that of a replay's replay too."""
+    """A replay reads all runs before the one that it repeats; so does a replay of a replay."""
     made = talk(db, 3)
     age(db, days=40)
     first = replay(db, made[2])
@@ -156,7 +156,7 @@ def test_a_session_stays_while_a_replay_reads_its_past(db: Database, kept: dict[
 
 
 def test_a_run_stays_as_long_as_its_replay(db: Database) -> None:
-    """Whoever compares them finds both; the replay goes at its own time, with its fork, and the run after it."""
+    """So both can be compared. The replay expires first, with its fork, then the run."""
     made = talk(db, 2)
     pk = age(db, days=40)
     fork = replay(db, made[0])

@@ -27,14 +27,14 @@ def test_the_migrations_build_what_the_tables_say(db: Database) -> None:
 
 
 def test_an_upgrade_twice_does_nothing(db: Database) -> None:
-    """Whoever starts second finds everything done."""
+    """The second upgrade has nothing to do."""
     migrate.upgrade(db)
 
     assert migrate.misfit(db) is None
 
 
 def test_no_statement_of_a_runs_life_scans_a_table(db: Database) -> None:
-    """Accept, claim, write, finish, cancel, sweep, look: each finds its rows by an index, however many there are."""
+    """Accept, claim, write, finish, cancel, sweep, read: each finds its rows by an index, however many there are."""
     with statements(db) as seen:
         live_through(db)
 

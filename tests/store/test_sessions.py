@@ -10,7 +10,7 @@ MOST = 2**32  # characters: more than 32 bits count
 
 
 def test_a_history_can_grow_by_more_than_32_bits_count(db: Database) -> None:
-    """The inputs of very many runs that ended behind one head are counted at once."""
+    """The inputs of all runs that ended in the queue are counted at once."""
     claim = take(db, accept(db, "hello").run.id)
 
     with db.write() as tx:

@@ -1,4 +1,4 @@
-"""What the doctor asks the database costs the same however much is in it."""
+"""The queries of the doctor cost the same however large the database is."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from worker.store import Database, stuck
 
 @pytest.mark.parametrize("question", [stuck.waiting_runs, stuck.unattended])
 def test_no_question_reads_all_runs_or_sessions(db: Database, question: object) -> None:
-    """Each finds its rows through indexes, and looks at a bounded number of them."""
+    """Each query reads a bounded number of rows, by an index."""
     crowd(db)
     with statements(db) as seen, db.read() as tx:
         question(tx)
