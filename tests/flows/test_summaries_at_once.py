@@ -23,6 +23,7 @@ from tests.support.condensing import (
     versions,
     write,
 )
+from tests.support.outcomes import refresh
 from tests.support.valkey import ValkeyServer
 from worker import ScriptedModel
 from worker.domain import Draft, Role, Status
@@ -32,7 +33,7 @@ from worker.queue.app import make_app
 from worker.queue.dispatch import Dispatcher
 from worker.store import Database, messages, summaries
 from worker.store.tables import runs
-from worker.summaries.refresh import feed, refresh
+from worker.summaries.refresh import feed
 
 Start = Callable[..., Runtime]
 
@@ -57,7 +58,7 @@ def test_a_stalled_refresh_stores_nothing_after_another_took_it_over(db: Databas
             stalled.answers.append(formed("stalled"))
             outcome = first.result(20)
 
-        assert (str(outcome), str(stored)) == ("overtaken", "1 new")
+        assert (outcome, stored) == ("overtaken", "1 new")
         assert [(v.version, v.text) for v in versions(db, session_pk)] == [(1, "other")]
         assert covered(db, session_pk) == 4
 
@@ -82,7 +83,7 @@ def test_a_stalled_refresh_does_not_touch_the_next_one_of_its_session(db: Databa
     outcome = last.result(20)
 
     assert after == before
-    assert str(outcome) == "1 new"
+    assert outcome == "1 new"
     assert [v.text for v in versions(db, session_pk)] == ["one", "two"]
 
 
@@ -111,14 +112,14 @@ def test_a_process_makes_as_many_summaries_at_once_as_it_has_slots(db: Database,
     for _ in running:
         door.wait_until_called()
 
-    dropped = [str(refresh(one, pk, "t")) for pk in pks[2:]]
+    dropped = [refresh(one, pk, "t") for pk in pks[2:]]
 
     assert dropped == ["no free slot"] * 3
     assert [job.lease_owner for job in jobs(db)] == [one.owner, one.owner, None, None, None]
     assert len(door.requests) == 2
     door.answers += [formed("x")] * 3
-    assert [str(future.result(20)) for future in running] == ["1 new"] * 2
-    assert str(refresh(one, pks[2], "t")) == "1 new"
+    assert [future.result(20) for future in running] == ["1 new"] * 2
+    assert refresh(one, pks[2], "t") == "1 new"
 
 
 def test_a_free_slot_rings_for_what_has_waited_longest(db: Database, process: Start, valkey: ValkeyServer) -> None:
@@ -173,7 +174,7 @@ def test_what_was_rolled_back_is_in_no_summary(db: Database, process: Start) -> 
 
     outcome = refresh(one, session_pk, "t")
 
-    assert str(outcome) == "nothing to condense"
+    assert outcome == "nothing to condense"
     assert condensed_messages(model.requests[0]) == ["input 0", "answer 0", "input 9", "answer 9"]
     assert "rolled back" not in model.requests[0].messages[1].content
     assert "of a member" not in model.requests[0].messages[1].content
