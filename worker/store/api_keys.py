@@ -99,8 +99,8 @@ def rotate(tx: Transaction, key_id: str, *, grace_s: float) -> str:
     """
     revoke(tx, key_id, after_s=grace_s)
     old = Key(*tx.execute(select(*_KEY).where(api_keys.c.id == key_id)).one())
-    bounds = {"teams": frozenset(old.teams), "scopes": frozenset(old.scopes)}
-    return create(tx, name=old.name, user_id=old.user_id, **bounds)
+    teams, scopes = frozenset(old.teams), frozenset(old.scopes)
+    return create(tx, name=old.name, user_id=old.user_id, teams=teams, scopes=scopes)
 
 
 def _in_force() -> ColumnElement[bool]:

@@ -78,8 +78,7 @@ def add(
 def by_request(tx: Transaction, request_key: str) -> tuple[str, str]:
     """Return (id, request hash) of the batch with this request key."""
     own = select(batches.c.id, batches.c.request_hash).where(batches.c.request_key == request_key)
-    row = tx.execute(own).one()
-    return row[0], row[1]
+    return tx.execute(own).one()._tuple()
 
 
 def get(tx: Transaction, batch_id: str, *, principal: Principal) -> Batch | None:
@@ -150,11 +149,8 @@ def count_ended(tx: Transaction, held: LockedBatch, ended: Sequence[Ended]) -> N
     used = sum((item.usage for item in ended), Usage())
     total = spent.usage + used
     cost = spent.cost + sum(batch.order.price_of(item.team).of(item.usage) for item in ended)
-    minute = {
-        **held.minute,
-        "requests": held.minute["requests"] + used.model_calls,
-        "tokens": held.minute["tokens"] + used.tokens,
-    }
+    requests, tokens = held.minute["requests"] + used.model_calls, held.minute["tokens"] + used.tokens
+    minute = {**held.minute, "requests": requests, "tokens": tokens}
     pace = batch.pace
     if held.paced_s > 0:
         running = held.now - (batch.started_at or held.now)

@@ -50,7 +50,7 @@ def read(tx: Transaction) -> Gauges:
     for queue, of in (("runs", interactive), ("batch", background)):
         counts[queue, "running"] = _count(tx, runs.c.id, running, of)
     live = teams.live(tx)
-    waits, failed = summary_jobs.c.send_at.is_not(None), summary_jobs.c.send_at.is_(None)
+    jobs = {"due": summary_jobs.c.send_at.is_not(None), "failed": summary_jobs.c.send_at.is_(None)}
     unfinished = select(batches.c.status, batches.c.planned, batches.c.fed, batches.c.ended)
     open_batches: Any = tx.execute(unfinished.where(batches.c.finished_at.is_(None))).all()
     return Gauges(
@@ -58,9 +58,7 @@ def read(tx: Transaction) -> Gauges:
         oldest_head_s=_oldest_heads(tx, now=db_now(tx)),
         workers=teams.live_workers(tx),
         team_workers={team.id: team.workers for team in live},
-        summary_jobs={
-            name: _count(tx, summary_jobs.c.session_pk, of) for name, of in (("due", waits), ("failed", failed))
-        },
+        summary_jobs={name: _count(tx, summary_jobs.c.session_pk, of) for name, of in jobs.items()},
         oldest_summary_s=_oldest_summary(tx, now=db_now(tx)),
         batches=dict(Counter(row.status for row in open_batches)),
         batch_items={

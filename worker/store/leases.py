@@ -151,7 +151,7 @@ def requeue(
     Returns when it can be claimed again; None: it is not held any more.
     """
     cancelled = runs.c.cancel_requested_at.is_not(None)  # then it is claimed at once, and ended
-    row = tx.execute(
+    return tx.execute(
         update(runs)
         .where(runs.c.id == claim.run_id, still_held(claim.fence))
         .values(
@@ -163,9 +163,8 @@ def requeue(
             waits_for=waits_for,
             dispatched_at=db_time() if wait_s is None else None,
         )
-        .returning(runs.c.not_before, func.coalesce(runs.c.not_before, db_time()).label("at"))
-    ).one_or_none()
-    return None if row is None else row.at
+        .returning(func.coalesce(runs.c.not_before, db_time()))
+    ).scalar_one_or_none()
 
 
 def put_back(tx: Transaction, run_id: str, *, wait_s: float) -> None:

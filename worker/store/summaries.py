@@ -119,8 +119,8 @@ def cover(tx: Transaction, session_pk: int, on: Base, draft: SummaryDraft) -> Le
     if moved is None:
         return None
     with_head = sessions.outerjoin(_head, _head.c.id == sessions.c.head_run_id)
-    own = select(_finished).select_from(with_head).where(sessions.c.pk == session_pk)
-    return Left(tx.execute(own).scalar_one(), moved.unsummarised, due_of(moved))
+    finished = select(_finished).select_from(with_head).where(sessions.c.pk == session_pk)
+    return Left(tx.execute(finished).scalar_one(), moved.unsummarised, due_of(moved))
 
 
 def add(tx: Transaction, session_pk: int, version: int, draft: SummaryDraft, *, keep: int) -> None:

@@ -42,6 +42,12 @@ def _index(name: str, *columns: Column[Any], where: ColumnElement[bool], unique:
     Index(f"ix_{name}", *columns, unique=unique, postgresql_where=where, sqlite_where=where)
 
 
+def _usage(tokens: type[Integer]) -> list[Column[Any]]:
+    names = ("input_tokens", "cached_input_tokens", "output_tokens")
+    columns = [Column(name, tokens, nullable=False) for name in names]
+    return [Column("model_calls", Integer, nullable=False), *columns]
+
+
 # One user's conversation with one team. The row is the lock of everything in the session: a writer takes it first.
 sessions = Table(
     "sessions",
@@ -113,10 +119,7 @@ runs = Table(
     Column("first_seq", Integer),  # its messages have first_seq..last_seq; None: not in the history yet
     Column("last_seq", Integer),
     Column("claimed_seq", Integer),  # last_seq at its latest claim
-    Column("model_calls", Integer, nullable=False),
-    Column("input_tokens", Integer, nullable=False),
-    Column("cached_input_tokens", Integer, nullable=False),
-    Column("output_tokens", Integer, nullable=False),
+    *_usage(Integer),
     Column("created_at", UtcTime, nullable=False),
     Column("started_at", UtcTime),  # of its first claim
     Column("finished_at", UtcTime),
@@ -169,10 +172,7 @@ summaries = Table(
     Column("topics", JSON, nullable=False),  # list of strings
     Column("model", String(255), nullable=False),
     Column("prompt_hash", String(64), nullable=False),  # SHA-256 of the prompt that made it
-    Column("model_calls", Integer, nullable=False),
-    Column("input_tokens", Integer, nullable=False),
-    Column("cached_input_tokens", Integer, nullable=False),
-    Column("output_tokens", Integer, nullable=False),
+    *_usage(Integer),
     Column("created_at", UtcTime, nullable=False),
 )
 
@@ -258,10 +258,7 @@ batches = Table(
     Column("fed", Integer, nullable=False),  # number of items that were started
     Column("ended", Integer, nullable=False),
     Column("outcomes", JSON, nullable=False),  # object: domain.batch.ItemOutcome → how many items
-    Column("model_calls", Integer, nullable=False),
-    Column("input_tokens", BigInteger, nullable=False),
-    Column("cached_input_tokens", BigInteger, nullable=False),
-    Column("output_tokens", BigInteger, nullable=False),
+    *_usage(BigInteger),
     Column("cost", Float, nullable=False),
     Column("minute_at", UtcTime),  # start of the minute that its limits count
     Column("minute", JSON, nullable=False),  # object: items, requests, tokens since then

@@ -242,10 +242,8 @@ def table(name: str, *columns: sa.Column[Any] | sa.UniqueConstraint, **options: 
 def usage(tokens: type[sa.Integer]) -> list[sa.Column[Any]]:
     """Return the four columns of a usage; *tokens* is the type of its numbers of tokens."""
     names = ("input_tokens", "cached_input_tokens", "output_tokens")
-    return [
-        sa.Column("model_calls", sa.Integer, nullable=False),
-        *(sa.Column(n, tokens, nullable=False) for n in names),
-    ]
+    columns = [sa.Column(name, tokens, nullable=False) for name in names]
+    return [sa.Column("model_calls", sa.Integer, nullable=False), *columns]
 
 
 def index(table: str, name: str, *columns: str, where: str | None = None, unique: bool = False) -> None:
