@@ -128,7 +128,7 @@ def part_of_a_rebuild_stored(patch: pytest.MonkeyPatch) -> None:
 
 def draft_of_another_prompt_taken_on(patch: pytest.MonkeyPatch) -> None:
     """Whatever it was made by."""
-    patch.setattr(draft, "fits", lambda kept, now: True)
+    patch.setattr(draft, "continues", lambda saved, empty: True)
 
 
 def rebuild_not_merged(patch: pytest.MonkeyPatch) -> None:
