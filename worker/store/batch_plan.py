@@ -117,8 +117,7 @@ def _write(tx: Transaction, batch_id: str, order: BatchOrder, selected: Select[A
     key = uses.session_pk if selects_sessions(order.kind) else uses.source_run_id
     number = func.row_number().over(order_by=key) + (first - 1)
     rows = select(literal(batch_id), number, uses.session_pk, uses.source_run_id, literal(0))
-    names = ["batch_id", "number", "session_pk", "source_run_id", "tries"]
-    tx.execute(insert(batch_items).from_select(names, rows))
+    tx.execute(insert(batch_items).from_select(["batch_id", "number", "session_pk", "source_run_id", "tries"], rows))
     newest = (
         select(batch_items.c.number, batch_items.c.session_pk, batch_items.c.source_run_id)
         .where(batch_items.c.batch_id == batch_id, batch_items.c.number >= first)

@@ -78,7 +78,8 @@ def add(
 def by_request(tx: Transaction, request_key: str) -> tuple[str, str]:
     """Return (id, request hash) of the batch with this request key."""
     own = select(batches.c.id, batches.c.request_hash).where(batches.c.request_key == request_key)
-    return tx.execute(own).one()._tuple()
+    row = tx.execute(own).one()
+    return row[0], row[1]
 
 
 def get(tx: Transaction, batch_id: str, *, principal: Principal) -> Batch | None:
