@@ -104,14 +104,14 @@ def _waiting(row: RunState) -> Why | None:
     if row.waits_for is None:
         detail = f"It starts at {until} or later, as its caller asked with 'not_before'."
         return _because(row, "not_before", detail, {"until": until})
-    reason = {"model_rate_limited": "rate_limited", "model_busy": "model_busy"}.get(row.waits_for, "waits")
-    detail = {
-        "rate_limited": f"Its model answered 429, too many requests. It is tried again at {until}.",
-        "model_busy": "Its model has as many calls in flight as TEAM_SESSIONS_MODEL_CALLS_IN_FLIGHT allows. "
-        f"It is tried again at {until}.",
-        "waits": f"It failed with {row.waits_for!r}, and is tried again at {until}.",
-    }[reason]
-    return _because(row, reason, detail, {"until": until, "error_code": row.waits_for})
+    facts: dict[str, Fact] = {"until": until, "error_code": row.waits_for}
+    if row.waits_for == "model_rate_limited":
+        detail = f"Its model answered 429, too many requests. It is tried again at {until}."
+        return _because(row, "rate_limited", detail, facts)
+    if row.waits_for == "model_busy":
+        busy = "Its model has as many calls in flight as TEAM_SESSIONS_MODEL_CALLS_IN_FLIGHT allows."
+        return _because(row, "model_busy", f"{busy} It is tried again at {until}.", facts)
+    return _because(row, "waits", f"It failed with {row.waits_for!r}, and is tried again at {until}.", facts)
 
 
 def _queued(row: RunState, dispatcher: Dispatcher | NoDispatcher) -> Why:
