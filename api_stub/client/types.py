@@ -168,15 +168,15 @@ class Budget(TypedDict, total=False):  # The most in total; null: no limit.
 
 
 class BatchRun(TypedDict):  # A run of a batch of kind 'enqueue_runs'.
+    custom_id: NotRequired[str | None]
     team: str
     input: str
     session_id: NotRequired[str | None]
     user_id: NotRequired[str | None]
+    metadata: NotRequired[dict[str, Any]]
     on_busy: NotRequired[Literal["enqueue", "reject", "interrupt", "rollback", "coalesce"]]
     not_before: NotRequired[str | None]
     timeout: NotRequired[float | None]
-    metadata: NotRequired[dict[str, Any]]
-    custom_id: NotRequired[str | None]
 
 
 class Estimate(TypedDict):  # What a batch would be.

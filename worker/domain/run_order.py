@@ -81,9 +81,20 @@ class RunOrder:
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
+def _describe_batch_run(schema: dict[str, Any]) -> None:
+    """Describe `custom_id` first, since it names the item, and give a batch's own examples."""
+    properties = schema["properties"]
+    last = ("metadata", "on_busy", "not_before", "timeout")
+    names = ["custom_id", *(name for name in properties if name not in ("custom_id", *last)), *last]
+    schema["properties"] = {name: properties[name] for name in names}
+    properties["input"]["examples"], properties["on_busy"]["examples"] = ["Hello."], ["enqueue"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchRun(RunOrder):
     """A run of a batch of kind 'enqueue_runs'. Its fields mean the same as those of `POST /v1/runs`."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid", json_schema_extra=_describe_batch_run)
 
     custom_id: Annotated[str | None, field("Your own ID of it, unique in its batch.", "row-17", schema=ID)] = None
     priority: Annotated[Priority, in_place(Priority), SkipJsonSchema()] = default(

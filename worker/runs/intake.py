@@ -105,12 +105,13 @@ def _refused(error: TeamSessionsError, key: str) -> str:
 
 
 def _parse(fields: dict[str, Any]) -> RunOrder:
-    """Return the order. Null means the default.
+    """Return the order. Null means the default, and so does an empty choice or time.
 
     Raises:
         OrderInvalid, InvalidTime: for the first field that is wrong.
     """
-    values = {name: value for name, value in fields.items() if value is not None}
+    empty = {"on_busy": "", "priority": "", "not_before": ""}
+    values = {name: value for name, value in fields.items() if value is not None and value != empty.get(name)}
     try:
         if isinstance(values.get("not_before"), str):
             values["not_before"] = datetime.fromisoformat(values["not_before"])
