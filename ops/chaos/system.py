@@ -77,7 +77,7 @@ class Fleet:
         for role in self.roles.values():
             self._start(role)
         self._supervisor.start()
-        wait_until(self._all_ready, description="workers and API are ready", timeout_s=90)
+        wait_until(self._all_ready, description="workers and API are ready")
 
     def close(self) -> None:
         """Restart no process from now on."""

@@ -118,6 +118,6 @@ def test_up_that_is_stopped_leaves_nothing_behind(running: System, busy: bool) -
 
     up.send_signal(signal.SIGTERM)
 
-    assert up.wait(timeout=60) == 0
+    assert up.wait(timeout=120) == 0
     check_quiet(said(running, "up"), before)
     check_nothing_is_left(running)

@@ -27,7 +27,7 @@ def start_breakable(running: System, *, concurrency: int = 20) -> "subprocess.Po
     """Start a worker whose consumer can be broken, and wait until it is ready."""
     command = [*PROGRAM, "worker", "--concurrency", str(concurrency)]
     worker = running.start("breakable", command, environment=running.environment)
-    wait_until(lambda: "worker ready" in running.log("breakable"), description="it is ready", timeout_s=60)
+    wait_until(lambda: "worker ready" in running.log("breakable"), description="it is ready")
     return worker
 
 
@@ -69,7 +69,7 @@ def test_a_worker_with_a_dead_consumer_ends_and_its_runs_go_on(running: System, 
     tell_to_break(running, how)
     if how == "reconnect_for_ever":
         cut_connections(valkey)
-    code = worker.wait(timeout=60)
+    code = worker.wait(timeout=120)
     left, row = counted(running), look.row(running.db, run["id"])
     running.start_worker()
     done = client.run(run["id"], wait_s=60)
@@ -137,9 +137,9 @@ def test_up_starts_a_worker_again_whose_consumer_died(running: System) -> None:
     up, client = running.start_up("--workers", "1", program=PROGRAM)
 
     tell_to_break(running, "ask_for_nothing")
-    wait_until(lambda: f"ended with code {DEAD}" in running.log("up"), description="it is started again", timeout_s=60)
+    wait_until(lambda: f"ended with code {DEAD}" in running.log("up"), description="it is started again")
     run = client.run(client.enqueue("plain", "still there?", session_id="s", user_id="u")["id"], wait_s=60)
     up.send_signal(signal.SIGTERM)
 
     assert run["status"] == "completed"
-    assert up.wait(timeout=60) == 0
+    assert up.wait(timeout=120) == 0

@@ -49,7 +49,7 @@ def test_every_item_ends_once_although_everything_is_killed_twice(running: Syste
             RunOrder("condensed-slowly", f"I am S{n}r0.", session_id=f"s{n}", user_id="u"),
             settings=Settings(),
         )
-    wait_until(lambda: look.count(running.db, "completed") == ITEMS, description="there are sessions", timeout_s=90)
+    wait_until(lambda: look.count(running.db, "completed") == ITEMS, description="there are sessions")
     items = ExplicitItems(requests=[BatchRun("plain", "again [delay=0.4]", custom_id=f"r{n}") for n in range(ITEMS)])
     kinds = ((Kind.REFRESH_SUMMARIES, None), (Kind.ENQUEUE_RUNS, items))
     made = [
@@ -66,14 +66,13 @@ def test_every_item_ends_once_although_everything_is_killed_twice(running: Syste
         return [lifecycle.get(running.db, id, principal=SERVICE) for id in made]
 
     for kill in range(1, KILLS + 1):
-        wait_until(lambda kill=kill: ended() >= kill * ITEMS // 4, description="some have ended", timeout_s=90)
+        wait_until(lambda kill=kill: ended() >= kill * ITEMS // 4, description="some have ended")
         assert ended() < ITEMS
         kill_everything(running, valkey)
         start(running)
     wait_until(
         lambda: all(batch.status is BatchStatus.COMPLETED for batch in now()),
         description="all have ended",
-        timeout_s=90,
     )
 
     for batch in now():

@@ -51,7 +51,7 @@ def summarised(running: System, dispatcher: Dispatcher) -> int:
         pk = sessions.pk_of_run(tx, accepted.run.id)
     assert pk is not None
     wait_until(lambda: look.count(running.db, "completed") == RUNS, description="the runs are done")
-    wait_until(lambda: not jobs(running.db), description="the summary covers them", timeout_s=60)
+    wait_until(lambda: not jobs(running.db), description="the summary covers them")
     return pk
 
 
@@ -79,12 +79,12 @@ def test_killed_workers_cost_a_rebuild_the_pieces_in_flight_alone(running: Syste
         ready = due.request(tx, pk, **PLACE, rebuild=True)
     dispatcher.send(ready)
     for behind in (2, 4):
-        wait_until(lambda at=behind: pieces(running) >= at, description=f"{behind} pieces are made", timeout_s=60)
+        wait_until(lambda at=behind: pieces(running) >= at, description=f"{behind} pieces are made")
         os.kill(maker.pid, signal.SIGKILL)
         maker.wait()
         assert (session_row(running.db, pk), versions(running.db, pk)) == (before, kept)
         maker = running.start_worker(queues="summaries", **SETTINGS)
-    wait_until(lambda: not jobs(running.db), description="the rebuild is made", timeout_s=60)
+    wait_until(lambda: not jobs(running.db), description="the rebuild is made")
 
     *old, new = versions(running.db, pk)
     lines = asked(running, behind=begun)

@@ -68,14 +68,14 @@ def test_a_worker_that_is_killed_while_it_removes_leaves_nothing_half_gone(
     before = all_there
     for _ in range(KILLS):
         worker = running.start_worker(queues="batch,summaries", **setting)
-        wait_until(lambda before=before: there() < before, description="some have gone", timeout_s=60)
+        wait_until(lambda before=before: there() < before, description="some have gone")
         worker.kill()
         worker.wait()
         check_whole(running.db)
         before = there()
     assert 0 < before < all_there, "it was killed in the middle"
     running.start_worker(queues="batch,summaries", **setting)
-    wait_until(lambda: there() == 0, description="all have gone", timeout_s=90)
+    wait_until(lambda: there() == 0, description="all have gone")
 
     check_whole(running.db)
     with running.db.read() as tx:

@@ -29,7 +29,7 @@ def up(tmp_path: Path, database_url: str, valkey: ValkeyServer) -> Iterator[tupl
     broker = next(child.pid for child in children if "valkey-server" in child.name())
     yield system, client, broker
     process.send_signal(signal.SIGTERM)
-    process.wait(timeout=60)
+    process.wait(timeout=120)
     assert not [child for child in children if child.is_running()], "up has left processes behind"
     system.close()
 

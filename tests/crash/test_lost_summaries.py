@@ -84,7 +84,7 @@ def leased_by(db: Database, pid: int) -> int:
 
 def kill_in_the_middle(running: System, worker: "subprocess.Popen[bytes]", *, behind: int) -> int:
     """Kill -9 a worker once so many versions are stored, while it is at some; return at how many it was."""
-    wait_until(lambda: stored(running.db) >= behind, description=f"{behind} versions are stored", timeout_s=90)
+    wait_until(lambda: stored(running.db) >= behind, description=f"{behind} versions are stored")
     wait_until(lambda: leased_by(running.db, worker.pid), description="the worker is at a summary")
     os.kill(worker.pid, signal.SIGKILL)
     worker.wait()
@@ -113,7 +113,7 @@ def test_a_thousand_triggers_condense_every_message_once(
         triggered = [future.result() for future in triggering]
     runs = sum(count for _, count in triggered)
     wait_until(lambda: look.count(running.db, "completed") == runs, description="the runs are done")
-    wait_until(lambda: not jobs(running.db), description="no refresh is left", timeout_s=60)
+    wait_until(lambda: not jobs(running.db), description="no refresh is left")
 
     pks = [pk for pk, _ in triggered]
     assert at_work >= 1, "the workers were killed in the middle"

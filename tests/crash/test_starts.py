@@ -38,7 +38,7 @@ def test_a_worker_that_cannot_execute_runs_takes_none(running: System, wrong: di
 
     settings = {name: value.format(directory=running.directory) for name, value in wrong.items()}
     worker = running.start("wrong", WORKER, environment={**running.environment, **settings})
-    code = worker.wait(timeout=60)
+    code = worker.wait(timeout=120)
     waiting = look.row(running.db, run["id"])
     running.start_worker()
     done = client.run(run["id"], wait_s=60)
@@ -88,7 +88,7 @@ def test_up_says_which_port_is_taken(tmp_path: Path, new_sqlite: Callable[[], st
         ports = {"--port": free_port(), "--flower-port": free_port(), option: port}
 
         options = [word for name, number in ports.items() for word in (name, str(number))]
-        code = running.start("up", [*PROGRAM, "up", *options], environment=running.environment).wait(timeout=60)
+        code = running.start("up", [*PROGRAM, "up", *options], environment=running.environment).wait(timeout=120)
 
         assert code == 2
         assert f"Port {port} of 127.0.0.1 cannot be used (Address already in use)." in running.log("up")

@@ -76,7 +76,7 @@ class House:
         self.system.start("flower", command, environment=self.system.environment)
         url = f"http://127.0.0.1:{self.flower_port}"
         self.write("flower-url", url)
-        wait_until(lambda: answers(url), description="Flower answers", timeout_s=60)
+        wait_until(lambda: answers(url), description="Flower answers")
 
     def write(self, name: str, text: str) -> Path:
         """Write a file of the data directory, as `up` does."""

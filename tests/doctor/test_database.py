@@ -196,7 +196,7 @@ def test_a_postgres_that_refuses_our_password(installed: House, own_server: Post
         found = installed.ask(TEAM_SESSIONS_DATABASE_URL=url.replace("postgres@", f"ada:{PASSWORD}@"))
         return "database_password" in found.ill and found
 
-    found = wait_until(refused, description="the rule is read", timeout_s=60)
+    found = wait_until(refused, description="the rule is read")
 
     assert (found.code, found.ill) == (1, {"database_password": "failed"})
 

@@ -204,7 +204,7 @@ def test_a_flower_that_wants_no_login(installed: House) -> None:
     url = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "celery", "-b", installed.valkey.url, "flower", f"--port={port}"]
     process = installed.system.start("open-flower", [*command, "--address=127.0.0.1"], environment=os.environ)
-    wait_until(lambda: answers(url), description="it answers", timeout_s=60)
+    wait_until(lambda: answers(url), description="it answers")
 
     found = installed.ask("--flower-url", url)
 

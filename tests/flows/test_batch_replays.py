@@ -49,7 +49,6 @@ def test_a_changed_instruction_is_tried_on_what_took_place(running: System) -> N
             (batch := lifecycle.get(running.db, batch_id, principal=SERVICE)).status is BatchStatus.COMPLETED and batch
         ),
         description="every run was replayed",
-        timeout_s=90,
     )
 
     assert done.outcomes == {"same": len(made) // 2, "changed": len(made) // 2}

@@ -131,7 +131,7 @@ def test_mixed_strategies_of_many_clients_lose_no_text(db: Database, seed: int) 
         finally:
             world.done.set()
         for other in others:
-            other.result(timeout=60)
+            other.result(timeout=120)
 
     assert not world.problems
     with db.read() as tx:

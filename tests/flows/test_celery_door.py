@@ -68,7 +68,7 @@ class Shop:
 
     def run(self, key: str) -> dict[str, Any]:
         """Wait for the run under a key, and for its end."""
-        found = wait_until(lambda: self.under(key), description=f"there is a run under {key}", timeout_s=60)
+        found = wait_until(lambda: self.under(key), description=f"there is a run under {key}")
         return self.client.run(found["id"], wait_s=60)
 
     def logs(self) -> str:
@@ -250,7 +250,7 @@ def test_an_order_outlives_the_database_and_its_worker(tmp_path: Path, valkey: V
             shop.send(f"k{n}", input=f"hello {n}")
         wait_until(lambda: len(_tasks(app.control.inspect(timeout=2).active())) == 4, description="orders wait for it")
         first.send_signal(signal.SIGTERM)
-        first.wait(timeout=60)
+        first.wait(timeout=120)
         postgres.start()
         system.start_worker(queues="enqueue,resumed,runs")
         runs = [shop.run(f"k{n}") for n in range(10)]

@@ -32,7 +32,7 @@ def test_the_evening_of_the_page_comes_out_as_it_says(tmp_path: Path, new_sqlite
         _, client = running.start_up("--workers", "1")
 
         def some_failed() -> None:
-            wait_until(lambda: newest(client)["items"]["failed"] > 0, description="an item has failed", timeout_s=60)
+            wait_until(lambda: newest(client)["items"]["failed"] > 0, description="an item has failed")
 
         operator = reader(there, environment=running.environment, before={"batches pause": some_failed}, exact=False)
         (there / "runs.jsonl").write_text("".join(json.dumps(row(n)) + "\n" for n in range(1, ROWS + 1)))

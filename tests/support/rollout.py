@@ -100,7 +100,7 @@ def replace_workers(running: System, version: Version, *, concurrency: int = 20)
     for worker in [worker for worker in running.workers if worker.poll() is None]:
         worker.send_signal(signal.SIGTERM)
         running.start_workers(1, concurrency=concurrency, code=version.path)
-        assert worker.wait(timeout=60) == 0
+        assert worker.wait(timeout=120) == 0
 
 
 def replace_api(running: System, version: Version) -> None:
@@ -108,7 +108,7 @@ def replace_api(running: System, version: Version) -> None:
     before = running.api
     running.start_api(code=version.path)
     before.send_signal(signal.SIGTERM)
-    before.wait(timeout=60)
+    before.wait(timeout=120)
 
 
 def faults(running: System, expected: dict[str, int]) -> list[str]:

@@ -93,7 +93,7 @@ class Shell:
     def _end(self, name: str, by: signal.Signals) -> None:
         process = self._serving.pop(name)
         process.send_signal(by)
-        process.wait(timeout=60)
+        process.wait(timeout=120)
 
     def close(self) -> None:
         """End everything that was started here, the last first."""

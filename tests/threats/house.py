@@ -72,7 +72,7 @@ class House:
             listed = self.http.get("/v1/runs", params={"idempotency_key": key}).json()["data"]
             return [run for run in listed if run["finished_at"]]
 
-        return wait_until(found, description=f"the order {key!r} has ended", timeout_s=60)[0]
+        return wait_until(found, description=f"the order {key!r} has ended")[0]
 
     @contextmanager
     def workers_frozen(self) -> Iterator[None]:
@@ -114,7 +114,7 @@ def house_in(directory: Path, *, database_url: str, log_style: str) -> Iterator[
     ):
         options = ["--port", str(port), "--flower-port", str(flower_port), "--workers", "1", "--concurrency", "20"]
         process = running.start("up", [*PROGRAM, "up", *options], environment=running.environment)
-        wait_until(lambda: "Ready." in running.log("up"), description="up is ready", timeout_s=90)
+        wait_until(lambda: "Ready." in running.log("up"), description="up is ready")
         above = psutil.Process(process.pid)
         children = above.children(recursive=True)
         broker = next(c for child in children if (c := child.environ().get("TEAM_SESSIONS_REDIS_URL")))
@@ -126,10 +126,10 @@ def house_in(directory: Path, *, database_url: str, log_style: str) -> Iterator[
             httpx2.Client(base_url=f"http://127.0.0.1:{flower_port}", auth=(user, password), timeout=120) as flower,
             Celery("shop", broker=broker, set_as_current=False) as shop,
         ):
-            wait_until(lambda: _answers(flower), description="Flower answers", timeout_s=60)
+            wait_until(lambda: _answers(flower), description="Flower answers")
             yield House(running, above, data, temporary, port, broker, http, flower, shop, traces)
         process.send_signal(signal.SIGTERM)
-        process.wait(timeout=60)
+        process.wait(timeout=120)
         assert not [child for child in children if child.is_running()], "up has left processes behind"
 
 

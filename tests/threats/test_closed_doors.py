@@ -122,10 +122,10 @@ def test_secrets_are_read_by_their_owner_only(tmp_path: Path) -> None:
 
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=log, stderr=log)
-    wait_until(lambda: "Ready." in (tmp_path / "log").read_text(), description="up is ready", timeout_s=90)
+    wait_until(lambda: "Ready." in (tmp_path / "log").read_text(), description="up is ready")
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "data").iterdir()}
     process.send_signal(signal.SIGTERM)
-    process.wait(timeout=60)
+    process.wait(timeout=120)
 
     names = {
         "api-key",

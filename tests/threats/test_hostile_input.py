@@ -65,7 +65,7 @@ def test_nesting_of_any_depth_is_taken_or_refused(house: House, depth: int, pair
     key = f"deep-{pair!r}-{depth}"
     dropped = house.log().count("message dropped")
     publish(house, b"[[], " + body + b', {"callbacks": null, "errbacks": null, "chain": null, "chord": null}]', id=key)
-    told = wait_until(lambda: outcome(house, key, dropped), description="the order was looked at", timeout_s=60)
+    told = wait_until(lambda: outcome(house, key, dropped), description="the order was looked at")
 
     assert (answer.status_code == 202) == (depth == 63), answer.text
     assert answer.status_code in (202, 400, 413, 422)

@@ -121,7 +121,7 @@ def test_a_process_of_one_run_sends_its_spans_and_names_the_run_in_its_lines(
     code = f"from worker.cli.isolated_run import execute_alone; execute_alone({run.id!r}, 'fails')"
     environment = {**running.environment, "TEAM_SESSIONS_TEAMS": "tests.traces.plain"}
 
-    running.start("alone", [sys.executable, "-c", code], environment=environment).wait(timeout=60)
+    running.start("alone", [sys.executable, "-c", code], environment=environment).wait(timeout=120)
 
     assert look.row(running.db, run.id).status == "failed"
     assert {s.name for s in traced.spans} == {"invoke_agent fails", "chat fails"}
