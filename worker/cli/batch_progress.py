@@ -102,17 +102,17 @@ def next_steps(batch: Batch, *, user_id: str | None = None) -> list[str]:
     id, items = batch["id"], batch["items"]
     steps = []
     if items["failed"]:
-        steps.append(f"What failed:    {command('items', id, user_id)} --status failed")
+        steps.append(f"Failed items:   {command('items', id, user_id)} --status failed")
     if batch["status"] == "paused":
         raised = ""
         if batch["paused_by"] == "budget":
             raised = " --budget-cost MORE" if batch["budget"]["tokens"] is None else " --budget-tokens MORE"
-        steps.append(f"To go on:       {command('resume', id, user_id)}{raised}")
-        steps.append(f"To end it:      {command('cancel', id, user_id)}")
+        steps.append(f"To resume:      {command('resume', id, user_id)}{raised}")
+        steps.append(f"To cancel:      {command('cancel', id, user_id)}")
     elif items["failed"] and batch["status"] == "completed":
-        steps.append(f"Again:          {command('retry', id, user_id)}")
+        steps.append(f"To retry:       {command('retry', id, user_id)}")
     if items["ended"]:
-        steps.append(f"What came:      {command('results', id, user_id)}")
+        steps.append(f"Results:        {command('results', id, user_id)}")
     return steps
 
 

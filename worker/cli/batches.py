@@ -172,7 +172,7 @@ def _watch(client: Client, batch_id: str, *, user_id: str | None = None) -> None
 @batches.command()
 @BATCH
 def pause(batch_id: str, user_id: str | None) -> None:
-    """Begin no more items of the batch ID; items in flight continue."""
+    """Pause the batch ID: begin no more items. Items in flight continue."""
     with connect() as client:
         print_object(client.pause_batch(batch_id, user_id=user_id), conclusion)
 
@@ -192,7 +192,7 @@ def resume(batch_id: str, user_id: str | None, budget_tokens: int | None, budget
 @batches.command()
 @BATCH
 def cancel(batch_id: str, user_id: str | None) -> None:
-    """End the batch ID: begin no more items, and cancel the runs in flight. Finished items stay."""
+    """Cancel the batch ID: begin no more items, and cancel the runs in flight. Finished items stay."""
     with connect() as client:
         print_object(client.cancel_batch(batch_id, user_id=user_id), conclusion)
 
@@ -200,7 +200,7 @@ def cancel(batch_id: str, user_id: str | None) -> None:
 @batches.command()
 @BATCH
 def retry(batch_id: str, user_id: str | None) -> None:
-    """Begin again the items of the batch ID that failed, diverged or were cancelled."""
+    """Retry the items of the batch ID that failed, diverged or were cancelled."""
     with connect() as client:
         print_object(client.retry_batch(batch_id, user_id=user_id), conclusion)
 

@@ -195,8 +195,8 @@ def _is_ready(url: str) -> bool:
 
 
 def _print_ready(settings: Settings, directory: Path, teams: Collection[str], *, url: str, flower_url: str) -> None:
-    plain = " It is a plain one; set TEAM_SESSIONS_TEAMS to a module with your own." if settings.teams is None else ""
-    click.echo(f"Ready. Teams: {', '.join(sorted(teams))}.{plain}")
+    hint = " This is the default team; set TEAM_SESSIONS_TEAMS to a module with your own."
+    click.echo(f"Ready. Teams: {', '.join(sorted(teams))}.{hint if settings.teams is None else ''}")
     if settings.openai_api_key is None:
         click.echo("OPENAI_API_KEY is not set: runs of a team whose model has no key of its own will fail.")
     click.echo(f"  API     {url}   key in {directory / 'api-key'}")
