@@ -1,4 +1,4 @@
-"""Turns every error, the framework's own too, into an answer: problem+json (RFC 9457)."""
+"""Turns every error, including FastAPI's own, into a problem+json response (RFC 9457)."""
 
 import math
 
@@ -16,16 +16,16 @@ log = logs.get(__name__)
 _HTTP = {
     400: (
         "malformed_json",
-        "The body is not readable JSON: not UTF-8, nested too deep, or with a number that is too long.",
+        "The body is not readable JSON: not UTF-8, nested too deeply, or with a number that is too long.",
     ),
     404: ("route_not_found", "This path does not exist. /openapi.json lists all paths."),
-    405: ("method_not_allowed", "This path does not accept this method. /openapi.json lists those that it accepts."),
-    413: ("body_too_large", ""),
+    405: ("method_not_allowed", "This path does not accept this method. /openapi.json lists the accepted ones."),
+    413: ("body_too_large", ""),  # the exception's own detail is sent
 }
 
 
 def problem(*, status: int, code: str, detail: str, retry: bool = False, wait_s: float = 1.0) -> JSONResponse:
-    """Return an error as an answer, and count it. A 429 or 503 asks the client to wait *wait_s* seconds."""
+    """Return an error response, and count it. With status 429 or 503, `Retry-After` is *wait_s*, rounded up."""
     metrics.REFUSALS.labels(code).inc()
     body = {
         "type": f"urn:team-sessions:error:{code}",
@@ -49,19 +49,20 @@ def install(app: FastAPI) -> None:
 
 
 def responses(*codes: int) -> dict[int | str, dict[str, object]]:
-    """Return the OpenAPI description of a route's errors: *codes*, and those of every route that needs a key."""
+    """Return the OpenAPI description of a route's errors: *codes*, and those common to all routes that need a key."""
     content = {"application/problem+json": {"schema": {"$ref": f"#/components/schemas/{Problem.__name__}"}}}
-    return {code: {"description": _MEANINGS[code], "content": content} for code in sorted({*codes, 401, 403, 429, 503})}
+    codes_of_route = sorted({*codes, 401, 403, 429, 503})
+    return {code: {"description": _DESCRIPTIONS[code], "content": content} for code in codes_of_route}
 
 
-_MEANINGS = {
+_DESCRIPTIONS = {
     400: "The body is not JSON.",
     401: "The request has no valid key.",
     403: "The key may not do this: `scope_missing`, `user_forbidden`, `team_forbidden`, `key_bound`.",
-    404: "Nothing that the key may see has this id.",
-    409: "The request conflicts with the current state; `code` says how.",
+    404: "Nothing with this ID exists, or the key may not see it.",
+    409: "The request conflicts with the current state; `code` names the conflict.",
     413: "The body or the input is too large.",
-    422: "Something in the request is invalid; `detail` names it.",
+    422: "The request is invalid; `detail` says why.",
     429: "Too many requests, or a full queue. Retry after `Retry-After` seconds.",
     503: "The database did not answer. Retry later.",
 }
@@ -72,7 +73,7 @@ async def _team_sessions_error(request: Request, error: Exception) -> JSONRespon
     if error.status >= 500:
         log.error("request failed", error=error)
     if error.status in (401, 403):
-        # The id of the key, never the key; the route's template, never the ids in the path.
+        # Log the ID of the key, never the key itself; the route's template, never the IDs in the path.
         key_id, route = getattr(request.state, "key_id", None), _template(request)
         log.warning("request denied", code=error.code, method=request.method, route=route, key_id=key_id)
     wait_s = error.facts["wait_s"] if isinstance(error, RateLimited) else 1.0
@@ -81,17 +82,17 @@ async def _team_sessions_error(request: Request, error: Exception) -> JSONRespon
 
 
 async def _invalid_request(_request: Request, error: Exception) -> JSONResponse:
-    """Name every invalid field, without its value, which may be message text."""
+    """Return a 422 that names every invalid field, but no value: a value may be message text."""
     assert isinstance(error, RequestValidationError)
     problems = error.errors()
     if any(p["type"] == "json_invalid" for p in problems):
         return problem(status=400, code="malformed_json", detail="The body is not JSON.")
-    detail = "; ".join(f"{'.'.join(map(str, p['loc']))}: {_DATACLASS.get(p['type'], p['msg'])}" for p in problems)
+    detail = "; ".join(f"{'.'.join(map(str, p['loc']))}: {_MESSAGES.get(p['type'], p['msg'])}" for p in problems)
     return problem(status=422, code="invalid_request", detail=detail)
 
 
-# Some bodies are dataclasses. Pydantic would name Python's classes and arguments in these two cases.
-_DATACLASS = {
+# Some request bodies are dataclasses. In these two cases, Pydantic's messages name Python classes and arguments.
+_MESSAGES = {
     "unexpected_keyword_argument": "Extra inputs are not permitted",
     "dataclass_type": "Input should be a valid dictionary or object to extract fields from",
 }
@@ -100,17 +101,17 @@ _DATACLASS = {
 async def _http_exception(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     code, detail = _HTTP.get(error.status_code, ("http_error", ""))
-    answer = problem(status=error.status_code, code=code, detail=detail or str(error.detail))
-    answer.headers.update(error.headers or {})
+    response = problem(status=error.status_code, code=code, detail=detail or str(error.detail))
+    response.headers.update(error.headers or {})
     if error.status_code == 405 and (methods := request.app.openapi()["paths"].get(_template(request))):
-        # All methods of the path. The framework lists those of its first route only.
-        answer.headers["Allow"] = ", ".join(map(str.upper, methods))
-    return answer
+        # List all methods of the path. Starlette lists only those of the path's first route.
+        response.headers["Allow"] = ", ".join(map(str.upper, methods))
+    return response
 
 
 async def _unexpected_error(_request: Request, error: Exception) -> JSONResponse:
     log.error("request failed on an unexpected error", error=error)
-    detail = "Unexpected server error. The log of the server has the details."
+    detail = "Unexpected server error. The server's log has the details."
     return problem(status=500, code="internal", detail=detail)
 
 

@@ -1,6 +1,6 @@
-"""Bodies, pages and answers of the API that are not dataclasses of `worker.domain`.
+"""Request and response bodies of the API. Further ones are dataclasses of `worker.domain`.
 
-Times are RFC 3339 in UTC with six decimals. Positions and seqs count from 1.
+Times are RFC 3339 in UTC with six decimals. Values of `position` and `seq` count from 1.
 """
 
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ from worker.domain import Message, Refresh, Run, RunOrder, SessionSummary, Statu
 from worker.domain.fields import TEXT, Metadata, SessionId, TeamId, Time, UserId, field
 
 NextCursor = Annotated[
-    str | None, field("Send it as `cursor` to get the next page; null: this is the last page.", "cnVuczoi…", None)
+    str | None, field("Send it as `cursor` to get the next page. Null on the last page.", "cnVuczoi…", None)
 ]
 T = TypeVar("T")
 Texts = list[Annotated[str, WithJsonSchema({"type": "string"} | TEXT)]]
 Responses = dict[int | str, dict[str, Any]]
-_LOCATION = {"Location": {"description": "Where to read it.", "schema": {"type": "string"}}}
-COMMITTED: Responses = {202: {"description": "It is committed.", "headers": _LOCATION}}
+_LOCATION = {"Location": {"description": "The path of the created object.", "schema": {"type": "string"}}}
+COMMITTED: Responses = {202: {"description": "Accepted and committed to the database.", "headers": _LOCATION}}
 
 
 def text_answer(media_type: str, description: str) -> Responses:
@@ -35,7 +35,7 @@ class Page(BaseModel, Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class RunRequest(RunOrder):
-    """A run to be accepted."""
+    """A run to enqueue."""
 
 
 class Why(BaseModel, extra="allow"):
@@ -63,20 +63,20 @@ class Session(BaseModel, from_attributes=True):
     user_id: UserId
     name: str | None = field("Name for people.", "Where is my parcel?", None)
     description: str | None = field("Description for people.", "Sent on Monday, not there on Friday.", None)
-    tags: list[str] = field("Tags to find it by.", ["parcel", "urgent"])
+    tags: list[str] = field("Tags for filtering lists.", ["parcel", "urgent"])
     metadata: Metadata
-    state: dict[str, Any] = field("`session_state`, which its tools read and change.", {"ticket": 17})
+    state: dict[str, Any] = field("The `session_state` that its tools read and change.", {"ticket": 17})
     run_count: int = field("Number of its runs.", 3)
-    message_count: int = field("Number of its messages; the seq of the newest.", 8)
+    message_count: int = field("Number of its messages; also the `seq` of the newest one.", 8)
     summary: SessionSummary | None = field(
-        "How much of it is condensed; null: nothing.", {"version": 2, "covers_through_seq": 40}, None
+        "Which part of it the summary covers; null: it has no summary.", {"version": 2, "covers_through_seq": 40}, None
     )
     created_at: Time = Field(description="When its first run was accepted.")
     updated_at: Time = Field(description="Time of the last change: a run, a message or an edit.")
 
 
 class SessionChange(BaseModel, extra="forbid"):
-    """Fields to replace. An omitted field stays as it is; null removes a name or a description."""
+    """Fields to replace. An omitted field is not changed; null removes a name or a description."""
 
     name: Annotated[str | None, field("Name for people.", "Where is my parcel?", None, schema=TEXT)] = None
     description: Annotated[str | None, field("Description for people.", "Sent on Monday.", None, schema=TEXT)] = None
@@ -98,9 +98,9 @@ class SessionChange(BaseModel, extra="forbid"):
 
 
 class Requested(BaseModel):
-    """The result of a request for a refresh."""
+    """The response to a request for a refresh of a summary."""
 
-    refresh: Refresh | None = Field(description="The refresh; null: the summary already covers every run that ended.")
+    refresh: Refresh | None = Field(description="The refresh; null: the summary already covers all finished runs.")
 
 
 class SessionPage(Page[Session]):
@@ -117,7 +117,7 @@ class Team(BaseModel):
 
 
 class TeamPage(BaseModel):
-    """All teams, by id."""
+    """All teams, sorted by ID."""
 
     data: list[Team] = Field(description="The teams.")
     next_cursor: None = field("Always null: there is only one page.", None)
@@ -129,6 +129,6 @@ class Problem(BaseModel):
     type: str = field("A URN that ends with the code.", "urn:team-sessions:error:run_not_found")
     title: str = field("The code in words.", "run not found")
     status: int = field("The HTTP status.", 404)
-    code: str = field("Stable; the handbook lists all codes.", "run_not_found")
+    code: str = field("A stable code. The handbook lists all codes.", "run_not_found")
     detail: str = field("What was found, what was expected, what to do.", "There is no run 'r' that this key may see.")
     retry: bool = field("Whether the same request can succeed later.", False)

@@ -1,8 +1,8 @@
-"""`team.run()`: one run in this process, whole or as a stream of events.
+"""`team.run()`: execute one run in this process, and return its result or a stream of its events.
 
-The run takes its turn in its session like any other, with the same lease, order and promises. It is leased from the
-moment of its acceptance, so no worker takes it; if this process dies, the lease runs out, and any worker that serves
-the team, or the next caller, finishes it.
+The run waits for its turn in its session like any other, with the same lease, order and promises. It is enqueued with a
+lease, so no worker takes it. If this process dies, the lease expires, and a worker that serves the team finishes the
+run, or the next `team.run()` in the session does.
 """
 
 import threading
@@ -48,7 +48,7 @@ def run(db: Db, definition: Definition, order: RunOrder) -> RunOutput:
     try:
         return _output(db, _execute(runtime, definition, accepted.id))
     finally:
-        if order.session_id is None and db is IN_MEMORY:  # it was a session for one run: no one can name it any more
+        if order.session_id is None and db is IN_MEMORY:  # the session was only for this run
             with runtime.db.write() as tx:
                 erasure.erase_session_of_run(tx, accepted.id)
 
@@ -63,7 +63,7 @@ def watch(db: Db, definition: Definition, order: RunOrder) -> Iterator[Event]:
 
     def work() -> None:
         run = _execute(runtime, definition, accepted.id)
-        # Another process may have ended it; where this one did, its own event is before this one in the queue.
+        # Needed if another process ended the run. If this process did, `follow` stops at the event queued before.
         events.put(terminal_event(run.id, run.status))
 
     def follow() -> Iterator[Event]:
@@ -72,7 +72,7 @@ def watch(db: Db, definition: Definition, order: RunOrder) -> Iterator[Event]:
             while True:
                 event = events.get()
                 if event.type in TERMINAL:
-                    worker.join()  # it has ended the run, and is about to leave the database
+                    worker.join()  # the run has ended; wait until the thread no longer uses the database
                 yield event
                 if event.type in TERMINAL:
                     return
@@ -93,7 +93,7 @@ def _accept(runtime: Runtime, order: RunOrder) -> Run:
 def _execute(runtime: Runtime, definition: Definition, run_id: str) -> Run:
     """Execute an accepted run when its turn comes, and return it once it is terminal.
 
-    A queued run before it that no live worker serves is executed first.
+    If an earlier run of the session is queued and no live worker serves it, that run is executed first.
     """
     serving = replace(runtime, teams={definition.id: definition})
     with runtime.keeper.keep_waiting(run_id):

@@ -33,7 +33,7 @@ class RunError(TypedDict):  # Why a run failed.
     message: str
 
 
-class Usage(TypedDict):  # What a run used of its models.
+class Usage(TypedDict):  # The model calls and tokens of a run.
     model_calls: int
     input_tokens: int
     cached_input_tokens: int
@@ -105,7 +105,7 @@ class Refresh(TypedDict):  # A refresh that a session waits for.
     not_before: str | None
 
 
-class Requested(TypedDict):  # The result of a request for a refresh.
+class Requested(TypedDict):  # The response to a request for a refresh of a summary.
     refresh: Refresh | None
 
 

@@ -26,7 +26,7 @@ ITEMS = pagination.Pages[Item, int]("items", Annotated[int, Field(ge=1, lt=2**31
 RESULT: TypeAdapter[Any] = TypeAdapter(Result)
 CHUNK = 200  # results read in one query
 
-ESTIMATE: Responses = {200: {"description": "With `dry_run`: an estimate; nothing is written.", "model": Estimate}}
+ESTIMATE: Responses = {200: {"description": "With `dry_run`: an estimate. Nothing is written.", "model": Estimate}}
 LINES = text_answer(
     "application/x-ndjson",
     "One JSON object per line: an item as in `…/items`, with `old_output` and `new_output`.",
@@ -46,16 +46,16 @@ def create_batch(
     response: Response,
     idempotency_key: IdempotencyKey = None,
 ) -> schemas.Batch | JSONResponse:
-    """Accept a batch: one order over many sessions or runs, which a filter finds or the request lists."""
+    """Create a batch over many sessions or runs. The request selects them with filters, or lists them."""
     order = schemas.batch_order(body, prices_file=service.settings.prices)
     principal = _acting_for(principal, body.select.user_id)
     items = schemas.explicit_items(body, kind=order.kind, principal=principal, known=service.teams)
     select = order.select
     if items is not None and select != Selection(user_id=select.user_id, status=select.status):
-        raise BatchInvalid(field="'select'", problem="has filters, but the items are listed: send one or the other")
+        raise BatchInvalid(field="'select'", problem="has filters, but the request also lists items: send only one")
     if body.dry_run:
         if items is not None:
-            raise BatchInvalid(field="'dry_run'", problem="counts what a filter finds, but the items are listed")
+            raise BatchInvalid(field="'dry_run'", problem="works only with filters, but the request lists items")
         return JSONResponse(asdict(accept.estimate(service.db, order, principal=principal)))
     batch = accept.create(
         service.db, order, principal=principal, settings=service.settings, items=items, idempotency_key=idempotency_key
@@ -72,7 +72,7 @@ def list_batches(
     cursor: pagination.Cursor = None,
     limit: pagination.Limit = 50,
 ) -> schemas.BatchPage:
-    """Batches, newest first. A key bound to teams sees the batches of keys that are bound to the same teams."""
+    """List batches, newest first. A key bound to teams sees the batches of keys that are bound to the same teams."""
     before = BATCHES.decode(cursor)
     with service.db.read() as tx:
         rows = batches.page(tx, principal=_acting_for(principal, user_id), before=before, limit=limit + 1)
@@ -82,7 +82,7 @@ def list_batches(
 
 @router.get("/{batch_id}", responses=errors.responses(404, 422))
 def get_batch(batch_id: BatchId, service: ServiceDep, principal: Batches, user_id: ForUser = None) -> schemas.Batch:
-    """One batch: its progress, usage and cost, and when it will be done."""
+    """Read a batch: its progress, usage and cost, and the estimated time of its end."""
     return schemas.Batch.of(lifecycle.get(service.db, batch_id, principal=_acting_for(principal, user_id)))
 
 
@@ -96,7 +96,7 @@ def list_items(
     cursor: pagination.Cursor = None,
     limit: pagination.Limit = 50,
 ) -> schemas.ItemPage:
-    """The items of a batch, in their order, each with the current status of its run or of its session's refresh."""
+    """List the items of a batch in order, each with the current status of its run or of its session's refresh."""
     after, principal = ITEMS.decode(cursor) or 0, _acting_for(principal, user_id)
     rows = lifecycle.items(service.db, batch_id, principal=principal, after=after, limit=limit + 1, status=status)
     page, next_cursor = ITEMS.page(rows, limit=limit)
@@ -107,13 +107,13 @@ def list_items(
 def add_items(
     batch_id: BatchId, body: schemas.MoreItems, service: ServiceDep, principal: Batches, user_id: ForUser = None
 ) -> schemas.Batch:
-    """Add items to a batch that was created with `more`. A request without `more` adds the last ones."""
+    """Add items to a batch that was created with `more`. Send the last items without `more`."""
     principal = _acting_for(principal, user_id)
     batch = lifecycle.get(service.db, batch_id, principal=principal)
     principal = _acting_for(principal, batch.order.select.user_id)
     items = schemas.explicit_items(body, kind=batch.order.kind, principal=principal, known=service.teams)
     if items is None:
-        raise BatchInvalid(field="The items", problem=f"are missing: give {schemas.LISTS[batch.order.kind]!r}")
+        raise BatchInvalid(field="The items", problem=f"are missing: send {schemas.LISTS[batch.order.kind]!r}")
     batch = accept.add(service.db, batch_id, items, principal=principal, settings=service.settings, first=body.first)
     return schemas.Batch.of(batch)
 
@@ -122,15 +122,15 @@ def add_items(
 def read_results(
     batch_id: BatchId, service: ServiceDep, principal: Batches, user_id: ForUser = None
 ) -> StreamingResponse:
-    """All items as JSON lines, in their order, with the answers of their runs; for replays the old answers too."""
+    """Read all items in order, as JSON lines, with the answers of their runs; for replays, also the old answers."""
     principal = _acting_for(principal, user_id)
-    lifecycle.get(service.db, batch_id, principal=principal)  # refuses before the answer begins
+    lifecycle.get(service.db, batch_id, principal=principal)  # raises BatchNotFound before the response begins
     return StreamingResponse(_results(service, batch_id, principal), media_type="application/x-ndjson")
 
 
 @router.post("/{batch_id}/pause", status_code=202, responses=errors.responses(404, 409, 422))
 def pause_batch(batch_id: BatchId, service: ServiceDep, principal: Batches, user_id: ForUser = None) -> schemas.Batch:
-    """Begin no more items; items in flight continue."""
+    """Pause a batch: begin no more items. Items in flight continue."""
     return schemas.Batch.of(lifecycle.pause(service.db, batch_id, principal=_acting_for(principal, user_id)))
 
 
@@ -142,7 +142,7 @@ def resume_batch(
     body: schemas.Resume | None = None,
     user_id: ForUser = None,
 ) -> schemas.Batch:
-    """Resume a paused batch. After a canary, this approves all other items; a used-up budget has to be raised."""
+    """Resume a paused batch. After a canary, this approves all other items. A used-up budget must be raised."""
     principal = _acting_for(principal, user_id)
     budget = body.budget if body is not None else None
     return schemas.Batch.of(lifecycle.resume(service.db, batch_id, principal=principal, budget=budget))
@@ -150,19 +150,19 @@ def resume_batch(
 
 @router.post("/{batch_id}/cancel", status_code=202, responses=errors.responses(404, 422))
 def cancel_batch(batch_id: BatchId, service: ServiceDep, principal: Batches, user_id: ForUser = None) -> schemas.Batch:
-    """End a batch: begin no more items, and cancel the runs in flight. A batch that has ended stays unchanged."""
+    """Cancel a batch: begin no more items, and cancel the runs in flight. A batch that has ended does not change."""
     send, principal = service.dispatcher.send, _acting_for(principal, user_id)
     return schemas.Batch.of(lifecycle.cancel(service.db, batch_id, principal=principal, send=send))
 
 
 @router.post("/{batch_id}/retry", status_code=202, responses=errors.responses(404, 409, 422))
 def retry_batch(batch_id: BatchId, service: ServiceDep, principal: Batches, user_id: ForUser = None) -> schemas.Batch:
-    """Begin again the items that failed, diverged or were cancelled."""
+    """Retry the items that failed, diverged or were cancelled."""
     return schemas.Batch.of(lifecycle.retry(service.db, batch_id, principal=_acting_for(principal, user_id)))
 
 
 def _acting_for(principal: Principal, user_id: str | None) -> Principal:
-    """Return *principal* bound to the user that it acts for. Raises UserForbidden."""
+    """Return *principal* bound to the user for whom it acts. Raises UserForbidden."""
     return replace(principal, user_id=principal.acting_for(user_id))
 
 

@@ -154,7 +154,7 @@ async def watch_run(
 def why_run(
     run_id: deps.RunId, service: deps.ServiceDep, principal: deps.RunsRead, user_id: deps.ForUser = None
 ) -> schemas.Why:
-    """Why the run is not moving: one sentence, and the facts that it rests on."""
+    """Why the run is not moving: one sentence, and the facts behind it."""
     answer = why.why(service.db, service.dispatcher, service.settings, run_id, principal=principal, user_id=user_id)
     fields = asdict(answer)
     return schemas.Why(**fields.pop("facts"), **fields)

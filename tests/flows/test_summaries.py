@@ -111,7 +111,7 @@ def test_a_model_that_fails_is_asked_again_later_and_given_up_in_the_end(db: Dat
     assert (bells(db, "t"), refresh(one, session_pk, "t")) == ([], "nothing to do")
     said = why(db, one.dispatcher, one.settings, look.rows(db)[0].id)
     assert said.facts == {"summary_error_code": "model_unavailable", "summary_again_at": None}
-    assert said.detail.endswith("(model_unavailable), and is not tried again until a refresh is due or requested.")
+    assert said.detail.endswith("(model_unavailable), and is not retried until a refresh is due or requested.")
     assert finish(db, begin(db, due=TWO), answer()), "a run is accepted, ends, and asks again"
     ask_for(db, session_pk)
     assert refresh(one, session_pk, "t") == "1 new"

@@ -1,7 +1,7 @@
 """Advance batches step by step: write their items, count those that have ended, and begin the next ones.
 
-Every worker that executes items does this with each sweep. The worker that gets a batch's lock does the step, the
-others skip the batch. Each transaction writes all that it did or nothing, so the next step continues after a crash.
+Every worker that executes items does this in each sweep. The worker that gets a batch's lock does the step; the others
+skip the batch. Each transaction leaves the batch consistent, so the next step can continue after a crash.
 """
 
 from collections.abc import Callable, Iterable
@@ -20,8 +20,8 @@ from worker.store import Database, PendingItem, Transaction, batch_items, batche
 from worker.store.batches import Ended
 from worker.store.engine import translated
 
-CHUNK = 10  # items begun in one transaction, which locks the session of each
-STEP_S = 0.8  # the longest step, so that the sweep gets to its other tasks
+CHUNK = 10  # items begun in one transaction, which locks all their sessions
+STEP_S = 0.8  # the time limit of a step, so that the sweep can continue with its other tasks
 
 log = logs.get(__name__)
 Send = Callable[[Iterable[Dispatch]], object]
@@ -64,7 +64,7 @@ def stop_runs(db: Database, batch_id: str, *, send: Send) -> None:
 
 
 def _count_ended(db: Database, batch_id: str) -> Batch | None:
-    """Count the items that have ended, and end the batch after the last. Return the batch as it was before.
+    """Count the items that have ended, and end the batch after the last one. Return the batch as it was before that.
 
     None: the batch is gone, or another process has its lock.
     """
@@ -85,7 +85,7 @@ def _count_ended(db: Database, batch_id: str) -> Batch | None:
 
 
 def _finish_or_pause(tx: Transaction, batch_id: str) -> None:
-    """Record that a batch has ended, or that it pauses."""
+    """End the batch if all its items have ended; pause it if there is a reason to."""
     locked = batches.lock(tx, batch_id)
     assert locked is not None
     batch = locked.batch
@@ -129,7 +129,7 @@ def _begin_some(db: Database, batch_id: str, *, settings: Settings) -> list[Disp
 
 
 def _observe(batch: Batch, *, started: int, ended: list[Ended]) -> None:
-    """Count in the metrics what was committed."""
+    """Count the committed changes in the metrics."""
     metrics.BATCH_ITEMS_BEGUN.labels(batch.order.kind).inc(started)
     for item in ended:
         metrics.BATCH_ITEMS_ENDED.labels(batch.order.kind, item.outcome).inc()
@@ -138,7 +138,7 @@ def _observe(batch: Batch, *, started: int, ended: list[Ended]) -> None:
 def _begin(
     tx: Transaction, batch: Batch, item: PendingItem, settings: Settings
 ) -> tuple[Iterable[Dispatch], list[Ended]]:
-    """Begin one item. An item that cannot begin ends with the reason."""
+    """Begin one item. An item that cannot begin ends, and records why."""
     code, outcome = None, ItemOutcome.COMPLETED
     try:
         with translated(), tx.begin_nested():

@@ -40,7 +40,7 @@ def items(
 
 
 def pause(db: Database, batch_id: str, *, principal: Principal) -> Batch:
-    """Begin no more items; items in flight continue. Raises BatchNotFound, BatchConflict."""
+    """Pause a batch: begin no more items. Items in flight continue. Raises BatchNotFound, BatchConflict."""
     with db.write() as tx:
         locked = _lock(tx, batch_id, principal)
         if locked.batch.status.terminal:
@@ -51,7 +51,7 @@ def pause(db: Database, batch_id: str, *, principal: Principal) -> Batch:
 
 
 def resume(db: Database, batch_id: str, *, principal: Principal, budget: Budget | None = None) -> Batch:
-    """Resume a paused batch. After its canary, this approves all other items. A used-up budget has to be raised.
+    """Resume a paused batch. After its canary, this approves all other items. A used-up budget must be raised.
 
     Raises:
         BatchNotFound, BatchConflict, BatchInvalid
@@ -80,7 +80,7 @@ def resume(db: Database, batch_id: str, *, principal: Principal, budget: Budget 
 
 
 def cancel(db: Database, batch_id: str, *, principal: Principal, send: Send) -> Batch:
-    """Begin no more items, and cancel the runs in flight. A batch that has ended stays unchanged.
+    """Cancel a batch: begin no more items, and cancel the runs in flight. A batch that has ended does not change.
 
     Raises:
         BatchNotFound
@@ -94,7 +94,7 @@ def cancel(db: Database, batch_id: str, *, principal: Principal, send: Send) -> 
 
 
 def retry(db: Database, batch_id: str, *, principal: Principal) -> Batch:
-    """Begin again the items that failed, diverged or were cancelled. Raises BatchNotFound, BatchConflict."""
+    """Retry the items that failed, diverged or were cancelled. Raises BatchNotFound, BatchConflict."""
     with db.write() as tx:
         locked = _lock(tx, batch_id, principal)
         if locked.open or locked.batch.status is BatchStatus.CANCELLED:

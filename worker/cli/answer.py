@@ -1,7 +1,7 @@
 """Print a run as it happens: the leader's text to stdout; tool calls, delegations and problems, dimmed, to stderr.
 
-On a terminal the text is printed without control characters, so that an answer cannot control it. Into a pipe or a file
-it is written unchanged.
+A terminal gets the text without control characters, so an answer cannot control the terminal. A pipe or a file gets the
+text unchanged.
 """
 
 from collections.abc import Iterable
@@ -12,18 +12,18 @@ import click
 from api_stub.client import Event, Run
 from worker.cli.output import terminal_safe, without_controls
 
-DELEGATES = "delegate_task_to_member"  # its calls are shown by delegation.started
+DELEGATES = "delegate_task_to_member"  # not shown as a tool call: delegation.started shows it
 
 
 class Answer:
-    """The answer of one run, as it is printed. `last_id`: the last event. `run`: the run, once it has ended."""
+    """Prints the answer of one run. `last_id`: ID of the last event. `run`: the run, once it has ended."""
 
     def __init__(self) -> None:
         self.last_id: str | None = None
         self.run: Run | None = None
         self._completed: set[str] = set()
         self._message_id = ""
-        self._printed = ""  # of that message
+        self._printed = ""  # text of that message that was printed
 
     def show(self, events: Iterable[Event]) -> Run:
         """Print events up to the end of the run, and return the run."""
@@ -41,7 +41,7 @@ class Answer:
                 self._message_id = data["message_id"]
             self._print(data["delta"])
         elif event.type == "message.completed" and data["role"] == "assistant" and data["delegation"] is None:
-            if data["message_id"] not in self._completed:  # a stream that was lost is sent again
+            if data["message_id"] not in self._completed:  # it can come twice, with the same content
                 self._completed.add(data["message_id"])
                 self._complete(data["content"])
         elif event.type == "message.restarted" and data["message_id"] == self._message_id and self._printed:
@@ -59,7 +59,7 @@ class Answer:
             self.run = cast(Run, data)
 
     def _complete(self, content: str) -> None:
-        """Print what is missing of a message: the rest or, if its beginning differs, all of it."""
+        """Print the rest of a message, or all of it if its beginning differs from the printed text."""
         if not content.startswith(self._printed):
             self._end_line()
         self._print(content[len(self._printed) :])
@@ -81,7 +81,7 @@ class Answer:
 
 
 def require_completed(run: Run) -> None:
-    """Raise click.ClickException, which says how the run ended, unless it is completed."""
+    """Raise click.ClickException if the run did not complete. The message says how it ended."""
     if run["status"] != "completed":
         reason = f": {run['error']['message']}" if run["error"] else "."
         raise click.ClickException(f"Run {run['id']} is {run['status']}{reason}")

@@ -1,6 +1,7 @@
-"""How a delivery ended: an attempt of a run, or a refresh of a summary. As a value, and as the text that Flower shows.
+"""The outcome of a delivery, as a value and as the text that Flower shows.
 
-The tasks return the text, Celery's events carry it, and the process of Flower parses it again.
+A delivery is an attempt of a run or a refresh of a summary. Its Celery task returns the text as its result, Celery's
+events carry the text, and our Flower process parses it.
 """
 
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from enum import StrEnum
 
 
 class End(StrEnum):
-    """The ways in which a delivery ends. The value is the beginning of the text."""
+    """The ways in which a delivery ends. The text of an outcome begins with the value, except for `REFRESHED`."""
 
     # The run is terminal.
     COMPLETED = "completed"
@@ -19,24 +20,25 @@ class End(StrEnum):
     HANDED_OVER = "handed over"
     LEASE_LOST = "lease lost"
     DATABASE_UNAVAILABLE = "database unavailable"
+    # An isolated process executed the run. The run's status says how it ended.
     ISOLATED = "apart"
     # The delivery claimed nothing.
-    GONE = "Gone"
-    NOT_HEAD = "NotHead"
-    NOT_FREE = "NotFree"
-    PUT_BACK = "PutBack"
-    DATABASE_AWAY = "DatabaseAway"
+    GONE = "Gone"  # the run was removed
+    NOT_HEAD = "NotHead"  # the run has ended, or an earlier run of its session has not
+    NOT_FREE = "NotFree"  # another process holds the lease, or the run waits until a time
+    PUT_BACK = "PutBack"  # this worker does not serve the team, or is stopping
+    DATABASE_AWAY = "DatabaseAway"  # the database was unavailable before the claim
     NO_SLOT = "no free slot"
-    NO_PROCESS = "no room for a process of its own"
-    # A refresh of a summary, besides some of the above.
-    REFRESHED = "new"
+    NO_PROCESS = "no room for a process of its own"  # no isolated process is free
+    # Only a refresh of a summary ends in these ways.
+    REFRESHED = "new"  # the text begins with the number of new versions: "2 new"
     NOTHING_TO_CONDENSE = "nothing to condense"
     NOTHING_TO_DO = "nothing to do"
     NOT_SERVED = "not served"
     STOPPING = "stopping"
     DEADLINE = "deadline"
-    OVERTAKEN = "overtaken"
-    SESSION_GONE = "gone"
+    OVERTAKEN = "overtaken"  # another process has the job, or has stored a version
+    SESSION_GONE = "gone"  # the session was removed
 
 
 NOT_CLAIMED = frozenset(
@@ -46,7 +48,7 @@ NOT_CLAIMED = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a delivery ended. `detail` is the code of the error, if there is one, or a number."""
+    """How a delivery ended. `detail` is an error code, an exit code, or the number of new versions."""
 
     end: End
     detail: str | None = None
@@ -58,6 +60,6 @@ class Outcome:
 
 
 def parse_outcome(text: str) -> Outcome | None:
-    """Return the outcome of a run that `str` has formatted; None: the text is none."""
+    """Parse the text of an outcome. Return None for any other text, and for a `REFRESHED` outcome."""
     end, _, detail = text.partition(": ")
     return Outcome(End(end), detail or None) if end in {*End} else None

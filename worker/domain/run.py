@@ -49,7 +49,7 @@ PriorityName = Literal["interactive", "background"]
 class RunError:
     """Why a run failed."""
 
-    code: Annotated[str, field("Stable; the handbook lists all codes.", "model_refused")]
+    code: Annotated[str, field("A stable code. The handbook lists all codes.", "model_refused")]
     message: Annotated[str, field("A sentence without message text.", "Model 'm' refused the request: 400.")]
 
 

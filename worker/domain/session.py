@@ -39,5 +39,5 @@ class SessionRow:
 
     @property
     def summary(self) -> SessionSummary | None:
-        """How much of it is condensed; None: nothing."""
+        """Which part of it the summary covers; None: it has no summary."""
         return SessionSummary(self.summary_version, self.covers_through_seq) if self.summary_version else None

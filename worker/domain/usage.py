@@ -1,4 +1,4 @@
-"""What a run used of its models."""
+"""The model calls and tokens of a run."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -8,13 +8,13 @@ from worker.domain.fields import ANSWER, field
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a run used of its models."""
+    """The model calls and tokens of a run."""
 
     __pydantic_config__ = ANSWER
 
-    model_calls: Annotated[int, field("Model calls whose reply was written.", 2)] = 0
+    model_calls: Annotated[int, field("Model calls whose reply was committed.", 2)] = 0
     input_tokens: Annotated[int, field("Tokens sent.", 1250)] = 0
-    cached_input_tokens: Annotated[int, field("The part of `input_tokens` that the provider had cached.", 1024)] = 0
+    cached_input_tokens: Annotated[int, field("Part of `input_tokens`: read from the provider's cache.", 1024)] = 0
     output_tokens: Annotated[int, field("Tokens received.", 310)] = 0
 
     def __add__(self, other: "Usage") -> "Usage":
@@ -27,5 +27,5 @@ class Usage:
 
     @property
     def tokens(self) -> int:
-        """Input and output tokens together."""
+        """The sum of input and output tokens."""
         return self.input_tokens + self.output_tokens

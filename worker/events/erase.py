@@ -1,4 +1,4 @@
-"""Removes the streams of erased runs, so that a late writer cannot bring one back."""
+"""Removes the event streams of erased runs, so that a late writer cannot restore them."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -22,18 +22,18 @@ class Eraser:
     """Erases streams on one Redis. Safe to use from several threads."""
 
     def __init__(self, url: str, *, prefix: str, ttl_s: int) -> None:
-        # One retry replaces a connection that a restart of the server has closed. A silent server gets none, since the
-        # caller of a deletion waits.
-        again = Retry(NoBackoff(), 1, supported_errors=(Disconnected,))
-        self._redis = Redis.from_url(url, socket_timeout=2, socket_connect_timeout=2, retry=again)
+        # A restart of the server closes the connection: retry once, on a new one. Do not retry after a timeout,
+        # because the caller of the deletion is waiting.
+        retry = Retry(NoBackoff(), 1, supported_errors=(Disconnected,))
+        self._redis = Redis.from_url(url, socket_timeout=2, socket_connect_timeout=2, retry=retry)
         self._prefix = prefix
         self._ttl_s = ttl_s
 
     def erase(self, run_ids: Iterable[str]) -> None:
-        """Replace the streams of these runs by an expiring entry with the highest id.
+        """Replace each stream of these runs with a stream of one entry, which has the highest possible ID and expires.
 
-        Redis then refuses later entries, so a process that does not know of the erasure cannot bring a stream back.
-        While Redis is away, the streams stay until they expire.
+        Redis then refuses further entries, so a process that does not know of the erasure cannot restore the stream.
+        If Redis is unavailable, the streams stay until they expire.
         """
         pipeline = self._redis.pipeline(transaction=True)
         for run_id in run_ids:

@@ -1,8 +1,9 @@
-"""Makes the calls that a reply asked for, in parallel: tools, delegations and reads of the history.
+"""Execute the tool calls of a reply in parallel: tools, delegations and reads of the history.
 
-Each call runs on its own thread, and its result is written as soon as it arrives. An error of a call is a result for
-the model. Only what ends the whole run is raised: a lost lease, a stop, a failed model of a member, a replay that
-diverged. It is raised after every other call has reached a message boundary, so no paid reply is lost.
+Each call runs on its own thread, and its result is written as soon as it arrives. If a call fails, the model receives
+the error as the result. Only an error that ends the whole run is raised: a lost lease, a stop, a failed model of a
+member, a replay that diverged. It is raised after every other call has reached a message boundary, so no paid reply is
+lost.
 """
 
 import contextvars
@@ -28,13 +29,13 @@ Outcome = tuple[ToolCall, str, StateChange] | BaseException | None
 
 
 def offered(definition: Definition) -> tuple[Tool, ...]:
-    """Return the tools that a model is offered. In broadcast mode the leader has delegated already."""
+    """Return the tools to send to the model. In broadcast mode the tasks are delegated already: without `delegate`."""
     delegated = definition.mode is Mode.BROADCAST
     return tuple(tool for tool in callable_tools(definition) if not (delegated and tool is delegation.delegate))
 
 
 def make_open_calls(conversation: Conversation, converse: Converse) -> None:
-    """Make all calls of the last replies that have no result yet, and write each result as it arrives.
+    """Execute the calls of the last replies that have no result yet. Write each result as it arrives.
 
     Raises:
         Stopped, LeaseLost, ModelError, LimitReached, ReplayDiverged
@@ -49,11 +50,11 @@ def make_open_calls(conversation: Conversation, converse: Converse) -> None:
     cancelled = threading.Event()
     failure: BaseException | None = None
     with conversation.stop.below() as stop:
-        together = replace(conversation, stop=stop)
+        stoppable = replace(conversation, stop=stop)
         try:
             for reply, index, call in calls:
                 stop.check()
-                _begin(together, converse, reply, index, call, cancelled, outcomes)
+                _begin(stoppable, converse, reply, index, call, cancelled, outcomes)
             with stop.calling(lambda: outcomes.put(None)):
                 for _ in calls:
                     outcome = outcomes.get()
@@ -85,7 +86,7 @@ def _begin(
     cancelled: threading.Event,
     outcomes: "queue.SimpleQueue[Outcome]",
 ) -> None:
-    """Start one call on its own thread. Its outcome, or an error that prevents it, is put into *outcomes*."""
+    """Start one call on its own thread. Its outcome is put into *outcomes*, also if the call cannot start."""
     journal = conversation.journal
     journal.publish(TOOL_CALL_STARTED(**_progress(conversation, call)))
     tools = {t.name: t for t in callable_tools(conversation.definition)}
@@ -117,12 +118,12 @@ def _begin(
         except BaseException as error:  # noqa: BLE001 - it ends the run, on the run's own thread
             outcomes.put(error)
 
-    context = contextvars.copy_context()  # of the run, for its logs and traces
+    context = contextvars.copy_context()  # of the run's thread, for logs and traces
     threading.Thread(target=context.run, args=(work,), name=f"tool {tool.name}", daemon=True).start()
 
 
 def _recorded(conversation: Conversation, recorded: Recorded, reply: Message, index: int) -> Outcome:
-    """Return the recorded result of an equal call. The tool is not called, and the state does not change."""
+    """Return the recorded result of the same call. The tool is not called, and the state does not change."""
     try:
         text = recorded.result(list(conversation.journal.log), reply, index)
     except ReplayDiverged as diverged:

@@ -1,4 +1,4 @@
-"""What a process needs to execute runs: created once at its start, closed once at its end."""
+"""The objects that a process needs to execute runs. They are created at its start and closed at its end."""
 
 import os
 import secrets
@@ -26,7 +26,7 @@ from worker.store import Database
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """The parts of one process, as `execute` uses them."""
+    """The shared objects of one process. `execute` receives them as one argument."""
 
     settings: Settings
     owner: str
@@ -45,7 +45,7 @@ class Runtime:
     threads: list[threading.Thread]
 
     def ask(self, model: ChatModel, request: ChatRequest, on_delta: Callable[[str], None], *, stop: Stop) -> Reply:
-        """Return the model's reply, after waiting for a free slot at the model; see `EventLoop.ask`."""
+        """Return the model's reply, after waiting for one of the model's slots. See `EventLoop.ask`."""
         with ModelCall(model.id) as call, self.model_slots.slot(model.id, stop=stop), tracing.chat(model) as span:
             reply = self.event_loop.ask(model, request, call.start(on_delta), stop=stop)
             call.finish(reply)
@@ -53,7 +53,7 @@ class Runtime:
             return reply
 
     def in_background(self, work: Callable[[], object]) -> None:
-        """Call *work* on a thread that `close` waits for."""
+        """Call *work* on a new thread. `close` waits for it."""
 
         def run() -> None:
             try:
@@ -66,7 +66,7 @@ class Runtime:
         thread.start()
 
     def close(self) -> None:
-        """Stop the threads and close the connections, each before what it uses."""
+        """Stop the threads, then close the connections. Each part is closed before the parts that it uses."""
         self.keeper.hand_over(grace_s=self.settings.handover_seconds)
         for thread in list(self.threads):
             thread.join(timeout=self.settings.handover_seconds)
@@ -90,14 +90,14 @@ def start(
 ) -> Runtime:
     """Open the database and the broker, and start the threads of a worker that consumes *queues*.
 
-    *isolated* executes runs that may end their processes. None: this process was started for such a run.
+    *isolated* executes runs that may crash their process. None: this process was started for such a run.
     """
     db = Database(settings.database, pool_size=20)
     return _assemble(settings, db, _publisher(settings), dispatcher, teams=teams, queues=queues, isolated=isolated)
 
 
 def start_in_process(settings: Settings, db: Database, dispatcher: Dispatcher | None) -> Runtime:
-    """Return a runtime for runs that a script executes itself. It consumes no queue and needs no broker."""
+    """Return a runtime for a script that executes runs. It consumes no queue and needs no broker."""
     listeners = Listeners(None if dispatcher is None else _publisher(settings))
     return _assemble(settings, db, listeners, dispatcher or NoDispatcher(), teams={}, queues=(), isolated=None)
 
@@ -140,5 +140,5 @@ def _assemble(
 
 
 def owner_name() -> str:
-    """Return a name for this process that no other process ever has: host, pid and 32 random bits."""
+    """Return a unique name for this process: host, pid and 32 random bits."""
     return f"{socket.gethostname()[:64]}:{os.getpid()}:{secrets.token_hex(4)}"

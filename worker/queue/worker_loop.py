@@ -21,14 +21,14 @@ def consume(
     on_ready: Callable[[], None],
     on_stopping: Callable[[], None],
 ) -> int:
-    """Consume *queues*, the first polled first, until SIGTERM or SIGINT; return the exit code.
+    """Consume *queues* until SIGTERM or SIGINT; the first queue is polled first. Return the exit code.
 
-    *on_stopping* is called at the signal; it must end the tasks in flight, which are then waited for. The pool of
-    threads can neither interrupt nor time-limit them.
+    *on_stopping* is called when the signal arrives. It must tell the tasks in flight to end: the thread pool can
+    neither interrupt them nor limit their time. The worker then waits until they have ended.
     """
     signals.worker_ready.connect(lambda **_: on_ready(), weak=False)
     signals.worker_shutting_down.connect(lambda **_: on_stopping(), weak=False)
-    warnings.filterwarnings("ignore", category=SecurityWarning)  # about pickle as root: only JSON is accepted
+    warnings.filterwarnings("ignore", category=SecurityWarning)  # it warns of pickle as root; we accept only JSON
     worker = app.Worker(
         pool="threads",
         concurrency=concurrency,
@@ -40,15 +40,15 @@ def consume(
         loglevel=log_level,
     )
     worker.start()
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the process is ending already
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second signal must not interrupt the rest of the shutdown
     return worker.exitcode or 0
 
 
 def in_flight() -> int:
-    """Return how many tasks this process has taken and not finished."""
+    """Return the number of tasks that this process has received and not finished."""
     return len(state.requests)
 
 
 def alive_at() -> float:
-    """Return when the consumer of this process could last take a task, on `clock.monotonic`."""
+    """Return the last time, on `clock.monotonic`, at which this process was able to receive a task."""
     return Transport.alive_at

@@ -7,9 +7,9 @@
 4. The last transaction ends the run and makes the session's next run the head (`finish.end_head`).
 5. `execute` sends the dispatches of that transaction (`queue.dispatch`): the next head, and a summary that is due.
 
-Every failure ends in one of four ways: the run is terminal and says why; it is back in the queue with all that it
-wrote; another process has it; or this process is lost and the lease runs out. The sweep of any worker takes the next
-step (`process.sweep`), so no person has to.
+Every failure ends in one of four ways: the run is terminal and has an error; it is queued again and keeps its messages;
+another process has claimed it; or this process is lost and the lease expires. The sweep of any worker then takes the
+next step (`process.sweep`), without manual work.
 """
 
 import time
@@ -50,7 +50,7 @@ log = logs.get(__name__)
 
 NOT_SERVED_S = 5.0  # how long a run waits after its delivery to a worker without its team
 NO_PROCESS_S = 2.0  # how long a run waits when no isolated process is free
-DATABASE_AWAY_S = 60  # how long a delivery keeps its slot; returning at once would lose every delivery of an outage
+DATABASE_AWAY_S = 60  # how long a delivery waits for the database; without it, an outage would drop all deliveries
 BACKOFF = Backoff(first_s=1.0, longest_s=60.0)
 
 
@@ -122,7 +122,7 @@ class _Attempt:
 
 
 def _execute_claimed(runtime: Runtime, definition: Definition, claim: Claim, report: Report | None) -> Outcome:
-    """Execute one attempt while the keeper renews its lease, and send the dispatches of its end."""
+    """Execute one attempt while the keeper renews its lease, then send the dispatches that its end has committed."""
     listener = RunProgress(claim, definition, report).handle if report else None
     ttl_s = definition.retention.stream_seconds
     stream = RunStream(runtime.publisher, claim.run_id, claim.fence, ttl_s=ttl_s, also=listener)
@@ -141,7 +141,7 @@ def _execute_claimed(runtime: Runtime, definition: Definition, claim: Claim, rep
         except LeaseLost:
             outcome = Outcome(End.LEASE_LOST)
         except DatabaseUnavailable as error:
-            # What was written is kept. When the lease has run out, the next attempt continues after it.
+            # The written messages are kept. After the lease has expired, the next attempt continues after them.
             log.error("run left to its lease", error=error)
             return Outcome(End.DATABASE_UNAVAILABLE)
     if outcome.end is End.LEASE_LOST:
@@ -151,14 +151,14 @@ def _execute_claimed(runtime: Runtime, definition: Definition, claim: Claim, rep
 
 
 def _allowed_s(runtime: Runtime, definition: Definition, claim: Claim) -> float:
-    """Return how many seconds the run may take: what its team or the settings say, or less if its order says so."""
+    """Return the time limit of the run: that of its team or the settings, or its order's if that is shorter."""
     seconds = definition.limits.seconds
     allowed_s = runtime.settings.max_run_seconds if seconds is None else seconds
     return allowed_s if claim.timeout_s is None else min(allowed_s, claim.timeout_s)
 
 
 def _converse(attempt: _Attempt) -> Outcome:
-    """Converse until the answer, or until something ends the attempt. Write down which."""
+    """Continue the conversation until the answer, or until the attempt must end. Record how it ended."""
     claim, journal = attempt.claim, attempt.journal
     if claim.losses > leases.SUSPECT:
         return _fail(journal, WorkersLost(losses=claim.losses), because="its process ended")
@@ -214,7 +214,7 @@ def _conversation(attempt: _Attempt) -> Conversation:
 
 
 def _recorded(runtime: Runtime, replay: Replay | None) -> Recorded | None:
-    """Return the tool results that a replay is given, unless it executes its tools."""
+    """Return the recorded tool results for a replay. None: the run is no replay, or it executes its tools."""
     if replay is None or replay.execute_tools:
         return None
     with runtime.db.read() as tx:
@@ -239,9 +239,9 @@ def _stopped(attempt: _Attempt, reason: Reason) -> Outcome:
 
 
 def _model_failed(attempt: _Attempt, error: ModelError) -> Outcome:
-    """Put the run back until the model may answer again, at the latest until the run's time is over.
+    """Requeue the run with a backoff, which ends at the run's time limit at the latest.
 
-    Fail it if a retry cannot help, or if there were too many in a row without a new message.
+    Fail the run if a retry cannot help, or after too many retries in a row without a new message.
     """
     claim, journal = attempt.claim, attempt.journal
     progressed = len(journal.log) > claim.last_seq - claim.first_seq + 1
@@ -261,7 +261,7 @@ def _fail(journal: RunJournal, error: TeamSessionsError, *, because: str) -> Out
 
 
 def _execute_isolated(runtime: Runtime, run_id: str, team: str) -> Outcome:
-    """Execute a run that may kill its process in an isolated one; try again later if too many of these run."""
+    """Execute a run that may crash its process in an isolated process. Put the run back if too many of them run."""
     assert runtime.isolated is not None
     exit_code = runtime.isolated.execute(run_id, team, stopping=lambda: runtime.keeper.handing_over)
     if exit_code is None:

@@ -1,7 +1,7 @@
-"""The progress of a run, in a few words, for Flower: its turn, and the tools and members that are running.
+"""Describe the progress of a run for Flower: its turn, and the tools and members that are running.
 
-It takes names from the run's events, and shows only those that the team's definition has: a model may call a tool by
-any name, and what a model writes is message text.
+Only names from the team's definition are shown. A model may call a tool by any name, and text from a model must not
+appear in Flower.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -10,7 +10,7 @@ from worker.domain import Claim, Event, Role
 from worker.loop import calls, delegation
 from worker.loop.definition import Definition
 
-MAX_NAMES = 3  # of each kind; for further ones, their number
+MAX_NAMES = 3  # tools, and as many members; the rest are counted: "+2"
 NAME_LENGTH = 40
 
 Report = Callable[[int, str], None]
@@ -20,20 +20,21 @@ Report = Callable[[int, str], None]
 class RunProgress:
     """Follows one claim of a run, and reports each change of its progress. Not thread-safe.
 
-    The turn is that of the reply that is awaited, or whose tools are running. Turns of members count, as for the limit.
+    A turn begins with a call of the model and ends when the tools of its reply have run. Turns of members count too, as
+    they do for the limit of turns.
     """
 
     def __init__(self, claim: Claim, definition: Definition, report: Report) -> None:
         self._attempt = claim.attempt
         self._report = report
         tools = (tool for member in _definition_and_members(definition) for tool in calls.callable_tools(member))
-        self._tool_names = {tool.name for tool in tools} - {delegation.NAME}  # its member says more
+        self._tool_names = {tool.name for tool in tools} - {delegation.NAME}  # the member's name is shown instead
         self._replies = sum(message.role is Role.ASSISTANT for message in claim.log)
         self._tools: dict[tuple[str | None, str], str] = {}
         self._members: dict[str, str] = {}
 
     def handle(self, event: Event) -> None:
-        """Take one event of the run's stream."""
+        """Update the progress with one event of the run's stream."""
         data = event.data
         match event.type:
             case "run.started":
@@ -51,15 +52,15 @@ class RunProgress:
                 self._members.pop(data["delegation"], None)
             case _:
                 return
-        self._report(self._attempt, self._words())
+        self._report(self._attempt, self._format())
 
-    def _words(self) -> str:
-        words = [f"turn {max(self._replies, 1) if self._tools else self._replies + 1}"]
+    def _format(self) -> str:
+        parts = [f"turn {max(self._replies, 1) if self._tools else self._replies + 1}"]
         if self._tools:
-            words.append(f"tool {_list_names(self._tools.values())}")
+            parts.append(f"tool {_list_names(self._tools.values())}")
         if self._members:
-            words.append(f"member {_list_names(self._members.values())}")
-        return " · ".join(words if len(words) > 1 else [*words, "model"])
+            parts.append(f"member {_list_names(self._members.values())}")
+        return " · ".join(parts if len(parts) > 1 else [*parts, "model"])
 
 
 def _definition_and_members(definition: Definition) -> Iterator[Definition]:
@@ -69,5 +70,5 @@ def _definition_and_members(definition: Definition) -> Iterator[Definition]:
 
 
 def _list_names(names: Iterable[str]) -> str:
-    different = [name[:NAME_LENGTH] for name in dict.fromkeys(names)]
-    return ", ".join(different[:MAX_NAMES]) + (f" +{len(different) - MAX_NAMES}" if len(different) > MAX_NAMES else "")
+    unique = [name[:NAME_LENGTH] for name in dict.fromkeys(names)]
+    return ", ".join(unique[:MAX_NAMES]) + (f" +{len(unique) - MAX_NAMES}" if len(unique) > MAX_NAMES else "")

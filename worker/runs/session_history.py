@@ -1,4 +1,4 @@
-"""What a run sees of its session's past: the history in its context, and what its tools may read."""
+"""The part of its session's history that a run can see: in its context, and through its history tools."""
 
 from worker.domain import CHARS_PER_TOKEN, Claim, Message, Role, Viewpoint
 from worker.errors import LeaseLost
@@ -8,7 +8,7 @@ from worker.store import Database, messages, runs, summaries
 
 
 class SessionHistory:
-    """The messages before one claimed run. What it reads does not grow with the session."""
+    """Reads the messages before one claimed run. The size of each read does not grow with the session."""
 
     def __init__(self, db: Database, claim: Claim) -> None:
         """Look back from the claimed run; if it is a replay, from the run that it repeats.
@@ -26,12 +26,14 @@ class SessionHistory:
             self._from = source
 
     def history(self, definition: Definition, *, context_tokens: int) -> History:
-        """Return the part of the session's past that the context of the run includes.
+        """Return the history that the context of the run includes.
 
-        With a summary: every message after those that it covers, and the last runs that it covers, as many as the
-        definition asks for. These are counted back from the summary, not from now, so the history only grows at its
-        end until the next summary. The newest messages that fit into about *context_tokens* are kept.
-        Without a summary: the last runs, or messages. Either begins where a run begins, so each call has its result.
+        With a summary: all messages after the summary, and before them the last runs or messages that it covers, as
+        many as the definition asks for. These are counted back from the end of the summary. So until the next summary,
+        messages are only appended to the history. Only the newest messages that fit into about *context_tokens* are
+        returned.
+        Without a summary: the last runs or messages. The history then starts at the first message of a run, so it has
+        no tool result without its call.
         """
         if definition.add_session_summary_to_context:
             return self._with_summary(definition, size=context_tokens * CHARS_PER_TOKEN)
@@ -56,12 +58,12 @@ class SessionHistory:
             covers = summary.covers_through_seq
             begin = covers + 1
             if covers and definition.add_history_to_context:
-                runs, count = definition.num_history_runs, definition.num_history_messages
-                begin = messages.first_of_last(tx, session_pk=pk, summary=summary, run_count=runs, count=count)
+                run_count, count = definition.num_history_runs, definition.num_history_messages
+                begin = messages.first_of_last(tx, session_pk=pk, summary=summary, run_count=run_count, count=count)
             room = max(1, size - len(summary.text))
             read, cut = messages.newest_that_fit(tx, session_pk=pk, since_seq=begin, before_seq=before, size=room)
-        # After the summary, everything that fits is kept, even if it begins in the middle of a run: a summary ends
-        # where no call waits for its result.
+        # If all messages after the summary fit, they are kept, even if they begin in the middle of a run: a summary
+        # never ends between a tool call and its result.
         start = next((n for n, m in enumerate(read) if m.role is Role.USER or (m.seq > covers and not cut)), len(read))
         kept = tuple(read[start:])
         first, last = max(covers + 1, begin), (kept[0].seq if kept else before) - 1
