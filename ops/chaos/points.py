@@ -58,7 +58,7 @@ def install() -> None:
     _wrap(RunJournal, "_hold", after="inside-write")
     _wrap(journal, "end_head", after="inside-finish")
     _wrap(RunJournal, "end", after="before-dispatch")
-    _wrap(refresh, "_version", after="summary-answered")
+    _wrap(refresh, "_with_reply", after="summary-answered")
     _wrap(summaries, "cover", after="inside-summary")
     ask, called = loop._ask, calls._call
 

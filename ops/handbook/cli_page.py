@@ -22,7 +22,12 @@ def page() -> str:
 
 def helps() -> Iterator[tuple[str, str]]:
     """Yield each command as it is typed, and its help."""
-    yield from _below(cli, click.Context(cli, info_name="team-sessions", max_content_width=WIDTH, terminal_width=WIDTH))
+    yield from _below(
+        cli,
+        click.Context(
+            cli, info_name="team-sessions", max_content_width=WIDTH, terminal_width=WIDTH, **cli.context_settings
+        ),
+    )
 
 
 def _below(command: click.Command, context: click.Context) -> Iterator[tuple[str, str]]:

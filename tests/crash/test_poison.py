@@ -21,7 +21,7 @@ def look_until_ended(client: Client, run_id: str) -> Run:
     return run
 
 
-@pytest.mark.default_on("sqlite")
+@pytest.mark.extended
 def test_a_run_that_ends_its_processes_is_failed_and_nothing_else(running: System) -> None:
     """After two workers it is executed alone. Its session goes on, and so do the runs that died with it."""
     running.start_worker(TEAM_SESSIONS_LEASE_SECONDS=LEASE_S)

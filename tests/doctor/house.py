@@ -104,7 +104,7 @@ class House:
         deadline = monotonic() + ANNOUNCE_S
         while monotonic() < deadline:
             with self.system.db.read() as tx:
-                if len(teams.live_queues(tx)) == len(QUEUES):
+                if {queue for team in teams.live(tx) for queue in team.queues} == set(QUEUES):
                     return True
             sleep(0.2)
         return False

@@ -13,7 +13,7 @@ from tests.support.system import wait_until
 from tests.support.valkey import ValkeyServer
 from worker.queue.embedded import free_port
 
-pytestmark = pytest.mark.parametrize("installed", ["sqlite"], indirect=True)
+pytestmark = [pytest.mark.extended, pytest.mark.parametrize("installed", ["sqlite"], indirect=True)]
 PASSWORD = "hunter2"  # the house looks for it in whatever the doctor says
 
 

@@ -20,7 +20,7 @@ from worker.domain import Origin, RunOrder
 from worker.store import Database, Transaction, runs, sessions, tables, teams
 
 # The database that is asked about is another than that of the workers beside it.
-pytestmark = pytest.mark.parametrize("installed", ["sqlite"], indirect=True)
+pytestmark = [pytest.mark.extended, pytest.mark.parametrize("installed", ["sqlite"], indirect=True)]
 PASSWORD = "hunter2"  # the house looks for it in whatever the doctor says
 
 

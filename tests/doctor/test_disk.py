@@ -12,6 +12,8 @@ server:/home /home nfs4 rw 0 0
 /dev/sdb1 /home/ada/disk xfs rw 0 0
 """
 
+pytestmark = pytest.mark.extended
+
 
 @pytest.mark.parametrize(
     ("free", "codes"),

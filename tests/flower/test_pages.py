@@ -21,7 +21,7 @@ from worker.queue.embedded import free_port
 from worker.queue.flower import OPTIONS
 from worker.store import Database, migrate
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.extended]
 LOGIN = ("ada", "a password: with a colon")
 PATTERNS = [h.regex.pattern if hasattr(h, "regex") else h[0] for h in handlers]
 PATHS = sorted({re.sub(r"\(.*?\)", "x", pattern.rstrip("$?")) for pattern in PATTERNS if pattern.startswith("/")})
