@@ -70,6 +70,7 @@ def test_background_runs_take_their_slots_and_no_more(system: System, valkey: Va
     assert background.poll() is None
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_a_background_run_outlives_its_worker(system: System, how: signal.Signals) -> None:
     """Killed or stopped: the other worker of its queue goes on behind the last written message."""

@@ -71,6 +71,7 @@ def test_no_more_calls_than_the_setting_allows(busy: tuple[System, Client, Valke
         assert redis.zcard("model:rules:calls") == 0
 
 
+@pytest.mark.extended
 def test_each_worker_counts_alone_while_redis_is_away(busy: tuple[System, Client, ValkeyServer]) -> None:
     """No call waits for Redis; once it is back, the calls that go on are counted again."""
     system, client, valkey = busy
@@ -86,6 +87,7 @@ def test_each_worker_counts_alone_while_redis_is_away(busy: tuple[System, Client
     assert LIMIT < most(system) <= 2 * LIMIT
 
 
+@pytest.mark.extended
 def test_a_run_without_a_place_gives_its_slot_back(busy: tuple[System, Client, ValkeyServer]) -> None:
     """After ten seconds it waits in the queue, says why, and counts no failure."""
     system, client, _ = busy

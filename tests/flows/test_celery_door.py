@@ -152,6 +152,7 @@ def test_a_refused_order_is_found_by_its_key(shop: Shop) -> None:
     assert SECRET not in shop.logs()
 
 
+@pytest.mark.extended
 def test_an_order_that_meets_a_fault_of_ours_is_found_too(shop: Shop) -> None:
     """A database that refuses the row, which nobody foresaw: nothing is acknowledged without a trace."""
     with shop.system.db.write() as tx:
@@ -202,6 +203,7 @@ def test_what_cannot_be_read_is_not_printed(shop: Shop) -> None:
 SHOWN = {"task-received", "task-succeeded"}
 
 
+@pytest.mark.extended
 def test_nobody_who_watches_the_workers_sees_an_orders_text(shop: Shop) -> None:
     """Neither in events nor in what workers answer about tasks that are active, reserved or scheduled."""
     with listening(shop.app) as events:
@@ -236,6 +238,7 @@ def _tasks(answer: Any) -> list[dict[str, Any]]:
     return [task for tasks in (answer or {}).values() for task in tasks]
 
 
+@pytest.mark.extended
 def test_an_order_outlives_the_database_and_its_worker(tmp_path: Path, valkey: ValkeyServer) -> None:
     """The database goes away; the worker that holds orders is stopped, and gives them back to the broker."""
     postgres = PostgresServer(durable=True)
