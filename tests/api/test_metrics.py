@@ -135,6 +135,7 @@ def test_a_worker_tells_what_it_has_seen(tmp_path: Path, valkey: ValkeyServer) -
         assert "team_sessions_database_up" not in seen
 
 
+@pytest.mark.extended
 def test_a_worker_listens_only_if_it_was_asked_to_and_a_taken_port_stops_nothing(
     tmp_path: Path, valkey: ValkeyServer
 ) -> None:
@@ -167,6 +168,7 @@ def two_free_ports() -> int:
     raise AssertionError("no two ports are free")
 
 
+@pytest.mark.extended
 @pytest.mark.processes
 def test_up_gives_each_worker_the_next_port(tmp_path: Path, valkey: ValkeyServer) -> None:
     """The first has the one that was asked for; the key of `up` opens them all."""
@@ -180,6 +182,7 @@ def test_up_gives_each_worker_the_next_port(tmp_path: Path, valkey: ValkeyServer
                 wait_until(lambda http=http: answers(http), description=f"worker {n} answers")
 
 
+@pytest.mark.extended
 @pytest.mark.processes
 def test_an_outage_of_the_database_is_told(tmp_path: Path, valkey: ValkeyServer) -> None:
     """A scraper that was known a moment ago is answered: it is down, and nothing is said of what cannot be known."""
@@ -210,6 +213,7 @@ def test_an_outage_of_the_database_is_told(tmp_path: Path, valkey: ValkeyServer)
         server.close()
 
 
+@pytest.mark.extended
 @pytest.mark.processes
 def test_an_outage_of_the_broker_is_told(tmp_path: Path) -> None:
     """The database's figures stay, the queues' depths go."""

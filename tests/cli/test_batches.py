@@ -113,6 +113,7 @@ def test_a_canary_is_paused_resumed_and_watched(system: System, client: Client, 
     assert json.loads(told(batches("watch", id, "--json"))) == client.batch(id)
 
 
+@pytest.mark.extended
 def test_a_budget_is_raised(system: System, client: Client, batches: Command) -> None:
     """What to type names the option; without it the API says why not."""
     made = batches("create", "enqueue_runs", "--requests", written(system, 3), "--budget-tokens", "1", "--watch")
@@ -127,6 +128,7 @@ def test_a_budget_is_raised(system: System, client: Client, batches: Command) ->
     assert ended(client, id)["items"]["completed"] == 3
 
 
+@pytest.mark.extended
 def test_a_batch_is_paused_and_cancelled(system: System, client: Client, batches: Command) -> None:
     """Who watches it is told so, with code 1."""
     slow = written(system, 3, input="[delay=600] go")
@@ -143,6 +145,7 @@ def test_a_batch_is_paused_and_cancelled(system: System, client: Client, batches
     assert (again.returncode, "cannot be tried again" in again.stderr) == (1, True)
 
 
+@pytest.mark.extended
 def test_what_failed_is_tried_again(system: System, client: Client, batches: Command) -> None:
     """First estimated, then repeated by a filter; the failed items of a batch by themselves."""
     user = "retry-user"

@@ -16,6 +16,7 @@ pytestmark = pytest.mark.parametrize("installed", ["sqlite"], indirect=True)
 PASSWORD = "hunter2"  # the house looks for it in whatever the doctor says
 
 
+@pytest.mark.extended
 def test_a_setting_that_there_is_none_of(installed: House) -> None:
     """It has no effect, so it is a warning; the one that was meant is named."""
     found = installed.ask(TEAM_SESSIONS_LEASE_SECOND="20")
@@ -43,6 +44,7 @@ def test_every_mistake_in_the_settings(installed: House) -> None:
     assert found.ill == {"setting_invalid": "failed"}
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
@@ -67,6 +69,7 @@ def test_a_module_of_teams_that_cannot_be_served(installed: House, tmp_path: Pat
     assert f"import {name}" in advice
 
 
+@pytest.mark.extended
 def test_a_module_of_teams_that_is_never_imported_to_its_end(installed: House, tmp_path: Path) -> None:
     """It holds up nothing but what needs it."""
     name = f"teams_{secrets.token_hex(4)}"
@@ -79,6 +82,7 @@ def test_a_module_of_teams_that_is_never_imported_to_its_end(installed: House, t
     assert (found.code, silent) == (1, {"teams", "model", "workers"})
 
 
+@pytest.mark.extended
 def test_teams_that_no_worker_serves(installed: House) -> None:
     """The module was changed, and the workers were not restarted."""
     found = installed.ask(TEAM_SESSIONS_TEAMS="ops.examples.demo_teams")
@@ -87,6 +91,7 @@ def test_teams_that_no_worker_serves(installed: House) -> None:
     assert "Restart the workers" in found.told("team_not_served")[1]
 
 
+@pytest.mark.extended
 def test_a_data_directory_that_cannot_be_written(installed: House, tmp_path: Path) -> None:
     """For the user whom the doctor runs as."""
     tmp_path.chmod(0o500)
@@ -98,6 +103,7 @@ def test_a_data_directory_that_cannot_be_written(installed: House, tmp_path: Pat
     assert "chown" in found.told("data_dir_not_writable")[1]
 
 
+@pytest.mark.extended
 def test_a_key_that_others_of_the_machine_can_read(installed: House) -> None:
     """The mode is told, and the command that mends it."""
     key = installed.directory / "api-key"
@@ -113,6 +119,7 @@ def test_a_key_that_others_of_the_machine_can_read(installed: House) -> None:
     assert advice.startswith(f"chmod 600 {key}.")
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(
     ("text", "problem"), [("{", "is not JSON"), ('{"*": {"input": -1, "output": 1}}', "no valid prices for '*'")]
 )
@@ -127,6 +134,7 @@ def test_prices_that_cannot_be_read(installed: House, tmp_path: Path, text: str,
     assert problem in found.told("prices_unreadable")[0]
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(
     ("statuses", "code"),
     [
@@ -148,6 +156,7 @@ def test_a_model_that_cannot_be_asked(installed: House, statuses: dict[str, int]
     assert "OPENAI_" in found.told(code)[1] or code == "model_failing"
 
 
+@pytest.mark.extended
 def test_a_model_that_is_not_there(installed: House) -> None:
     """Nobody listens at its address."""
     found = installed.ask(OPENAI_BASE_URL=f"http://127.0.0.1:{free_port()}/v1")
@@ -155,6 +164,7 @@ def test_a_model_that_is_not_there(installed: House) -> None:
     assert (found.code, found.ill) == (1, {"model_away": "failed"})
 
 
+@pytest.mark.extended
 def test_a_model_without_a_key(installed: House) -> None:
     """The client library would not even be made."""
     found = installed.ask(unset=("OPENAI_API_KEY",))
@@ -169,6 +179,7 @@ def test_a_key_that_the_api_refuses(installed: House) -> None:
     assert (found.code, found.ill) == (1, {"api_key_refused": "failed"})
 
 
+@pytest.mark.extended
 def test_an_api_that_is_not_there(installed: House) -> None:
     """Something was named, and nobody listens there."""
     found = installed.ask(TEAM_SESSIONS_URL=f"http://127.0.0.1:{free_port()}")
@@ -176,6 +187,7 @@ def test_an_api_that_is_not_there(installed: House) -> None:
     assert (found.code, found.ill) == (1, {"api_away": "failed"})
 
 
+@pytest.mark.extended
 def test_an_api_that_listens_to_other_machines(installed: House) -> None:
     """`up --host 0.0.0.0` writes that it does; without TLS before it that is a warning."""
     port = installed.system.url.rsplit(":", 1)[1]
@@ -187,6 +199,7 @@ def test_an_api_that_listens_to_other_machines(installed: House) -> None:
     assert (found.code, found.ill) == (0, {"listens_publicly": "warning"})
 
 
+@pytest.mark.extended
 def test_a_flower_with_another_login(installed: House) -> None:
     """The file was written anew, and Flower not started anew."""
     login = (installed.directory / "flower-login").read_text()
@@ -198,6 +211,7 @@ def test_a_flower_with_another_login(installed: House) -> None:
     assert (found.code, found.ill) == (1, {"flower_login": "failed"})
 
 
+@pytest.mark.extended
 def test_a_flower_that_wants_no_login(installed: House) -> None:
     """One that was started by hand beside ours."""
     port = free_port()

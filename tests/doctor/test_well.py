@@ -5,6 +5,7 @@ import signal
 import subprocess
 from pathlib import Path
 
+import pytest
 from redis import Redis
 from sqlalchemy import select
 
@@ -89,6 +90,7 @@ def test_looking_leaves_nothing_behind(installed: House) -> None:
         wait_until(lambda: not list(redis.scan_iter("*doctor*")), description="the key is gone")
 
 
+@pytest.mark.extended
 def test_a_worker_that_stands_still(installed: House) -> None:
     """It is told by its process; when it goes on, all is well again."""
     worker = installed.background
