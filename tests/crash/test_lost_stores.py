@@ -129,7 +129,7 @@ def test_a_watcher_whose_database_restarts_is_told_the_rest(tmp_path: Path, valk
         shown = [next(events)]
 
         postgres.stop(mode="immediate")
-        wait_until(lambda: "stream left" in running.log("api"), description="the API has looked for the run")
+        wait_until(lambda: "stream ended early" in running.log("api"), description="the API has looked for the run")
         postgres.start()
         shown += events
 

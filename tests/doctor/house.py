@@ -30,7 +30,9 @@ CHECKS = (
 MISSING_WORKERS = {"workers_missing", "worker_silent", "queue_not_consumed", "api_not_ready"}
 RETRIES = 5
 ANNOUNCE_S = 7.0  # workers announce themselves every 5 s
-LOGIN = "flower:a-login-of-this-test"
+FLOWER_USER, FLOWER_PASSWORD = "flower", "a-login-of-this-test"
+LOGIN = f"{FLOWER_USER}:{FLOWER_PASSWORD}"
+INSPECTED = {"stats", "active_queues", "registered", "conf"}
 PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 24, 1, 2
 
 
@@ -70,13 +72,18 @@ class House:
         self.start_flower()
 
     def start_flower(self) -> None:
-        """Start Flower, and wait until it answers."""
+        """Start Flower, and wait until it has asked the workers about themselves.
+
+        A worker that answers while the broker takes no writes ends.
+        """
         login = ["--login-file", str(self.directory / "flower-login")]
         command = [*PROGRAM, "flower", "--port", str(self.flower_port), *login]
         self.system.start("flower", command, environment=self.system.environment)
         url = f"http://127.0.0.1:{self.flower_port}"
         self.write("flower-url", url)
         wait_until(lambda: answers(url), description="Flower answers")
+        with httpx2.Client(base_url=url, auth=(FLOWER_USER, FLOWER_PASSWORD)) as flower:
+            wait_until(lambda: knows_both_workers(flower), description="Flower knows the workers")
 
     def write(self, name: str, text: str) -> Path:
         """Write a file of the data directory, as `up` does."""
@@ -165,6 +172,12 @@ def answers(url: str) -> bool:
         return httpx2.get(url).status_code > 0
     except httpx2.TransportError:
         return False
+
+
+def knows_both_workers(flower: httpx2.Client) -> bool:
+    """Tell whether both workers have answered all that Flower asks at its start."""
+    workers = flower.get("/api/workers").json().values()
+    return len([worker for worker in workers if worker.keys() >= INSPECTED]) == 2
 
 
 @contextmanager

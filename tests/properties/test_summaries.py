@@ -14,9 +14,10 @@ from tests.properties.found import found_by
 from tests.properties.summary_checks import KEPT
 from tests.properties.summary_machine import Summaries
 from worker import settings as configuration
+from worker.domain import SummaryDraft
 from worker.process.runtime import Runtime, start_in_process
-from worker.store import Database, messages, summaries, summary_jobs
-from worker.store.summaries import Current
+from worker.store import Database, RefreshRequest, messages, summaries, summary_jobs
+from worker.store.summaries import Base, Current
 from worker.store.tables import sessions
 from worker.store.tables import summary_jobs as jobs
 from worker.summaries import condense, draft
@@ -128,7 +129,13 @@ def part_of_a_rebuild_stored(patch: pytest.MonkeyPatch) -> None:
 
 def draft_of_another_prompt_taken_on(patch: pytest.MonkeyPatch) -> None:
     """Whatever it was made by."""
-    patch.setattr(draft, "continues", lambda saved, empty: True)
+    begin = draft.begin
+
+    def begin_with_any(base: Base, request: RefreshRequest, *, model: str, prompt_hash: str) -> SummaryDraft:
+        saved = request.draft if request.rebuild else None
+        return saved or begin(base, request, model=model, prompt_hash=prompt_hash)
+
+    patch.setattr(draft, "begin", begin_with_any)
 
 
 def rebuild_not_merged(patch: pytest.MonkeyPatch) -> None:
