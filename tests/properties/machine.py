@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, precondition, rule
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, select, text, update
 
 from tests.properties.attempts import SETTLE_S, Attempt, Crash, GatedModel
 from worker.domain import ChatRequest, Reply, Role, RunOrder, Status, ToolCall, Usage, new_id, open_calls
@@ -183,8 +183,10 @@ class Promises(RuleBasedStateMachine):
 
     @invariant()
     def promises_hold(self) -> None:
-        """Read the rows, and say which promise they break."""
+        """Read the rows at one moment, and say which promise they break. An attempt may still be writing."""
         with self.db.read() as tx:
+            if not self.db.is_sqlite:
+                tx.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
             mine = select(sessions.c.pk, sessions.c.session_id, sessions.c.last_seq, sessions.c.head_run_id)
             for session in tx.execute(mine.where(sessions.c.user_id == self.user)).all():
                 of_session = select(runs).where(runs.c.session_pk == session.pk).order_by(runs.c.position)
