@@ -8,12 +8,14 @@ the model, and the commits of its process's engine. After each step the rows are
 
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, ClassVar
 
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, precondition, rule
-from sqlalchemy import Connection, select, text, update
+from sqlalchemy import Connection, select, update
 
 from tests.properties.attempts import SETTLE_S, Attempt, Crash, GatedModel
 from worker.domain import ChatRequest, Reply, Role, RunOrder, Status, ToolCall, Usage, new_id, open_calls
@@ -184,9 +186,7 @@ class Promises(RuleBasedStateMachine):
     @invariant()
     def promises_hold(self) -> None:
         """Read the rows at one moment, and say which promise they break. An attempt may still be writing."""
-        with self.db.read() as tx:
-            if not self.db.is_sqlite:
-                tx.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
+        with self._snapshot() as tx:
             mine = select(sessions.c.pk, sessions.c.session_id, sessions.c.last_seq, sessions.c.head_run_id)
             for session in tx.execute(mine.where(sessions.c.user_id == self.user)).all():
                 of_session = select(runs).where(runs.c.session_pk == session.pk).order_by(runs.c.position)
@@ -270,6 +270,16 @@ class Promises(RuleBasedStateMachine):
         return bool(row.fence == attempt.fence and row.status == "running")
 
     # The checks.
+
+    @contextmanager
+    def _snapshot(self) -> Iterator[Connection]:
+        """Read several statements as of one moment: `Database.read` reads each of its own on Postgres."""
+        if self.db.is_sqlite:
+            with self.db.read() as tx:
+                yield tx
+        else:
+            with self.db.engine.connect().execution_options(isolation_level="REPEATABLE READ") as tx:
+                yield tx
 
     def _check_session(self, tx: Connection, session: Any, rows: list[Any]) -> None:
         say = self.problems.append
