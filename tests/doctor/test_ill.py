@@ -201,7 +201,7 @@ def test_an_api_that_listens_to_other_machines(installed: House) -> None:
 
 @pytest.mark.extended
 def test_a_flower_with_another_login(installed: House) -> None:
-    """The file was written anew, and Flower not started anew."""
+    """The login file was rewritten, and Flower was not restarted."""
     login = (installed.directory / "flower-login").read_text()
     installed.write("flower-login", f"flower:{PASSWORD}")
 

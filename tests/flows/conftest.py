@@ -22,11 +22,11 @@ def process(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call
     def start(*teams: Team, **settings: object) -> Runtime:
         for name, value in settings.items():
             monkeypatch.setenv(f"TEAM_SESSIONS_{name.upper()}", str(value))
-        rooms = start_in_process(configuration.load(), Database(database_url), None)
-        rooms.keeper.close()
-        started.append(rooms)
-        return replace(rooms, teams={team.id: team.definition for team in teams})
+        runtime = start_in_process(configuration.load(), Database(database_url), None)
+        runtime.keeper.close()
+        started.append(runtime)
+        return replace(runtime, teams={team.id: team.definition for team in teams})
 
     yield start
-    for rooms in started:
-        rooms.close()
+    for runtime in started:
+        runtime.close()

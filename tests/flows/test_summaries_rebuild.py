@@ -1,4 +1,4 @@
-"""How a summary is made anew, from the first message: as one version, which nobody sees before it covers enough."""
+"""How a summary is rebuilt from the first message: as one version, which no reader sees before it covers enough."""
 
 from collections.abc import Callable
 

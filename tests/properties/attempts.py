@@ -83,7 +83,8 @@ class GatedModel:
         attempt.asked = True
         while attempt.answer is None:
             await asyncio.sleep(0.001)
-        answer, attempt.answer, attempt.asked = attempt.answer, None, False
+        answer, attempt.asked = attempt.answer, False
+        attempt.answer = None  # last: `settle` takes an attempt that has asked and has no answer for one that waits
         if isinstance(answer, BaseException):
             raise answer
         return answer

@@ -40,13 +40,13 @@ def process(database_url: str, traced: Collector, monkeypatch: pytest.MonkeyPatc
     started: list[Runtime] = []
 
     def start(model: Any) -> Runtime:
-        rooms = start_in_process(configuration.load(), Database(database_url), None)
-        started.append(rooms)
-        return replace(rooms, teams={"t": Team(id="t", model=model, tools=[measure]).definition})
+        runtime = start_in_process(configuration.load(), Database(database_url), None)
+        started.append(runtime)
+        return replace(runtime, teams={"t": Team(id="t", model=model, tools=[measure]).definition})
 
     yield start
-    for rooms in started:
-        rooms.close()
+    for runtime in started:
+        runtime.close()
     exported.clear()
 
 
