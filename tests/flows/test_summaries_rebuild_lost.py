@@ -158,11 +158,11 @@ def test_a_draft_is_read_as_it_was_kept(db: Database) -> None:
         job = summary_jobs.claim(tx, session_pk, owner="one", ttl_s=-1)
         assert job is not None
         kept = summary_jobs.save_draft(tx, job, draft, ttl_s=-1)
-        wanted = summary_jobs.requested(tx, job)
+        requested = summary_jobs.requested(tx, job)
         other = summary_jobs.claim(tx, session_pk, owner="other", ttl_s=60)
         lost = (summary_jobs.save_draft(tx, job, draft, ttl_s=60), summary_jobs.requested(tx, job))
         stored = tx.execute(select(jobs_table.c.rebuild, jobs_table.c.fence)).one()
 
     assert other is not None
-    assert (kept, wanted) == (True, summary_jobs.RefreshRequest(2, True, draft))
+    assert (kept, requested) == (True, summary_jobs.RefreshRequest(2, True, draft))
     assert (lost, tuple(stored)) == ((False, None), (True, 2))

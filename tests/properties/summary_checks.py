@@ -56,8 +56,8 @@ class Asked:
 
 
 @dataclass
-class Anew:
-    """A rebuild that is wanted, and not made yet."""
+class RequestedRebuild:
+    """A rebuild that was requested and is not done yet."""
 
     finished_seq: int  # when it was asked for
     asks: int  # how much models had been asked until then
@@ -74,7 +74,7 @@ class Story:
     covers: int = 0  # how far the newest of them went when it was written
     holder: Refreshing | None = None  # has the lease of the refresh, which has not run out
     taken: tuple[Any, ...] = ()  # the job, as it was taken last
-    anew: Anew | None = None
+    rebuild: RequestedRebuild | None = None
 
 
 @dataclass(frozen=True)
@@ -157,11 +157,11 @@ def text_of(asked: Asked) -> str:
 
 def of_version(story: Story, asked: Asked, *, covers_through_seq: int) -> Iterator[str]:
     """Yield what does not hold of a new version, and note that a rebuild is made, if it is one."""
-    pieces, anew = asked.pieces, story.anew
-    if anew is not None and pieces[0].number > anew.asks:
-        story.anew = None
-        if covers_through_seq < anew.finished_seq:
-            yield f"less: a rebuild covers {covers_through_seq}; {anew.finished_seq} was finished at its request"
+    pieces, rebuild = asked.pieces, story.rebuild
+    if rebuild is not None and pieces[0].number > rebuild.asks:
+        story.rebuild = None
+        if covers_through_seq < rebuild.finished_seq:
+            yield f"less: a rebuild covers {covers_through_seq}; {rebuild.finished_seq} was finished at its request"
         if len({piece.attempt.prompt for piece in pieces}) > 1:
             yield "mixed: a rebuild is made by two prompts"
     elif asked.before is not (story.chain[-1] if story.chain else None):
@@ -185,14 +185,14 @@ def _of_job(rows: Rows, story: Story, due: Due) -> Iterator[str]:
 
 def _of_rebuild(rows: Rows, story: Story) -> Iterator[str]:
     """One that was asked for is made, unless it failed for good."""
-    if story.anew is None:
+    if story.rebuild is None:
         return
     if rows.job is not None and rows.job.rebuild:
-        story.anew.failed = rows.job.send_at is None
+        story.rebuild.failed = rows.job.send_at is None
         return
-    if not story.anew.failed and any(m.seq <= story.anew.finished_seq for m in rows.heard):
+    if not story.rebuild.failed and any(m.seq <= story.rebuild.finished_seq for m in rows.heard):
         yield "lost: a rebuild is not wanted any more, and was not made"
-    story.anew = None
+    story.rebuild = None
 
 
 def _of_context(db: Database, rows: Rows, story: Story, definition: Definition) -> Iterator[str]:

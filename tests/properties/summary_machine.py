@@ -3,7 +3,7 @@
 Its steps are what can happen to the summaries of two sessions: runs begin, call tools, end, are cancelled or rolled
 back; deliveries come twice, late or never; models answer, fail or say nothing; processes crash at a commit, stall at
 the model's door or in front of their store, and wake up when others have gone on; sessions are deleted, prompts change,
-and summaries are made anew.
+and summaries are rebuilt.
 Each refresh is `worker.summaries.refresh.refresh` on a thread, held where the machine says. After each step the rows,
 what the models were told, and what the next run would see are checked: `summary_checks`.
 """
@@ -17,7 +17,17 @@ from hypothesis.stateful import invariant, precondition, rule
 from sqlalchemy import select, update
 
 from tests.properties.attempts import SETTLE_S, Attempt, Crash, GatedModel
-from tests.properties.summary_checks import Anew, Asked, Refreshing, Story, marks, of_version, problems, read, text_of
+from tests.properties.summary_checks import (
+    Asked,
+    Refreshing,
+    RequestedRebuild,
+    Story,
+    marks,
+    of_version,
+    problems,
+    read,
+    text_of,
+)
 from tests.properties.summary_runs import FOUR, NAMES, Runs
 from tests.support.condensing import formed
 from worker.domain import ChatRequest, Reply, SessionSummaryManager, Status, Usage
@@ -34,7 +44,7 @@ from worker.team import Team
 
 ANSWERS = st.sampled_from(["text", "text", "text", "text", "unavailable", "refused", "nothing"])
 PROCESSES = st.integers(0, 2)
-ANEW = st.booleans()
+REBUILD = st.booleans()
 PICK = st.integers(0, 3)  # of the refreshes under way
 WITH_REBUILDS = ("", "less:", "mixed:", "lost:")  # a broken promise of others is found sooner without them
 SO_FAR = "The summary so far:\n"
@@ -62,19 +72,19 @@ class Summaries(Runs):
 
     # What can happen to refreshes.
 
-    @rule(name=NAMES, anew=ANEW)
-    def somebody_wants_the_summary(self, name: str, anew: bool) -> None:
-        """Due or not; or made anew, from the first message: one that is under way goes on."""
+    @rule(name=NAMES, rebuild=REBUILD)
+    def somebody_wants_the_summary(self, name: str, rebuild: bool) -> None:
+        """Due or not; or rebuilt from the first message, unless a rebuild is under way."""
         if name not in self.stories:
             return
         pk, story = self.stories[name]
-        anew = anew and self.only in WITH_REBUILDS
-        if anew:
+        rebuild = rebuild and self.only in WITH_REBUILDS
+        if rebuild:
             rows = read(self.db, pk)
             if rows.job is None or not rows.job.rebuild:
-                story.anew = Anew(rows.finished_seq, self.asks) if rows.finished_seq else None
+                story.rebuild = RequestedRebuild(rows.finished_seq, self.asks) if rows.finished_seq else None
         with self.db.write() as tx:
-            self._ring(due.request(tx, pk, session_id=self._id(name), team="t", rebuild=anew))
+            self._ring(due.request(tx, pk, session_id=self._id(name), team="t", rebuild=rebuild))
 
     @rule(prompt=st.sampled_from(["first prompt", "second prompt"]))
     def the_prompt_changes(self, prompt: str) -> None:
@@ -88,13 +98,13 @@ class Summaries(Runs):
         if len(self.live) < 4:
             self._start(self.bells[-1 - bell % len(self.bells)], process)
 
-    @rule(name=NAMES, process=PROCESSES, beside_a_run=st.booleans(), anew=ANEW)
-    def a_refresh_begins(self, name: str, process: int, beside_a_run: bool, anew: bool) -> None:
+    @rule(name=NAMES, process=PROCESSES, beside_a_run=st.booleans(), rebuild=REBUILD)
+    def a_refresh_begins(self, name: str, process: int, beside_a_run: bool, rebuild: bool) -> None:
         """Somebody wants it, and the bell is heard."""
         if name in self.stories and len(self.live) < 4:
             if beside_a_run:
                 self.a_run_begins(name, 1, 1)
-            self.somebody_wants_the_summary(name, anew)
+            self.somebody_wants_the_summary(name, rebuild)
             self._start(self.stories[name][0], process)
 
     @rule()
@@ -187,7 +197,9 @@ class Summaries(Runs):
             self.the_run_ends(name, Status.COMPLETED)
             self.promises_hold()
             job = read(self.db, self.stories[name][0]).job
-            self.somebody_wants_the_summary(name, anew=job is not None and job.rebuild)  # one that failed waits for it
+            self.somebody_wants_the_summary(
+                name, rebuild=job is not None and job.rebuild
+            )  # one that failed waits for it
         while True:
             self.bells.clear()
             self.the_sweep_rings_again()

@@ -66,8 +66,8 @@ def test_sessions_are_selected_by_filters(db: Database, wanted: Selection, found
 
     shown = [item.session_id for item in lifecycle.items(db, batch.id, principal=SERVICE)]
     assert shown == [f"s{n}" for n in found]
-    told = accept.estimate(db, order, principal=SERVICE)
-    assert (told.count, told.sample) == (len(found), shown[:5])
+    estimate = accept.estimate(db, order, principal=SERVICE)
+    assert (estimate.count, estimate.sample) == (len(found), shown[:5])
 
 
 def test_planning_goes_on_where_it_was_broken_off(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:

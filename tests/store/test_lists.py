@@ -49,38 +49,38 @@ ON_SQLITE = {
 }
 
 
-def expected(rows: Crowd, principal: Principal, wanted: RunFilters) -> list[str]:
+def expected(rows: Crowd, principal: Principal, filters: RunFilters) -> list[str]:
     """Return the ids of the matching runs, newest first, computed from the rows."""
     found = []
     for run in reversed(rows.runs):
-        acting = principal.user_id or wanted.user_id
-        asked = [(acting, run["user_id"]), (wanted.team, run["team_id"]), (wanted.status, run["status"])]
-        asked += [(wanted.session_id, rows.session(run)["session_id"]), (wanted.idempotency_key, rows.key(run))]
+        acting = principal.user_id or filters.user_id
+        asked = [(acting, run["user_id"]), (filters.team, run["team_id"]), (filters.status, run["status"])]
+        asked += [(filters.session_id, rows.session(run)["session_id"]), (filters.idempotency_key, rows.key(run))]
         of_team = not principal.teams or run["team_id"] in principal.teams
         if of_team and all(value is None or value == real for value, real in asked):
             found.append(run["id"])
     return found
 
 
-def pages(db: Database, principal: Principal, wanted: RunFilters, *, limit: int) -> list[list[Run]]:
+def pages(db: Database, principal: Principal, filters: RunFilters, *, limit: int) -> list[list[Run]]:
     """Return the pages of a list, up to the first that is not full."""
     found: list[list[Run]] = []
     while not found or len(found[-1]) == limit:
         before = found[-1][-1].id if found else None
         with db.read() as tx:
-            found.append(runs.page(tx, wanted, principal=principal, before=before, limit=limit))
+            found.append(runs.page(tx, filters, principal=principal, before=before, limit=limit))
     return found
 
 
 @pytest.mark.parametrize("case", [*WANTED, *NOTHING])
 def test_a_list_of_runs_is_complete_in_order_and_without_doubles(db: Database, case: str) -> None:
     """The pages hold all runs that match the filters and that the key may see, newest first."""
-    principal, wanted = (WANTED | NOTHING)[case][:2]
+    principal, filters = (WANTED | NOTHING)[case][:2]
     rows = crowd(db)
 
-    found = pages(db, principal, wanted, limit=5)
+    found = pages(db, principal, filters, limit=5)
 
-    assert [run.id for page in found for run in page] == expected(rows, principal, wanted)
+    assert [run.id for page in found for run in page] == expected(rows, principal, filters)
     assert bool(found[0]) == (case in WANTED)
 
 
@@ -91,14 +91,14 @@ def test_each_filter_of_runs_is_served_by_an_index(db: Database, case: str, plac
 
     What stands under an idempotency key may be sorted: it is one run a user.
     """
-    principal, wanted, index = WANTED[case]
+    principal, filters, index = WANTED[case]
     rows = crowd(db, users=100, each=4, runs_each=5)
     before = None if place == "the first page" else rows.runs[1000]["id"]
 
     with statements(db) as seen, db.read() as tx:
-        runs.page(tx, wanted, principal=principal, before=before, limit=51)
+        runs.page(tx, filters, principal=principal, before=before, limit=51)
 
-    in_order = wanted.idempotency_key is None
+    in_order = filters.idempotency_key is None
     text = "\n".join(line for s, p in seen.items() for line in plan(db, s, p, in_order=in_order))
     assert (ON_SQLITE.get(index, index) if db.is_sqlite else index) in text
     assert not re.search(r"Seq Scan|SCAN (?!main\.runs USING INDEX)", text)
@@ -106,14 +106,14 @@ def test_each_filter_of_runs_is_served_by_an_index(db: Database, case: str, plac
 
 
 @pytest.mark.parametrize(
-    "wanted", [RunFilters(), RunFilters(user_id="u3"), RunFilters(team="t1"), RunFilters(status=Status.QUEUED)]
+    "filters", [RunFilters(), RunFilters(user_id="u3"), RunFilters(team="t1"), RunFilters(status=Status.QUEUED)]
 )
-def test_replays_cost_a_list_of_runs_nothing(db: Database, wanted: RunFilters) -> None:
+def test_replays_cost_a_list_of_runs_nothing(db: Database, filters: RunFilters) -> None:
     """However many there are, they sort before the index range that a page reads."""
     crowd(db, users=100, each=4, runs_each=5)
 
     with statements(db) as seen, db.read() as tx:
-        runs.page(tx, wanted, principal=SERVICE, before=None, limit=51)
+        runs.page(tx, filters, principal=SERVICE, before=None, limit=51)
 
     text = "\n".join(line for s, p in seen.items() for line in plan(db, s, p, in_order=True))
     assert re.search(r"id>\?" if db.is_sqlite else r"Index Cond: .*\(id\)::text >= 'run'", text)
@@ -143,25 +143,25 @@ NO_SESSIONS = {
 @pytest.mark.parametrize("case", [*SESSIONS, *NO_SESSIONS])
 def test_a_list_of_sessions_is_complete_in_order_and_without_doubles(db: Database, case: str) -> None:
     """Latest activity first; at the same time, the newest session first."""
-    principal, wanted = (SESSIONS | NO_SESSIONS)[case]
+    principal, filters = (SESSIONS | NO_SESSIONS)[case]
     rows = crowd(db)
 
     found: list[list[tuple[int, SessionRow]]] = []
     while not found or len(found[-1]) == 3:
         before = (found[-1][-1][1].updated_at, found[-1][-1][0]) if found else None
         with db.read() as tx:
-            found.append(sessions.active(tx, wanted, principal=principal, before=before, limit=3))
+            found.append(sessions.active(tx, filters, principal=principal, before=before, limit=3))
 
-    acting = principal.user_id or wanted.user_id
+    acting = principal.user_id or filters.user_id
     expected = [
         row["pk"]
         for row in sorted(rows.sessions, key=lambda row: (row["updated_at"], row["pk"]), reverse=True)
         if (not principal.teams or row["team_id"] in principal.teams)
         and all(
             asked in (None, real)
-            for asked, real in [(acting, row["user_id"]), (wanted.team, row["team_id"]), (wanted.name, row["name"])]
+            for asked, real in [(acting, row["user_id"]), (filters.team, row["team_id"]), (filters.name, row["name"])]
         )
-        and (wanted.tag is None or wanted.tag in row["tags"])
+        and (filters.tag is None or filters.tag in row["tags"])
     ]
     assert [pk for page in found for pk, _ in page] == expected
     assert bool(expected) == (case in SESSIONS)
@@ -171,12 +171,12 @@ def test_a_list_of_sessions_is_complete_in_order_and_without_doubles(db: Databas
 @pytest.mark.parametrize("place", ["the first page", "a later page"])
 def test_a_page_of_sessions_is_read_from_an_index(db: Database, case: str, place: str) -> None:
     """The index has the order of the list: of one user's sessions, or of all."""
-    principal, wanted = SESSIONS[case]
+    principal, filters = SESSIONS[case]
     rows = crowd(db, users=100, each=10, runs_each=1)
     before = None if place == "the first page" else (rows.sessions[500]["updated_at"], 500)
 
     with statements(db) as seen, db.read() as tx:
-        sessions.active(tx, wanted, principal=principal, before=before, limit=51)
+        sessions.active(tx, filters, principal=principal, before=before, limit=51)
 
     text = "\n".join(line for s, p in seen.items() for line in plan(db, s, p, in_order=True))
     assert ("ix_sessions_active_of_user" if "user" in case or principal is USER else "ix_sessions_active") in text
