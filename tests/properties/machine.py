@@ -4,6 +4,8 @@ Its steps are what can happen to a deployment: runs are accepted, deliveries com
 models answer or fail, tools are called, processes crash at any commit or stall past their lease and wake up again,
 users cancel. Each attempt is `worker.runs.execute.execute` on a thread, held at the doors that the machine controls:
 the model, and the commits of its process's engine. After each step the rows are checked.
+Which rule comes next and its arguments never depend on rows or threads, so that a schedule that failed can be played
+again: a rule without anything to act on does nothing.
 """
 
 import time
@@ -14,7 +16,7 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from sqlalchemy import Connection, select, update
 
 from tests.properties.attempts import SETTLE_S, Attempt, Crash, GatedModel
@@ -32,6 +34,9 @@ from worker.store.tables import runs, sessions
 from worker.team import Team
 
 BLOCKED_S = 0.4  # an attempt that has not moved for so long waits for a lock
+SESSIONS = st.sampled_from(["a", "b"])
+PROCESSES = st.integers(0, 2)
+PICK = st.integers(0, 11)  # of the runs that were accepted, or of the attempts at the model, from the newest
 
 
 class Promises(RuleBasedStateMachine):
@@ -40,9 +45,6 @@ class Promises(RuleBasedStateMachine):
     db: ClassVar[Database]
     processes: ClassVar[list[Runtime]]
     can_hold: ClassVar[bool]  # SQLite has one writer: nobody else could go on while a commit is held
-
-    accepted = Bundle("accepted")
-    attempts = Bundle("attempts")
 
     def __init__(self) -> None:
         super().__init__()
@@ -73,8 +75,8 @@ class Promises(RuleBasedStateMachine):
 
     # What can happen.
 
-    @rule(target=accepted, session=st.sampled_from(["a", "b"]), key=st.sampled_from([None, "k1", "k2"]))
-    def accept(self, session: str, key: str | None) -> Any:
+    @rule(session=SESSIONS, key=st.sampled_from([None, "k1", "k2"]))
+    def accept(self, session: str, key: str | None) -> None:
         """A service enqueues a run, or repeats an order whose answer it lost."""
         order = RunOrder(
             "t", f"input {session} {key}" if key else f"input {len(self.orders)}", session_id=session, user_id=self.user
@@ -83,91 +85,82 @@ class Promises(RuleBasedStateMachine):
         accepted = enqueue(self.db, order, settings=Settings(), idempotency_key=f"{session}{key}" if key else None)
         if known is not None:
             assert accepted.run.id == known, "the same key made another run"
-            return multiple()
+            return
         if key:
             self.keys[f"{session}{key}"] = accepted.run.id
         self.orders[accepted.run.id] = order
-        return accepted.run.id
 
-    @rule(target=attempts, run_id=accepted, process=st.integers(0, 2))
-    def deliver(self, run_id: str, process: int) -> Any:
+    @rule(pick=PICK, process=PROCESSES)
+    def deliver(self, pick: int, process: int) -> None:
         """A delivery arrives: the first, a double, a late one, or one of a run that is not head."""
-        if len(self.live) >= 4:
-            return multiple()
-        attempt = self._start(run_id, process)
-        return attempt if attempt.alive else multiple()
+        run_id = self._run(pick)
+        if run_id and len(self.live) < 4:
+            self._start(run_id, process)
 
-    @rule(target=attempts, session=st.sampled_from(["a", "b"]), process=st.integers(0, 2))
-    def deliver_head(self, session: str, process: int) -> Any:
+    @rule(session=SESSIONS, process=PROCESSES)
+    def deliver_head(self, session: str, process: int) -> None:
         """The delivery arrives that was meant to."""
         with self.db.read() as tx:
             of = (sessions.c.user_id == self.user, sessions.c.session_id == session)
             head = tx.execute(select(sessions.c.head_run_id).where(*of)).scalar_one_or_none()
-        return multiple() if head is None else self.deliver(head, process)
+        if head and len(self.live) < 4:
+            self._start(head, process)
 
-    @rule(target=attempts, attempt=attempts, what=st.sampled_from(["text", "note"]), process=st.integers(0, 2))
-    def stall_and_wake(self, attempt: Attempt, what: str, process: int) -> Any:
+    @rule(pick=PICK, what=st.sampled_from(["text", "note"]), process=PROCESSES)
+    def stall_and_wake(self, pick: int, what: str, process: int) -> None:
         """A process stalls past its lease, another one claims its run, and the first wakes up with an answer."""
-        if not attempt.asked:
-            return multiple()
-        self.expire(attempt.run_id)
-        other = self._start(attempt.run_id, process)
-        self._give(attempt, what)
-        return other if other.alive else multiple()
-
-    @rule(
-        attempt=attempts,
-        what=st.sampled_from(["text", "note", "charge", "both", "unavailable", "refused"]),
-    )
-    def answer(self, attempt: Attempt, what: str) -> None:
-        """A model answers, or fails."""
-        if attempt.asked:
+        if attempt := self._asking(pick):
+            self._expire(attempt.run_id)
+            self._start(attempt.run_id, process)
             self._give(attempt, what)
 
-    @rule(attempt=consumes(attempts))
-    def crash_in_call(self, attempt: Attempt) -> None:
+    @rule(pick=PICK, what=st.sampled_from(["text", "note", "charge", "both", "unavailable", "refused"]))
+    def answer(self, pick: int, what: str) -> None:
+        """A model answers, or fails."""
+        if attempt := self._asking(pick):
+            self._give(attempt, what)
+
+    @rule(pick=PICK)
+    def crash_in_call(self, pick: int) -> None:
         """A process dies while its model has not answered."""
-        if attempt.asked:
+        if attempt := self._asking(pick):
             attempt.answer = Crash()
             self._settle(attempt)
 
-    @rule(attempt=attempts, what=st.sampled_from(["text", "note", "charge", "both"]), commit=st.integers(1, 4))
-    def crash_at_commit(self, attempt: Attempt, what: str, commit: int) -> None:
+    @rule(pick=PICK, what=st.sampled_from(["text", "note", "charge", "both"]), commit=st.integers(1, 4))
+    def crash_at_commit(self, pick: int, what: str, commit: int) -> None:
         """A process dies between what it did and the commit that says so."""
-        if attempt.asked:
+        if attempt := self._asking(pick):
             attempt.crash_at_commit = commit
             self._give(attempt, what)
             attempt.crash_at_commit = 0
 
-    @rule(run_id=accepted)
-    def expire(self, run_id: str) -> None:
-        """Time passes: the lease of a crashed or stalled process runs out, or a waiting run's time comes."""
-        with self.db.write() as tx:
-            past = db_time(-1.0)
-            tx.execute(update(runs).where(runs.c.id == run_id, runs.c.status == "running").values(lease_until=past))
-            tx.execute(update(runs).where(runs.c.id == run_id, runs.c.not_before.is_not(None)).values(not_before=past))
+    @rule(pick=PICK)
+    def time_passes(self, pick: int) -> None:
+        """The lease of a crashed or stalled process runs out, or a waiting run's time comes."""
+        if run_id := self._run(pick):
+            self._expire(run_id)
 
-    @rule(run_id=accepted)
-    def cancel(self, run_id: str) -> None:
+    @rule(pick=PICK)
+    def cancel(self, pick: int) -> None:
         """A user cancels."""
-        cancel(self.db, run_id)
+        if run_id := self._run(pick):
+            cancel(self.db, run_id)
 
-    @rule(process=st.integers(0, 2))
+    @rule(process=PROCESSES)
     def keeper_looks(self, process: int) -> None:
         """A process learns which of its runs shall stop."""
         self.processes[process].keeper.once()
         for attempt in self.live:
             self._settle(attempt, within_s=0.05)
 
-    @precondition(lambda self: self.can_hold)
-    @rule(
-        attempt=attempts, what=st.sampled_from(["text", "note"]), process=st.integers(0, 2), statement=st.integers(1, 4)
-    )
-    def stall_inside_a_write(self, attempt: Attempt, what: str, process: int, statement: int) -> None:
+    @rule(pick=PICK, what=st.sampled_from(["text", "note"]), process=PROCESSES, statement=st.integers(1, 4))
+    def stall_inside_a_write(self, pick: int, what: str, process: int, statement: int) -> None:
         """A process stalls inside a transaction, past its lease; meanwhile another one tries to claim its run."""
-        if not attempt.asked or not self._is_current(attempt):
+        attempt = self._asking(pick)
+        if attempt is None or not self.can_hold or not self._is_current(attempt):
             return
-        self.expire(attempt.run_id)
+        self._expire(attempt.run_id)
         attempt.hold_at = statement
         attempt.answer = self._reply(attempt, what)
         wait = time.monotonic() + SETTLE_S
@@ -204,7 +197,7 @@ class Promises(RuleBasedStateMachine):
                 heads = select(sessions.c.head_run_id).where(sessions.c.user_id == self.user)
                 waiting = [head for head in tx.execute(heads).scalars() if head is not None]
             for run_id in waiting:
-                self.expire(run_id)
+                self._expire(run_id)
                 attempt = self._start(run_id, 0)
                 while attempt.alive and attempt.asked:
                     self._give(attempt, "text")
@@ -219,6 +212,20 @@ class Promises(RuleBasedStateMachine):
         assert all(rows[run_id].input == order.input for run_id, order in self.orders.items())
 
     # How the machine moves an attempt from door to door.
+
+    def _run(self, pick: int) -> str | None:
+        accepted = list(self.orders)
+        return accepted[-1 - pick % len(accepted)] if accepted else None
+
+    def _asking(self, pick: int) -> Attempt | None:
+        asking = [attempt for attempt in self.live if attempt.asked]
+        return asking[-1 - pick % len(asking)] if asking else None
+
+    def _expire(self, run_id: str) -> None:
+        with self.db.write() as tx:
+            past = db_time(-1.0)
+            tx.execute(update(runs).where(runs.c.id == run_id, runs.c.status == "running").values(lease_until=past))
+            tx.execute(update(runs).where(runs.c.id == run_id, runs.c.not_before.is_not(None)).values(not_before=past))
 
     def _start(self, run_id: str, process: int, *, within_s: float = SETTLE_S) -> Attempt:
         self.count += 1

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import ClassVar
 
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from sqlalchemy import update
 
 from tests.properties.summary_checks import Story
@@ -58,7 +58,6 @@ class Runs(RuleBasedStateMachine):
             reply, *found = called(*(self._text() for _ in range(results)))
             write(self.db, claim, replace(reply, content=self._text()), *found)
 
-    @precondition(lambda self: any(story.unfinished for _, story in self.stories.values()))
     @rule(name=NAMES, status=st.sampled_from([Status.COMPLETED, Status.FAILED, Status.CANCELLED]))
     def the_run_ends(self, name: str, status: Status) -> None:
         """A run that was begun ends, behind the message of a member."""
@@ -68,7 +67,6 @@ class Runs(RuleBasedStateMachine):
             member = Draft(Role.ASSISTANT, "member", self._text(), delegation="d")
             self._ring(finish(self.db, story.claim, member, answer(self._text()), status=status))
 
-    @precondition(lambda self: any(story.unfinished for _, story in self.stories.values()))
     @rule(name=NAMES)
     def the_run_is_rolled_back(self, name: str) -> None:
         """The head is left out of later contexts and summaries while it is unfinished, and ends."""
