@@ -1,8 +1,9 @@
 """What routes take from a request: the service, the principal of its API key, ids and filters.
 
-Every request needs a key, except the two probes. A route declares the scope that it needs by the type of its
-`principal`: `RunsRead`, or `AnyScope` if any key will do. The scope is checked here and nowhere else, and no route gets
-the key itself. Which rows a key may see is checked where they are read, by `store.sessions.visible`.
+Every request needs a key, except the two probes. Unknown query parameters are refused, except by the probes and
+`/metrics`, to which load balancers and monitors may add some. A route declares the scope that it needs by the type of
+its `principal`: `RunsRead`, or `AnyScope` if any key will do. The scope is checked here and nowhere else, and no route
+gets the key itself. Which rows a key may see is checked where they are read, by `store.sessions.visible`.
 """
 
 from functools import partial
@@ -17,7 +18,7 @@ from starlette.concurrency import run_in_threadpool
 from api_stub.service import Service
 from worker.domain import Principal, Scope, check_text
 from worker.domain.fields import ID, TEXT
-from worker.errors import KeyMissing
+from worker.errors import KeyMissing, UnknownParameter
 from worker.store import api_keys
 
 _bearer = HTTPBearer(scheme_name="key", description="A key made with 'team-sessions keys create'.", auto_error=False)
@@ -37,10 +38,10 @@ ServiceDep = Annotated[Service, Depends(get_service)]
 async def get_principal(
     request: Request, service: ServiceDep, required: SecurityScopes, credentials: _Credentials
 ) -> Principal:
-    """Return the principal of the request's key.
+    """Return the principal of the request's key, which asks for nothing that the route does not know.
 
     Raises:
-        KeyMissing, KeyInvalid, ScopeMissing, RateLimited
+        KeyMissing, KeyInvalid, ScopeMissing, RateLimited, UnknownParameter
     """
     key = _key(request, credentials)
     principal = service.keys.get(key)
@@ -49,7 +50,21 @@ async def get_principal(
     service.rate_limiter.take(principal.key_id)
     for scope in required.scopes:
         principal.check_scope(Scope(scope))
+    if request.scope["query_string"]:
+        _check_parameters(request)
     return principal
+
+
+def _check_parameters(request: Request) -> None:
+    """Refuse a query parameter that the route does not have: a misspelled filter would list everything.
+
+    Raises:
+        UnknownParameter
+    """
+    known = [parameter.alias for parameter in request.scope["route"].dependant.query_params]
+    for name in request.query_params:
+        if name not in known:
+            raise UnknownParameter(name=name[:40], known=f"It has: {', '.join(known)}" if known else "It has none")
 
 
 async def get_metrics_reader(request: Request, service: ServiceDep, credentials: _Credentials) -> Principal:

@@ -13,13 +13,14 @@ from worker.observe import logs, metrics
 
 log = logs.get(__name__)
 
+_LISTED = "GET /openapi.json, which needs the header 'Authorization: Bearer KEY', lists all paths"
 _HTTP = {
     400: (
         "malformed_json",
         "The body is not readable JSON: not UTF-8, nested too deeply, or with a number that is too long.",
     ),
-    404: ("route_not_found", "This path does not exist. /openapi.json lists all paths."),
-    405: ("method_not_allowed", "This path does not accept this method. /openapi.json lists the accepted ones."),
+    404: ("route_not_found", f"This path does not exist. {_LISTED}, as does the handbook's page ops/handbook/api.md."),
+    405: ("method_not_allowed", f"This path does not accept this method. {_LISTED} with their methods."),
     413: ("body_too_large", ""),  # the exception's own detail is sent
 }
 
@@ -81,14 +82,25 @@ async def _team_sessions_error(request: Request, error: Exception) -> JSONRespon
     return problem(status=error.status, code=error.code, detail=error.message, retry=error.retry, wait_s=wait_s)
 
 
-async def _invalid_request(_request: Request, error: Exception) -> JSONResponse:
+async def _invalid_request(request: Request, error: Exception) -> JSONResponse:
     """Return a 422 that names every invalid field, but no value: a value may be message text."""
     assert isinstance(error, RequestValidationError)
     problems = error.errors()
     if any(p["type"] == "json_invalid" for p in problems):
         return problem(status=400, code="malformed_json", detail="The body is not JSON.")
+    if any(p["loc"] == ("body",) and p["type"] != "missing" for p in problems) and not _is_json(request):
+        return problem(status=422, code="invalid_request", detail=_NOT_JSON)
     detail = "; ".join(f"{'.'.join(map(str, p['loc']))}: {_MESSAGES.get(p['type'], p['msg'])}" for p in problems)
     return problem(status=422, code="invalid_request", detail=detail)
+
+
+_NOT_JSON = "The body was not read, because its Content-Type is not JSON. Send Content-Type: application/json."
+
+
+def _is_json(request: Request) -> bool:
+    """Tell whether FastAPI reads the body as JSON. Without a Content-Type it does not."""
+    kind, _, subtype = request.headers.get("content-type", "").partition(";")[0].strip().lower().partition("/")
+    return kind == "application" and (subtype == "json" or subtype.endswith("+json"))
 
 
 # Some request bodies are dataclasses. In these two cases, Pydantic's messages name Python classes and arguments.

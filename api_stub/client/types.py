@@ -48,6 +48,7 @@ class Run(TypedDict):  # One input and everything done to answer it.
     status: Status
     position: int
     attempt: int
+    team_version: str | None
     input: str
     output: str | None
     error: RunError | None

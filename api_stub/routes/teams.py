@@ -9,7 +9,7 @@ from worker.store import teams
 router = APIRouter(prefix="/v1/teams", tags=["teams"])
 
 
-@router.get("", responses=errors.responses())
+@router.get("", responses=errors.responses(422))
 def list_teams(service: deps.ServiceDep, principal: deps.AnyScope) -> schemas.TeamPage:
     """The teams that live workers serve and that the key may use. Any key will do."""
     with service.db.read() as tx:

@@ -37,6 +37,7 @@ def page() -> str:
         "# The HTTP API\n\n"
         "Every request except the probes needs `Authorization: Bearer KEY`. Any of them can be answered with 401, 403, "
         "429 or 503; an error is a [Problem](#problem), whose `code` is listed in [errors](errors.md). "
+        "A query parameter that a route does not have is refused with 422; only the probes and `/metrics` ignore it. "
         "[Events](events.md) lists the events that a run's stream sends. For programs: [`openapi.json`]"
         "(openapi.json), which a running API also serves at `/openapi.json`.\n\n"
         f"## Routes\n\n{routes}## Objects\n{objects}"

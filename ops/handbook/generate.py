@@ -28,8 +28,8 @@ def errors_page() -> str:
         "# Errors\n\n"
         "Codes are stable. Errors that answer a request have an HTTP status; the others appear in `error.code` of a "
         "run, or end a command. *Retry*: the same request can succeed later without a change. "
-        "The API adds `malformed_json` (400), `invalid_request` (422), `body_too_large` (413), `route_not_found` (404) "
-        "and `method_not_allowed` (405).\n\n"
+        "The API adds `malformed_json` (400), `invalid_request` (422), `body_too_large` (413), "
+        "`route_not_found` (404), `method_not_allowed` (405) and `http_error` (any other status).\n\n"
         "| code | HTTP | retry | message |\n|---|---|---|---|\n"
     )
     return MADE + text + "\n".join(rows) + "\n"

@@ -102,6 +102,10 @@ class Run:
     status: Annotated[Status, field("A terminal status (the last three) never changes.", "completed")] = Status.QUEUED
     position: Annotated[int, field("Position in its session, from 1.", 3)]
     attempt: Annotated[int, field("Times it was claimed: more than 1 after a crash, a hand-over or a retry.", 1)] = 0
+    team_version: Annotated[
+        str | None,
+        field("Version of the team's definition in its latest attempt; null: it was never claimed.", "3f2a9c", None),
+    ] = None
     input: Annotated[str, field("The user's text.", "My parcel has not come. What now?")]
     output: Annotated[str | None, field("The final answer, once completed.", "I have opened a ticket.", None)] = None
     error: Failure = None

@@ -4,6 +4,7 @@
     ├── SettingsInvalid, TeamsInvalid, DefinitionInvalid, ToolNotDescribable, SchemaOutdated, PortTaken    at start
     ├── RequestRefused                           the caller can correct it
     │   ├── InvalidText, InvalidJson, InvalidIdentifier, EmptyInput, InputTooLarge, InvalidEventId, InvalidCursor
+    │   ├── UnknownParameter
     │   ├── UnknownTeam, RunNotFound, SessionNotFound, InvalidTime, OrderInvalid, SessionOfOtherTeam, AmbiguousSession
     │   ├── IdempotencyConflict, RunGone, SessionBusy, QueueFull, RunNotRetryable, SummaryNotFound
     │   ├── BatchNotFound, BatchInvalid, BatchConflict

@@ -40,6 +40,12 @@ class InvalidCursor(RequestRefused):
     code = "invalid_cursor"
 
 
+class UnknownParameter(RequestRefused):
+    """This path has no query parameter {name!r}. {known}."""
+
+    code = "unknown_parameter"
+
+
 class EmptyInput(RequestRefused):
     """The input is empty. Send the text that the team should answer."""
 
