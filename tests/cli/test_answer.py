@@ -1,8 +1,10 @@
 """What is printed of a run: each word once, whatever became of its stream, and nothing that steers a terminal."""
 
 import os
+import re
 import sys
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -10,7 +12,9 @@ import pytest
 from api_stub.client import Event
 from tests.support.system import ROOT
 from tests.support.terminal import Terminal
-from worker.cli.answer import DELEGATES, Answer
+from worker.cli.answer import DELEGATES, PAUSES, Answer
+from worker.clock import now, rfc3339
+from worker.errors import ModelError
 from worker.loop import delegation
 
 ENDED = ("run.completed", {"id": "r", "status": "completed"})
@@ -68,8 +72,28 @@ def test_an_answer_that_is_begun_anew_says_so(printed: Printed) -> None:
 
     out, err = printed(delta("Hel"), lost, delta("Hello"), whole("Hello"))
     assert (out, err) == ("Hel\nHello\n", "[the worker was lost; another one continues]\n")
-    assert printed(late) == ("", "[waits until 2026-01-01T00:00:00.000000Z: model_rate_limited]\n")
+    assert printed(late) == ("", "[the model answers 429; next try now]\n")
     assert printed(("message.restarted", {"message_id": "9"})) == ("", "")
+
+
+def test_a_pause_says_why_and_how_long(printed: Printed) -> None:
+    """In seconds from now, not as a time of another clock."""
+    later = rfc3339(now() + timedelta(minutes=10))
+
+    def pause(reason: str) -> str:
+        return printed(("run.requeued", {"run_id": "r", "reason": reason, "not_before": later}))[1]
+
+    assert re.fullmatch(r"\[the model answers 429; next try in (5\d\d|600) s\]\n", pause("model_rate_limited"))
+    assert pause("model_of_tomorrow").startswith("[model_of_tomorrow; next try in ")
+    assert {error.code for error in errors_that_pause()} <= PAUSES.keys()
+
+
+def errors_that_pause() -> list[type[ModelError]]:
+    """The errors of a model after which its run waits."""
+    children = [ModelError]
+    for each in children:
+        children += each.__subclasses__()
+    return [each for each in children if each.retry]
 
 
 def test_an_answer_that_broke_off_ends_its_line(printed: Printed) -> None:

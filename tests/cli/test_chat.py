@@ -10,7 +10,7 @@ import pytest
 
 from api_stub.client import Client
 from tests.support.system import PROGRAM, System, wait_until
-from tests.support.terminal import CTRL_C, CTRL_D, Terminal
+from tests.support.terminal import CTRL_C, CTRL_D, PASTED, Terminal
 
 Chat = Callable[..., Terminal]
 Pipe = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -133,12 +133,55 @@ def test_lines_from_a_pipe_are_answered_one_after_the_other(pipe: Pipe) -> None:
 
 def test_a_pipe_ends_with_the_first_run_that_does_not_complete(pipe: Pipe) -> None:
     """With the exit code 1; what stands behind it is not sent."""
-    done = pipe("chat", "no-such-team", said="one\ntwo\n")
+    done = pipe("chat", "with-tool", "--session", "ends", said="[steps=13] go\nI am Ada.\n")
+
+    assert done.returncode == 1
+    assert "The run reached its limit of 12 turns" in done.stderr
+    assert "Ada" not in done.stdout
+
+
+@pytest.mark.parametrize("said", ["", "one\ntwo\n"], ids=["nothing typed", "lines"])
+def test_an_unknown_team_is_refused_before_anything_is_typed(pipe: Pipe, said: str) -> None:
+    """The teams that are served are named."""
+    done = pipe("chat", "no-such-team", said=said)
 
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == (
-        "Error: No worker has announced a team 'no-such-team'. Check the name, or start a worker that serves it.\n"
-    )
+    assert done.stderr.startswith("Error: No worker serves team 'no-such-team'. Live workers serve charges, ")
+
+
+@pytest.mark.parametrize("marked", [True, False], ids=["marked by the terminal", "as typed"])
+def test_pasted_lines_are_one_message(running: System, open_chat: Chat, marked: bool) -> None:
+    """Also with an empty line in it. Enter sends it."""
+    chat, text = open_chat("plain"), "I am Ada.\n\n\tThis is my question:\nwho am I?"
+
+    chat.type((PASTED.format(text) if marked else text) + "\n")
+    chat.prompt()
+    chat.type("And again?\n")
+    chat.prompt()
+    chat.type(CTRL_D)
+    chat.end()
+
+    with Client(running.url, running.key) as client:
+        inputs = [m["content"] for m in client.messages(session_of(chat.screen), role="user")]
+    assert [line.strip() for line in inputs[0].splitlines()] == [line.strip() for line in text.splitlines()]
+    assert inputs[1:] == ["And again?"]
+
+
+@pytest.mark.extended
+def test_a_conversation_that_waits_for_its_model_shows_that_it_lives(open_chat: Chat) -> None:
+    """Seconds are counted in a line that the answer replaces; after some, the reason stands above it."""
+    chat = open_chat("plain")
+
+    chat.type("[delay=60] hello\n")
+    chat.wait_for_raw("[waiting for the answer: 2 s]")
+    chat.until("[running: ")
+    chat.type(CTRL_C)
+    chat.until("[cancelled]\n")
+    chat.prompt()
+    chat.type(CTRL_D)
+    chat.end()
+
+    assert "waiting for the answer" not in chat.screen
 
 
 def test_ctrl_c_ends_a_pipe_and_cancels_its_run(running: System) -> None:

@@ -14,7 +14,9 @@ from pathlib import Path
 CTRL_C, CTRL_D = "\x03", "\x04"
 # The child makes the terminal its controlling one, so that Ctrl-C sends it SIGINT.
 IN_IT = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
-COLOURS = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
+ERASED = re.compile(r"[^\n]*\r\x1b\[K")  # a line, up to where the program erases it
+PASTED = "\x1b[200~{}\x1b[201~"  # what a terminal that marks pasted text sends
+CONTROLS = re.compile(r"\x1b\[\?2004l\r?|\x1b\[[0-9;?]*[a-zA-Z]")
 
 
 class Terminal:
@@ -45,7 +47,7 @@ class Terminal:
     @property
     def screen(self) -> str:
         """Everything on the screen so far."""
-        return COLOURS.sub("", self.raw).replace("\r\n", "\n")
+        return CONTROLS.sub("", ERASED.sub("", self.raw)).replace("\r\n", "\n")
 
     def type(self, text: str) -> None:
         """Press these keys; `until` looks only at what appears after them."""
@@ -55,6 +57,10 @@ class Terminal:
     def until(self, text: str, *, timeout_s: float = 120.0) -> str:
         """Wait until *text* appears after the last input; return all text after that input."""
         return self._until(lambda: text in self.screen[self._read_to :], f"{text!r} appears", timeout_s)
+
+    def wait_for_raw(self, text: str) -> None:
+        """Wait until *text* was written, even if it was erased since."""
+        self._until(lambda: text in self.raw, f"{text!r} was written", 120.0)
 
     def interrupt_until(self, text: str) -> str:
         """Press Ctrl-C until *text* appears; return all text after the first one.

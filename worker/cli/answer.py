@@ -4,14 +4,29 @@ A terminal gets the text without control characters, so an answer cannot control
 text unchanged.
 """
 
+import math
+import os
+import sys
+import threading
 from collections.abc import Iterable
-from typing import cast
+from datetime import datetime
+from typing import Any, cast
 
 import click
 
-from api_stub.client import Event, Run
+from api_stub.client import Client, Event, Run
+from worker import clock
 from worker.cli.output import terminal_safe, without_controls
+from worker.cli.silence import explained
 
+ERASE_LINE = "\r\x1b[K"
+PAUSES = {  # why a run waits, by the code of its error; events of other codes show the code
+    "model_rate_limited": "the model answers 429",
+    "model_busy": "TEAM_SESSIONS_MODEL_CALLS_IN_FLIGHT is reached",
+    "model_unavailable": "the model cannot be reached, or its server fails",
+    "model_silent": "the model sends nothing",
+    "model_stream_broken": "the model's answer broke off",
+}
 DELEGATES = "delegate_task_to_member"  # not shown as a tool call: delegation.started shows it
 
 
@@ -24,14 +39,44 @@ class Answer:
         self._completed: set[str] = set()
         self._message_id = ""
         self._printed = ""  # text of that message that was printed
+        self._counts = False  # whether the line of `count` is on the screen
+        self._lock = threading.Lock()
+
+    def follow(self, client: Client, run_id: str, *, user_id: str | None = None) -> Run:
+        """Print a run's events after `last_id` up to its end, and return the run. Say why if it does not move."""
+        events = client.stream(run_id, after=self.last_id, user_id=user_id)
+        with explained(events, run_id, user_id=user_id, explain=self.explain, count=self.count) as arriving:
+            return self.show(arriving)
 
     def show(self, events: Iterable[Event]) -> Run:
         """Print events up to the end of the run, and return the run."""
         for event in events:
-            self._print_event(event)
+            with self._lock:
+                self._erase_count()
+                self._print_event(event)
             self.last_id = event.id
         assert self.run is not None, "a stream ends with the run"
         return self.run
+
+    def explain(self, reason: str) -> None:
+        """Print why nothing happens. A message that is begun continues below."""
+        with self._lock:
+            self._erase_count()
+            if self._printed and sys.stdout.isatty():
+                click.echo(err=True)
+            show_aside(reason)
+
+    def count(self, seconds: float) -> None:
+        """Show on a terminal how long nothing has happened, in a line that the next output replaces."""
+        with self._lock:
+            if not self._printed and _is_terminal():
+                self._counts = True
+                click.secho(f"{ERASE_LINE}[waiting for the answer: {seconds:.0f} s]", dim=True, err=True, nl=False)
+
+    def _erase_count(self) -> None:
+        if self._counts:
+            click.echo(ERASE_LINE, err=True, nl=False)
+        self._counts = False
 
     def _print_event(self, event: Event) -> None:
         data = event.data
@@ -53,7 +98,7 @@ class Answer:
         elif event.type == "delegation.completed":
             self._note(f"← {data['member']}")
         elif event.type == "run.requeued":
-            self._note(f"waits until {data['not_before']}: {data['reason']}")
+            self._note(_pause(data))
         elif event.terminal:
             self._end_line()
             self.run = cast(Run, data)
@@ -77,7 +122,23 @@ class Answer:
 
     def _note(self, text: str) -> None:
         self._end_line()
-        click.secho(f"[{without_controls(text)}]", dim=True, err=True)
+        show_aside(text)
+
+
+def show_aside(text: str) -> None:
+    """Print a remark about a run to stderr, dimmed."""
+    click.secho(f"[{without_controls(text)}]", dim=True, err=True)
+
+
+def _pause(data: dict[str, Any]) -> str:
+    """Return why a run waits, and how long."""
+    reason = PAUSES.get(data["reason"], data["reason"])
+    seconds = math.ceil((datetime.fromisoformat(data["not_before"]) - clock.now()).total_seconds())
+    return f"{reason}; next try {f'in {seconds} s' if seconds > 0 else 'now'}"
+
+
+def _is_terminal() -> bool:
+    return sys.stdout.isatty() and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def require_completed(run: Run) -> None:

@@ -1,18 +1,17 @@
-"""`team-sessions chat`: a conversation in the terminal. Each line is one run, whose answer is streamed."""
+"""`team-sessions chat`: a conversation in the terminal. Each message is one run, whose answer is streamed."""
 
-import importlib
-import io
 import shlex
 import sys
 import uuid
-from collections.abc import Iterator
-from contextlib import suppress
 
 import click
 
-from api_stub.client import Client, Run
+from api_stub.client import Client, RequestFailed, Run
+from worker.cli import typed
 from worker.cli.answer import Answer, require_completed
 from worker.cli.connection import client_errors_shown, connect
+
+MAX_NAMES = 5  # in one sentence
 
 
 @click.command()
@@ -22,24 +21,23 @@ from worker.cli.connection import client_errors_shown, connect
 def chat(team: str, session_id: str | None, user_id: str | None) -> None:
     """Talk with TEAM.
 
-    Ctrl-C cancels the current answer, Ctrl-D ends the conversation; the session is kept. From a pipe, each line is one
+    Enter sends a message; pasted lines are one message. Ctrl-C cancels the current answer, Ctrl-D ends the
+    conversation; the session is kept. If nothing happens for five seconds, it says why. From a pipe, each line is one
     input, and the first run that does not complete ends the conversation.
 
     \b
         team-sessions chat team --session s1
         printf 'I am Ada.\\nWho am I?\\n' | team-sessions chat team
     """
-    if isinstance(sys.stdin, io.TextIOWrapper):
-        sys.stdin.reconfigure(errors="replace")  # invalid UTF-8 does not end the conversation
     with connect() as client:
+        _check_team(client, team)
         conversation = Conversation(client, team=team, session_id=session_id, user_id=user_id)
         try:
             if sys.stdin.isatty() and sys.stdout.isatty():
                 _converse(conversation)
             else:
-                for line in sys.stdin:
-                    if line.strip():
-                        conversation.send(line.rstrip("\n"))
+                for line in typed.piped_lines():
+                    conversation.send(line)
         finally:
             conversation.print_how_to_continue()
 
@@ -64,12 +62,12 @@ class Conversation:
         key, session_id, answer = uuid.uuid4().hex, self._session_id, Answer()
         try:
             run = self._enqueue(text, session_id=session_id, key=key)
-            require_completed(answer.show(self._client.stream(run["id"])))
+            require_completed(answer.follow(self._client, run["id"]))
         except KeyboardInterrupt:
             # The run may or may not be accepted. Enqueueing with the same key finds it, or makes one to cancel.
             run = self._enqueue(text, session_id=session_id, key=key)
             self._client.cancel(run["id"])
-            ended = answer.run or answer.show(self._client.stream(run["id"], after=answer.last_id))
+            ended = answer.run or answer.follow(self._client, run["id"])
             click.secho(f"[{ended['status']}]", dim=True, err=True)
             raise
 
@@ -86,30 +84,26 @@ class Conversation:
         return run
 
 
+def _check_team(client: Client, team: str) -> None:
+    """Raise click.ClickException if nobody serves the team or has talked with it: most likely a typing error."""
+    try:
+        live = [each["team"] for each in client.teams()]
+        if team in live or next(client.sessions(team=team), None) is not None:
+            return
+    except RequestFailed:  # a key that may not list sessions; the first message will tell
+        return
+    names = ", ".join(live[:MAX_NAMES]) + (", …" if len(live) > MAX_NAMES else "")
+    served = f"Live workers serve {names}." if live else "No worker is live."
+    raise click.ClickException(f"No worker serves team {team!r}. {served} Check the name, or start a worker with it.")
+
+
 def _converse(conversation: Conversation) -> None:
-    """Send each line that is typed, until Ctrl-D. An error is printed, and does not end the conversation."""
-    for line in _lines():
+    """Send each message that is typed, until Ctrl-D. An error is printed, and does not end the conversation."""
+    for message in typed.messages():
         try:
             with client_errors_shown():
-                conversation.send(line)
+                conversation.send(message)
         except click.ClickException as error:
             error.show()
         except KeyboardInterrupt:
             continue
-
-
-def _lines() -> Iterator[str]:
-    with suppress(ImportError):
-        importlib.import_module("readline")  # gives `input` line editing and history
-    while True:
-        try:
-            line = input("> ")
-        except KeyboardInterrupt:
-            click.echo()
-            click.secho("[Ctrl-D ends the conversation]", dim=True, err=True)
-            continue
-        except EOFError:
-            click.echo()
-            return
-        if line.strip():
-            yield line

@@ -1,16 +1,18 @@
 """`team-sessions run`, `runs` and `why`: enqueue a run; list runs; show, watch, cancel, retry and explain one."""
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from itertools import islice
-from typing import get_args
+from typing import cast, get_args
 
 import click
 
-from api_stub.client import Run
+from api_stub.client import Client, Event, Run
 from api_stub.client.types import Status
 from worker import clock
-from worker.cli.answer import Answer, require_completed
+from worker.cli import typed
+from worker.cli.answer import Answer, require_completed, show_aside
 from worker.cli.connection import connect, object_options
 from worker.cli.output import (
     json_line,
@@ -22,6 +24,7 @@ from worker.cli.output import (
     print_object,
     terminal_safe,
 )
+from worker.cli.silence import explained
 from worker.cli.table import age, format_fields
 
 RUN = object_options("run_id")
@@ -36,20 +39,28 @@ TEXTS = ("input", "output")  # only `show` prints them
 @click.option("--user", "user_id", help="The user that the run is for.")
 @json_option("Print only the finished run, as JSON.")
 def run(team: str, input: str, session_id: str | None, user_id: str | None) -> None:
-    """Enqueue a run of TEAM with INPUT and print its answer as it appears.
+    """Enqueue a run of TEAM with INPUT and print its answer as it appears. INPUT '-' is standard input.
 
     \b
         team-sessions run team "Hello, I am Ada" --session s1
         team-sessions run team "Who am I?" --session s1
+        git diff | team-sessions run reviewer -
+
+    If nothing happens for five seconds, it says why. Ctrl-C ends the waiting, not the run. The exit code is 1 if the
+    run failed or was cancelled.
     """
+    text = typed.read_all() if input == "-" else input
     with connect() as client:
-        accepted = client.enqueue(team, input, session_id=session_id, user_id=user_id)
-        if json_requested():
-            print_object(client.wait(accepted["id"]), str)
-            return
-        ended = Answer().show(client.stream(accepted["id"]))
+        accepted = client.enqueue(team, text, session_id=session_id, user_id=user_id)
+        try:
+            ended = _last(client, accepted["id"]) if json_requested() else Answer().follow(client, accepted["id"])
+        except KeyboardInterrupt:
+            click.echo(f"\nThe run continues. To watch it: team-sessions runs watch {accepted['id']}", err=True)
+            raise
+    if json_requested():
+        print_object(ended, str)
     require_completed(ended)
-    click.echo(f"({ended['id']} in session {ended['session_id']})", err=True)
+    note(f"({ended['id']} in session {ended['session_id']})")
 
 
 @click.command()
@@ -104,12 +115,11 @@ def watch(run_id: str, user_id: str | None) -> None:
     Ctrl-C ends the watching, not the run. The exit code is 1 if the run failed or was cancelled.
     """
     with connect() as client:
-        events = client.stream(run_id, user_id=user_id)
         if not json_requested():
-            require_completed(Answer().show(events))
-            return
-        for event in events:
-            click.echo(json_line(asdict(event)))
+            ended = Answer().follow(client, run_id, user_id=user_id)
+        else:
+            ended = _last(client, run_id, user_id=user_id, show=lambda event: click.echo(json_line(asdict(event))))
+    require_completed(ended)
 
 
 @runs.command()
@@ -130,6 +140,16 @@ def retry(run_id: str, user_id: str | None) -> None:
         run = client.retry(run_id, user_id=user_id)
     print_object(run, lambda run: run["id"])
     note(f"To watch it: team-sessions runs watch {run['id']}")
+
+
+def _last(
+    client: Client, run_id: str, *, user_id: str | None = None, show: Callable[[Event], None] = lambda _: None
+) -> Run:
+    """Show each event of a run, and return the run at its end. Why it does not move goes to stderr."""
+    with explained(client.stream(run_id, user_id=user_id), run_id, user_id=user_id, explain=show_aside) as events:
+        for event in events:
+            show(event)
+    return cast(Run, event.data)
 
 
 def _as_text(run: Run) -> str:
