@@ -217,9 +217,10 @@ class Team:
         back with your own rows. After the commit, call `dispatch()` to notify the workers; otherwise the sweep does.
 
         *on_busy* applies when the session has an unfinished run: 'enqueue' after it, 'reject' the new run, 'interrupt'
-        or 'rollback' the unfinished one, or 'coalesce' with a queued one. With a *connection* only 'enqueue' is
-        possible. Runs of *priority* 'background' have workers of their own. The run does not start before *not_before*,
-        and may take *timeout* seconds.
+        or 'rollback' the unfinished one, 'coalesce' with a queued one of the same kind, or 'pass' those that wait for
+        their *not_before*. With a *connection* only 'enqueue' is possible. Runs of *priority* 'background' have workers
+        of their own, unless an interactive run waits behind them. The run does not start before *not_before*, and the
+        runs behind it in its session wait with it; it may take *timeout* seconds.
 
         Raises:
             EmptyInput, InputTooLarge, InvalidText, InvalidTime, SessionOfOtherTeam, SessionBusy, QueueFull,

@@ -35,7 +35,7 @@ def enqueue(
     *,
     session_id: str | None = None,
     user_id: str | None = None,
-    on_busy: Literal["enqueue", "reject", "interrupt", "rollback", "coalesce"] | None = None,
+    on_busy: Literal["enqueue", "reject", "interrupt", "rollback", "coalesce", "pass"] | None = None,
     priority: Literal["interactive", "background"] | None = None,
     not_before: datetime | None = None,
     timeout_s: float | None = None,

@@ -175,7 +175,7 @@ class BatchRun(TypedDict):  # A run of a batch of kind 'enqueue_runs'.
     session_id: NotRequired[str | None]
     user_id: NotRequired[str | None]
     metadata: NotRequired[dict[str, Any]]
-    on_busy: NotRequired[Literal["enqueue", "reject", "interrupt", "rollback", "coalesce"]]
+    on_busy: NotRequired[Literal["enqueue", "reject", "interrupt", "rollback", "coalesce", "pass"]]
     not_before: NotRequired[str | None]
     timeout: NotRequired[float | None]
 

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -14,7 +15,8 @@ from sqlalchemy import select
 from tests.flows.test_on_busy import ANSWER, REMEMBERS, order
 from tests.support import look
 from tests.support.life import end
-from worker.domain import Claim, OnBusy, Role, Run, RunOrder, Status
+from worker import clock
+from worker.domain import Claim, OnBusy, Priority, Role, Run, RunOrder, Status
 from worker.errors import LeaseLost, SessionBusy
 from worker.runs.claim import claim_head
 from worker.runs.enqueue import enqueue
@@ -48,7 +50,10 @@ class World:
         rng = random.Random(f"{self.seed} client {number}")
         for n in range(count):
             text = f"c{number}n{n}"
-            asked = order(text, rng.choice(list(OnBusy)), session=rng.choice("ab"))
+            options = {"session": rng.choice("ab"), "priority": rng.choice(list(Priority))}
+            if rng.random() < 0.2:  # it waits for its time, and others pass it
+                options["not_before"] = clock.now() + timedelta(seconds=rng.random() * 0.3)
+            asked = order(text, rng.choice(list(OnBusy)), **options)
             key = f"key {text}" if rng.random() < 0.34 else None
             try:
                 accepted = enqueue(self.db, asked, settings=Settings(), idempotency_key=key)

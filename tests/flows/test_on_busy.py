@@ -1,6 +1,7 @@
 """`on_busy`: what becomes of a run whose session is busy, and of the text of everybody who was there before."""
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -8,16 +9,21 @@ from sqlalchemy import select
 
 from tests.support import look
 from tests.support.life import end, take
-from worker.domain import Claim, Draft, OnBusy, Role, RunOrder, Status
+from worker import clock
+from worker.domain import SERVICE, BatchOrder, Claim, Draft, OnBusy, Priority, Role, RunOrder, Status
+from worker.domain.batch import Kind
+from worker.domain.run_order import BatchRun
 from worker.errors import IdempotencyConflict, LeaseLost, QueueFull, SessionBusy
 from worker.loop.definition import Definition
+from worker.runs.cancel import cancel
 from worker.runs.enqueue import Accepted, enqueue
 from worker.runs.finish import Ending
+from worker.runs.retry import again
 from worker.runs.session_history import SessionHistory
 from worker.settings import Settings
-from worker.store import Database, leases
+from worker.store import Database, batches, leases
 from worker.store.erasure import erase_session_of_run
-from worker.store.tables import idempotency, runs, sessions
+from worker.store.tables import batch_items, idempotency, runs, sessions
 from worker.team import Team
 
 ANSWER = Draft(Role.ASSISTANT, "t", "an answer")
@@ -144,6 +150,63 @@ def test_coalesce_never_joins_a_run_that_was_claimed(db: Database) -> None:
 
     assert look.row(db, first.run.id).input == "one"
     assert look.row(db, second.run.id).input == "two\n\nthree"
+
+
+KIND: dict[str, dict[str, Any]] = {
+    "metadata": {"metadata": {"a": 1}},
+    "timeout": {"timeout": 9.0},
+    "priority": {"priority": Priority.BACKGROUND},
+    "time": {"not_before": clock.now() + timedelta(hours=1)},
+}
+
+
+@pytest.mark.parametrize("option", KIND)
+def test_coalesce_joins_only_a_run_of_its_kind(db: Database, option: str) -> None:
+    """An option of the new run is kept: where the queued run has another, the new one is queued behind it."""
+    first = enqueue(db, order("one", "enqueue"), settings=Settings())
+
+    second = enqueue(db, order("two", "coalesce", **KIND[option]), settings=Settings())
+
+    assert second.run.position == 2
+    assert (look.row(db, first.run.id).input, look.row(db, second.run.id).input) == ("one", "two")
+    row = look.row(db, second.run.id)
+    assert (row.metadata, row.timeout_s) == (KIND[option].get("metadata", {}), KIND[option].get("timeout"))
+
+
+@pytest.mark.parametrize("option", ["metadata", "timeout", "time", "priority"])
+def test_coalesce_leaves_the_options_of_the_run_that_it_joins(db: Database, option: str) -> None:
+    """Metadata and timeout hold for a text that names none; a run with a time or priority of its own is not joined."""
+    first = enqueue(db, order("one", "enqueue", **KIND[option]), settings=Settings())
+
+    second = enqueue(db, order("two", "coalesce"), settings=Settings())
+    same = enqueue(db, order("three", "coalesce", **KIND[option]), settings=Settings())
+
+    joins = option in ("metadata", "timeout")
+    assert (second.run.id == first.run.id) is joins
+    assert (same.run.id == first.run.id) is joins
+    assert look.row(db, first.run.id).input == ("one\n\ntwo\n\nthree" if joins else "one")
+
+
+def test_coalesce_joins_neither_retries_nor_items_of_batches(db: Database) -> None:
+    """A retry repeats the input of its run, and an item's result is that of its own request."""
+    first = send(db, "one", "enqueue")
+    cancel(db, first.run.id)
+    with db.write() as tx:
+        repeated = again(tx, first.run, settings=Settings(), priority=Priority.INTERACTIVE).run.id
+
+    send(db, "two", "coalesce")
+    item = enqueue(
+        db, BatchRun("t", "three", session_id="s", user_id="u", on_busy=OnBusy.COALESCE), settings=Settings()
+    )
+    with db.write() as tx:
+        made = {"batch_id": "b", "number": 1, "tries": 1, "run_id": item.run.id}
+        batch = BatchOrder(kind=Kind.ENQUEUE_RUNS)
+        batches.add(tx, "b", batch, principal=SERVICE, request_key=None, request_hash="")
+        tx.execute(batch_items.insert().values(**made))
+    background = enqueue(db, order("four", "coalesce", priority=Priority.BACKGROUND), settings=Settings())
+
+    assert look.row(db, repeated).input == "one"
+    assert [look.row(db, run.run.id).input for run in (item, background)] == ["three", "four"]
 
 
 def test_coalesce_queues_what_would_grow_too_large(db: Database) -> None:

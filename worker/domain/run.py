@@ -38,10 +38,11 @@ class OnBusy(StrEnum):
     REJECT = "reject"  # it is refused
     INTERRUPT = "interrupt"  # the head is cancelled, and keeps what it wrote
     ROLLBACK = "rollback"  # the head is cancelled, and left out of later contexts and summaries
-    COALESCE = "coalesce"  # its input joins the newest queued run that was never claimed; else it waits its turn
+    COALESCE = "coalesce"  # its input joins the newest queued run of its kind, never claimed; else it waits its turn
+    PASS = "pass"  # noqa: S105 - it goes before the queued runs that wait for their `not_before`
 
 
-OnBusyName = Literal["enqueue", "reject", "interrupt", "rollback", "coalesce"]
+OnBusyName = Literal["enqueue", "reject", "interrupt", "rollback", "coalesce", "pass"]
 PriorityName = Literal["interactive", "background"]
 
 

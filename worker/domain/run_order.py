@@ -47,15 +47,20 @@ class RunOrder:
         in_place(OnBusy),
         field(
             "When the session has an unfinished run: wait for it; be refused (409); cancel the oldest one and keep "
-            "what it wrote; cancel it and leave it out of later contexts; or join the input to the newest queued run.",
+            "what it wrote; cancel it and leave it out of later contexts; join the input to the newest queued run of "
+            "the same kind; or go before the queued runs that wait for their 'not_before'.",
             "interrupt",
         ),
     ] = OnBusy.ENQUEUE
-    priority: Annotated[Priority, in_place(Priority), field("'background': when workers have time.", "background")] = (
-        Priority.INTERACTIVE
-    )
+    priority: Annotated[
+        Priority,
+        in_place(Priority),
+        field("'background': when workers have time, or an interactive run waits behind it.", "background"),
+    ] = Priority.INTERACTIVE
     not_before: Annotated[
-        AwareDatetime | None, BeforeValidator(check_rfc3339), field("Its earliest start.", "2030-01-31T12:00:00Z")
+        AwareDatetime | None,
+        BeforeValidator(check_rfc3339),
+        field("Its earliest start. The runs behind it in its session wait, too.", "2030-01-31T12:00:00Z"),
     ] = None
     timeout: Annotated[
         float | None,

@@ -3,9 +3,9 @@
 from dataclasses import dataclass, replace
 
 from worker.domain import NO_ORIGIN, SERVICE, Dispatch, OnBusy, Origin, Run, RunOrder, new_id, run_dispatch
-from worker.errors import IdempotencyConflict, QueueFull, RunGone, SessionBusy, SessionOfOtherTeam, UnknownTeam
+from worker.errors import IdempotencyConflict, RunGone, SessionOfOtherTeam, UnknownTeam
 from worker.observe import metrics, tracing
-from worker.runs.cancel import end_or_ask
+from worker.runs import busy
 from worker.settings import Settings
 from worker.store import Database, Lease, Transaction, idempotency, runs, sessions, teams
 
@@ -78,47 +78,26 @@ def enqueue_in(
             if earlier.request_hash != fingerprint:
                 raise IdempotencyConflict(key=idempotency_key, run_id=earlier.run_id)
             return Accepted(_existing(tx, earlier.run_id), (), repeated=True)
-    if order.on_busy is OnBusy.COALESCE and (joined := _join(tx, order, settings)) is not None:
+    if order.on_busy is OnBusy.COALESCE and (joined := busy.join(tx, order, origin=origin, settings=settings)):
         if idempotency_key is not None:
-            idempotency.point_to(tx, user_id=user_id, key=idempotency_key, run_id=joined.id)
-        return Accepted(joined, ())
+            idempotency.point_to(tx, user_id=user_id, key=idempotency_key, run_id=joined)
+        return Accepted(_existing(tx, joined), ())
     order = replace(order, session_id=session_id, user_id=user_id)
     appended = sessions.append_run(tx, user_id=user_id, session_id=session_id, team=order.team, run_id=run_id)
     if appended.team != order.team:
         raise SessionOfOtherTeam(session_id=session_id, owner=appended.team, team=order.team)
     is_head = appended.head_run_id == run_id
-    if not is_head:
-        _check_session_takes(tx, order, appended, settings)
+    ahead = None if is_head else busy.check(tx, order, appended, settings=settings)
     traceparent = tracing.mark_accepted(run_id=run_id, session_id=session_id)
     added = runs.add(tx, order, appended, run_id=run_id, origin=origin, lease=lease, traceparent=traceparent)
-    if order.on_busy in (OnBusy.INTERRUPT, OnBusy.ROLLBACK) and not is_head:
-        rolled_back = order.on_busy is OnBusy.ROLLBACK
-        return Accepted(added.run, end_or_ask(tx, appended.head_run_id, rolled_back=rolled_back))
-    if added.sent_at is None or not is_head:
+    if ahead is not None:
+        return Accepted(*busy.wait_behind(tx, order, appended, ahead, added.run))
+    if added.sent_at is None:
         return Accepted(added.run, ())
     dispatch = run_dispatch(
         run_id, session_id=session_id, team=order.team, attempt=0, sent_at=added.sent_at, priority=order.priority
     )
     return Accepted(added.run, (dispatch,))
-
-
-def _join(tx: Transaction, order: RunOrder, settings: Settings) -> Run | None:
-    """Join the input to a queued run of the session that was never claimed; None: no such run can take it."""
-    if order.session_id is None:
-        return None
-    session = sessions.lock_by_id(tx, user_id=order.user_id or "", session_id=order.session_id)
-    if session is None or session.team != order.team:
-        return None
-    joined = runs.join_input(tx, session_pk=session.pk, text=order.input, limit=settings.max_input_bytes)
-    return None if joined is None else _existing(tx, joined)
-
-
-def _check_session_takes(tx: Transaction, order: RunOrder, appended: sessions.AppendedRun, settings: Settings) -> None:
-    if order.on_busy is OnBusy.REJECT:
-        raise SessionBusy(session_id=order.session_id, run_id=appended.head_run_id)
-    if appended.position - runs.position(tx, appended.head_run_id) > settings.max_queued_per_session:
-        setting = "TEAM_SESSIONS_MAX_QUEUED_PER_SESSION"
-        raise QueueFull(whose=f"Session {order.session_id!r}", limit=settings.max_queued_per_session, setting=setting)
 
 
 def _existing(tx: Transaction, run_id: str) -> Run:

@@ -60,7 +60,7 @@ def end_head(tx: Transaction, head: Head, ending: Ending) -> tuple[list[Message]
     if last_seq is None or not ended:
         raise refused(head.run_id, fence=head.fence)
     written = messages.append(tx, ending.drafts, session_pk=head.session_pk, run_id=head.run_id, last_seq=last_seq)
-    return written, _pass_on(tx, head, last_seq=last_seq)
+    return written, pass_on(tx, head, last_seq=last_seq)
 
 
 def refused(run_id: str, *, fence: int) -> LeaseLost:
@@ -69,8 +69,11 @@ def refused(run_id: str, *, fence: int) -> LeaseLost:
     return LeaseLost(run_id=run_id, fence=fence)
 
 
-def _pass_on(tx: Transaction, head: Head, *, last_seq: int) -> tuple[Dispatch, ...]:
-    """Make the next queued run the head, after adding the inputs of runs that ended while queued to the history."""
+def pass_on(tx: Transaction, head: Head, *, last_seq: int) -> tuple[Dispatch, ...]:
+    """Make the first queued run after *head* the head, and add the inputs of runs between that ended while queued.
+
+    *last_seq* is the seq of the session's newest message. Returns the dispatches to send after the commit.
+    """
     moved = sessions.move_head(tx, head.session_pk, after=head.position)
     following = runs.mark_dispatched(tx, moved.head_run_id) if moved.head_run_id is not None else None
     before = following.position if following else moved.run_count + 1

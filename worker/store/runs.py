@@ -200,33 +200,12 @@ def count_queued(tx: Transaction, *, user_id: str | None, limit: int) -> int:
     return int(tx.execute(select(func.count()).select_from(own.limit(limit).subquery())).scalar_one())
 
 
-def position(tx: Transaction, run_id: str) -> int:
-    """Return the position of an existing run."""
-    return int(tx.execute(_POSITION, {"run": run_id}).scalar_one())
-
-
 def run_trace(tx: Transaction, session_pk: int, *, position: int) -> RunTrace | None:
     """Return the trace context of the run at a position of a session; None: it is gone."""
     columns = (runs.c.id, sessions.c.session_id, runs.c.traceparent)
     own = select(*columns).join(sessions, sessions.c.pk == runs.c.session_pk)
     row = tx.execute(own.where(runs.c.session_pk == session_pk, runs.c.position == position)).one_or_none()
     return None if row is None else RunTrace(*row)
-
-
-def join_input(tx: Transaction, *, session_pk: int, text: str, limit: int) -> str | None:
-    """Join *text*, by a blank line, to the input of the session's newest queued run that was never claimed.
-
-    Returns its id; None: there is none, or the inputs together would have more than *limit* bytes. The caller holds
-    the session's lock.
-    """
-    waiting = (runs.c.session_pk == session_pk, runs.c.status == Status.QUEUED, runs.c.attempt == 0)
-    newest = select(runs.c.id, runs.c.input).where(*waiting).order_by(runs.c.position.desc()).limit(1)
-    row = tx.execute(newest.with_for_update()).one_or_none()
-    joined = "" if row is None else f"{row.input}\n\n{text}"
-    if row is None or len(joined.encode()) > limit:
-        return None
-    tx.execute(update(runs).where(runs.c.id == row.id).values(input=joined))
-    return str(row.id)
 
 
 def mark_dispatched(tx: Transaction, run_id: str) -> Following:
@@ -307,7 +286,6 @@ COLUMNS = (
     sessions.c.team_id,
 )
 # Built once: building them took longer than executing them.
-_POSITION = select(runs.c.position).where(runs.c.id == bindparam("run"))
 _MARK_DISPATCHED = (
     update(runs)
     .where(runs.c.id == bindparam("run"))
