@@ -27,7 +27,10 @@ POLL_S = 0.05  # between two checks of a run that waits for its turn
 
 @dataclass(frozen=True, slots=True)
 class RunOutput:
-    """The result of a run: the answer, all its messages (members' too), and its usage."""
+    """The result of a run: the answer, all its messages (members' too), and its usage.
+
+    `finish_reason` is 'stop', or 'length' if the model's limit of output tokens cut the answer off.
+    """
 
     content: str
     messages: list[Message]
@@ -35,6 +38,7 @@ class RunOutput:
     run_id: str
     session_id: str
     user_id: str
+    finish_reason: str = "stop"
 
 
 def run(db: Db, definition: Definition, order: RunOrder) -> RunOutput:
@@ -64,7 +68,7 @@ def watch(db: Db, definition: Definition, order: RunOrder) -> Iterator[Event]:
     def work() -> None:
         run = _execute(runtime, definition, accepted.id)
         # Needed if another process ended the run. If this process did, `follow` stops at the event queued before.
-        events.put(terminal_event(run.id, run.status))
+        events.put(terminal_event(run.id, run.status, run.finish_reason))
 
     def follow() -> Iterator[Event]:
         yield queued(accepted)
@@ -121,4 +125,5 @@ def _output(db: Db, ended: Run) -> RunOutput:
         raise RunFailed(run_id=ended.id, status=ended.status, reason=reason)
     with db.runtime.db.read() as tx:
         written = messages.of_run_by_id(tx, ended.id)
-    return RunOutput(ended.output or "", written, ended.usage, ended.id, ended.session_id, ended.user_id)
+    ids = (ended.id, ended.session_id, ended.user_id)
+    return RunOutput(ended.output or "", written, ended.usage, *ids, ended.finish_reason or "stop")

@@ -58,6 +58,7 @@ class Run(TypedDict):  # One input and everything done to answer it.
     created_at: str
     started_at: str | None
     finished_at: str | None
+    finish_reason: str | None
 
 
 class ToolCall(TypedDict):  # A tool call that a model asked for.

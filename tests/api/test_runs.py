@@ -15,7 +15,7 @@ from worker.store import tables
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 FIELDS = {
     *("id", "team", "session_id", "user_id", "status", "position", "attempt", "input", "output", "error", "usage"),
-    *("retry_of", "metadata", "created_at", "started_at", "finished_at"),
+    *("retry_of", "metadata", "created_at", "started_at", "finished_at", "finish_reason"),
 }
 
 
@@ -47,7 +47,7 @@ def test_a_run_has_the_fields_of_the_contract(door: Door) -> None:
     assert (queued["status"], queued["attempt"], queued["output"]) == ("queued", 0, None)
     assert (queued["started_at"], queued["finished_at"]) == (None, None)
     assert set(queued["usage"].values()) == {0}
-    assert (ended["status"], ended["attempt"]) == ("completed", 1)
+    assert (ended["status"], ended["attempt"], ended["finish_reason"]) == ("completed", 1, "stop")
     assert ended["output"] == [m["content"] for m in door.messages(ended)][-1] != ""
     assert ended["usage"]["model_calls"] == 1
     assert set(ended["usage"]) == {"model_calls", "input_tokens", "cached_input_tokens", "output_tokens"}

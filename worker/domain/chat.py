@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from worker.domain.message import ToolCall, with_unique_ids
+from worker.domain.message import Extra, ToolCall, with_unique_ids
 from worker.domain.stop import Stop
 from worker.domain.text import mend
 from worker.domain.usage import Usage
@@ -15,12 +15,16 @@ from worker.domain.usage import Usage
 
 @dataclass(frozen=True, slots=True)
 class ChatMessage:
-    """One message of a context. `role` is 'system', 'user', 'assistant' or 'tool'."""
+    """One message of a context. `role` is 'system', 'user', 'assistant' or 'tool'.
+
+    `extra` goes back with the message, and with its calls, to the model that it came from.
+    """
 
     role: str
     content: str
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str | None = None
+    extra: Extra | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +54,14 @@ class Reply:
     """A model's answer: text, tool calls or both. `usage.model_calls` is 1.
 
     Texts are made storable, and the ids of calls unique. `finish_reason` is the model's own word for why it ended, such
-    as 'stop' or 'length', if it sends one.
+    as 'stop' or 'length', if it sends one. `extra`: what its provider wants back.
     """
 
     content: str
     tool_calls: tuple[ToolCall, ...]
     usage: Usage
     finish_reason: str = ""
+    extra: Extra | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "content", mend(self.content))

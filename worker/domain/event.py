@@ -100,6 +100,10 @@ class RunEnded(TypedDict):
     status: Status
 
 
+class RunCompleted(RunEnded):
+    finish_reason: str | None
+
+
 RUN_QUEUED = EventType("run.queued", RunQueued, "The run was accepted. It is always the first event.")
 RUN_STARTED = EventType("run.started", RunStarted, "A worker has claimed the run; each attempt begins with this event.")
 RUN_REQUEUED = EventType(
@@ -124,7 +128,12 @@ TOOL_CALL_COMPLETED = EventType(
 )
 DELEGATION_STARTED = EventType("delegation.started", DelegationProgress, "A member began a task that it was given.")
 DELEGATION_COMPLETED = EventType("delegation.completed", DelegationProgress, "The member has answered.")
-RUN_COMPLETED = EventType("run.completed", RunEnded, "The run has ended with an answer.")
+RUN_COMPLETED = EventType(
+    "run.completed",
+    RunCompleted,
+    "The run has ended with an answer. `finish_reason` is `length` if the model's limit of output tokens cut it "
+    "off, else `stop`.",
+)
 RUN_FAILED = EventType("run.failed", RunEnded, "The run has ended with an error.")
 RUN_CANCELLED = EventType("run.cancelled", RunEnded, "The run has ended because it was cancelled.")
 
@@ -181,8 +190,10 @@ def message_completed(message: Message, *, index: int) -> Event:
     )
 
 
-def terminal_event(run_id: str, status: Status) -> Event:
+def terminal_event(run_id: str, status: Status, finish_reason: str | None) -> Event:
     """Return the terminal event of a run that ended with *status*. The API sends the whole run as its data."""
+    if status is Status.COMPLETED:
+        return RUN_COMPLETED(run_id=run_id, status=status, finish_reason=finish_reason)
     return Event(f"run.{status}", {"run_id": run_id, "status": status})
 
 

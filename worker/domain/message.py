@@ -1,11 +1,12 @@
 """One entry of the history, and its tool calls."""
 
+import dataclasses
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
-from worker.domain.fields import RunId, Time, field, in_place
+from worker.domain.fields import HIDDEN, RunId, Time, field, in_place
 from worker.domain.text import ID_LIMIT, mend
 from worker.domain.usage import Usage
 
@@ -19,12 +20,28 @@ class Role(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Extra:
+    """What is stored of a reply besides its text and calls. The API, events and comparisons leave it out.
+
+    `fields`: those that the provider wants back with the message, unchanged; `ToolCall.extra` has those of a call. Only
+    the model `model` at the address with the hash `address` gets them: another one may refuse them. `cut_off`: the
+    reply reached the model's limit of output tokens.
+    """
+
+    model: str = ""
+    address: str = ""
+    fields: dict[str, Any] = dataclasses.field(default_factory=dict)
+    cut_off: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ToolCall:
     """A tool call that a model asked for."""
 
     id: Annotated[str, field("Unique within its message.", "call_1")]
     name: Annotated[str, field("Name of the tool.", "open_ticket")]
     arguments: Annotated[str, field("JSON as the model wrote it; not checked.", '{"subject": "parcel"}')]
+    extra: Annotated[dict[str, Any] | None, HIDDEN] = dataclasses.field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +55,7 @@ class Draft:
     tool_call_id: str | None = None
     delegation: str | None = None
     usage: Usage = Usage()
+    extra: Extra | None = None
 
 
 def size_of(messages: "Iterable[Draft | Message]") -> int:
@@ -66,6 +84,7 @@ class Message:
     tool_calls: Annotated[tuple[ToolCall, ...], field("Tool calls that a reply asks for.")]
     tool_call_id: Annotated[str | None, field("The call that a tool's result answers.", "call_1", None)]
     created_at: Annotated[Time, field("When it was written.")]
+    extra: Annotated[Extra | None, HIDDEN] = dataclasses.field(default=None, compare=False, repr=False)
 
 
 def with_unique_ids(calls: Iterable[ToolCall]) -> tuple[ToolCall, ...]:
@@ -78,7 +97,7 @@ def with_unique_ids(calls: Iterable[ToolCall]) -> tuple[ToolCall, ...]:
         call_id = mend(call.id)[:ID_LIMIT]
         while not call_id or call_id in unique:
             call_id = f"call_{index}_{call_id}"[:ID_LIMIT]
-        unique[call_id] = ToolCall(call_id, mend(call.name)[:ID_LIMIT], mend(call.arguments))
+        unique[call_id] = replace(call, id=call_id, name=mend(call.name)[:ID_LIMIT], arguments=mend(call.arguments))
     return tuple(unique.values())
 
 

@@ -116,6 +116,12 @@ class Run:
     created_at: Annotated[Time, field("When it was accepted.")]
     started_at: Annotated[Time | None, field("When it was first claimed.")] = None
     finished_at: Annotated[Time | None, field("When it ended.")] = None
+    finish_reason: Annotated[
+        str | None,
+        field(
+            "Of a completed run: `stop`, or `length` if the model's limit of output tokens cut its answer off.", "stop"
+        ),
+    ] = None
     fence: Annotated[int, HIDDEN] = 0
     priority: Annotated[Priority, HIDDEN] = Priority.INTERACTIVE
     timeout_s: Annotated[float | None, HIDDEN] = None

@@ -50,4 +50,4 @@ def _state(state: dict[str, Any]) -> list[ChatMessage]:
 
 
 def _sent(message: Message) -> ChatMessage:
-    return ChatMessage(message.role, message.content, message.tool_calls, message.tool_call_id)
+    return ChatMessage(message.role, message.content, message.tool_calls, message.tool_call_id, message.extra)

@@ -182,7 +182,7 @@ class _Answer:
         call["arguments"] += function.get("arguments") or ""
 
     def reply(self) -> Reply:
-        calls = tuple(ToolCall(**call) for call in self._calls)
+        calls = tuple(ToolCall(call["id"], call["name"], call["arguments"]) for call in self._calls)
         return Reply("".join(self._text), calls, self._usage, self.finish_reason or "")
 
 

@@ -168,7 +168,10 @@ def _converse(attempt: _Attempt) -> Outcome:
         journal.publish_input()
     try:
         answer = converse(_conversation(attempt))
-        journal.end(Ending(Status.COMPLETED, [answer], output=answer.content, usage=answer.usage))
+        finish_reason = "length" if answer.extra is not None and answer.extra.cut_off else "stop"
+        journal.end(
+            Ending(Status.COMPLETED, [answer], output=answer.content, finish_reason=finish_reason, usage=answer.usage)
+        )
         return Outcome(End.COMPLETED)
     except Stopped as stopped:
         return _stopped(attempt, stopped.reason)

@@ -20,6 +20,7 @@ class Ending:
     status: Status
     drafts: Sequence[Draft] = ()
     output: str | None = None
+    finish_reason: str | None = None
     error: RunError | None = None
     usage: Usage = Usage()
 
@@ -54,6 +55,7 @@ def end_head(tx: Transaction, head: Head, ending: Ending) -> tuple[list[Message]
         first_written=last_seq - len(ending.drafts) + 1,
         last_seq=last_seq,
         output=ending.output,
+        finish_reason=ending.finish_reason,
         error=ending.error,
         usage=ending.usage,
     )

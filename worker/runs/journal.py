@@ -116,7 +116,7 @@ class RunJournal:
         metrics.RUNS_ENDED.labels(claim.team, ending.status).inc()
         if ending.error is not None:
             metrics.RUN_FAILURES.labels(ending.error.code).inc()
-        self._stream.end(terminal_event(claim.run_id, ending.status))
+        self._stream.end(terminal_event(claim.run_id, ending.status, ending.finish_reason))
 
     def requeue(self, *, wait_s: float | None, waits_for: str | None = None, retried: bool) -> datetime:
         """Give the run back to the queue with all that it wrote, for any process to continue. It stays the head.

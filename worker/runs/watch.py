@@ -56,7 +56,7 @@ async def watch(
         if run.status.terminal and (ended or was_terminal):
             for id, event in await asyncio.to_thread(_missing_events, db, run, seen, streamed, rows_through_seq):
                 yield id, event, run
-            yield terminal_id(run), terminal_event(run.id, run.status), run
+            yield terminal_id(run), terminal_event(run.id, run.status, run.finish_reason), run
             return
 
 

@@ -1,12 +1,25 @@
 """Rows of messages: written once, never changed."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Integer, Select, Text, bindparam, case, func, insert, literal, select, update
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Integer,
+    Select,
+    Text,
+    bindparam,
+    case,
+    func,
+    insert,
+    literal,
+    select,
+    update,
+)
 
-from worker.domain import Draft, Message, Role, ToolCall, mend, size_of
+from worker.domain import Draft, Extra, Message, Role, ToolCall, mend, size_of
 from worker.store.columns import columns_of, db_time, from_columns
 from worker.store.engine import Transaction
 from worker.store.summaries import Current
@@ -14,7 +27,10 @@ from worker.store.tables import messages, runs, sessions
 
 READ = 1_000  # rows that are read for one context, at most
 SIZE = func.length(messages.c.content) + func.coalesce(func.length(messages.c.tool_calls.cast(Text)), 0)  # of a message
-_COLUMNS = columns_of(Message, messages)
+_WHOLE = columns_of(Message, messages)  # read for a context
+_COLUMNS = tuple(
+    column for column in _WHOLE if column is not messages.c.extra
+)  # read for all else: an extra can be large
 _of_leader = messages.c.delegation.is_(None)
 
 
@@ -37,7 +53,11 @@ def append(tx: Transaction, drafts: Sequence[Draft], *, session_pk: int, run_id:
         return []
     first = last_seq - len(drafts) + 1
     rows = [_row(draft, session_pk=session_pk, run_id=run_id, seq=first + n) for n, draft in enumerate(drafts)]
-    return [_message(row) for row in tx.execute(_APPEND, rows)]
+    written = [_message(row) for row in tx.execute(_APPEND, rows)]
+    return [
+        message if draft.extra is None else replace(message, extra=draft.extra, tool_calls=draft.tool_calls)
+        for message, draft in zip(written, drafts, strict=True)
+    ]
 
 
 def append_inputs(tx: Transaction, *, session_pk: int, after: int, before: int, last_seq: int) -> int:
@@ -59,7 +79,7 @@ def append_inputs(tx: Transaction, *, session_pk: int, after: int, before: int, 
 def of_run(tx: Transaction, *, session_pk: int, first_seq: int, last_seq: int) -> list[Message]:
     """Return the messages of one run, in order: they are contiguous. Reads the primary key only."""
     own = (messages.c.session_pk == session_pk, messages.c.seq.between(first_seq, last_seq))
-    return [_message(row) for row in tx.execute(select(*_COLUMNS).where(*own).order_by(messages.c.seq))]
+    return [_message(row) for row in tx.execute(select(*_WHOLE).where(*own).order_by(messages.c.seq))]
 
 
 def of_run_by_id(tx: Transaction, run_id: str) -> list[Message]:
@@ -92,7 +112,7 @@ def _of_last_runs() -> Select[Any]:
     bounds = (select(func.min(last.c.first_seq)).scalar_subquery(), select(func.max(last.c.last_seq)).scalar_subquery())
     own = (messages.c.session_pk == bindparam("session_pk"), _of_leader)
     return (
-        select(*_COLUMNS)
+        select(*_WHOLE)
         .join(last, messages.c.seq.between(last.c.first_seq, last.c.last_seq))
         .where(*own, messages.c.seq.between(*bounds))
         .order_by(messages.c.seq)
@@ -101,7 +121,7 @@ def _of_last_runs() -> Select[Any]:
 
 def of_last_messages(tx: Transaction, *, session_pk: int, before_seq: int, count: int) -> list[Message]:
     """Return the last *count* messages of the leader's history before *before_seq*, in order."""
-    return _newest(tx, _of_leader, session_pk=session_pk, before_seq=before_seq, limit=count)[::-1]
+    return _newest(tx, _of_leader, session_pk=session_pk, before_seq=before_seq, limit=count, columns=_WHOLE)[::-1]
 
 
 def first_of_last(tx: Transaction, *, session_pk: int, summary: Current, run_count: int, count: int | None) -> int:
@@ -147,7 +167,7 @@ def _first_of_last_messages() -> Select[Any]:
 
 def _newest_that_fit() -> Select[Any]:
     newest = (
-        select(*_COLUMNS, SIZE.label("size"))
+        select(*_WHOLE, SIZE.label("size"))
         .join(runs, runs.c.id == messages.c.run_id)
         .where(
             messages.c.session_pk == bindparam("session_pk"),
@@ -225,11 +245,16 @@ def page(tx: Transaction, *, session_pk: int, after_seq: int, limit: int, role: 
 
 
 def _newest(
-    tx: Transaction, *conditions: ColumnElement[bool], session_pk: int, before_seq: int, limit: int
+    tx: Transaction,
+    *conditions: ColumnElement[bool],
+    session_pk: int,
+    before_seq: int,
+    limit: int,
+    columns: tuple[Column[Any], ...] = _COLUMNS,
 ) -> list[Message]:
     """Return up to *limit* messages before *before_seq*, newest first, without those of rolled-back runs."""
     own = (messages.c.session_pk == session_pk, messages.c.seq < before_seq, runs.c.excluded.is_(False))
-    newest = select(*_COLUMNS).join(runs, runs.c.id == messages.c.run_id).where(*own, *conditions)
+    newest = select(*columns).join(runs, runs.c.id == messages.c.run_id).where(*own, *conditions)
     return [_message(row) for row in tx.execute(newest.order_by(messages.c.seq.desc()).limit(limit))]
 
 
@@ -238,7 +263,9 @@ def _row(draft: Draft, *, session_pk: int, run_id: str, seq: int) -> dict[str, A
     row = {name: getattr(draft, name) for name in ("role", "author", "delegation", "tool_call_id")}
     row |= {"session_pk": session_pk, "seq": seq, "run_id": run_id, "content": mend(draft.content)}
     usage = asdict(draft.usage)
-    return {**row, "tool_calls": calls or None, "usage": usage if usage.pop("model_calls") else None}
+    row |= {"tool_calls": calls or None, "usage": usage if usage.pop("model_calls") else None}
+    extra = draft.extra and {**asdict(draft.extra), "calls": [call.extra for call in draft.tool_calls]}
+    return {**row, "extra": extra}
 
 
 def _part(row: Any) -> Part:
@@ -249,4 +276,8 @@ def _part(row: Any) -> Part:
 
 def _message(row: Any) -> Message:
     calls = tuple(ToolCall(**call) for call in row.tool_calls or ())
-    return from_columns(Message, row, role=Role(row.role), tool_calls=calls)
+    extra = None
+    if stored := getattr(row, "extra", None):
+        extra = Extra(**{name: stored[name] for name in ("model", "address", "fields", "cut_off")})
+        calls = tuple(replace(call, extra=own) for call, own in zip(calls, stored["calls"], strict=True))
+    return from_columns(Message, row, role=Role(row.role), tool_calls=calls, extra=extra)

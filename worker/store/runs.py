@@ -134,6 +134,7 @@ def end(
     first_written: int,
     last_seq: int,
     output: str | None,
+    finish_reason: str | None,
     error: RunError | None,
     usage: Usage,
 ) -> bool:
@@ -145,6 +146,7 @@ def end(
     code, message = (error.code, error.message) if error else (None, None)
     values = {"run": run_id, "held_fence": fence, "held_status": held_status, "status": status, "output": output}
     values |= {"first_written": first_written, "last_seq": last_seq, "error_code": code, "error_message": message}
+    values["finish_reason"] = finish_reason
     return tx.execute(_end(), {**values, **amounts(usage)}).one_or_none() is not None
 
 

@@ -126,6 +126,7 @@ runs = Table(
     Column("user_id", String(255), nullable=False, server_default=""),  # its session's, so that one index serves lists
     Column("team_id", String(255), nullable=False, server_default=""),  # its session's
     Column("traceparent", String(55)),  # W3C trace context of its acceptance; None: not traced
+    Column("finish_reason", String(32)),  # of a completed run: 'stop' or 'length'; None: by an older version
     UniqueConstraint("session_pk", "position"),
 )
 # For lists. Ids sort by time, so each index is in the order of a list; ids of replays sort before all others.
@@ -159,6 +160,7 @@ messages = Table(
     Column("tool_call_id", String(255)),  # of a tool's result
     Column("usage", JSON(none_as_null=True)),  # of a model's reply: {input_tokens, cached_input_tokens, output_tokens}
     Column("created_at", UtcTime, nullable=False),
+    Column("extra", JSON(none_as_null=True)),  # object: domain.message.Extra, and `calls`: the extra of each call
 )
 
 # Summaries, one row per version; `sessions.summary_version` is the current one.
