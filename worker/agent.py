@@ -22,7 +22,7 @@ class Agent:
         id: leaders delegate to it by this id; by default a slug of its name.
         name: for people and for the model.
         role: what it is good at, in a sentence for its leader.
-        model: required.
+        model: by default that of its team.
         instructions: its system prompt, one text or several lines.
         tools: functions that it may call.
 
@@ -99,8 +99,6 @@ def checked_members(members: Sequence[object], mistakes: list[str]) -> tuple[Def
             continue
         if definition.id in result:
             mistakes.append(f"two members have the id {definition.id!r}; expected different ids")
-        if definition.model is None:
-            mistakes.append(f"member {definition.id!r} has no model; set one, as in model=OpenAIChat(id=…)")
         result[definition.id] = definition
     return tuple(result.values())
 

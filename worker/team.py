@@ -30,7 +30,7 @@ from worker.domain import (
 from worker.errors import AmbiguousSession, SessionNotFound
 from worker.handle import RunHandle
 from worker.inline import RunOutput
-from worker.loop.definition import Definition, Limits, Mode
+from worker.loop.definition import Definition, Limits, Mode, OnMemberFailure
 from worker.runs.enqueue import enqueue, enqueue_in
 from worker.session import PAGE, Session
 from worker.store import Transaction as Connection
@@ -44,10 +44,12 @@ class Team:
         id: by default a slug of the name, else 'team'.
         name: for people and for the model.
         role: what it is good at, as a member of another team.
-        model: of the leader; by default the one that TEAM_SESSIONS_MODEL names.
+        model: of the leader, and of members without one; by default the one that TEAM_SESSIONS_MODEL names.
         members: agents, or teams, that the leader can delegate to.
         mode: 'coordinate' (the leader delegates as it sees fit, and answers), 'route' (the member's answer is the
             answer) or 'broadcast' (all members get the input in parallel, and the leader answers from their answers).
+        on_member_failure: when a member's model fails for good, after the run's retries: 'tell' the leader, which gets
+            the reason as the result of its delegation and continues, or 'fail' the team.
         instructions: the leader's system prompt, one text or several lines.
         tools: functions that the leader may call.
         add_history_to_context: whether each call includes the session's history: the last *num_history_runs* finished
@@ -80,6 +82,7 @@ class Team:
         model: ChatModel | None = None,
         members: Sequence["Agent | Team"] = (),
         mode: str = "coordinate",
+        on_member_failure: Literal["tell", "fail"] = "tell",
         instructions: str | Sequence[str] = (),
         tools: Sequence[AnyTool] = (),
         add_history_to_context: bool = False,
@@ -124,6 +127,8 @@ class Team:
             mistakes.append(f"mode is {mode!r}; expected one of {', '.join(Mode)}")
         elif mode != Mode.COORDINATE and not members:
             mistakes.append(f"mode {mode!r} needs members, and there are none")
+        if on_member_failure not in list(OnMemberFailure):
+            mistakes.append(f"on_member_failure is {on_member_failure!r}; expected one of {', '.join(OnMemberFailure)}")
         definition = Definition(
             id=self.id,
             name=self.name,
@@ -133,6 +138,7 @@ class Team:
             tools=checked_tools(tools, mistakes),
             members=checked_members(members, mistakes),
             mode=Mode(mode) if mode in list(Mode) else Mode.COORDINATE,
+            on_member_failure=OnMemberFailure.FAIL if on_member_failure == "fail" else OnMemberFailure.TELL,
             add_history_to_context=add_history_to_context,
             num_history_runs=num_history_runs,
             num_history_messages=num_history_messages,

@@ -14,8 +14,9 @@ from worker.domain import Draft, Event, Message, Reason, Role, Stop, Stopped, Us
 from worker.errors import LeaseLost, LimitReached, ModelUnavailable
 from worker.loop.conversation import Conversation, History
 from worker.loop.definition import Limits
-from worker.loop.loop import converse, unanswered
+from worker.loop.loop import converse
 from worker.loop.tools import OUTCOME_UNKNOWN, RunContext, tool
+from worker.loop.unanswered import unanswered
 from worker.models.event_loop import EventLoop
 from worker.models.scripted import Calls, ScriptedModel
 from worker.team import Team
@@ -36,7 +37,7 @@ def run(event_loop: EventLoop) -> Callable[..., Draft]:
         team = Team(id="team", instructions=["Be kind.", "Be brief."], tools=tools)
         ids = {"run_id": "run", "session_id": "session", "user_id": "user"}
         past = History(tuple(history))
-        parts = (team.definition, model, model, limits, past, journal, journal, event_loop.ask, stop or Stop())
+        parts = (team.definition, model, limits, past, journal, journal, event_loop.ask, stop or Stop())
         try:
             return converse(Conversation(*parts, **ids, silence_s=5.0))
         finally:

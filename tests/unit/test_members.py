@@ -31,7 +31,7 @@ def run(event_loop: EventLoop) -> Callable[..., Draft]:
         model = team.definition.model
         assert model is not None
         limits = Limits(turns=50, tool_calls=50)
-        parts = (team.definition, model, model, limits, History(), journal, journal, event_loop.ask, Stop())
+        parts = (team.definition, model, limits, History(), journal, journal, event_loop.ask, Stop())
         return converse(Conversation(*parts, **IDS))
 
     return converse_with
@@ -210,7 +210,7 @@ def test_a_state_that_is_no_json_is_told_to_the_model(run: Callable[..., Draft])
     ("options", "mistakes"),
     [
         ({"members": [Agent(id="a", model=ScriptedModel([])), Agent(id="a", model=ScriptedModel([]))]}, ["the id 'a'"]),
-        ({"members": [Agent(id="a")]}, ["member 'a' has no model"]),
+        ({"on_member_failure": "ignore"}, ["on_member_failure is 'ignore'"]),
         ({"members": ["a"]}, ["a member is a str"]),
         (
             {"num_history_runs": -1, "num_history_messages": -2},

@@ -1,9 +1,9 @@
 """Execute the tool calls of a reply in parallel: tools, delegations and reads of the history.
 
 Each call runs on its own thread, and its result is written as soon as it arrives. If a call fails, the model receives
-the error as the result. Only an error that ends the whole run is raised: a lost lease, a stop, a failed model of a
-member, a replay that diverged. It is raised after every other call has reached a message boundary, so no paid reply is
-lost.
+the error as the result. Only an error that ends the attempt is raised: a lost lease, a stop, a failed model of a member
+for which the run is retried, a replay that diverged. It is raised after every other call has reached a message
+boundary, so no paid reply is lost.
 """
 
 import contextvars

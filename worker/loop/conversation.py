@@ -1,10 +1,11 @@
 """Everything that the loop needs to answer one input, or one delegated task, with its interfaces to the storage."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from worker.domain import NO_CHANGE, AskModel, ChatModel, Draft, Event, Message, StateChange, Stop, Usage
+from worker.errors import ModelError
 from worker.loop.definition import Definition, Limits
 from worker.loop.recorded import Recorded
 
@@ -61,13 +62,16 @@ class History:
     missing: tuple[int, int] | None = None
 
 
+def _never_helps(error: ModelError) -> bool:
+    return not error.retry
+
+
 @dataclass(frozen=True, slots=True)
 class Conversation:
     """The conversation of a leader or, with `delegation`, of a member. They share the run's limits."""
 
     definition: Definition
     model: ChatModel
-    default_model: ChatModel
     limits: Limits
     history: History
     journal: Journal
@@ -80,6 +84,7 @@ class Conversation:
     silence_s: float
     delegation: str | None = None
     recorded: Recorded | None = None  # in a replay: results instead of tool calls
+    gives_up: Callable[[ModelError], bool] = _never_helps  # whether the run is not retried after this error
 
     @property
     def log(self) -> list[Message]:

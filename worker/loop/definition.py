@@ -18,6 +18,13 @@ class Mode(StrEnum):
     BROADCAST = "broadcast"  # all members answer the input in parallel, and it answers from their answers
 
 
+class OnMemberFailure(StrEnum):
+    """What a team does when the model of a member fails for good."""
+
+    TELL = "tell"  # the failure is the result of the delegation, and the leader goes on
+    FAIL = "fail"  # the team fails with it
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """The limits of one run, its members included. None: the setting of the worker; `tokens` None: no limit.
@@ -34,7 +41,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """A team, or an agent, which is a team without members. `model` None: the model of the settings."""
+    """A team, or an agent, which is a team without members. `model` None: that of its team, else of the settings."""
 
     id: str
     name: str
@@ -44,6 +51,7 @@ class Definition:
     tools: tuple[Tool, ...] = ()
     members: tuple["Definition", ...] = ()
     mode: Mode = Mode.COORDINATE
+    on_member_failure: OnMemberFailure = OnMemberFailure.TELL
     add_history_to_context: bool = False
     num_history_runs: int = 3
     num_history_messages: int | None = None
@@ -79,6 +87,8 @@ class Definition:
             self.session_state,
             [limits.turns, limits.tool_calls, limits.tokens, limits.seconds, limits.context_tokens],
         ]
+        if self.on_member_failure is not OnMemberFailure.TELL:  # versions of other teams stay as they were
+            parts.append(self.on_member_failure)
         return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
     def _summary_options(self) -> list[Any]:

@@ -11,12 +11,17 @@ from dataclasses import replace
 
 from worker.domain import DelegationProgress, Draft, Message, Role, ToolCall
 from worker.domain.event import DELEGATION_COMPLETED, DELEGATION_STARTED
+from worker.errors import ModelError
 from worker.loop.conversation import Conversation, History
-from worker.loop.definition import Definition, Mode
+from worker.loop.definition import Definition, Mode, OnMemberFailure
 from worker.loop.tools import Tool, tool
-from worker.observe import tracing
+from worker.loop.unanswered import below, unanswered
+from worker.observe import logs, tracing
 
 NAME = "delegate_task_to_member"
+FAILED = "Error: member {member!r} failed. {reason} Continue without it, or delegate the task to another member."
+
+log = logs.get(__name__)
 
 
 @tool(name=NAME)
@@ -52,8 +57,11 @@ def introduction(definition: Definition) -> str:
 def carry_out(leader: Conversation, call: ToolCall, delegation: str, converse: Callable[[Conversation], Draft]) -> str:
     """Return the member's answer to the delegated task, or an error text that the leader can react to.
 
+    A model that fails for good, here or further below, is such an error, unless the team says `on_member_failure`
+    'fail'. The member's calls without a result get one then: nobody continues its work.
+
     Raises:
-        Stopped, LeaseLost, ModelError, LimitReached, ReplayDiverged: from the member's loop; they end the run.
+        Stopped, LeaseLost, ModelError, LimitReached, ReplayDiverged: from the member's loop; they end the attempt.
     """
     arguments = delegate.parse(call.arguments)
     if isinstance(arguments, str):
@@ -62,7 +70,7 @@ def carry_out(leader: Conversation, call: ToolCall, delegation: str, converse: C
     if member is None:
         ids = ", ".join(m.id for m in leader.definition.members)
         return f"Error: there is no member {arguments['member_id']!r}. The members are: {ids}."
-    model = member.model or leader.default_model
+    model = member.model or leader.model
     conversation = replace(leader, definition=member, model=model, history=History(), delegation=delegation)
     journal = leader.journal
     progress: DelegationProgress = {"delegation": delegation, "member": member.id, "author": leader.definition.id}
@@ -71,12 +79,28 @@ def carry_out(leader: Conversation, call: ToolCall, delegation: str, converse: C
         journal.write([Draft(Role.USER, leader.definition.id, arguments["task"], delegation=delegation)])
     answer = _answer(conversation.log)
     if answer is None:
-        with tracing.member(member.id):
-            draft = converse(conversation)
-            journal.write([draft])
-        answer = draft.content
+        answer = _work(conversation, leader, converse)
     journal.publish(DELEGATION_COMPLETED(**progress))
     return answer
+
+
+def _work(conversation: Conversation, leader: Conversation, converse: Callable[[Conversation], Draft]) -> str:
+    """Let the member work on its task, and return its answer or why it failed."""
+    member, journal = conversation.definition, conversation.journal
+    try:
+        with tracing.member(member.id):
+            draft = converse(conversation)
+    except ModelError as error:
+        if leader.definition.on_member_failure is OnMemberFailure.FAIL or not leader.gives_up(error):
+            raise
+        log.warning("a member failed, and its leader continues", member=member.id, code=error.code)
+        assert conversation.delegation is not None
+        left_open = unanswered(below(list(journal.log), conversation.delegation), because="the member failed")
+        if left_open:
+            journal.write(left_open)
+        return FAILED.format(member=member.id, reason=error.message)
+    journal.write([draft])
+    return draft.content
 
 
 def to_all_members(conversation: Conversation) -> Draft:
@@ -95,12 +119,12 @@ def routed_answer(conversation: Conversation) -> Draft | None:
     if not replies:
         return None
     messages = list(conversation.journal.log)
-    logs = [
+    delegations = [
         [m for m in messages if m.delegation == f"{replies[-1].seq}.{index}"]
         for index, call in enumerate(replies[-1].tool_calls)
         if call.name == NAME
     ]
-    answers = [(log[-1].author, answer) for log in logs if (answer := _answer(log)) is not None]
+    answers = [(own[-1].author, answer) for own in delegations if (answer := _answer(own)) is not None]
     if not answers:
         return None
     author = answers[0][0] if len(answers) == 1 else conversation.definition.id
@@ -108,7 +132,7 @@ def routed_answer(conversation: Conversation) -> Draft | None:
     return Draft(Role.ASSISTANT, author, text, delegation=conversation.delegation)
 
 
-def _answer(log: list[Message]) -> str | None:
-    """Return the answer at the end of *log*, the messages of one delegation; None: there is none yet."""
-    answered = bool(log) and log[-1].role is Role.ASSISTANT and not log[-1].tool_calls
-    return log[-1].content if answered else None
+def _answer(written: list[Message]) -> str | None:
+    """Return the answer at the end of *written*, the messages of one delegation; None: there is none yet."""
+    answered = bool(written) and written[-1].role is Role.ASSISTANT and not written[-1].tool_calls
+    return written[-1].content if answered else None

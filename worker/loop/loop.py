@@ -5,13 +5,15 @@ have no result yet, and continues: a written reply is never requested again. A m
 uses the same loop, with the messages of its delegation as the log.
 """
 
-from worker.domain import ChatRequest, Draft, Message, Reply, Role, mend, message_id, open_calls
+from worker.domain import ChatRequest, Draft, Reply, Role, Stopped, mend, message_id
 from worker.domain.event import MESSAGE_DELTA
-from worker.errors import LimitReached
+from worker.errors import LimitReached, ModelError, TeamSessionsError
 from worker.loop import calls, context, delegation
 from worker.loop.conversation import Conversation
 from worker.loop.definition import Mode
-from worker.loop.tools import NO_RESULT
+from worker.observe import logs
+
+log = logs.get(__name__)
 
 
 def converse(conversation: Conversation) -> Draft:
@@ -43,18 +45,6 @@ def converse(conversation: Conversation) -> Draft:
         journal.write([draft])
 
 
-def unanswered(log: list[Message], *, because: str) -> list[Draft]:
-    """Return results for the calls without one, because a terminal run has no call without a result.
-
-    A tool may have been running when the run ended, here or in a process that was lost.
-    """
-    text = NO_RESULT.format(because=because)
-    return [
-        Draft(Role.TOOL, call.name, text, tool_call_id=call.id, delegation=reply.delegation)
-        for reply, _index, call in open_calls(log)
-    ]
-
-
 def _check_limits(conversation: Conversation) -> None:
     """Check that the run may make another model call. The lease keeper enforces seconds, since it can interrupt.
 
@@ -72,8 +62,8 @@ def _check_limits(conversation: Conversation) -> None:
 
 
 def _ask(conversation: Conversation) -> Reply:
-    definition, journal, log = conversation.definition, conversation.journal, conversation.log
-    id = message_id(conversation.delegation, len(log))
+    definition, journal, written = conversation.definition, conversation.journal, conversation.log
+    id = message_id(conversation.delegation, len(written))
 
     def on_delta(text: str) -> None:
         journal.publish(
@@ -81,8 +71,16 @@ def _ask(conversation: Conversation) -> Reply:
         )
 
     request = ChatRequest(
-        messages=context.build(definition, conversation.history, log, journal.state),
+        messages=context.build(definition, conversation.history, written, journal.state),
         tools=tuple(t.describe for t in calls.offered(definition)),
         silence_s=conversation.silence_s,
     )
-    return conversation.ask(conversation.model, request, on_delta, stop=conversation.stop)
+    try:
+        return conversation.ask(conversation.model, request, on_delta, stop=conversation.stop)
+    except (TeamSessionsError, Stopped):
+        raise
+    except Exception as error:
+        if conversation.delegation is None:
+            raise
+        log.error("a member's model met an unexpected error", member=definition.id, error=error)
+        raise ModelError(model=conversation.model.id, reason=type(error).__name__) from error

@@ -5,7 +5,7 @@ The user's text is kept, and so is what the run wrote.
 
 from worker.domain import SERVICE, Dispatch, Draft, Principal, Role, Run, Status
 from worker.errors import RunNotFound
-from worker.loop.loop import unanswered
+from worker.loop.unanswered import unanswered
 from worker.observe import metrics
 from worker.runs.finish import Ending, Head, end_head
 from worker.store import Database, Transaction, messages, runs, sessions

@@ -190,14 +190,12 @@ def _converse(attempt: _Attempt) -> Outcome:
 
 def _conversation(attempt: _Attempt) -> Conversation:
     runtime, definition, claim = attempt.runtime, attempt.definition, attempt.claim
-    default = default_model(runtime.settings)
     session_history = SessionHistory(runtime.db, claim)
     own, settings = definition.limits, runtime.settings
     context_tokens = own.context_tokens if own.context_tokens is not None else settings.context_tokens
     return Conversation(
         definition=definition,
-        model=definition.model or default,
-        default_model=default,
+        model=definition.model or default_model(runtime.settings),
         limits=replace(
             own,
             turns=own.turns if own.turns is not None else settings.max_turns,
@@ -213,6 +211,7 @@ def _conversation(attempt: _Attempt) -> Conversation:
         user_id=claim.user_id,
         silence_s=runtime.settings.model_silence_seconds,
         recorded=_recorded(runtime, claim.replay),
+        gives_up=lambda error: _retry_wait_s(attempt, error) is None,
     )
 
 
@@ -247,15 +246,21 @@ def _model_failed(attempt: _Attempt, error: ModelError) -> Outcome:
     Fail the run if a retry cannot help, or after too many retries in a row without a new message.
     """
     claim, journal = attempt.claim, attempt.journal
-    progressed = len(journal.log) > claim.last_seq - claim.first_seq + 1
-    failures = 0 if progressed else claim.retries
-    wait_s = BACKOFF.wait_s(error, failures=failures, max_failures=attempt.runtime.settings.model_retries)
+    wait_s = _retry_wait_s(attempt, error)
     if wait_s is None:
         return _fail(journal, error, because="the model failed")
     wait_s = min(wait_s, max(0.0, attempt.allowed_s - claim.elapsed_s))
     at = journal.requeue(wait_s=wait_s, waits_for=error.code, retried=error.counted)
     journal.publish(RUN_REQUEUED(run_id=claim.run_id, reason=error.code, not_before=rfc3339(at)))
     return Outcome(End.WAITS, error.code)
+
+
+def _retry_wait_s(attempt: _Attempt, error: ModelError) -> float | None:
+    """Return the seconds after which the run is retried; None: it is not."""
+    claim = attempt.claim
+    progressed = len(attempt.journal.log) > claim.last_seq - claim.first_seq + 1
+    failures = 0 if progressed else claim.retries
+    return BACKOFF.wait_s(error, failures=failures, max_failures=attempt.runtime.settings.model_retries)
 
 
 def _fail(journal: RunJournal, error: TeamSessionsError, *, because: str) -> Outcome:

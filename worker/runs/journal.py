@@ -31,7 +31,7 @@ from worker.domain import (
 from worker.domain.event import MESSAGE_RESTARTED
 from worker.errors import DatabaseUnavailable
 from worker.events.publish import RunStream
-from worker.loop.loop import unanswered
+from worker.loop.unanswered import unanswered
 from worker.observe import metrics
 from worker.runs.finish import Ending, Head, end_head, refused
 from worker.store import Database, Transaction, leases, messages, sessions
