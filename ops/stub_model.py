@@ -22,7 +22,7 @@ name of the model, control it, so that tests need no state in the server:
 For a request with a JSON schema it makes a summary: the names, and the number of lines; with [words=N] N more words.
 
 With --journal FILE it writes a JSON line when a call arrives and another when its answer has left:
-{"call", "at", "event": "asked" | "answered", "user": the last user message (of a summary: its last line), "turn":
+{"call", "at", "event": "asked" | "answered", "user": the last user message (of a summary: its last message), "turn":
 replies so far in its run, "summary": whether it is one, "size": characters of the whole context}; with --contexts also
 "context": its messages as they came; "by" is the request's field "user", if it has one. The marks in the file
 --also apply to every call while the file exists.
@@ -80,7 +80,7 @@ class Model:
         calls = [] if turn else CALL.findall(own)
         members = [name for found in DELEGATES.findall(own) for name in found.split(",")]
         fields = {
-            "user": user.rsplit("\n", 1)[-1] if is_summary else user,
+            "user": user.rsplit("\n", 2)[-2] if is_summary else user,
             "turn": turn,
             "summary": is_summary,
             "size": size,

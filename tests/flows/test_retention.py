@@ -114,7 +114,7 @@ def test_a_summary_that_is_made_anew_keeps_what_has_gone(db: Database, process: 
     assert refresh(rooms, pk, "t") == "1 new"
 
     told = model.requests[-1].messages[1].content
-    assert told.startswith("The summary so far:\nall three\n\n")
+    assert told.startswith("The summary so far:\n<summary>\nall three\n</summary>\n\n")
     assert ("input 0" in told, "input 1" in told, "input 2" in told) == (False, True, True)
     assert ([v.text for v in versions(db, pk)], jobs(db)) == (["all three", "anew"], [])
 

@@ -1,5 +1,6 @@
 """How a summary is made: by one process at a time, piece after piece, whatever happens to models and processes."""
 
+import json
 from collections.abc import Callable
 
 import pytest
@@ -66,7 +67,7 @@ def test_a_version_is_built_on_the_one_before_it(db: Database, process: Start) -
     ]
     assert [condensed_messages(request) for request in model.requests] == [["input 0", "result 0.0", "answer 0"]] * 2
     assert "so far" not in model.requests[0].messages[1].content
-    assert model.requests[1].messages[1].content.startswith("The summary so far:\none\n\n")
+    assert model.requests[1].messages[1].content.startswith("The summary so far:\n<summary>\none\n</summary>\n\n")
     assert model.requests[1].messages[0].content.startswith("second prompt")
 
 
@@ -129,9 +130,9 @@ def test_a_model_is_asked_again_when_it_said_so(db: Database, process: Start) ->
     assert (job.held_until - job.requested_at).total_seconds() >= 7_200
 
 
-@pytest.mark.parametrize("fault", [ModelRefused(model="m", reason="test"), "", lambda _: 1 // 0])
+@pytest.mark.parametrize("fault", [ModelRefused(model="m", reason="test"), lambda _: 1 // 0])
 def test_what_asking_again_cannot_mend_fails_at_once(db: Database, process: Start, fault: object) -> None:
-    """A refusal, an answer that says nothing, a fault in the model: marked as failed, and the slot is free again."""
+    """A refusal of the request, a fault in the model: marked as failed, and the slot is free again."""
     one = process(team(ScriptedModel([fault, formed("x")])), summary_slots=1)
     session_pk = converse(db, 1, due=TWO)
 
@@ -141,6 +142,38 @@ def test_what_asking_again_cannot_mend_fails_at_once(db: Database, process: Star
     assert (jobs(db)[0].send_at, jobs(db)[0].lease_owner) == (None, None)
     ask_for(db, session_pk)
     assert refresh(one, session_pk, "t") == "1 new"
+
+
+USELESS = {
+    "a refusal": "I'm sorry, but I can't assist with that request.",
+    "a refusal in the form": formed("I'm sorry, but I can't assist with that request."),
+    "thoughts": '<think>A draft: {"summary": "wrong", "topics": []}',
+    "prose": "Ada likes tea.",
+    "another form": json.dumps({"summary": {"text": "Ada"}}),
+    "nothing": formed(""),
+}
+
+
+@pytest.mark.parametrize("useless", USELESS.values(), ids=USELESS.keys())
+def test_only_a_summary_replaces_the_version_before(db: Database, process: Start, useless: str) -> None:
+    """Any other answer is asked for again at once, without the schema, and later; the version before stays."""
+    model = ScriptedModel([formed("good"), useless, useless, useless, formed("better")])
+    one = process(team(model))
+    session_pk = converse(db, 1, due=TWO)
+    assert refresh(one, session_pk, "t") == "1 new"
+    converse(db, 1, due=TWO)
+
+    outcome = refresh(one, session_pk, "t")
+
+    assert outcome == "failed: summary_unusable"
+    assert [bool(request.answer_schema) for request in model.requests[1:]] == [True, False]
+    assert [version.text for version in versions(db, session_pk)] == ["good"]
+    assert covered(db, session_pk) == 2
+    assert jobs(db)[0].error_code == "summary_unusable"
+    time_passes(db)
+    assert refresh(one, session_pk, "t") == "1 new"
+    assert [version.text for version in versions(db, session_pk)] == ["good", "better"]
+    assert versions(db, session_pk)[1].model_calls == 2  # the useless answer was paid as well
 
 
 def test_failures_count_in_a_row(db: Database, process: Start) -> None:

@@ -52,7 +52,7 @@ def test_a_rebuild_is_one_version_whatever_the_number_of_its_pieces(db: Database
     assert seen == [(8, ["old"])] * 4
     assert sent_messages(*door.requests) == all_of(4)
     assert "so far" not in door.requests[0].messages[1].content
-    assert door.requests[3].messages[1].content.startswith("The summary so far:\nnew 2\n\n")
+    assert door.requests[3].messages[1].content.startswith("The summary so far:\n<summary>\nnew 2\n</summary>\n\n")
     _, new = versions(db, session_pk)
     assert (new.version, new.text, new.topics, new.covers_through_seq) == (2, "new 3", ["topic 3"], 8)
     assert (new.model, new.prompt_hash, new.model_calls) == ("new model", prompt_hash("new prompt"), 4)

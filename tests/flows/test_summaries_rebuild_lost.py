@@ -63,7 +63,7 @@ def test_what_a_rebuild_has_is_not_paid_twice(db: Database, process: Start, end:
 
     assert (kept, rung, outcome) == ((8, ["old"]), [session_pk], "1 new")
     assert sent_messages(*other.requests) == all_of(4)[4:]
-    assert other.requests[0].messages[1].content.startswith("The summary so far:\npiece 1\n\n")
+    assert other.requests[0].messages[1].content.startswith("The summary so far:\n<summary>\npiece 1\n</summary>\n\n")
     _, new = versions(db, session_pk)
     assert (new.text, new.model_calls, jobs(db)) == ("piece 3", 4, [])
 

@@ -49,7 +49,7 @@ PROCESSES = st.integers(0, 2)
 REBUILD = st.booleans()
 PICK = st.integers(0, 3)  # of the refreshes under way
 WITH_REBUILDS = ("", "less:", "mixed:", "lost:")  # a broken promise of others is found sooner without them
-SO_FAR = "The summary so far:\n"
+SO_FAR, SO_FAR_END = "The summary so far:\n<summary>\n", "\n</summary>"
 
 
 class Summaries(Runs):
@@ -245,7 +245,9 @@ class Summaries(Runs):
     def _note(self, attempt: Attempt, request: ChatRequest) -> None:
         assert isinstance(attempt, Refreshing)
         so_far, _, _ = request.messages[1].content.partition("\n\nThe messages that follow it:\n")
-        before = self.answered[so_far.removeprefix(SO_FAR)] if so_far.startswith(SO_FAR) else None
+        before = (
+            self.answered[so_far.removeprefix(SO_FAR).removesuffix(SO_FAR_END)] if so_far.startswith(SO_FAR) else None
+        )
         self.asks += 1
         self.asked[attempt.number] = Asked(attempt, request, self.asks, before)
 

@@ -9,7 +9,7 @@ from llmock.testing import LLMockServer
 
 from tests.unit.chat_server import HELLO, KEY
 from worker.domain import ChatRequest, Reply, Stop
-from worker.errors import ModelRefused
+from worker.errors import ModelError, ModelRefused
 from worker.models.openai_chat import OpenAIChat
 
 SCHEMA = {"type": "object"}
@@ -58,7 +58,7 @@ def test_a_schema_is_sent_where_one_is_wanted(provider, ask):
     assert asked["json_schema"] == {"name": "answer", "schema": SCHEMA, "strict": True}
 
 
-@pytest.mark.parametrize("status", [400, 422])
+@pytest.mark.parametrize("status", [400, 404, 405, 415, 422, 500, 501])
 def test_a_server_that_refuses_a_schema_is_asked_again_without(provider, ask, status):
     """At once, and from then on without: the prompt's own words have to do. Other models are asked as before."""
     provider.fail(status).reply("once").reply("twice").reply("other")
@@ -67,6 +67,35 @@ def test_a_server_that_refuses_a_schema_is_asked_again_without(provider, ask, st
 
     assert answers == ["once", "twice", "other"]
     assert forms(provider) == [True, False, False, True]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        lambda p: p.reply(""),
+        lambda p: p.truncate(after_chunks=1).reply("is lost"),
+        lambda p: p.corrupt(after_chunks=1).reply("is lost"),
+    ],
+)
+def test_a_stream_that_fails_because_of_a_schema_is_asked_for_without(provider, ask, fault):
+    """Some servers accept the request, and then send nothing, an error, or no Chat Completions chunk."""
+    fault(provider)
+    provider.reply("once").reply("twice")
+
+    assert [ask().content, ask().content] == ["once", "twice"]
+    assert forms(provider) == [True, False, False]
+
+
+@pytest.mark.parametrize("status", [401, 403, 429, 503])
+def test_what_has_nothing_to_do_with_a_schema_is_not_asked_again(provider, ask, status):
+    """A wrong key, a limit, an outage: one request, and the next one has the schema."""
+    provider.fail(status)
+
+    with pytest.raises(ModelError):
+        ask()
+    ask()
+
+    assert forms(provider) == [True, True]
 
 
 def test_a_request_that_is_refused_either_way_says_nothing_about_schemas(provider, ask):

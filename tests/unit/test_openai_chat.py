@@ -11,6 +11,7 @@ from llmock.testing import LLMockServer
 from tests.unit.chat_server import HEAD, HELLO, KEY, UNTIL_LEFT, WAIT_S, Server, chunk, failure, serving, sse
 from worker.domain import ChatMessage, ChatRequest, Reply, Stop, ToolCall, ToolDescription
 from worker.errors import (
+    ModelContextExceeded,
     ModelEmptyReply,
     ModelError,
     ModelRateLimited,
@@ -201,7 +202,7 @@ def _broken(name: str) -> Callable[[LLMock], LLMock]:
         (lambda p: p.fail(429, code="insufficient_quota"), ModelRefused),
         (lambda p: p.fail(400), ModelRefused),
         (lambda p: p.fail(404), ModelRefused),
-        (lambda p: p.context_overflow(), ModelRefused),
+        (lambda p: p.context_overflow(), ModelContextExceeded),
         (lambda p: p.reply(""), ModelEmptyReply),
         (lambda p: p.reply(" \n "), ModelEmptyReply),
         (lambda p: p.add(ScriptedReply("no", finish_reason="content_filter")), ModelRefused),
@@ -215,7 +216,7 @@ def test_each_fault_is_told_apart_by_whether_asking_again_helps(provider, ask, f
         ask(provider)
 
     assert type(raised.value) is expected
-    assert raised.value.retry is (expected not in (ModelRefused, ModelEmptyReply))
+    assert raised.value.retry is (expected not in (ModelRefused, ModelContextExceeded, ModelEmptyReply))
     assert len(provider.requests) == 1
 
 

@@ -11,9 +11,10 @@ class ModelError(TeamSessionsError):
     code = "model_error"
     counted: ClassVar[bool] = True  # whether it counts towards TEAM_SESSIONS_MODEL_RETRIES
 
-    def __init__(self, *, retry_after_s: float | None = None, **facts: object) -> None:
+    def __init__(self, *, retry_after_s: float | None = None, http_status: int | None = None, **facts: object) -> None:
         super().__init__(**facts)
         self.retry_after_s = retry_after_s
+        self.http_status = http_status  # of an HTTP response that is an error
 
 
 class ModelRateLimited(ModelError):
@@ -57,7 +58,26 @@ class ModelRefused(ModelError):
     code = "model_refused"
 
 
+class ModelContextExceeded(ModelRefused):
+    """The context is longer than model {model!r} accepts, also after it was shortened: {reason}. Send a shorter
+    input, or set a smaller Limits(context_tokens=…).
+    """
+
+    code = "model_context_exceeded"
+
+    def __init__(self, *, limit: int | None = None, size: int | None = None, model: str, reason: str) -> None:
+        super().__init__(model=model, reason=reason)
+        self.limit, self.size = limit, size  # as the server counts them; None: it does not say
+
+
 class ModelEmptyReply(ModelError):
     """Model {model!r} answered with neither text nor a tool call."""
 
     code = "model_empty_reply"
+
+
+class SummaryUnusable(ModelError):
+    """Model {model!r} answered the request for a summary with {problem}. The version before stays."""
+
+    code = "summary_unusable"
+    retry = True

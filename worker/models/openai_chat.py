@@ -10,13 +10,14 @@ import email.utils
 import json
 import weakref
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import openai
 
 from worker import clock, errors
 from worker.domain import ChatMessage, ChatRequest, Reply, ToolCall, ToolDescription, Usage, mend
+from worker.models import context_limit
 from worker.settings import Settings
 
 # An AsyncOpenAI works only on the event loop that first used it.
@@ -24,6 +25,7 @@ _clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[str | 
 _clients = weakref.WeakKeyDictionary()
 # Names of request parameters that are not sent, and of the package's options for them.
 OPTIONS = {"extra_headers": "headers", "extra_query": "params", "extra_body": "extra_json"}
+NO_ACCESS = (401, 403)
 _without_schema: set[tuple[str | None, str]] = set()  # base_url and id of models that refused a schema for the answer
 
 
@@ -49,6 +51,23 @@ class OpenAIChat:
             ModelRateLimited, ModelUnavailable, ModelSilent, ModelStreamBroken: a retry can help.
             ModelRefused, ModelEmptyReply: a retry cannot help.
         """
+        if request.answer_schema is None or self._server in _without_schema:
+            return await self._ask(replace(request, answer_schema=None), on_delta)
+        try:
+            return await self._ask(request, on_delta)
+        except errors.ModelError as error:
+            if not _may_be_the_schema(error):
+                raise
+        # The prompt describes the answer too. If this is refused as well, the schema was not the cause.
+        reply = await self._ask(replace(request, answer_schema=None), on_delta)
+        _without_schema.add(self._server)
+        return reply
+
+    @property
+    def _server(self) -> tuple[str | None, str]:
+        return self.base_url, self.id
+
+    async def _ask(self, request: ChatRequest, on_delta: Callable[[str], None]) -> Reply:
         answer = _Answer(on_delta)
         try:
             async with await self._start_stream(request) as stream:
@@ -60,22 +79,10 @@ class OpenAIChat:
             raise self._to_model_error(error, silence_s=request.silence_s) from None
 
     async def _start_stream(self, request: ChatRequest) -> openai.AsyncStream[object]:
-        """Start the stream, without the schema if the server refuses it: the prompt describes the answer too."""
-        response_format = _response_format(self, request)
-        try:
-            return await self._create(request, response_format)
-        except (openai.BadRequestError, openai.UnprocessableEntityError):
-            if not response_format:
-                raise
-        stream = await self._create(request, {})  # if this is refused too, the schema was not the cause
-        _without_schema.add((self.base_url, self.id))
-        return stream
-
-    async def _create(self, request: ChatRequest, response_format: Mapping[str, Any]) -> openai.AsyncStream[object]:
         """Send and receive plain JSON: with the package's own classes a reply takes twice the processor time."""
         body = {
             **self.request_params,
-            **response_format,
+            **_response_format(request),
             "model": self.id,
             "messages": [_message(m) for m in request.messages],
             "stream": True,
@@ -117,16 +124,24 @@ class OpenAIChat:
                 return errors.ModelSilent(model=self.id, silence_s=silence_s)
             case openai.APIConnectionError():
                 return errors.ModelUnavailable(model=self.id, reason="the connection failed or was cut")
+            case openai.APIError() if (overflow := _overflow(error)) is not None:
+                reason = _reason(error) if isinstance(error, openai.APIStatusError) else mend(error.message)[:300]
+                return errors.ModelContextExceeded(
+                    model=self.id, reason=reason, limit=overflow.limit, size=overflow.size
+                )
             case openai.RateLimitError() if error.code != "insufficient_quota":
                 wait = _retry_after(error.response.headers)
                 return errors.ModelRateLimited(model=self.id, reason=_reason(error), retry_after_s=wait)
             case openai.AuthenticationError() | openai.PermissionDeniedError():
-                return errors.ModelRefused(model=self.id, reason=f"{error.status_code}, check OPENAI_API_KEY")
+                reason = f"{error.status_code}, check OPENAI_API_KEY"
+                return errors.ModelRefused(model=self.id, reason=reason, http_status=error.status_code)
             case openai.APIStatusError() if error.status_code >= 500 or error.status_code in (408, 409):
                 wait = _retry_after(error.response.headers)
-                return errors.ModelUnavailable(model=self.id, reason=_reason(error), retry_after_s=wait)
+                return errors.ModelUnavailable(
+                    model=self.id, reason=_reason(error), retry_after_s=wait, http_status=error.status_code
+                )
             case openai.APIStatusError():
-                return errors.ModelRefused(model=self.id, reason=_reason(error))
+                return errors.ModelRefused(model=self.id, reason=_reason(error), http_status=error.status_code)
             case openai.APIError():
                 return errors.ModelStreamBroken(model=self.id, reason="it sent an error in its stream")
             case openai.OpenAIError():
@@ -205,16 +220,33 @@ def _tools(tools: tuple[ToolDescription, ...]) -> dict[str, Any]:
     return {"tools": [{"type": "function", "function": function} for function in functions]}
 
 
-def _response_format(model: OpenAIChat, request: ChatRequest) -> dict[str, Any]:
-    if request.answer_schema is None or (model.base_url, model.id) in _without_schema:
+def _response_format(request: ChatRequest) -> dict[str, Any]:
+    if request.answer_schema is None:
         return {}
     schema = {"name": "answer", "schema": request.answer_schema, "strict": True}
     return {"response_format": {"type": "json_schema", "json_schema": schema}}
 
 
+def _may_be_the_schema(error: errors.ModelError) -> bool:
+    """Return whether a server can mean by *error* that it does not support a schema for the answer."""
+    kinds = (errors.ModelRefused, errors.ModelEmptyReply, errors.ModelStreamBroken)
+    return (isinstance(error, kinds) and error.http_status not in NO_ACCESS) or error.http_status in (500, 501)
+
+
 def _reason(error: openai.APIStatusError) -> str:
     body = error.body if isinstance(error.body, dict) else {}
     return mend(f"{error.status_code} {body.get('message') or error.code or ''}".strip()[:300])
+
+
+def _overflow(error: openai.APIError) -> context_limit.Overflow | None:
+    """Return what *error* says about the context's limit; None: it is another error."""
+    status = error.status_code if isinstance(error, openai.APIStatusError) else None
+    return context_limit.recognise(status, error.code or "", _words(error))
+
+
+def _words(error: openai.APIError) -> str:
+    """Return the words of an error, in a body of any shape."""
+    return mend(f"{error.message} {json.dumps(error.body, ensure_ascii=False, default=str)}")
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:

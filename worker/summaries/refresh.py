@@ -22,14 +22,14 @@ from worker.domain import (
     Message,
     Outcome,
     Reason,
-    Reply,
     SessionSummaryManager,
     Stop,
     Stopped,
     SummaryDraft,
+    Usage,
 )
 from worker.domain.retention import lifetimes
-from worker.errors import DatabaseUnavailable, LimitReached, ModelEmptyReply, ModelError, TeamSessionsError
+from worker.errors import DatabaseUnavailable, LimitReached, ModelError, SummaryUnusable, TeamSessionsError
 from worker.loop.definition import Definition
 from worker.models.openai_chat import default_model
 from worker.observe import logs, metrics, tracing
@@ -39,6 +39,7 @@ from worker.store.messages import Part
 from worker.store.summaries import Base
 from worker.store.summary_jobs import Job
 from worker.summaries import condense, draft, due
+from worker.summaries.answer import read
 
 log = logs.get(__name__)
 
@@ -154,7 +155,10 @@ def _build_versions(runtime: Runtime, job: Job, definition: Definition, stop: St
         size = runtime.settings.summary_piece_tokens * CHARS_PER_TOKEN
         piece, extended = _next_piece(parts, base, current, size=size)
         if piece:
-            extended = _with_reply(extended, _ask_model(runtime, model, manager, current.text, piece, stop))
+            text, topics, usage = _ask_model(runtime, model, manager, current.text, piece, stop)
+            extended = replace(
+                extended, text=text, topics=topics, pieces=current.pieces + 1, usage=current.usage + usage
+            )
         if not draft.is_version(extended, base, request):
             with runtime.db.write() as tx:
                 if not summary_jobs.save_draft(tx, job, extended, ttl_s=runtime.settings.lease_seconds):
@@ -186,22 +190,28 @@ def _next_piece(
 
 def _ask_model(
     runtime: Runtime, model: ChatModel, manager: SessionSummaryManager, summary: str, piece: list[Message], stop: Stop
-) -> Reply:
+) -> tuple[str, list[str], Usage]:
+    """Return the text and the topics of the summary that the model made of one more piece, and what they cost.
+
+    If the answer has no summary, the model is asked once more without the schema: some servers accept a schema and
+    answer worse because of it. The prompt describes the answer too.
+
+    Raises:
+        SummaryUnusable: neither answer has a summary.
+    """
     size = runtime.settings.summary_piece_tokens * CHARS_PER_TOKEN
     request = ChatRequest(
         messages=condense.context(manager.session_summary_prompt, summary, piece, size=size),
         answer_schema=condense.SCHEMA,
         silence_s=runtime.settings.model_silence_seconds,
     )
-    return runtime.ask(model, request, lambda _delta: None, stop=stop)
-
-
-def _with_reply(current: SummaryDraft, reply: Reply) -> SummaryDraft:
-    """Return the draft with the summary that the model made of one more piece."""
-    text, topics = condense.read(reply.content)
-    if not text:
-        raise ModelEmptyReply(model=current.model)
-    return replace(current, text=text, topics=topics, pieces=current.pieces + 1, usage=current.usage + reply.usage)
+    first = runtime.ask(model, request, lambda _delta: None, stop=stop)
+    try:
+        return (*read(first.content, model=model.id), first.usage)
+    except SummaryUnusable:
+        plain = replace(request, answer_schema=None)
+        second = runtime.ask(model, plain, lambda _delta: None, stop=stop)
+        return (*read(second.content, model=model.id), first.usage + second.usage)
 
 
 def _store_version(
