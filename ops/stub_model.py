@@ -47,6 +47,7 @@ MARK = re.compile(r"\[(delay|words|pace|steps|calls|cut|fail|retry-after)=([0-9.
 CALL = re.compile(r"\[call=(\w+) (\{.*?\})\]")
 DELEGATES = re.compile(r"\[delegate=([\w,-]+)\]")
 TELLS_NAME = re.compile(r"\b(?:[Mm]y name is|I am|I'm)\s+([A-Z]\w*)")
+BLOCK = re.compile(r"<(session_state|past_tool_call)>\n.*?\n</\1>", re.DOTALL)
 ASKS_NAME = re.compile(r"\bmy name\b[^.]*\?")
 BODY = ["Lorem", "ipsum", "dolor", "sit", "amet", "consectetur", "adipiscing", "elit", "sed", "do"]
 
@@ -70,8 +71,9 @@ class Model:
         call = self._calls
         messages = payload["messages"]
         user, turn = _last_user(messages)
-        own, _, task = user.partition("task:")
         is_summary = "response_format" in payload
+        user = user if is_summary else _input(user)
+        own, _, task = user.partition("task:")
         own = payload["model"] + ("" if is_summary else own)
         if self._also is not None and self._also.exists():
             own += self._also.read_text()
@@ -144,6 +146,11 @@ def _last_user(messages: list[dict[str, Any]]) -> tuple[str, int]:
     index = max((n for n, m in enumerate(messages) if m["role"] == "user"), default=-1)
     user = messages[index]["content"] if index >= 0 else ""
     return user, sum(m["role"] == "assistant" for m in messages[index + 1 :])
+
+
+def _input(user: str) -> str:
+    """Return the input of the run: the last paragraph that is no block of data. Inputs of failed runs precede it."""
+    return BLOCK.sub("", user).strip().rsplit("\n\n", 1)[-1]
 
 
 def _text(messages: list[dict[str, Any]], user: str, marks: dict[str, float]) -> str:

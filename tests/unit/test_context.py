@@ -1,19 +1,27 @@
 """The messages of one model call: their order, what is said of what is left out, and that no call loses its result."""
 
-import json
+from collections.abc import Iterable
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.list_journal import message
-from worker.domain import Message, Role
-from worker.loop.context import build
+from worker.domain import ChatMessage, Message, Role
+from worker.loop import context, data_block
 from worker.loop.conversation import History
 from worker.loop.definition import Definition
 from worker.team import Team
 
 STATE = {"b": "ö", "a": 1}
+STATE_BLOCK = '<session_state>\n{"a": 1, "b": "ö"}\n</session_state>'
+
+
+def build(
+    definition: Definition, history: History, log: Iterable[Message], state: dict[str, Any]
+) -> tuple[ChatMessage, ...]:
+    """A context of a team that offers the tool `note`."""
+    return context.build(definition, history, log, state, tools={"note"})
 
 
 def team(**options: Any) -> Definition:
@@ -34,16 +42,19 @@ def test_a_context_goes_from_what_stays_to_what_changes():
     built = build(team(add_session_state_to_context=True), past, log, STATE)
 
     assert [(m.role, m.content) for m in built] == [
-        ("system", "Be kind.\nBe brief."),
-        ("system", "Summary of this conversation so far (its messages 1 to 10):\nAda likes tea."),
+        (
+            "system",
+            f"Be kind.\nBe brief.\n\n{data_block.NOTE}\n\n"
+            "Summary of this conversation so far (its messages 1 to 10):\n"
+            "<session_summary>\nAda likes tea.\n</session_summary>",
+        ),
         ("user", "before"),
         ("assistant", "answer"),
         ("user", "now"),
         ("assistant", ""),
-        ("tool", "found"),
-        ("system", 'The session\'s state: {"a": 1, "b": "ö"}'),
+        ("tool", f"found\n\n{STATE_BLOCK}"),
     ]
-    assert built[5].tool_calls[0].id == built[6].tool_call_id == "c"
+    assert built[4].tool_calls[0].id == built[5].tool_call_id == "c"
 
 
 def test_nothing_is_said_of_what_is_not_there():
@@ -54,7 +65,7 @@ def test_nothing_is_said_of_what_is_not_there():
 
 
 def test_what_is_left_out_is_named_where_it_is_missing():
-    """Behind the summary, before the history; without a summary too."""
+    """Behind the summary, as words of the system; without a summary too."""
     shown = (message(31, Role.USER, "shown"),)
     line = "(Messages 21 to 30 are left out here for size.)"
 
@@ -62,7 +73,8 @@ def test_what_is_left_out_is_named_where_it_is_missing():
     without = build(Team(id="t").definition, History(shown, missing=(1, 30)), [], {})
 
     assert [m.content for m in with_summary] == [
-        f"Summary of this conversation so far (its messages 1 to 20):\nAda.\n\n{line}",
+        f"{data_block.NOTE}\n\nSummary of this conversation so far (its messages 1 to 20):\n"
+        f"<session_summary>\nAda.\n</session_summary>\n\n{line}",
         "shown",
     ]
     assert [m.content for m in without] == [line.replace("21", "1"), "shown"]
@@ -82,17 +94,20 @@ def test_a_result_stands_right_behind_its_call(past: list[int], calls: int, stat
         for _ in range(turns):
             said += turn(len(said) + 1)  # the ids are the same in every turn
         said.append(message(len(said) + 1, Role.ASSISTANT, "a"))
+    del said[-1]  # of the current run there is no answer yet
     cut = next((n for n in range(len(said) - 1, -1, -1) if said[n].role is Role.USER), 0)
 
     built = build(team(add_session_state_to_context=state), History(tuple(said[:cut]), summary), said[cut:], STATE)
 
-    sent = [m for m in built if m.role != "system"]
-    assert [(m.role, m.content) for m in sent] == [(m.role, m.content) for m in said]
+    sent = [(m.role, m.content) for m in built if m.role != "system"]
+    stored = [(m.role, m.content) for m in said]
+    if state:
+        role, last = stored[-1]
+        stored[-1] = (role, f"{last}\n\n{STATE_BLOCK}")
+    assert sent == stored
     for place, one in enumerate(built):
         if one.role == "tool":
             assert built[place - 1].tool_calls[0].id == one.tool_call_id
-    assert (built[-1].role == "system") is state
-    assert not state or json.loads(built[-1].content.split(": ", 1)[1]) == STATE
 
 
 def test_the_context_of_a_later_turn_begins_with_that_of_an_earlier_one():

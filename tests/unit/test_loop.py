@@ -71,8 +71,7 @@ def test_an_answer_is_returned_and_not_yet_written(run):
     assert journal.log == [INPUT]
     assert [(m.role, m.content) for m in model.requests[0].messages] == [
         ("system", "Be kind.\nBe brief."),
-        ("user", "before"),
-        ("user", "hello"),
+        ("user", "before\n\nhello"),
     ]
     about = {"message_id": "1", "author": "team", "delegation": None}
     assert journal.published == [Event("message.delta", {**about, "delta": delta}) for delta in ("Good", " day")]
@@ -113,7 +112,7 @@ def test_calls_that_cannot_be_made_become_results_that_the_model_sees(run):
     assert noted == []
     assert "there is no tool 'nope'. The tools are: note." in journal.results["call_1_0"]
     assert "not JSON" in journal.results["call_1_1"]
-    assert {m.content for m in model.requests[1].messages if m.role == "tool"} == set(journal.results.values())
+    assert all(text in model.requests[1].messages[-1].content for text in journal.results.values())
 
 
 @pytest.mark.parametrize("done", [(), ("a",), ("b",), ("a", "b")])

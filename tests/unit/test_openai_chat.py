@@ -107,7 +107,7 @@ def test_the_whole_context_and_the_tools_are_sent(ask):
 
     sent_call = {"id": "call_1", "type": "function", "function": {"name": "look_up", "arguments": '{"a": 1}'}}
     assert sent["messages"] == [
-        {"role": "assistant", "content": "", "tool_calls": [sent_call]},
+        {"role": "assistant", "content": None, "tool_calls": [sent_call]},
         {"role": "tool", "content": "found", "tool_call_id": "call_1"},
     ]
     assert [t["function"]["name"] for t in sent["tools"]] == ["look_up"]

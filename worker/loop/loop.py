@@ -70,9 +70,10 @@ def _ask(conversation: Conversation) -> Reply:
             MESSAGE_DELTA(message_id=id, author=definition.id, delegation=conversation.delegation, delta=mend(text))
         )
 
+    tools = tuple(t.describe for t in calls.offered(definition))
     request = ChatRequest(
-        messages=context.build(definition, conversation.history, written, journal.state),
-        tools=tuple(t.describe for t in calls.offered(definition)),
+        messages=context.build(definition, conversation.history, written, journal.state, tools={t.name for t in tools}),
+        tools=tools,
         silence_s=conversation.silence_s,
     )
     try:

@@ -8,6 +8,7 @@ always gets a result: an exception becomes text that it can react to.
 import asyncio
 import inspect
 import json
+import re
 import threading
 import warnings
 from collections.abc import Callable
@@ -124,7 +125,8 @@ def tool(
 
     Args:
         function: the function, when used without parentheses.
-        name: what the model calls it by; the function's name by default.
+        name: what the model calls it by; the function's name by default. It becomes ASCII letters, digits, `_` and
+            `-`, at most 64, because providers refuse other names.
         description: what the model reads; the docstring by default.
         repeatable: False for effects that must not happen twice. Such a call is not made again after a crash once its
             start was recorded, and the result says that the outcome is unknown.
@@ -145,7 +147,7 @@ def as_tool(function: Tool | Callable[..., Any]) -> Tool:
 
 
 def _describe(function: Callable[..., Any], *, name: str | None, description: str | None, repeatable: bool) -> Tool:
-    label: str = name or getattr(function, "__name__", "") or type(function).__name__
+    label = _callable_name(name or getattr(function, "__name__", "") or type(function).__name__)
     documentation = docstring_parser.parse(inspect.getdoc(function) or "")
     described = {p.arg_name: p.description for p in documentation.params}
     try:
@@ -183,6 +185,11 @@ def _describe(function: Callable[..., Any], *, name: str | None, description: st
             schema["properties"][parameter_name].setdefault("description", meaning)
     text = "\n".join(filter(None, [documentation.short_description, documentation.long_description]))
     return Tool(label, description or text, schema, function, arguments, context_parameter, repeatable)
+
+
+def _callable_name(name: str) -> str:
+    """Return *name* with `_` for what providers refuse: they take letters, digits, `_` and `-`, at most 64."""
+    return re.sub(r"[^A-Za-z0-9_-]|^(?=[0-9-])", "_", name)[:64]
 
 
 def state_change(text: str, before: dict[str, Any], after: dict[str, Any]) -> tuple[str, StateChange]:

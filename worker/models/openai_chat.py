@@ -17,7 +17,7 @@ import openai
 
 from worker import clock, errors
 from worker.domain import ChatMessage, ChatRequest, Reply, ToolCall, ToolDescription, Usage, mend
-from worker.models import context_limit
+from worker.models import call_ids, context_limit
 from worker.settings import Settings
 
 # An AsyncOpenAI works only on the event loop that first used it.
@@ -26,7 +26,9 @@ _clients = weakref.WeakKeyDictionary()
 # Names of request parameters that are not sent, and of the package's options for them.
 OPTIONS = {"extra_headers": "headers", "extra_query": "params", "extra_body": "extra_json"}
 NO_ACCESS = (401, 403)
-_without_schema: set[tuple[str | None, str]] = set()  # base_url and id of models that refused a schema for the answer
+# Models by base_url and id.
+_without_schema: set[tuple[str | None, str]] = set()  # they refused a schema for the answer
+_with_short_ids: set[tuple[str | None, str]] = set()  # they refused ids of calls that are not 9 letters or digits
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,18 +81,36 @@ class OpenAIChat:
             raise self._to_model_error(error, silence_s=request.silence_s) from None
 
     async def _start_stream(self, request: ChatRequest) -> openai.AsyncStream[object]:
-        """Send and receive plain JSON: with the package's own classes a reply takes twice the processor time."""
-        body = {
+        """Start the stream. If the server refuses the form of the ids of calls, ask once more with short ones."""
+        form = call_ids.form_of(self.id, self.base_url)
+        if self._server in _with_short_ids:
+            form = call_ids.nine_letters
+        try:
+            return await self._create(self._body(request, form), silence_s=request.silence_s)
+        except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
+            can_help = form is not call_ids.nine_letters and any(m.tool_calls for m in request.messages)
+            if not (can_help and call_ids.is_refused(str(error))):
+                raise
+        stream = await self._create(self._body(request, call_ids.nine_letters), silence_s=request.silence_s)
+        _with_short_ids.add(self._server)
+        return stream
+
+    def _body(self, request: ChatRequest, form: call_ids.Form | None) -> dict[str, Any]:
+        messages = call_ids.renamed(request.messages, form) if form else request.messages
+        return {
             **self.request_params,
             **_response_format(request),
             "model": self.id,
-            "messages": [_message(m) for m in request.messages],
+            "messages": [_message(m) for m in messages],
             "stream": True,
             "stream_options": {"include_usage": True},
             **_tools(request.tools),
         }
+
+    async def _create(self, body: dict[str, Any], *, silence_s: float) -> openai.AsyncStream[object]:
+        """Send and receive plain JSON: with the package's own classes a reply takes twice the processor time."""
         options: Any = {name: body.pop(param) for param, name in OPTIONS.items() if param in body}
-        options["timeout"] = openai.Timeout(request.silence_s, connect=min(10.0, request.silence_s))
+        options["timeout"] = openai.Timeout(silence_s, connect=min(10.0, silence_s))
         return await self._client().post(
             "/chat/completions",
             body=body,
@@ -202,7 +222,8 @@ class _Answer:
 
 
 def _message(message: ChatMessage) -> dict[str, Any]:
-    fields: dict[str, Any] = {"role": message.role, "content": message.content}
+    content = message.content or (None if message.tool_calls else "")  # some servers refuse an empty text
+    fields: dict[str, Any] = {"role": message.role, "content": content}
     if message.tool_call_id is not None:
         fields["tool_call_id"] = message.tool_call_id
     if message.tool_calls:
