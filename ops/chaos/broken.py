@@ -59,7 +59,7 @@ def finish_off() -> None:
         end(self, replace(ending, drafts=()), **why)
         points.at("between-halves")
         run_id, session_pk = self._claim.run_id, self._claim.session_pk
-        with self._db.write() as tx:
+        with self._patience._db.write() as tx:
             size = size_of(ending.drafts)
             last_seq = sessions.advance(tx, session_pk, messages=len(ending.drafts), size=size)
             messages.append(tx, ending.drafts, session_pk=session_pk, run_id=run_id, last_seq=last_seq or 0)

@@ -23,13 +23,13 @@ from worker.domain import (
     Role,
     SessionSummaryManager,
     Status,
-    Stop,
     SummaryDraft,
     ToolCall,
     Usage,
 )
 from worker.events.publish import Listeners, RunStream
 from worker.loop.definition import Definition
+from worker.process.patience import Patience, at_once
 from worker.runs.claim import claim_head
 from worker.runs.finish import Ending, Head, end_head
 from worker.runs.journal import RunJournal
@@ -63,7 +63,7 @@ def begin(
 def write(db: Database, claim: Claim, *drafts: Draft) -> None:
     """Write messages of a claimed run, which continues."""
     stream = RunStream(Listeners(None), claim.run_id, claim.fence)
-    RunJournal(db, claim, stream, Stop(), ttl_s=60).write(drafts)
+    RunJournal(Patience(db, at_once), claim, stream, ttl_s=60).write(drafts)
 
 
 def finish(db: Database, claim: Claim, *drafts: Draft, status: Status = Status.COMPLETED) -> tuple[Dispatch, ...]:

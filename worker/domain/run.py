@@ -155,6 +155,7 @@ class Claim:
     usage: Usage
     created_at: datetime
     claimed_at: datetime
+    lease_until: datetime
     elapsed_s: float
     timeout_s: float | None
     cancel_requested: bool

@@ -34,12 +34,18 @@ class Stop:
         self._lock = threading.Lock()
         self._reason: Reason | None = None
         self._at_boundary = False
+        self._leaving = False
         self._above: Stop | None = None
         self._callbacks: list[Callable[[], object]] = []
 
     @property
     def reason(self) -> Reason | None:
         return self._reason
+
+    @property
+    def leaving(self) -> bool:
+        """Whether the process must end now, so that what the attempt holds can wait no longer to be written."""
+        return self._leaving
 
     def set(self, reason: Reason) -> None:
         """Stop at once: what is in flight is ended."""
@@ -50,6 +56,11 @@ class Stop:
             callbacks = list(self._callbacks)
         for callback in callbacks:
             callback()
+
+    def leave(self) -> None:
+        """Stop at once because the process must end. Also after another reason."""
+        self._leaving = True
+        self.set(Reason.HANDED_OVER)
 
     def set_at_boundary(self) -> None:
         """Hand the run over at its next message boundary; what is in flight may end first."""

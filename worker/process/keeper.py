@@ -139,7 +139,7 @@ class Keeper:
         with self._lock:
             kept = list(self._kept.values())
         for lease in kept:
-            lease.stop.set(Reason.HANDED_OVER)
+            lease.stop.leave()
 
 
 def _keys(kept: list[_Kept], kind: Leases) -> list[str | int]:

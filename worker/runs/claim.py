@@ -4,11 +4,13 @@ Only the head of a session may execute, so one delivery is one attempt, and no w
 session. A delivery that comes twice, late, or for a run that another process executes does nothing.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from worker.domain import Claim, Draft, Due, End, Role, StateChange, size_of
 from worker.loop.definition import Definition
-from worker.store import Database, leases, messages, sessions
+from worker.process.patience import Patience, at_once
+from worker.store import Database, Transaction, leases, messages, sessions
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +43,21 @@ def claim_head(
     definition: Definition,
     due: Due | None = None,
     isolated: bool = False,
+    give_up: Callable[[float], bool] = at_once,
 ) -> Claim | NotClaimed | Suspect:
     """Take the lease for *ttl_s* seconds, raise the fence, mark the run running; its input becomes a message.
 
     The first claim in a session gives it the team's initial state; a fork has a state already. *due* says when the
     team's summaries are due; those of a fork never are. *isolated*: this process executes nothing else.
 
-    One transaction under the session's lock. If several processes try at once, one gets the claim.
+    One transaction under the session's lock. If several processes try at once, one gets the claim. While the database
+    is unavailable, it is tried again until *give_up* returns true, see `Patience`.
+
+    Raises:
+        DatabaseUnavailable: this gave up.
     """
-    with db.write() as tx:
+
+    def take(tx: Transaction) -> Claim | NotClaimed | Suspect:
         session = sessions.lock_of_run(tx, run_id)
         if session is None:
             return NotClaimed(End.GONE, run_id)
@@ -73,6 +81,13 @@ def claim_head(
             initial = {k: v for k, v in definition.session_state.items() if k not in state}
             state = sessions.change_state(tx, session.pk, StateChange(initial))
         return replace(claim, log=tuple(log), state=state)
+
+    def committed(tx: Transaction, result: Claim | NotClaimed | Suspect) -> bool:
+        if not isinstance(result, Claim) or sessions.lock_of_run(tx, run_id) is None:
+            return False
+        return leases.is_claimed(tx, result, owner=owner)
+
+    return Patience(db, give_up).write(take, committed=committed)
 
 
 def is_head(session: sessions.LockedSession, run_id: str) -> bool:

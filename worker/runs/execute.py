@@ -9,10 +9,11 @@
 
 Every failure ends in one of four ways: the run is terminal and has an error; it is queued again and keeps its messages;
 another process has claimed it; or this process is lost and the lease expires. The sweep of any worker then takes the
-next step (`process.sweep`), without manual work.
+next step (`process.sweep`), without manual work. A database that is away is no failure: what this process holds waits,
+and is written when it answers (`process.patience`).
 """
 
-import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -36,6 +37,7 @@ from worker.loop.loop import converse
 from worker.loop.recorded import Recorded
 from worker.models.openai_chat import default_model
 from worker.observe import logs, metrics, tracing
+from worker.process.patience import Patience, of_attempt
 from worker.process.runtime import Runtime
 from worker.runs import cancel
 from worker.runs.claim import NotClaimed, Suspect, claim_head
@@ -50,7 +52,7 @@ log = logs.get(__name__)
 
 NOT_SERVED_S = 5.0  # how long a run waits after its delivery to a worker without its team
 NO_PROCESS_S = 2.0  # how long a run waits when no isolated process is free
-DATABASE_AWAY_S = 60  # how long a delivery waits for the database; without it, an outage would drop all deliveries
+DATABASE_AWAY_S = 180.0  # how long a delivery waits for the database; else an outage would drop all deliveries
 BACKOFF = Backoff(first_s=1.0, longest_s=60.0)
 
 
@@ -77,28 +79,30 @@ def execute(
 
 def _claim(runtime: Runtime, run_id: str, definition: Definition | None) -> Claim | Suspect | Outcome:
     """Claim the run, or leave it to another worker if this one is stopping or does not serve its team."""
-    for _ in range(DATABASE_AWAY_S):
-        try:
-            if definition is not None and not runtime.keeper.handing_over:
-                due = threshold(definition.session_summary_manager, runtime.settings)
-                claim = claim_head(
-                    runtime.db,
-                    run_id,
-                    owner=runtime.owner,
-                    ttl_s=runtime.settings.lease_seconds,
-                    definition=definition,
-                    due=due if definition.enable_session_summaries else None,
-                    isolated=runtime.isolated is None,
-                )
-                return Outcome(claim.end) if isinstance(claim, NotClaimed) else claim
-            with runtime.db.write() as tx:
-                leases.put_back(tx, run_id, wait_s=NOT_SERVED_S if definition is None else 0)
-            return Outcome(End.PUT_BACK)
-        except DatabaseUnavailable:
-            if runtime.keeper.handing_over:
-                break
-            time.sleep(1)
-    return Outcome(End.DATABASE_AWAY)
+    try:
+        if definition is not None and not runtime.keeper.handing_over:
+            due = threshold(definition.session_summary_manager, runtime.settings)
+            claim = claim_head(
+                runtime.db,
+                run_id,
+                owner=runtime.owner,
+                ttl_s=runtime.settings.lease_seconds,
+                definition=definition,
+                due=due if definition.enable_session_summaries else None,
+                isolated=runtime.isolated is None,
+                give_up=lambda failing_s: runtime.keeper.handing_over or failing_s > DATABASE_AWAY_S,
+            )
+            return Outcome(claim.end) if isinstance(claim, NotClaimed) else claim
+        _put_back(runtime, run_id, wait_s=NOT_SERVED_S if definition is None else 0)
+        return Outcome(End.PUT_BACK)
+    except DatabaseUnavailable:
+        return Outcome(End.DATABASE_AWAY)
+
+
+def _put_back(runtime: Runtime, run_id: str, *, wait_s: float) -> None:
+    """Let the sweep send the run again. If the database is away, it does so without this."""
+    with runtime.db.write() as tx:
+        leases.put_back(tx, run_id, wait_s=wait_s)
 
 
 def _observe(claim: Claim, *, sent_at: datetime | None) -> None:
@@ -119,6 +123,7 @@ class _Attempt:
     claim: Claim
     journal: RunJournal
     stop: Stop
+    patience: Patience
 
 
 def _execute_claimed(runtime: Runtime, definition: Definition, claim: Claim, report: Report | None) -> Outcome:
@@ -128,20 +133,18 @@ def _execute_claimed(runtime: Runtime, definition: Definition, claim: Claim, rep
     stream = RunStream(runtime.publisher, claim.run_id, claim.fence, ttl_s=ttl_s, also=listener)
     stream.publish(RUN_STARTED(run_id=claim.run_id, attempt=claim.attempt))
     allowed_s = _allowed_s(runtime, definition, claim)
+    left_s = allowed_s - claim.elapsed_s
     with runtime.keeper.keep(
-        leases,
-        claim.run_id,
-        fence=claim.fence,
-        left_s=allowed_s - claim.elapsed_s,
-        cancel_requested=claim.cancel_requested,
+        leases, claim.run_id, fence=claim.fence, left_s=left_s, cancel_requested=claim.cancel_requested
     ) as stop:
-        journal = RunJournal(runtime.db, claim, stream, stop, ttl_s=runtime.settings.lease_seconds)
+        patience = of_attempt(runtime.db, stop, left_s=left_s)
+        journal = RunJournal(patience, claim, stream, ttl_s=runtime.settings.lease_seconds)
         try:
-            outcome = _converse(_Attempt(runtime, definition, allowed_s, claim, journal, stop))
+            outcome = _converse(_Attempt(runtime, definition, allowed_s, claim, journal, stop, patience))
         except LeaseLost:
             outcome = Outcome(End.LEASE_LOST)
         except DatabaseUnavailable as error:
-            # The written messages are kept. After the lease has expired, the next attempt continues after them.
+            # It was away for too long, or this process must end. The next attempt continues after what is written.
             log.error("run left to its lease", error=error)
             return Outcome(End.DATABASE_UNAVAILABLE)
     if outcome.end is End.LEASE_LOST:
@@ -190,7 +193,7 @@ def _converse(attempt: _Attempt) -> Outcome:
 
 def _conversation(attempt: _Attempt) -> Conversation:
     runtime, definition, claim = attempt.runtime, attempt.definition, attempt.claim
-    session_history = SessionHistory(runtime.db, claim)
+    session_history = SessionHistory(runtime.db, claim, attempt.patience)
     own, settings = definition.limits, runtime.settings
     context_tokens = own.context_tokens if own.context_tokens is not None else settings.context_tokens
     return Conversation(
@@ -210,7 +213,7 @@ def _conversation(attempt: _Attempt) -> Conversation:
         session_id=claim.session_id,
         user_id=claim.user_id,
         silence_s=runtime.settings.model_silence_seconds,
-        recorded=_recorded(runtime, claim.replay),
+        recorded=attempt.patience.again(lambda: _recorded(runtime, claim.replay)),
         gives_up=lambda error: _retry_wait_s(attempt, error) is None,
     )
 
@@ -273,8 +276,8 @@ def _execute_isolated(runtime: Runtime, run_id: str, team: str) -> Outcome:
     assert runtime.isolated is not None
     exit_code = runtime.isolated.execute(run_id, team, stopping=lambda: runtime.keeper.handing_over)
     if exit_code is None:
-        with runtime.db.write() as tx:
-            leases.put_back(tx, run_id, wait_s=NO_PROCESS_S)
+        with suppress(DatabaseUnavailable):
+            _put_back(runtime, run_id, wait_s=NO_PROCESS_S)
         return Outcome(End.NO_PROCESS)
     metrics.RUNS_ISOLATED.labels("killed" if exit_code else "ended").inc()
     log.info("executed in a process of its own", exit_code=exit_code)

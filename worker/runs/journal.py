@@ -6,12 +6,11 @@ published after the commit.
 """
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 
-from worker import clock
 from worker.domain import (
     NO_CHANGE,
     Claim,
@@ -20,7 +19,6 @@ from worker.domain import (
     Message,
     StateChange,
     Status,
-    Stop,
     Usage,
     message_completed,
     message_id,
@@ -29,26 +27,25 @@ from worker.domain import (
     terminal_event,
 )
 from worker.domain.event import MESSAGE_RESTARTED
-from worker.errors import DatabaseUnavailable
 from worker.events.publish import RunStream
 from worker.loop.unanswered import unanswered
 from worker.observe import metrics
+from worker.process.patience import Patience
 from worker.runs.finish import Ending, Head, end_head, refused
-from worker.store import Database, Transaction, leases, messages, sessions
-from worker.store.engine import was_locked
-
-T = TypeVar("T")
+from worker.store import Transaction, leases, messages, runs, sessions
 
 
 class RunJournal:
-    """The messages of one claimed run, and the only way to add to them. Safe to use from several threads."""
+    """The messages of one claimed run, and the only way to add to them. Safe to use from several threads.
 
-    def __init__(self, db: Database, claim: Claim, stream: RunStream, stop: Stop, *, ttl_s: float) -> None:
-        self._db = db
+    Each write waits with *patience* while the database is away. What is written at all is written once.
+    """
+
+    def __init__(self, patience: Patience, claim: Claim, stream: RunStream, *, ttl_s: float) -> None:
+        self._patience = patience
         self._claim = claim
         self._stream = stream
         self.publish = stream.publish
-        self._stop = stop
         self._ttl_s = ttl_s
         self._lock = threading.Lock()
         self.log = list(claim.log)
@@ -61,7 +58,7 @@ class RunJournal:
 
         Raises:
             LeaseLost: another process has claimed the run; nothing is written.
-            DatabaseUnavailable: it is not known whether anything is written; the next claim reads it.
+            DatabaseUnavailable: the process gave up; the next claim reads whether anything is written.
         """
         used = sum((d.usage for d in drafts), Usage())
         session_pk, run_id = self._claim.session_pk, self._claim.run_id
@@ -71,8 +68,12 @@ class RunJournal:
             written = messages.append(tx, drafts, session_pk=session_pk, run_id=run_id, last_seq=last_seq)
             return written, sessions.change_state(tx, session_pk, change) if change else self.state
 
+        def committed(tx: Transaction, result: tuple[list[Message], dict[str, Any]]) -> bool:
+            run = self._held(tx)
+            return run is not None and run.last_seq == result[0][-1].seq
+
         with self._lock:
-            written, self.state = self._in_transaction(write)
+            written, self.state = self._patience.write(write, committed=committed)
             self.usage += used
             self._add_to_log(written)
 
@@ -87,8 +88,11 @@ class RunJournal:
             self._hold(tx, (), usage=Usage())
             return leases.record_start(tx, run_id=self._claim.run_id, idempotency_key=idempotency_key)
 
+        def committed(tx: Transaction, _new: bool) -> bool:
+            return self._held(tx) is not None and leases.is_start_recorded(tx, idempotency_key)
+
         with self._lock:
-            return self._in_transaction(record)
+            return self._patience.write(record, committed=committed)
 
     def end(self, ending: Ending, *, because: str | None = None) -> None:
         """End the run; its dispatches are in `dispatches` then.
@@ -110,8 +114,12 @@ class RunJournal:
             self.log = messages.of_run_by_id(tx, claim.run_id)
             return end_head(tx, head, replace(ending, drafts=unanswered(self.log, because=because)))
 
+        def committed(tx: Transaction, _ended: object) -> bool:
+            run = self._lock_run(tx)
+            return run is not None and (run.fence, run.status) == (claim.fence + 1, ending.status)
+
         with self._lock:
-            written, self.dispatches = self._in_transaction(end)
+            written, self.dispatches = self._patience.write(end, committed=committed)
             self._add_to_log(written)
         metrics.RUNS_ENDED.labels(claim.team, ending.status).inc()
         if ending.error is not None:
@@ -135,8 +143,12 @@ class RunJournal:
                 raise refused(claim.run_id, fence=claim.fence)
             return at
 
+        def committed(tx: Transaction, _at: datetime) -> bool:
+            run = self._lock_run(tx)
+            return run is not None and (run.fence, run.status) == (claim.fence, Status.QUEUED)
+
         with self._lock:
-            at = self._in_transaction(requeue)
+            at = self._patience.write(requeue, committed=committed)
         if wait_s is None:
             self.dispatches = (
                 run_dispatch(
@@ -160,21 +172,16 @@ class RunJournal:
             index = sum(m.delegation == delegation for m in self.log)
             self.publish(MESSAGE_RESTARTED(message_id=message_id(delegation, index)))
 
-    def _in_transaction(self, write: Callable[[Transaction], T]) -> T:
-        """Commit what *write* does. Run it again if the lock of another transaction ended it.
+    def _lock_run(self, tx: Transaction) -> runs.Unfinished | None:
+        """Take the locks that every write takes, and return the run; None: it is gone."""
+        run_id = self._claim.run_id
+        return None if sessions.lock_of_run(tx, run_id) is None else runs.lock(tx, run_id)
 
-        That transaction was certainly rolled back, and giving up would throw away a reply that is paid for. It runs
-        again for as long as a lease lasts, unless a stop is requested while it waits; the fence check decides in any
-        case. No other error is retried: after a lost connection it is not known whether the commit happened.
-        """
-        give_up_at, reason = clock.monotonic() + self._ttl_s, self._stop.reason
-        while True:
-            try:
-                with self._db.write() as tx:
-                    return write(tx)
-            except DatabaseUnavailable as error:
-                if not was_locked(error) or self._stop.reason is not reason or clock.monotonic() > give_up_at:
-                    raise
+    def _held(self, tx: Transaction) -> runs.Unfinished | None:
+        """Lock and return the run; None: another process has claimed it, or it has ended."""
+        run = self._lock_run(tx)
+        mine = run is not None and (run.fence, run.status) == (self._claim.fence, Status.RUNNING)
+        return run if mine else None
 
     def _hold(self, tx: Transaction, drafts: Sequence[Draft], *, usage: Usage) -> int:
         """Lock, then check the fence; return the seq that the last of the new messages gets."""

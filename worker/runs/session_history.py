@@ -1,30 +1,54 @@
 """The part of its session's history that a run can see: in its context, and through its history tools."""
 
+from collections.abc import Callable
+from typing import Concatenate, ParamSpec, TypeVar
+
 from worker.domain import CHARS_PER_TOKEN, Claim, Message, Role, Viewpoint
 from worker.errors import LeaseLost
 from worker.loop.conversation import History
 from worker.loop.definition import Definition
+from worker.process.patience import Patience, at_once
 from worker.store import Database, messages, runs, summaries
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _patiently(
+    read: "Callable[Concatenate[SessionHistory, P], T]",
+) -> "Callable[Concatenate[SessionHistory, P], T]":
+    """Let a method wait while the database is away."""
+
+    def again(self: "SessionHistory", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self.patience.again(lambda: read(self, *args, **kwargs))
+
+    return again
 
 
 class SessionHistory:
     """Reads the messages before one claimed run. The size of each read does not grow with the session."""
 
-    def __init__(self, db: Database, claim: Claim) -> None:
+    def __init__(self, db: Database, claim: Claim, patience: Patience | None = None) -> None:
         """Look back from the claimed run; if it is a replay, from the run that it repeats.
 
         Raises:
             LeaseLost: the run that it repeats was removed, and the replay with it.
         """
         self._db = db
+        self.patience = patience or Patience(db, at_once)
         self._from = Viewpoint(claim.session_pk, claim.position, claim.first_seq)
         if claim.replay is not None:
-            with db.read() as tx:
-                source = runs.viewpoint(tx, claim.replay.of)
+            source = self._viewpoint(claim.replay.of)
             if source is None:
                 raise LeaseLost(run_id=claim.run_id, fence=claim.fence)
             self._from = source
 
+    @_patiently
+    def _viewpoint(self, run_id: str) -> Viewpoint | None:
+        with self._db.read() as tx:
+            return runs.viewpoint(tx, run_id)
+
+    @_patiently
     def history(self, definition: Definition, *, context_tokens: int) -> History:
         """Return the history that the context of the run includes.
 
@@ -70,6 +94,7 @@ class SessionHistory:
         missing = (first, last) if cut and first <= last else None
         return History(kept, summary.text, covers, missing)
 
+    @_patiently
     def chat(self, *, limit: int, num_runs: int | None) -> list[Message]:
         """Return the chat, newest first; see `loop.conversation.HistoryReader`."""
         since = 1 if num_runs is None else max(1, self._from.position - num_runs)
@@ -78,6 +103,7 @@ class SessionHistory:
                 tx, session_pk=self._from.session_pk, before_seq=self._from.first_seq, since_position=since, limit=limit
             )
 
+    @_patiently
     def tool_results(self, *, limit: int) -> list[tuple[Message, Message]]:
         """Return tool results with the replies that called the tools, newest first. See `HistoryReader`."""
         with self._db.read() as tx:

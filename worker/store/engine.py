@@ -4,7 +4,6 @@
 nothing. Every function of this package takes such a transaction. No model call, Redis call or sleep happens inside.
 """
 
-import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -22,8 +21,6 @@ from worker.errors import DatabaseUnavailable
 from worker.store.columns import utc_now
 from worker.store.tables import SCHEMA
 
-# lock_not_available, deadlock_detected: https://www.postgresql.org/docs/current/errcodes-appendix.html
-LOCK_CONFLICTS = {"55P03", "40P01"}
 IDLE_S = 2.0  # a connection that was idle for this long is tested before it is used
 
 # A process that stalls inside a transaction must not keep its locks, nor block those who wait for them.
@@ -114,13 +111,6 @@ def translated() -> Iterator[None]:
         yield
     except (OperationalError, InterfaceError, InternalError, PoolTimeout) as error:
         raise DatabaseUnavailable(reason=type(error.__cause__ or error).__name__) from error
-
-
-def was_locked(error: DatabaseUnavailable) -> bool:
-    """Tell whether the lock of another transaction ended this one. Then it is certain that it was rolled back."""
-    cause = getattr(error.__cause__, "orig", None)
-    busy = getattr(cause, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
-    return busy or getattr(cause, "sqlstate", None) in LOCK_CONFLICTS
 
 
 def _sqlite(url: URL, pool_size: int) -> Engine:

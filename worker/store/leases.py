@@ -87,10 +87,16 @@ def _claim(*, isolated: bool) -> Update:
             *(runs.c[name] for name in ("position", "priority", "input", "fence", "attempt", "retries", "losses")),
             *(runs.c[name] for name in ("first_seq", "last_seq", "created_at", "started_at", "timeout_s")),
             *(runs.c[name] for name in ("replay_of", "execute_tools", "traceparent", *NAMES)),
-            db_time().label("claimed_at"),
+            *(runs.c.lease_until, db_time().label("claimed_at")),
             runs.c.cancel_requested_at,  # SQLite 3.40 answers `IS NOT NULL` wrongly in RETURNING: ask for the value
         )
     )
+
+
+def is_claimed(tx: Transaction, claim: Claim, *, owner: str) -> bool:
+    """Tell whether *claim* is in the row. The time of its lease tells it from a claim of another thread of *owner*."""
+    mine = (still_held(claim.fence), runs.c.lease_owner == owner, runs.c.lease_until == claim.lease_until)
+    return tx.execute(select(runs.c.id).where(runs.c.id == claim.run_id, *mine)).one_or_none() is not None
 
 
 def is_suspect(tx: Transaction, run_id: str, *, owner: str) -> bool:
@@ -136,11 +142,16 @@ def _hold() -> Update:
 
 def record_start(tx: Transaction, *, run_id: str, idempotency_key: str) -> bool:
     """Record that an unsafe tool call starts; False: its start was recorded before. The caller holds the run."""
-    recorded = tx.execute(select(tool_starts.c.run_id).where(tool_starts.c.idempotency_key == idempotency_key))
-    if recorded.one_or_none() is not None:
+    if is_start_recorded(tx, idempotency_key):
         return False
     tx.execute(insert(tool_starts).values(idempotency_key=idempotency_key, run_id=run_id, started_at=db_time()))
     return True
+
+
+def is_start_recorded(tx: Transaction, idempotency_key: str) -> bool:
+    """Tell whether the start of an unsafe tool call is recorded."""
+    recorded = select(tool_starts.c.run_id).where(tool_starts.c.idempotency_key == idempotency_key)
+    return tx.execute(recorded).one_or_none() is not None
 
 
 def requeue(
