@@ -2,12 +2,14 @@
 
 import os
 import signal
-from collections.abc import Iterator
-from contextlib import closing
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import psutil
 import pytest
+import sqlalchemy
 
 from api_stub.client import Client
 from tests.support import look
@@ -17,6 +19,7 @@ from tests.support.valkey import ValkeyServer
 
 pytestmark = pytest.mark.processes
 SLOTS = 16
+OUTAGE_S = 8.0
 
 
 @pytest.fixture
@@ -113,6 +116,80 @@ def test_a_restarted_postgres_loses_no_run(tmp_path: Path, valkey: ValkeyServer)
         look.check_whole(system.db, run["id"], steps=3)
     system.close()
     postgres.close()
+
+
+@pytest.mark.extended
+@pytest.mark.parametrize("outage", ["stop", "lock", "read-only", "no connections"])
+def test_an_outage_of_postgres_throws_nothing_away(tmp_path: Path, valkey: ValkeyServer, outage: str) -> None:
+    """It lasts longer than a lease. Every run ends in its first attempt, and each model call is made once."""
+    settings = {"TEAM_SESSIONS_LEASE_SECONDS": "3"}
+    with (
+        closing(PostgresServer(durable=True)) as postgres,
+        system(tmp_path, database_url=postgres.new_database(), redis_url=valkey.url, settings=settings) as running,
+    ):
+        running.start_workers(2)
+        client = running.start_api()
+        runs = enqueue_steps(client)
+        wait_until(lambda: look.count(running.db, "running") == len(runs), description="all run")
+
+        with away(postgres, running, outage):
+            time.sleep(OUTAGE_S)
+
+        check_first_attempts(running, client, runs)
+
+
+@pytest.mark.extended
+def test_a_held_lock_of_sqlite_throws_nothing_away(
+    tmp_path: Path, new_sqlite: Callable[[], str], valkey: ValkeyServer
+) -> None:
+    """Another program writes to the file for longer than a lease."""
+    settings = {"TEAM_SESSIONS_LEASE_SECONDS": "3"}
+    with system(tmp_path, database_url=new_sqlite(), redis_url=valkey.url, settings=settings) as running:
+        running.start_workers(2)
+        client = running.start_api()
+        runs = enqueue_steps(client)
+        wait_until(lambda: look.count(running.db, "running") == len(runs), description="all run")
+
+        with running.db.write():
+            time.sleep(OUTAGE_S)
+
+        check_first_attempts(running, client, runs)
+
+
+def enqueue_steps(client: Client) -> dict[str, str]:
+    """Enqueue runs that call a tool twice; return their texts by id."""
+    texts = [f"run {n} [steps=2] [delay=1]" for n in range(10)]
+    return {client.enqueue("with-tool", text, session_id=text, user_id="u")["id"]: text for text in texts}
+
+
+@contextmanager
+def away(postgres: PostgresServer, running: System, outage: str) -> Iterator[None]:
+    """Let the server be away, hold a lock, or refuse writes or connections inside the block."""
+    name = running.database_url.split("@/", 1)[1].split("?", 1)[0]
+    if outage == "stop":
+        postgres.stop()
+        yield
+        postgres.start()
+    elif outage == "lock":
+        with running.db.write() as tx:
+            tx.execute(sqlalchemy.text("LOCK TABLE team_sessions.runs, team_sessions.messages"))
+            yield
+    else:
+        begin, end = {
+            "read-only": ("SET default_transaction_read_only = on", "RESET default_transaction_read_only"),
+            "no connections": ("ALLOW_CONNECTIONS false", "ALLOW_CONNECTIONS true"),
+        }[outage]
+        postgres.execute(f"ALTER DATABASE {name} {begin}")
+        postgres.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
+        yield
+        postgres.execute(f"ALTER DATABASE {name} {end}")
+
+
+def check_first_attempts(running: System, client: Client, runs: dict[str, str]) -> None:
+    """Assert that the runs complete in their first attempt, and that each of their model calls was made once."""
+    done = [client.run(run_id, wait_s=60) for run_id in runs]
+    assert [(run["status"], run["attempt"]) for run in done] == [("completed", 1)] * len(runs)
+    assert all(look.calls_by_turn(running, text) == {0: 1, 1: 1, 2: 1} for text in runs.values())
 
 
 @pytest.mark.extended

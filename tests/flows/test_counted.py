@@ -14,6 +14,7 @@ from worker.domain import BatchOrder, Kind, Principal, Status
 from worker.errors import DatabaseUnavailable, LeaseLost
 from worker.observe import metrics
 from worker.process.bounded_poll import BoundedPoll
+from worker.process.contact import Contact
 from worker.process.key_cache import KeyCache
 from worker.process.metrics_access import MetricsAccess
 from worker.process.sweep import Sweep
@@ -65,7 +66,7 @@ def test_what_the_sweep_repairs_is_counted_by_kind(db: Database, valkey: ValkeyS
     with db.write() as tx:
         teams.announce(tx, worker="me", versions={"t": "1"}, queues=["runs", "resumed"])
     take(db, accept(db, session="a").run.id, ttl_s=0.01)
-    sweep = Sweep(db, dispatcher(valkey.url), extra_steps=[])
+    sweep = Sweep(db, dispatcher(valkey.url), Contact(ttl_s=15), extra_steps=[])
     grown = Grown()
 
     wait_until(sweep.once, description="a run is sent again")

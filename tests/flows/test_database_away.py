@@ -1,12 +1,14 @@
 """A run whose database fails at any of its commits: nothing is thrown away, and nothing is done twice."""
 
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from tests.support import look
 from tests.support.failing import Moment, failing
@@ -14,12 +16,13 @@ from tests.support.life import accept as accept_run
 from tests.support.outcomes import execute
 from worker import Calls, RunContext, ScriptedModel, Team, tool
 from worker.domain import Claim, Dispatch, End, RunOrder
-from worker.errors import ModelUnavailable
+from worker.errors import DatabaseUnavailable, ModelUnavailable
 from worker.process.runtime import Runtime
 from worker.queue.dispatch import NoDispatcher
 from worker.runs.claim import NotClaimed, claim_head
 from worker.runs.enqueue import enqueue
-from worker.store import Database
+from worker.store import Database, teams
+from worker.store.columns import db_time
 from worker.store.tables import messages, runs
 
 Process = Callable[..., Runtime]
@@ -108,6 +111,60 @@ def test_a_claim_whose_answer_was_lost_is_told_from_that_of_another_thread(db: D
     refused = [claim for claim in (first, *claims) if claim == NotClaimed(End.NOT_FREE, run_id)]
     assert (len(taken), len(refused)) == (1, 1)
     assert isinstance(first, Claim) is (moment == "after")
+
+
+def test_after_an_outage_a_living_owner_keeps_its_run(process: Process, db: Database) -> None:
+    """All leases have run out. Other processes wait until the owners had the time to renew them."""
+    asked, answer = threading.Event(), threading.Event()
+
+    def reply(_request: Any) -> str:
+        asked.set()
+        assert answer.wait(60)
+        return "Done."
+
+    model = ScriptedModel([reply])
+    owner, other = process(Team(id="t", model=model)), process(Team(id="t", model=model))
+    run_id = accept(owner, "hello")
+    outcomes: list[str] = []
+    attempt = threading.Thread(target=lambda: outcomes.append(execute(owner, run_id, "t")))
+    attempt.start()
+    assert asked.wait(60)
+
+    with suppress(DatabaseUnavailable), other.contact.observed():
+        raise DatabaseUnavailable(reason="test")
+    expire(db, run_id)
+    early = execute(other, run_id, "t")
+    expired = look.row(db, run_id).lease_until
+    owner.keeper._renewed_at -= 3600
+    owner.keeper.once()
+    answer.set()
+    attempt.join()
+
+    model.check_finished()
+    assert (early, outcomes) == ("NotFree", ["completed"])
+    assert expired < look.row(db, run_id).finished_at
+    assert look.row(db, run_id).attempt == 1
+
+
+@pytest.mark.parametrize("lives", [True, False], ids=["lives", "is gone"])
+def test_only_a_run_whose_process_is_gone_counts_as_lost(db: Database, lives: bool) -> None:
+    """A process that announced itself after its lease had run out was cut off from the database, and not lost."""
+    run_id = accept_run(db).run.id
+    claim_head(db, run_id, owner="me", ttl_s=60, definition=TEAM)
+    expire(db, run_id)
+    with db.write() as tx:
+        teams.announce(tx, worker="me" if lives else "other", versions={"t": "1"}, queues=["runs"])
+
+    claim_head(db, run_id, owner="other", ttl_s=60, definition=TEAM)
+
+    row = look.row(db, run_id)
+    assert (row.attempt, row.losses) == (2, 0 if lives else 1)
+
+
+def expire(db: Database, run_id: str) -> None:
+    """Let the lease of a run end a while ago."""
+    with db.write() as tx:
+        tx.execute(update(runs).where(runs.c.id == run_id).values(lease_until=db_time(-30.0)))
 
 
 def accept(runtime: Runtime, text: str) -> str:

@@ -78,6 +78,7 @@ def live_through(db: Database) -> None:
         dispatchable.take_background(tx, limit=10)
         for resumed in (True, False):
             dispatchable.take_lost(tx, resumed=resumed, before=db_now(tx), limit=10)
+        dispatchable.take_lost_expired(tx, before=db_now(tx), limit=10)
     cancel(db, second)
     again = take(db, first, ttl_s=-1)
     with db.write() as tx:

@@ -84,7 +84,7 @@ class PostgresServer:
     def new_database(self, *, empty: bool = False) -> str:
         """Return the URL of a new database, migrated unless it shall be *empty*."""
         name = f"t{next(_numbers)}"
-        self._execute(f"CREATE DATABASE {name} TEMPLATE {'template1' if empty else 'migrated'}")
+        self.execute(f"CREATE DATABASE {name} TEMPLATE {'template1' if empty else 'migrated'}")
         return self.url(name)
 
     def url(self, name: str) -> str:
@@ -94,7 +94,7 @@ class PostgresServer:
     def drop(self, url: str) -> None:
         """Remove a database, even while clients are connected."""
         name = url.split("@/", 1)[1].split("?", 1)[0]
-        self._execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        self.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
     def close(self) -> None:
         """End the server and remove its files."""
@@ -103,12 +103,13 @@ class PostgresServer:
         shutil.rmtree(self._root, ignore_errors=True)
 
     def _make_template(self) -> None:
-        self._execute("CREATE DATABASE migrated")
+        self.execute("CREATE DATABASE migrated")
         db = Database(self.url("migrated"))
         migrate.upgrade(db)
         db.close()
 
-    def _execute(self, statement: str) -> None:
+    def execute(self, statement: str) -> None:
+        """Execute a statement in the server's own database, outside a transaction."""
         url = self.url("postgres").replace("postgresql://", "postgresql+psycopg://")
         engine = create_engine(url, isolation_level="AUTOCOMMIT")
         with engine.connect() as connection:

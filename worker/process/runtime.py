@@ -14,6 +14,7 @@ from worker.loop.definition import Definition
 from worker.models.event_loop import EventLoop
 from worker.observe import tracing
 from worker.observe.model_calls import ModelCall
+from worker.process.contact import Contact
 from worker.process.isolated import IsolatedProcesses
 from worker.process.keeper import Keeper
 from worker.process.presence import Presence
@@ -38,6 +39,7 @@ class Runtime:
     model_slots: ModelSlots
     isolated: IsolatedProcesses | None  # None: this process is an isolated one
     keeper: Keeper
+    contact: Contact
     sweep: Sweep
     presence: Presence
     summary_slots: Semaphore
@@ -118,6 +120,7 @@ def _assemble(
 ) -> Runtime:
     tracing.configure(settings.otlp_endpoint)
     owner = owner_name()
+    contact = Contact(ttl_s=settings.lease_seconds)
     broker = None if isinstance(dispatcher, NoDispatcher) else settings.broker
     presence = Presence(db, worker=owner, definitions=teams.values(), queues=queues)
     return Runtime(
@@ -131,7 +134,8 @@ def _assemble(
         model_slots=ModelSlots(broker, prefix=settings.queue_prefix, limit=settings.model_calls_in_flight),
         isolated=isolated,
         keeper=Keeper(db, owner=owner, ttl_s=settings.lease_seconds),
-        sweep=Sweep(db, dispatcher, extra_steps=[presence.announce]),
+        contact=contact,
+        sweep=Sweep(db, dispatcher, contact, extra_steps=[presence.announce]),
         presence=presence,
         summary_slots=Semaphore(settings.summary_slots),
         batch_slots=Semaphore(settings.batch_slots),

@@ -1,6 +1,7 @@
 """Send the runs that were not sent, or whose delivery was lost. Every worker does this; several at once do no harm.
 
-Not sent yet: a run whose lease ran out, and a queued run whose time has come. Lost: a run that was sent, while its
+Not sent yet: a run whose lease ran out (not just after an outage of the database: `process.contact`), and a queued run
+whose time has come. Lost: a run that was sent, while its
 queue has been empty for two seconds, or while a run sent to the same queue five seconds later was already claimed.
 Queues are first in, first out, so a backlog of 100,000 is not mistaken for a loss, and costs no statement per run.
 """
@@ -13,6 +14,7 @@ from worker import clock
 from worker.domain import Claim
 from worker.domain.dispatch import queue_of
 from worker.observe import logs, metrics
+from worker.process.contact import Contact
 from worker.queue.dispatch import Dispatcher, NoDispatcher
 from worker.store import Database, dispatchable
 from worker.store.columns import db_now
@@ -30,10 +32,16 @@ class Sweep:
     """The repair pass of one process."""
 
     def __init__(
-        self, db: Database, dispatcher: Dispatcher | NoDispatcher, *, extra_steps: list[Callable[[], object]]
+        self,
+        db: Database,
+        dispatcher: Dispatcher | NoDispatcher,
+        contact: Contact,
+        *,
+        extra_steps: list[Callable[[], object]],
     ) -> None:
         self._db = db
         self._dispatcher = dispatcher
+        self._contact = contact
         self.extra_steps = extra_steps  # run after each sweep
         self._empty_since: dict[str, float] = {}
         self._newest_claimed: dict[str, datetime] = {}
@@ -42,6 +50,7 @@ class Sweep:
 
     def start(self) -> None:
         """Sweep every second, on its own thread, until `close`."""
+        self._contact.begin()
         self._ticker = Ticker("sweep", EVERY_S, self._tick, failure="sweep failed; the next one tries again")
 
     def close(self) -> None:
@@ -64,13 +73,18 @@ class Sweep:
         if depths is None:
             self._empty_since.clear()
             return 0
-        with self._db.write() as tx:
-            expired, due = dispatchable.take_expired(tx, limit=BATCH), dispatchable.take_due(tx, limit=BATCH)
+        with self._contact.observed(), self._db.write() as tx:
+            take_over = self._contact.is_old()
+            expired = dispatchable.take_expired(tx, limit=BATCH) if take_over else []
+            due = dispatchable.take_due(tx, limit=BATCH)
             lost = []
             for queue, depth in depths.items():
                 sent_before = self._lost_before(queue, depth, now=db_now(tx))
-                if sent_before is not None:
-                    lost += dispatchable.take_lost(tx, resumed=queue == "resumed", before=sent_before, limit=BATCH)
+                if sent_before is None:
+                    continue
+                lost += dispatchable.take_lost(tx, resumed=queue == "resumed", before=sent_before, limit=BATCH)
+                if queue == "resumed" and take_over:
+                    lost += dispatchable.take_lost_expired(tx, before=sent_before, limit=BATCH)
         for kind, heads in (("lease_expired", expired), ("time_come", due), ("dispatch_lost", lost)):
             metrics.REPAIRS.labels(kind).inc(len(heads))
             self._dispatcher.send(heads)

@@ -43,12 +43,14 @@ def claim_head(
     definition: Definition,
     due: Due | None = None,
     isolated: bool = False,
+    may_take_over: Callable[[], bool] = lambda: True,
     give_up: Callable[[float], bool] = at_once,
 ) -> Claim | NotClaimed | Suspect:
     """Take the lease for *ttl_s* seconds, raise the fence, mark the run running; its input becomes a message.
 
     The first claim in a session gives it the team's initial state; a fork has a state already. *due* says when the
     team's summaries are due; those of a fork never are. *isolated*: this process executes nothing else.
+    *may_take_over* says whether a run is free whose lease has run out.
 
     One transaction under the session's lock. If several processes try at once, one gets the claim. While the database
     is unavailable, it is tried again until *give_up* returns true, see `Patience`.
@@ -63,11 +65,19 @@ def claim_head(
             return NotClaimed(End.GONE, run_id)
         if not is_head(session, run_id):
             return NotClaimed(End.NOT_HEAD, run_id, session.head_run_id)
+        take_over = may_take_over()
         claim = leases.claim(
-            tx, run_id=run_id, session=session, owner=owner, ttl_s=ttl_s, version=definition.version, isolated=isolated
+            tx,
+            run_id=run_id,
+            session=session,
+            owner=owner,
+            ttl_s=ttl_s,
+            version=definition.version,
+            isolated=isolated,
+            take_over=take_over,
         )
         if claim is None:
-            suspected = not isolated and leases.is_suspect(tx, run_id, owner=owner)
+            suspected = not isolated and leases.is_suspect(tx, run_id, owner=owner, take_over=take_over)
             return Suspect(run_id, session.session_id) if suspected else NotClaimed(End.NOT_FREE, run_id)
         if claim.first_seq > session.last_seq:
             draft = Draft(Role.USER, session.user_id, claim.input)

@@ -90,6 +90,7 @@ def _claim(runtime: Runtime, run_id: str, definition: Definition | None) -> Clai
                 definition=definition,
                 due=due if definition.enable_session_summaries else None,
                 isolated=runtime.isolated is None,
+                may_take_over=runtime.contact.is_old,
                 give_up=lambda failing_s: runtime.keeper.handing_over or failing_s > DATABASE_AWAY_S,
             )
             return Outcome(claim.end) if isinstance(claim, NotClaimed) else claim

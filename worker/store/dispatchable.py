@@ -41,11 +41,13 @@ def take_lost(tx: Transaction, *, resumed: bool, before: datetime, limit: int) -
     """Mark as dispatched again, and return, heads whose dispatch to a queue, before *before*, was lost."""
     of_queue = claimed_before if resumed else never_claimed
     waiting = and_(queued, runs.c.dispatched_at < before, of_queue, interactive)
-    taken = _take(tx, waiting, runs.c.dispatched_at, limit=limit)
-    if resumed:
-        expired = and_(running, runs.c.lease_until < db_time(), runs.c.dispatched_at < before)
-        taken += _take(tx, expired, runs.c.dispatched_at, limit=limit)
-    return taken
+    return _take(tx, waiting, runs.c.dispatched_at, limit=limit)
+
+
+def take_lost_expired(tx: Transaction, *, before: datetime, limit: int) -> list[Dispatch]:
+    """Mark as dispatched again, and return, heads whose lease ran out and whose dispatch after that was lost."""
+    expired = and_(running, runs.c.lease_until < db_time(), runs.c.dispatched_at < before)
+    return _take(tx, expired, runs.c.dispatched_at, limit=limit)
 
 
 def take_background(tx: Transaction, *, limit: int) -> list[Dispatch]:

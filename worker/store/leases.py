@@ -9,13 +9,28 @@ from datetime import datetime
 from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Integer, Update, and_, bindparam, case, func, insert, literal, or_, select, update
+from sqlalchemy import (
+    Boolean,
+    ColumnElement,
+    Integer,
+    Update,
+    and_,
+    bindparam,
+    case,
+    exists,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    update,
+)
 
 from worker.domain import Claim, LeaseState, Priority, Replay, Status, Usage
 from worker.store.columns import TTL, db_time, from_columns
 from worker.store.engine import Transaction
 from worker.store.sessions import LockedSession
-from worker.store.tables import runs, tool_starts
+from worker.store.tables import runs, teams, tool_starts
 from worker.store.usage import NAMES, amounts, booked, usage_of
 
 SUSPECT = 2  # losses in a row after which a run gets a process of its own; after one more loss it fails
@@ -30,16 +45,25 @@ class Lease:
 
 
 def claim(
-    tx: Transaction, *, run_id: str, session: LockedSession, owner: str, ttl_s: float, version: str, isolated: bool
+    tx: Transaction,
+    *,
+    run_id: str,
+    session: LockedSession,
+    owner: str,
+    ttl_s: float,
+    version: str,
+    isolated: bool,
+    take_over: bool,
 ) -> Claim | None:
     """Take the lease of a head that is free, raise its fence, mark it running; None: it is not free.
 
-    Free is a queued run whose time has come, or a running one whose lease has run out. One that is suspected of ending
-    its processes is free only for a process that executes nothing else, *isolated*, or that fails it. Its input gets
-    the session's next seq if it has none yet; the caller writes it.
+    Free is a queued run whose time has come and, with *take_over*, a running one whose lease has run out. One that is
+    suspected of ending its processes is free only for a process that executes nothing else, *isolated*, or that fails
+    it. Its input gets the session's next seq if it has none yet; the caller writes it.
     """
     values = {"run": run_id, "owner": owner, "ttl_s": ttl_s, "next_seq": session.last_seq + 1}
-    row = tx.execute(_claim(isolated=isolated), {**values, "version": version}).one_or_none()
+    values |= {"version": version, "take_over": take_over}
+    row = tx.execute(_claim(isolated=isolated), values).one_or_none()
     if row is None:
         return None
     return from_columns(
@@ -65,9 +89,10 @@ def _claim(*, isolated: bool) -> Update:
     lost = _lost()
     trusted = [] if isolated else [lost != SUSPECT]
     next_seq, owner = bindparam("next_seq", type_=Integer), bindparam("owner", type_=runs.c.lease_owner.type)
+    free = _free(owner, bindparam("take_over", type_=Boolean))
     return (
         update(runs)
-        .where(runs.c.id == bindparam("run"), _free(owner), *trusted)
+        .where(runs.c.id == bindparam("run"), free, *trusted)
         .values(
             status=Status.RUNNING,
             attempt=runs.c.attempt + 1,
@@ -99,22 +124,33 @@ def is_claimed(tx: Transaction, claim: Claim, *, owner: str) -> bool:
     return tx.execute(select(runs.c.id).where(runs.c.id == claim.run_id, *mine)).one_or_none() is not None
 
 
-def is_suspect(tx: Transaction, run_id: str, *, owner: str) -> bool:
+def is_suspect(tx: Transaction, run_id: str, *, owner: str, take_over: bool) -> bool:
     """Tell whether a run waits for a process that executes nothing else."""
-    suspect = select(runs.c.id).where(runs.c.id == run_id, _free(literal(owner)), _lost() == SUSPECT)
+    free = _free(literal(owner), literal(take_over))
+    suspect = select(runs.c.id).where(runs.c.id == run_id, free, _lost() == SUSPECT)
     return tx.execute(suspect).one_or_none() is not None
 
 
-def _free(owner: ColumnElement[str]) -> ColumnElement[bool]:
+def _free(owner: ColumnElement[str], take_over: ColumnElement[bool]) -> ColumnElement[bool]:
     due = or_(runs.c.not_before.is_(None), runs.c.not_before <= db_time(), runs.c.lease_owner == owner)
-    expired = and_(runs.c.status == Status.RUNNING, runs.c.lease_until < db_time())
+    expired = and_(runs.c.status == Status.RUNNING, runs.c.lease_until < db_time(), take_over)
     return or_(and_(runs.c.status == Status.QUEUED, due), expired)
 
 
 def _lost() -> ColumnElement[int]:
-    """Return how many claims in a row ended with an expired lease and no new message, counted at a new claim."""
+    """Return how many claims in a row ended with the loss of their process and no new message, counted at a new claim.
+
+    A process that was seen after its lease ran out was not lost: it could not reach the database.
+    """
     progressed = runs.c.last_seq > runs.c.claimed_seq
-    return case((runs.c.status != Status.RUNNING, runs.c.losses), (progressed, 0), else_=runs.c.losses + 1)
+    own = (teams.c.team_id == runs.c.team_id, teams.c.worker == runs.c.lease_owner)
+    lives = exists().where(*own, teams.c.seen_at > runs.c.lease_until)
+    return case(
+        (runs.c.status != Status.RUNNING, runs.c.losses),
+        (progressed, 0),
+        (lives, runs.c.losses),
+        else_=runs.c.losses + 1,
+    )
 
 
 def still_held(

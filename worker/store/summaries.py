@@ -123,6 +123,16 @@ def cover(tx: Transaction, session_pk: int, on: Base, draft: SummaryDraft) -> Le
     return Left(tx.execute(finished).scalar_one(), moved.unsummarised, due_of(moved))
 
 
+def is_covered(tx: Transaction, session_pk: int, on: Base, draft: SummaryDraft) -> bool:
+    """Tell whether `cover` and `add` have made *draft* the summary after *on*. The caller holds the session's lock."""
+    text = func.coalesce(summaries.c.text, "")
+    columns = (sessions.c.summary_version, sessions.c.covers_through_seq, text)
+    current = select(*columns).select_from(sessions.outerjoin(summaries, _current)).where(sessions.c.pk == session_pk)
+    expected = (on.version + 1, draft.text) if draft.pieces else (on.version, on.text)
+    row = tx.execute(current).one()
+    return (row[0], row[2]) == expected and row[1] == draft.covers_through_seq
+
+
 def add(tx: Transaction, session_pk: int, version: int, draft: SummaryDraft, *, keep: int) -> None:
     """Write a version, and delete all but the newest *keep*. The caller holds the session's lock."""
     row = {name: getattr(draft, name) for name in ("covers_through_seq", "text", "topics", "model", "prompt_hash")}

@@ -98,11 +98,15 @@ def take_ready(tx: Transaction, *, teams: Iterable[str], limit: int) -> list[Dis
     return [summary_dispatch(row[0], session_id=row[1], team=row[2], version=row[3]) for row in rows]
 
 
-def claim(tx: Transaction, session_pk: int, *, owner: str, ttl_s: float) -> Job | None:
-    """Take a job that is free, for *ttl_s* seconds; None: it is done, taken, or waits."""
+def claim(tx: Transaction, session_pk: int, *, owner: str, ttl_s: float, take_over: bool = True) -> Job | None:
+    """Take a job that is free, for *ttl_s* seconds; None: it is done, taken, or waits.
+
+    With *take_over* one is free, too, whose process let its lease run out.
+    """
+    free = _free if take_over else and_(_free, summary_jobs.c.lease_owner.is_(None))
     row = tx.execute(
         update(summary_jobs)
-        .where(summary_jobs.c.session_pk == session_pk, _free, summary_jobs.c.send_at.is_not(None))
+        .where(summary_jobs.c.session_pk == session_pk, free, summary_jobs.c.send_at.is_not(None))
         .values(fence=summary_jobs.c.fence + 1, lease_owner=owner, **_until(ttl_s))
         .returning(summary_jobs.c.fence, summary_jobs.c.requested_at)
     ).one_or_none()
@@ -146,6 +150,13 @@ def fail(tx: Transaction, job: Job, *, code: str, wait_s: float | None, counted:
     until = {"held_until": None, "send_at": None} if wait_s is None else _until(wait_s)
     values = {"lease_owner": None, "failures": summary_jobs.c.failures + int(counted), "error_code": code, **until}
     tx.execute(update(summary_jobs).where(_mine(job)).values(**values))
+
+
+def is_given_back(tx: Transaction, job: Job) -> bool:
+    """Lock the job, and tell whether `fail` or `give_back` has given it back, and no process has taken it since."""
+    returned = (_mine(job), summary_jobs.c.lease_owner.is_(None))
+    row = tx.execute(select(summary_jobs.c.session_pk).where(*returned).with_for_update()).one_or_none()
+    return row is not None
 
 
 def give_back(tx: Transaction, job: Job) -> None:

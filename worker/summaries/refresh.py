@@ -10,6 +10,7 @@
 No run waits for any of this.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from worker.domain import (
@@ -33,8 +34,9 @@ from worker.errors import DatabaseUnavailable, LimitReached, ModelError, Summary
 from worker.loop.definition import Definition
 from worker.models.openai_chat import default_model
 from worker.observe import logs, metrics, tracing
+from worker.process.patience import Patience, of_attempt
 from worker.process.runtime import Runtime
-from worker.store import messages, runs, summaries, summary_jobs
+from worker.store import RefreshRequest, Transaction, messages, runs, sessions, summaries, summary_jobs
 from worker.store.messages import Part
 from worker.store.summaries import Base
 from worker.store.summary_jobs import Job
@@ -88,7 +90,8 @@ def _claim_and_refresh(runtime: Runtime, session_pk: int, definition: Definition
         if definition is None:
             summary_jobs.put_back(tx, session_pk, wait_s=NOT_SERVED_S)
             return Outcome(End.NOT_SERVED)
-        job = summary_jobs.claim(tx, session_pk, owner=runtime.owner, ttl_s=ttl_s)
+        take_over = runtime.contact.is_old()
+        job = summary_jobs.claim(tx, session_pk, owner=runtime.owner, ttl_s=ttl_s, take_over=take_over)
     if job is None:
         return Outcome(End.NOTHING_TO_DO)
     left_s = runtime.settings.max_run_seconds
@@ -96,23 +99,23 @@ def _claim_and_refresh(runtime: Runtime, session_pk: int, definition: Definition
         tracing.summary(definition.id) as span,
         runtime.keeper.keep(summary_jobs, session_pk, fence=job.fence, left_s=left_s) as stop,
     ):
+        patience = of_attempt(runtime.db, stop, left_s=left_s)
         try:
             _link_trace(runtime, session_pk, span)
             with metrics.timed(metrics.SUMMARY_REFRESH):
-                return _build_versions(runtime, job, definition, stop)
+                return _build_versions(runtime, job, definition, stop, patience)
         except Stopped as stopped:
-            return _stopped(runtime, job, stopped.reason)
+            return _stopped(patience, job, stopped.reason)
         except ModelError as error:
             tracing.fail(span, error.code)
-            return _model_failed(runtime, job, error)
+            return _model_failed(runtime, patience, job, error)
         except DatabaseUnavailable:
             raise
         except Exception as error:  # noqa: BLE001 - a bug in a model that the user wrote, or in this package
             tracing.fail(span, TeamSessionsError.code)
             log.error("summary failed on an unexpected error", error=error)
             metrics.SUMMARY_FAILURES.labels(TeamSessionsError.code).inc()
-            with runtime.db.write() as tx:
-                summary_jobs.fail(tx, job, code=TeamSessionsError.code, wait_s=None)
+            _give_back(patience, job, lambda tx: summary_jobs.fail(tx, job, code=TeamSessionsError.code, wait_s=None))
             return Outcome(End.FAILED, TeamSessionsError.code)
 
 
@@ -127,7 +130,7 @@ def _link_trace(runtime: Runtime, session_pk: int, span: tracing.Span) -> None:
         tracing.record_newest_run(span, newest)
 
 
-def _build_versions(runtime: Runtime, job: Job, definition: Definition, stop: Stop) -> Outcome:
+def _build_versions(runtime: Runtime, job: Job, definition: Definition, stop: Stop, patience: Patience) -> Outcome:
     """Build one version after another until the summary covers what the job asks for."""
     manager = definition.session_summary_manager
     model = manager.model or definition.model or default_model(runtime.settings)
@@ -136,22 +139,10 @@ def _build_versions(runtime: Runtime, job: Job, definition: Definition, stop: St
     versions = 0
     while True:
         stop.check(boundary=True)
-        with runtime.db.read() as tx:
-            base = summaries.base(tx, job.session_pk)
-            if base is None:
-                return Outcome(End.SESSION_GONE)
-            request = summary_jobs.requested(tx, job)
-            if request is None:
-                raise Stopped(Reason.LEASE_LOST)
-            current = draft.begin(base, request, model=model.id[:ID_LIMIT], prompt_hash=prompt_hash)
-            parts = messages.to_condense(
-                tx,
-                session_pk=job.session_pk,
-                after_seq=current.covers_through_seq,
-                through_seq=base.finished_seq,
-                limit=MAX_MESSAGES,
-                cut=condense.LINE_LIMIT + 1,
-            )
+        found = patience.again(lambda: _read(runtime, job, model_id=model.id[:ID_LIMIT], prompt_hash=prompt_hash))
+        if found is None:
+            return Outcome(End.SESSION_GONE)
+        base, request, current, parts = found
         size = runtime.settings.summary_piece_tokens * CHARS_PER_TOKEN
         piece, extended = _next_piece(parts, base, current, size=size)
         if piece:
@@ -160,13 +151,38 @@ def _build_versions(runtime: Runtime, job: Job, definition: Definition, stop: St
                 extended, text=text, topics=topics, pieces=current.pieces + 1, usage=current.usage + usage
             )
         if not draft.is_version(extended, base, request):
-            with runtime.db.write() as tx:
-                if not summary_jobs.save_draft(tx, job, extended, ttl_s=runtime.settings.lease_seconds):
-                    raise _write_refused()
+            _save_draft(patience, job, extended, ttl_s=runtime.settings.lease_seconds)
             continue
         versions += extended.pieces > 0
-        if _store_version(runtime, job, base, extended, rebuilt=request.rebuild, keep_versions=keep_versions):
+        if _store_version(runtime, patience, job, base, extended, rebuilt=request.rebuild, keep_versions=keep_versions):
             return Outcome(End.REFRESHED, str(versions)) if versions else Outcome(End.NOTHING_TO_CONDENSE)
+
+
+def _read(
+    runtime: Runtime, job: Job, *, model_id: str, prompt_hash: str
+) -> tuple[Base, RefreshRequest, SummaryDraft, list[Part]] | None:
+    """Return what the next piece is made from; None: the session is gone.
+
+    Raises:
+        Stopped: another process has the job.
+    """
+    with runtime.db.read() as tx:
+        base = summaries.base(tx, job.session_pk)
+        if base is None:
+            return None
+        request = summary_jobs.requested(tx, job)
+        if request is None:
+            raise Stopped(Reason.LEASE_LOST)
+        current = draft.begin(base, request, model=model_id, prompt_hash=prompt_hash)
+        parts = messages.to_condense(
+            tx,
+            session_pk=job.session_pk,
+            after_seq=current.covers_through_seq,
+            through_seq=base.finished_seq,
+            limit=MAX_MESSAGES,
+            cut=condense.LINE_LIMIT + 1,
+        )
+    return base, request, current, parts
 
 
 def _next_piece(
@@ -214,15 +230,31 @@ def _ask_model(
         return (*read(second.content, model=model.id), first.usage + second.usage)
 
 
+def _save_draft(patience: Patience, job: Job, extended: SummaryDraft, *, ttl_s: float) -> None:
+    def save(tx: Transaction) -> None:
+        if not summary_jobs.save_draft(tx, job, extended, ttl_s=ttl_s):
+            raise _write_refused()
+
+    patience.write(save, committed=lambda _tx, _saved: False)  # saving it again changes nothing
+
+
 def _store_version(
-    runtime: Runtime, job: Job, base: Base, new: SummaryDraft, *, rebuilt: bool, keep_versions: int
+    runtime: Runtime,
+    patience: Patience,
+    job: Job,
+    base: Base,
+    new: SummaryDraft,
+    *,
+    rebuilt: bool,
+    keep_versions: int,
 ) -> bool:
     """Store the version, if this process still has the job and the current summary is still *base*.
 
     Older versions than the newest *keep_versions* are removed. Returns whether the job is done: the summary covers
     what the job asks for, and no further messages have become due since.
     """
-    with runtime.db.write() as tx:
+
+    def store(tx: Transaction) -> bool:
         left = summaries.cover(tx, job.session_pk, base, new)
         if left is None:
             raise _write_refused()
@@ -239,6 +271,12 @@ def _store_version(
         )
         if done is None:
             raise _write_refused()
+        return done
+
+    def committed(tx: Transaction, _done: bool) -> bool:
+        return sessions.lock(tx, job.session_pk) and summaries.is_covered(tx, job.session_pk, base, new)
+
+    done = patience.write(store, committed=committed)
     metrics.SUMMARY_VERSIONS.inc(new.pieces > 0)
     return done
 
@@ -249,25 +287,39 @@ def _write_refused() -> Stopped:
     return Stopped(Reason.LEASE_LOST)
 
 
-def _stopped(runtime: Runtime, job: Job, reason: Reason) -> Outcome:
+def _give_back(patience: Patience, job: Job, write: Callable[[Transaction], None]) -> None:
+    """Give the job back in the way that *write* does it, once."""
+    patience.write(write, committed=lambda tx, _none: summary_jobs.is_given_back(tx, job))
+
+
+def _stopped(patience: Patience, job: Job, reason: Reason) -> Outcome:
     if reason is Reason.LEASE_LOST:
         metrics.LEASE_LOSSES.labels("summary").inc()
         return Outcome(End.OVERTAKEN)
-    with runtime.db.write() as tx:
+
+    def write(tx: Transaction) -> None:
         if reason is Reason.HANDED_OVER:
             summary_jobs.give_back(tx, job)
         else:
             summary_jobs.fail(tx, job, code=LimitReached.code, wait_s=BACKOFF.longest_s)
+
+    _give_back(patience, job, write)
     return Outcome(End.HANDED_OVER if reason is Reason.HANDED_OVER else End.DEADLINE)
 
 
-def _model_failed(runtime: Runtime, job: Job, error: ModelError) -> Outcome:
+def _model_failed(runtime: Runtime, patience: Patience, job: Job, error: ModelError) -> Outcome:
     """Let the job wait for its next try; mark it as failed if a retry cannot help or there were too many."""
-    with runtime.db.write() as tx:
+    again = False
+
+    def write(tx: Transaction) -> None:
+        nonlocal again
         state = summary_jobs.state(tx, job.session_pk)  # read again: storing a piece resets its failures
         failures, limit = state.failures if state else 0, runtime.settings.model_retries
         wait_s = BACKOFF.wait_s(error, failures=failures, max_failures=limit)
         summary_jobs.fail(tx, job, code=error.code, wait_s=wait_s, counted=error.counted)
+        again = wait_s is not None
+
+    _give_back(patience, job, write)
     metrics.SUMMARY_FAILURES.labels(error.code).inc()
-    log.warning("summary failed", code=error.code, again=wait_s is not None)
+    log.warning("summary failed", code=error.code, again=again)
     return Outcome(End.FAILED, error.code)
