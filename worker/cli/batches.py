@@ -96,7 +96,7 @@ def list_batches(user_id: str | None, limit: int) -> None:
         print_object(page, str)
         return
     head = ("ID", "KIND", "NAME", "STATUS", "ITEMS", "ENDED", "FAILED", "CREATED (UTC)")
-    print_table([head, *map(_as_row, page)])
+    print_table([head, *map(_as_row, page)], whole=(0,))
 
 
 def _as_row(batch: Batch) -> tuple[str, ...]:
@@ -138,7 +138,7 @@ def items(batch_id: str, user_id: str | None, status: ItemStatus | None) -> None
         if json_requested():
             print_lines(page, json_line, label="Items")
         else:
-            print_pages(ITEM_HEAD, map(_item_row, page))
+            print_pages(ITEM_HEAD, map(_item_row, page), whole=range(1, 5))
 
 
 def _item_row(item: Item) -> tuple[str, ...]:

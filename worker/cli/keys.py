@@ -68,7 +68,7 @@ def list_keys() -> None:
         print_object([_as_json(key) for key in keys], str)
         return
     head = ("ID", "NAME", "USER", "TEAMS", "SCOPES", "CREATED (UTC)", "ENDS (UTC)")
-    print_table([head, *map(_as_row, keys)])
+    print_table([head, *map(_as_row, keys)], whole=(0, 2))
 
 
 @keys.command()

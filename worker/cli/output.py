@@ -5,7 +5,6 @@ not pass it on. Progress bars are on stderr, and hidden if stderr is not a termi
 """
 
 import json
-import shutil
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -72,14 +71,14 @@ def print_list(
 ) -> None:
     """Print items as a table, or as lines of JSON without the fields *omit*.
 
-    The table is as wide as the terminal; its columns *whole* are cut last.
+    The columns *whole* are never cut.
     """
     with counted(items, label=label, to=sys.stdout) as counting:
         if json_requested():
             for item in counting:
                 click.echo(json_line({name: value for name, value in item.items() if name not in omit}))
         else:
-            print_pages(head, map(row, counting), width=shutil.get_terminal_size().columns, whole=whole)
+            print_pages(head, map(row, counting), whole=whole)
 
 
 def note(text: str, *, dim: bool = False) -> None:

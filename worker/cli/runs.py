@@ -96,7 +96,7 @@ def list_runs(
     with connect() as client:
         matches = client.runs(status=status, team=team, user_id=user_id, session_id=session_id)
         page = matches if every else islice(matches, limit)
-        print_list(page, _as_row, label="Runs", head=HEAD, omit=TEXTS, whole=(0, 1))
+        print_list(page, _as_row, label="Runs", head=HEAD, omit=TEXTS, whole=(0, 1, 3, 4))
 
 
 @runs.command()

@@ -41,7 +41,7 @@ def list_sessions(
     with connect() as client:
         matches = client.sessions(team=team, user_id=user_id, name=name, tag=tag)
         page = matches if every else islice(matches, limit)
-        print_list(page, _as_row, label="Sessions", head=HEAD, omit=("state",), whole=(0,))
+        print_list(page, _as_row, label="Sessions", head=HEAD, omit=("state",), whole=(0, 2))
 
 
 @sessions.command()

@@ -1,5 +1,11 @@
-"""Tables for people: columns as wide as their widest cell, cut where a line would not fit the terminal."""
+"""Tables for people: columns as wide as their widest cell.
 
+On a terminal cells are cut where a line would not fit, except for ids: people copy them into the next command.
+Elsewhere nothing is cut.
+"""
+
+import shutil
+import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import chain, islice
@@ -10,36 +16,44 @@ PAGE = 200
 NARROW = 6  # a column is not cut below this width
 
 
-def print_table(
-    rows: Sequence[Sequence[str]], *, least: Sequence[int] = (), width: int | None = None, whole: Collection[int] = ()
-) -> list[int]:
+def print_table(rows: Sequence[Sequence[str]], *, least: Sequence[int] = (), whole: Collection[int] = ()) -> list[int]:
     """Print rows of equal length, each column at least as wide as *least* says; return the widths.
 
-    With a *width*, cells are cut so that no line is longer; those of the columns *whole* are cut last.
+    On a terminal cells are cut so that a line fits; those of the columns *whole* never are.
     """
     widths = _widths(rows)
     widths = [max(pair) for pair in zip(widths, least or widths, strict=True)]
-    if width is not None:
-        widths = _fitted(widths, width, whole=whole)
+    if sys.stdout.isatty():
+        widths = fitted(widths, shutil.get_terminal_size().columns, whole=whole)
     for row in rows:
-        click.echo(_line(row, widths))
+        click.echo(format_row(row, widths))
     return widths
 
 
-def print_pages(
-    head: Sequence[str], rows: Iterable[Sequence[str]], *, width: int | None = None, whole: Collection[int] = ()
-) -> None:
+def print_pages(head: Sequence[str], rows: Iterable[Sequence[str]], *, whole: Collection[int] = ()) -> None:
     """Print a table of any length, some rows at a time; later rows may need wider columns."""
     widths: list[int] = []
     lines: Iterator[Sequence[str]] = chain([head], rows)
     while page := list(islice(lines, PAGE)):
-        widths = print_table(page, least=widths, width=width, whole=whole)
+        widths = print_table(page, least=widths, whole=whole)
 
 
 def format_fields(fields: Mapping[str, object]) -> str:
     """Return the fields that are not empty, one a line: name and value."""
     rows = [(name.replace("_", " "), str(value)) for name, value in fields.items() if value]
-    return "\n".join(_line(row, _widths(rows)) for row in rows)
+    return "\n".join(format_row(row, _widths(rows)) for row in rows)
+
+
+def fitted(widths: Sequence[int], width: int, *, whole: Collection[int]) -> list[int]:
+    """Return *widths* with the widest columns narrowed until a line of *width* holds them, as far as that can be."""
+    narrowed = list(widths)
+    columns = [n for n in range(len(narrowed)) if n not in whole]
+    while sum(narrowed) + 2 * (len(narrowed) - 1) > width:
+        widest = max(columns, key=lambda column: narrowed[column], default=None)
+        if widest is None or narrowed[widest] <= NARROW:
+            break
+        narrowed[widest] -= 1
+    return narrowed
 
 
 def age(time: str, *, now: datetime) -> str:
@@ -55,18 +69,8 @@ def _widths(rows: Sequence[Sequence[str]]) -> list[int]:
     return [max(map(len, column)) for column in zip(*rows, strict=True)]
 
 
-def _fitted(widths: Sequence[int], width: int, *, whole: Collection[int]) -> list[int]:
-    fitted = list(widths)
-    for columns in ([n for n in range(len(fitted)) if n not in whole], list(range(len(fitted)))):
-        while sum(fitted) + 2 * (len(fitted) - 1) > width:
-            widest = max(columns, key=lambda column: fitted[column], default=0)
-            if fitted[widest] <= NARROW:
-                break
-            fitted[widest] -= 1
-    return fitted
-
-
-def _line(row: Sequence[str], widths: Sequence[int]) -> str:
+def format_row(row: Sequence[str], widths: Sequence[int]) -> str:
+    """Return one line of a table; a cell that is wider than its column is cut."""
     return "  ".join(_cut(cell, width).ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
