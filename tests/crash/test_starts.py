@@ -97,6 +97,46 @@ def test_up_says_which_port_is_taken(tmp_path: Path, new_sqlite: Callable[[], st
         assert (tmp_path / "api-url").read_text() == "of the other"
 
 
+def test_a_second_up_in_one_directory_is_refused(tmp_path: Path, new_sqlite: Callable[[], str]) -> None:
+    """Also with other ports; the first is named, and keeps its files. Once it is killed, the next one starts."""
+
+    def ports() -> list[str]:
+        return ["--port", str(free_port()), "--flower-port", str(free_port())]
+
+    with system(tmp_path, database_url=new_sqlite(), redis_url="") as running:
+        first, client = running.start_up("--workers", "1")
+        address = (tmp_path / "api-url").read_text()
+        second = running.start("second", [*PROGRAM, "up", *ports()], environment=running.environment)
+        code = second.wait(timeout=120)
+        kept = (tmp_path / "api-url").read_text() == address and client.run(client.enqueue("plain", "hi")["id"])
+        mode = (tmp_path / "up.lock").stat().st_mode & 0o777
+        greeting = running.log("up")
+        first.kill()
+        first.wait()
+        (tmp_path / "up.log").unlink()
+        third, _ = running.start_up("--workers", "1")
+        third.terminate()
+        third.wait(timeout=120)
+
+    assert (code, mode) == (2, 0o600)
+    assert f"Another 'team-sessions up', process {first.pid}, uses the data directory" in running.log("second")
+    assert f"kill {first.pid}" in running.log("second")
+    assert kept
+    assert "overcommit" not in greeting
+
+
+def test_a_data_directory_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    """In one sentence: it is a file, or below one."""
+    (tmp_path / "file").touch()
+
+    for directory in ("file", "file/below"):
+        command = [*PROGRAM, "up", "--data-dir", directory]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+        assert done.returncode == 2
+        assert "Traceback" not in done.stderr
+        assert "file" in done.stderr
+
+
 def test_a_key_of_a_database_without_tables_says_what_comes_first(empty_url: str) -> None:
     """Whoever begins with the key is told to migrate, on both databases."""
     environment = {**os.environ, "TEAM_SESSIONS_DATABASE_URL": empty_url}

@@ -4,7 +4,12 @@ import click
 
 from api_stub.app import serve
 from worker import settings as configuration
+from worker.cli import database
+from worker.errors import DatabaseUnusable, SchemaOutdated
 from worker.observe import logs
+from worker.store.database_probe import ADDRESS
+
+log = logs.get(__name__)
 
 
 @click.command()
@@ -18,4 +23,18 @@ def api(host: str, port: int) -> None:
     settings = configuration.load()
     _ = settings.broker  # if it is not set, this ends in one sentence instead of a traceback of the server
     logs.configure(settings.log_level, style=settings.log_style)
+    _check_database(settings.database)
     serve(settings, host=host, port=port)
+
+
+def _check_database(url: str) -> None:
+    """Log what is wrong with the database, which may be away for a while. An address that cannot work ends the API."""
+    try:
+        with database.opened(url):
+            pass
+    except SchemaOutdated as error:
+        log.warning("the database cannot be used yet", detail=error.message)
+    except DatabaseUnusable as error:
+        if error.facts["name"] == ADDRESS.code:
+            raise
+        log.warning("the database cannot be used yet", detail=error.message)

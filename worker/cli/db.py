@@ -5,6 +5,7 @@ from contextlib import closing
 import click
 
 from worker import settings as configuration
+from worker.cli import database
 from worker.cli.output import steps
 from worker.cli.table import print_table
 from worker.events.erase import Eraser
@@ -14,12 +15,12 @@ from worker.store import Database, migrate
 from worker.store.erasure import Erased
 
 
-@click.group()
-def db() -> None:
+@click.group("db")
+def group() -> None:
     """Maintain the database."""
 
 
-@db.command()
+@group.command()
 @click.option("--removing", is_flag=True, help="Also remove what only older versions use.")
 def upgrade(removing: bool) -> None:
     """Upgrade the database to the schema of this version. It can be repeated.
@@ -27,10 +28,10 @@ def upgrade(removing: bool) -> None:
     In a rolling deploy, run it before the first process is replaced: processes of the older version keep working. When
     all of them have ended, run it again with --removing.
     """
-    with closing(Database(configuration.load().database)) as database:
+    with database.opened(configuration.load().database, migrated=False) as db:
         with steps("Upgrading") as on_piece:
-            migrate.upgrade(database, removing=removing, on_piece=on_piece)
-        with database.read() as tx:
+            migrate.upgrade(db, removing=removing, on_piece=on_piece)
+        with db.read() as tx:
             revision = migrate.current_revision(tx)
     click.echo(f"The database is at revision {revision}.")
     if missing := migrate.missing(revision):
@@ -38,7 +39,7 @@ def upgrade(removing: bool) -> None:
         click.echo(f"Left for --removing, when no process of an older version is left: {names}.")
 
 
-@db.command()
+@group.command()
 @click.option("--dry-run", is_flag=True, help="Only count what is due.")
 def retention(dry_run: bool) -> None:
     """Remove the sessions and runs that have reached the end of their lifetime, now and all at once.
@@ -47,18 +48,18 @@ def retention(dry_run: bool) -> None:
     what is kept longer because a batch, a replay or a summary needs it.
     """
     settings = configuration.load()
-    with migrate.open_current(settings.database) as database:
+    with database.opened(settings.database) as db:
         if dry_run:
-            _print_due(database, settings)
+            _print_due(db, settings)
         else:
-            removed = _remove(database, settings)
+            removed = _remove(db, settings)
             click.echo(f"{removed.sessions} sessions and {removed.runs} runs removed, {removed.messages} messages.")
 
 
-def _print_due(database: Database, settings: Settings) -> None:
+def _print_due(db: Database, settings: Settings) -> None:
     rows = [
         (team, _days(lifetimes.sessions_s), _days(lifetimes.runs_s), str(session_count), str(run_count))
-        for team, lifetimes, session_count, run_count in due(database, settings)
+        for team, lifetimes, session_count, run_count in due(db, settings)
     ]
     if not rows:
         click.echo("No setting and no team limits a lifetime.")
@@ -70,8 +71,8 @@ def _days(seconds: float | None) -> str:
     return "forever" if seconds is None else f"{seconds / 86_400:g} days"
 
 
-def _remove(database: Database, settings: Settings) -> Erased:
+def _remove(db: Database, settings: Settings) -> Erased:
     if settings.redis_url is None:  # then streams expire by themselves
-        return sum(Removal(database, settings, erase=lambda _runs: None).round(), Erased())
+        return sum(Removal(db, settings, erase=lambda _runs: None).round(), Erased())
     with closing(Eraser(settings.broker, prefix=settings.queue_prefix, ttl_s=settings.stream_seconds)) as eraser:
-        return sum(Removal(database, settings, erase=eraser.erase).round(), Erased())
+        return sum(Removal(db, settings, erase=eraser.erase).round(), Erased())

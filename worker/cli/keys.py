@@ -8,11 +8,12 @@ from datetime import datetime
 import click
 
 from worker import settings as configuration
+from worker.cli import database
 from worker.cli.output import json_option, json_requested, print_object
 from worker.cli.table import print_table
 from worker.clock import rfc3339
 from worker.domain import Scope, check_id
-from worker.store import Database, api_keys, migrate
+from worker.store import Database, api_keys
 from worker.store.api_keys import Key
 
 MAX_GRACE_S = 30 * 86_400
@@ -53,7 +54,7 @@ def create(name: str, user_id: str | None, teams: tuple[str, ...], scopes: tuple
     for value, field in [(user_id, "user"), *((team, "team") for team in teams)]:
         if value is not None:
             check_id(value, field=field)
-    with _database() as database, database.write() as tx:
+    with _database() as db, db.write() as tx:
         key = api_keys.create(tx, name=name, user_id=user_id, teams=frozenset(teams), scopes=frozenset(scopes))
     click.echo(key)
 
@@ -62,7 +63,7 @@ def create(name: str, user_id: str | None, teams: tuple[str, ...], scopes: tuple
 @json_option("Print them as JSON.")
 def list_keys() -> None:
     """List all keys, revoked ones too, without their secrets."""
-    with _database() as database, database.read() as tx:
+    with _database() as db, db.read() as tx:
         keys = api_keys.every(tx)
     if json_requested():
         print_object([_as_json(key) for key in keys], str)
@@ -75,7 +76,7 @@ def list_keys() -> None:
 @KEY_ID
 def revoke(key_id: str) -> None:
     """Revoke a key. Within two seconds every API process refuses it."""
-    with _database() as database, database.write() as tx:
+    with _database() as db, db.write() as tx:
         api_keys.revoke(tx, key_id)
     click.echo(f"Key {key_id} is revoked.")
 
@@ -90,13 +91,13 @@ def rotate(key_id: str, grace_s: int) -> None:
 
     The new key has a new id.
     """
-    with _database() as database, database.write() as tx:
+    with _database() as db, db.write() as tx:
         key = api_keys.rotate(tx, key_id, grace_s=grace_s)
     click.echo(key)
 
 
 def _database() -> AbstractContextManager[Database]:
-    return migrate.open_current(configuration.load().database)
+    return database.opened(configuration.load().database)
 
 
 def _as_json(key: Key) -> dict[str, object]:

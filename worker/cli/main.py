@@ -24,7 +24,7 @@ COMMANDS = {
     "batches": "worker.cli.batches:batches",
     "users": "worker.cli.users:users",
     "keys": "worker.cli.keys:keys",
-    "db": "worker.cli.db:db",
+    "db": "worker.cli.db:group",
 }
 
 

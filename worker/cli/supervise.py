@@ -32,6 +32,7 @@ class Child:
     environment: Mapping[str, str]
     grace_s: float
     standard_input: str | None = None
+    hidden: str | None = None  # lines of its output that hold this text are not printed
     process: "subprocess.Popen[str] | None" = field(default=None, repr=False)
     started_at: float = 0.0
     start_after: float = 0.0
@@ -58,7 +59,7 @@ class Child:
         if self.standard_input is not None:
             self.process.stdin.write(self.standard_input)
         self.process.stdin.close()
-        threading.Thread(target=_print_lines, args=(self.name, self.process), daemon=True).start()
+        threading.Thread(target=_print_lines, args=(self, self.process), daemon=True).start()
 
     def end(self) -> None:
         """Ask the process to end."""
@@ -136,13 +137,15 @@ class Supervisor:
                     click.echo(f"{child.name} could not be started: {error.strerror}. Trying again.", err=True)
 
 
-def _print_lines(name: str, process: "subprocess.Popen[str]") -> None:
+def _print_lines(child: Child, process: "subprocess.Popen[str]") -> None:
     assert process.stdout is not None
     with process.stdout:
         for line in process.stdout:
+            if child.hidden is not None and child.hidden in line:
+                continue
             # The reader of our own output may be gone; a child whose pipe is not emptied would block.
             with suppress(OSError):
-                click.echo(f"{name:<10}| {line.rstrip()}", err=True)
+                click.echo(f"{child.name:<10}| {line.rstrip()}", err=True)
 
 
 def _end_with_parent() -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import click
 
 from worker import settings as configuration
+from worker.cli import data_directory, database
 from worker.cli.supervise import Child, Supervisor
 from worker.domain import Scope
 from worker.errors import PortTaken
@@ -53,9 +54,11 @@ def up(
 
     Without TEAM_SESSIONS_DATABASE_URL it uses an SQLite file in its data directory (./.team-sessions). Without
     TEAM_SESSIONS_REDIS_URL it starts its own Valkey, and writes the address to DIR/broker-url. At the first start it
-    writes a service key to DIR/api-key and Flower's login to DIR/flower-login.
+    writes a service key to DIR/api-key and Flower's login to DIR/flower-login. A data directory serves one 'up' at a
+    time.
     """
     settings, directory = _data_directory(data_dir)
+    data_directory.lock(directory)
     teams = load_teams(settings)
     for number, option in ((port, "--port"), (flower_port, "--flower-port")):
         _wait_for_port(host, number, option=option)
@@ -90,8 +93,7 @@ def _data_directory(path: Path | None) -> tuple[Settings, Path]:
     if path is not None:
         os.environ[PREFIX + "DATA_DIR"] = str(path)
     settings = configuration.load()
-    directory = settings.data_dir.absolute()
-    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    directory = data_directory.make(settings.data_dir)
     os.environ[PREFIX + "DATA_DIR"] = str(directory)
     return settings, directory
 
@@ -100,11 +102,10 @@ def _prepare_database(settings: Settings, directory: Path) -> None:
     """Upgrade the schema, and make the service key and Flower's login if they are missing."""
     if settings.database_url is None:
         _make_private_file(directory / "team-sessions.db")
-    database = Database(settings.database)
-    migrate.upgrade(database)
-    _keep_secret(directory / "api-key", valid=lambda key: _is_key(database, key), make=lambda: _service_key(database))
+    with database.opened(settings.database, migrated=False) as db:
+        migrate.upgrade(db)
+        _keep_secret(directory / "api-key", valid=lambda key: _is_key(db, key), make=lambda: _service_key(db))
     _keep_secret(directory / "flower-login", valid=bool, make=lambda: f"flower:{secrets.token_urlsafe(18)}")
-    database.close()
 
 
 def _wait_for_port(host: str, port: int, *, option: str) -> None:
@@ -130,7 +131,8 @@ def _start_broker(supervisor: Supervisor, directory: Path) -> None:
     os.environ[PREFIX + "REDIS_URL"] = embedded.url(port=port, password=password)
     _keep_secret(directory / "broker-url", valid=bool, make=lambda: os.environ[PREFIX + "REDIS_URL"])
     configured = embedded.configuration(port=port, password=password, directory=directory)
-    supervisor.start(Child("broker", embedded.command(), {}, grace_s=5, standard_input=configured))
+    broker = Child("broker", embedded.command(), {}, grace_s=5, standard_input=configured, hidden=embedded.IRRELEVANT)
+    supervisor.start(broker)
 
 
 def _workers(settings: Settings, workers: int, concurrency: int, metrics_port: int | None) -> list[Child]:
@@ -157,13 +159,13 @@ def _program() -> list[str]:
     return [sys.executable, str(Path(sys.executable).with_name("team-sessions"))]
 
 
-def _service_key(database: Database) -> str:
-    with database.write() as tx:
+def _service_key(db: Database) -> str:
+    with db.write() as tx:
         return api_keys.create(tx, name="up", scopes=frozenset({Scope.ADMIN}))
 
 
-def _is_key(database: Database, key: str) -> bool:
-    with database.read() as tx:
+def _is_key(db: Database, key: str) -> bool:
+    with db.read() as tx:
         return api_keys.verify(tx, key) is not None
 
 

@@ -11,8 +11,9 @@ import click
 from worker import settings as configuration
 from worker import tasks
 from worker.batches.feed import feed as feed_batches
+from worker.cli import database
 from worker.cli.isolated_run import execute_alone
-from worker.errors import DatabaseUnavailable, SchemaOutdated
+from worker.errors import DatabaseUnavailable
 from worker.observe import logs, metrics
 from worker.process.isolated import IsolatedProcesses
 from worker.process.metrics_server import MetricsServer
@@ -25,7 +26,6 @@ from worker.queue.progress_events import ProgressEvents
 from worker.queue.worker_loop import alive_at, consume, in_flight
 from worker.retention import Removal
 from worker.runs import background
-from worker.store import migrate
 from worker.summaries import refresh
 from worker.team_module import load_teams
 
@@ -58,13 +58,12 @@ def worker(queues: str, concurrency: int, metrics_port: int | None) -> None:
     if unknown := set(names) - set(QUEUES):
         raise click.BadParameter(f"no such queue: {', '.join(sorted(unknown))}. There are: {', '.join(QUEUES)}.")
     teams = load_teams(settings)
+    with database.opened(settings.database):
+        pass  # a mistake ends the worker before it consumes
     app = make_app(settings, queues=names)
     metrics.preset(teams)
     isolated = IsolatedProcesses(execute_alone)
     runtime = start_runtime(settings, Dispatcher(app, settings), teams, names, isolated=isolated)
-    if misfit := migrate.misfit(runtime.db):
-        runtime.close()
-        raise SchemaOutdated(misfit=misfit)
     worker_name = _celery_name(runtime.owner)
     progress = ProgressEvents(app, worker=worker_name)
     tasks.register(app, runtime, progress)

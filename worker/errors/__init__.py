@@ -1,7 +1,8 @@
 """Every error that a caller can meet.
 
     TeamSessionsError
-    ├── SettingsInvalid, TeamsInvalid, DefinitionInvalid, ToolNotDescribable, SchemaOutdated, PortTaken    at start
+    ├── SettingsInvalid, TeamsInvalid, DefinitionInvalid, ToolNotDescribable                               at start
+    ├── SchemaOutdated, DatabaseUnusable, PortTaken, DirectoryTaken, DirectoryUnusable     at the start of a command
     ├── RequestRefused                           the caller can correct it
     │   ├── InvalidText, InvalidJson, InvalidIdentifier, EmptyInput, InputTooLarge, InvalidEventId, InvalidCursor
     │   ├── UnknownParameter

@@ -21,6 +21,20 @@ class PortTaken(TeamSessionsError):
     code = "port_taken"
 
 
+class DirectoryTaken(TeamSessionsError):
+    """Another 'team-sessions up', process {pid}, uses the data directory {directory!r}. Stop it (Ctrl-C in its
+    terminal, or: kill {pid}), or start this one with another --data-dir.
+    """
+
+    code = "directory_taken"
+
+
+class DirectoryUnusable(TeamSessionsError):
+    """The data directory {directory!r} cannot be used ({reason}). Give it to this user, or name another --data-dir."""
+
+    code = "directory_unusable"
+
+
 class DefinitionInvalid(TeamSessionsError):
     """The definition of {what} has {count} mistake(s):{mistakes}"""
 
@@ -47,6 +61,12 @@ class DatabaseUnavailable(TeamSessionsError):
     code = "database_unavailable"
     status = 503
     retry = True
+
+
+class DatabaseUnusable(TeamSessionsError):
+    """The database cannot be used. {problem} {advice}"""
+
+    code = "database_unusable"
 
 
 class LeaseLost(TeamSessionsError):

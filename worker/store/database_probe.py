@@ -36,6 +36,12 @@ ADDRESS = Problem(
     "Write TEAM_SESSIONS_DATABASE_URL as postgresql://USER:PASSWORD@HOST/NAME or sqlite:///FILE.",
     signs=("invalid connection option", "invalid dsn", "invalid uri"),
 )
+NO_FILE = Problem(
+    "database_no_file",
+    "Its file cannot be opened.",
+    "Correct the path of TEAM_SESSIONS_DATABASE_URL, or give this user access to the file and its directory.",
+    signs=("unable to open",),
+)
 OTHER = Problem("database_other", "It does not answer, for an unknown reason.", "See the log of the server.")
 PROBLEMS = (
     Problem(
@@ -70,10 +76,22 @@ PROBLEMS = (
         signs=("connection refused", "no such file", "server closed the connection", "starting up", "shutting down"),
     ),
     Problem(
+        "database_unreachable",
+        "The network does not reach its address, or cuts the connection.",
+        "Correct host and port of TEAM_SESSIONS_DATABASE_URL, or open the way to it: firewall, VPN, route.",
+        signs=("no route to host", "network is unreachable", "connection reset", "could not receive data"),
+    ),
+    Problem(
         "database_unknown_host",
         "The host of its address cannot be resolved.",
         "Correct the host of TEAM_SESSIONS_DATABASE_URL, or the name resolution of this machine.",
         signs=("resolve", "translate host name", "name or service not known"),
+    ),
+    Problem(
+        "database_lock_held",
+        "Another transaction holds a lock on its tables, and does not release it.",
+        "Find it (SELECT * FROM pg_stat_activity WHERE state = 'idle in transaction'), and end it.",
+        signs=("lock timeout", "deadlock detected"),
     ),
     Problem(
         "database_timeout",
@@ -99,12 +117,7 @@ PROBLEMS = (
         "Find the process that is blocked in a write (fuser shows who has the file open), and end it.",
         signs=("locked",),
     ),
-    Problem(
-        "database_no_file",
-        "Its file cannot be opened.",
-        "Correct the path of TEAM_SESSIONS_DATABASE_URL, or give this user access to the file and its directory.",
-        signs=("unable to open",),
-    ),
+    NO_FILE,
     Problem(
         "database_damaged",
         "Its file is damaged, or is no SQLite database.",
@@ -116,6 +129,8 @@ PROBLEMS = (
 
 FAILURES = (DatabaseUnavailable, SQLAlchemyError, ImportError, OSError, ValueError)
 """What opening and querying a database can raise, for any address."""
+REFUSALS = (DatabaseUnavailable, SQLAlchemyError)
+"""What querying a database can raise once it is open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +149,8 @@ class Server:
 
 def problem(error: BaseException) -> Problem:
     """Return which problem an error of FAILURES means."""
+    if isinstance(error, OSError):  # the driver's own errors are none: this is about the file or its directory
+        return NO_FILE
     cause = error.__cause__ if isinstance(error, DatabaseUnavailable) else error
     otherwise = OTHER if isinstance(error, DatabaseUnavailable) else ADDRESS
     return recognise(PROBLEMS, error, str(getattr(cause, "orig", None) or cause)) or otherwise

@@ -10,8 +10,7 @@ of its own. Repeating a piece is harmless: a backfill that was stopped starts ag
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -81,15 +80,6 @@ def misfit(db: Database) -> str | None:
     if at is None or not removes(later[0]):
         return f"{problem} Run 'team-sessions db upgrade' first."
     return f"{problem} {later[0].revision!r} has to be applied before: see 'team-sessions db upgrade --help'."
-
-
-@contextmanager
-def open_current(url: str) -> Iterator[Database]:
-    """Yield the database at *url*. Raises SchemaOutdated if this version of the code cannot use it."""
-    with closing(Database(url)) as db:
-        if problem := misfit(db):
-            raise SchemaOutdated(misfit=problem)
-        yield db
 
 
 def missing(at: str | None) -> Sequence[Script]:
