@@ -9,7 +9,7 @@ from sqlalchemy import text
 from tests.support.postgres import PostgresServer
 from tests.support.system import wait_until
 from tests.support.versions import next_version
-from worker.store import Database, migrate
+from worker.store import Database, Transaction, migrate
 from worker.store.tables import SCHEMA
 
 IN_BETWEEN = '''"""Adds something, after a revision that removes."""
@@ -66,7 +66,10 @@ def test_nothing_is_removed_before_a_later_revision_that_adds(empty_url: str, tm
 
 
 def test_a_migration_that_gets_no_lock_steps_back_and_tries_again(postgres: PostgresServer, tmp_path: Path) -> None:
-    """Everyone else queues behind a migration that waits for a lock: it waits for a second only."""
+    """Everyone else queues behind a migration that waits for a lock: it waits for a second only.
+
+    The transaction that has the lock looks for it itself: the server ends one that is idle for 10 seconds.
+    """
     url, new = postgres.new_database(empty=True), next_version(tmp_path)
     environment = {**os.environ, "TEAM_SESSIONS_DATABASE_URL": url, "TEAM_SESSIONS_REDIS_URL": "redis://none"}
     db, other = Database(url), Database(url)
@@ -77,7 +80,7 @@ def test_a_migration_that_gets_no_lock_steps_back_and_tries_again(postgres: Post
         tx.execute(text(f"LOCK TABLE {SCHEMA}.runs IN ACCESS SHARE MODE"))
         migrating.start()
         for waits in (True, False, True):
-            wait_until(lambda waits=waits: _waits(other) is waits, description=f"it waits for the lock: {waits}")
+            wait_until(lambda waits=waits: _waits(tx) is waits, description=f"it waits for the lock: {waits}")
     migrating.join()
     at = revision(db)
     db.close()
@@ -93,7 +96,6 @@ def revision(db: Database) -> str | None:
         return migrate.current_revision(tx)
 
 
-def _waits(db: Database) -> bool:
-    with db.read() as tx:
-        waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND mode = 'AccessExclusiveLock'"
-        return int(tx.execute(text(waiting)).scalar_one()) > 0
+def _waits(tx: Transaction) -> bool:
+    waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND mode = 'AccessExclusiveLock'"
+    return int(tx.execute(text(waiting)).scalar_one()) > 0
