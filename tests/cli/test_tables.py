@@ -167,7 +167,65 @@ def test_a_summary_is_asked_for(client: Client, pipe: Command, user: str) -> Non
 
     assert (none.returncode, asked.returncode, unclear.returncode) == (1, 0, 2)
     assert "has no such summary" in none.stderr
-    assert asked.stdout == "It is waiting.\n"
+    assert asked.stdout.startswith("A refresh is requested, and waits for a worker. ")
+
+
+def test_a_session_is_renamed_and_tagged(client: Client, pipe: Command, user: str) -> None:
+    """What no option names stays; an empty text clears."""
+    ended(client, user)
+
+    def update(*options: str) -> dict[str, Any]:
+        session = json.loads(told(pipe("sessions", "update", "s1", "--user", user, "--json", *options)))
+        return {name: session[name] for name in ("name", "description", "tags")}
+
+    named = update("--name", "A lost parcel", "--tag", "vip", "--tag", "refund")
+    described = update("--description", "It has not come.")
+    cleared = update("--name", "", "--tag", "")
+    shown = told(pipe("sessions", "update", "s1", "--user", user, "--name", "Again"))
+    nothing = pipe("sessions", "update", "s1", "--user", user)
+
+    assert named == {"name": "A lost parcel", "description": None, "tags": ["vip", "refund"]}
+    assert described == {**named, "description": "It has not come."}
+    assert cleared == {"name": None, "description": "It has not come.", "tags": []}
+    assert ["name", "Again"] in [line.split() for line in shown.splitlines()]
+    assert (nothing.returncode, "Nothing to change" in nothing.stderr) == (2, True)
+
+
+def test_many_runs_are_cancelled(client: Client, pipe: Command, user: str) -> None:
+    """Counted and confirmed, or with --yes; by options or by ids, which are not mixed."""
+    head = client.enqueue("plain", "[delay=60] hello", session_id="s1", user_id=user)["id"]
+    behind = [client.enqueue("plain", "hello", session_id="s1", user_id=user)["id"] for _ in range(4)]
+
+    kept = pipe("runs", "cancel", "--user", user, "--status", "queued", said="n\n")
+    waiting = {run["id"]: run["reason"] for run in lines(pipe("runs", "list", "--user", user, "--why", "--json"))}
+    by_id = told(pipe("runs", "cancel", behind[0], behind[1]))
+    printed = lines(pipe("runs", "cancel", "--user", user, "--session", "s1", "--yes", "--json"))
+    none = told(pipe("runs", "cancel", "--user", f"{user}-else"))
+    mixed, unclear = pipe("runs", "cancel", head, "--team", "plain"), pipe("runs", "cancel")
+
+    assert (kept.returncode, "Cancel 4 runs?" in kept.stderr or "Cancel 5 runs?" in kept.stderr) == (1, True)
+    assert [waiting[run] for run in behind] == ["behind_run"] * 4
+    assert by_id == "2 runs cancelled.\n"
+    assert {run["id"] for run in printed} == {head, *behind[2:]}
+    assert "input" not in printed[0]
+    assert none == "0 runs cancelled.\n"
+    assert client.wait(head, timeout_s=120)["status"] == "cancelled"
+    assert {client.run(run)["status"] for run in behind} == {"cancelled"}
+    assert (mixed.returncode, unclear.returncode) == (2, 2)
+    assert "not both" in mixed.stderr
+    assert "Name the runs by their ids" in unclear.stderr
+
+
+def test_teams_that_are_served_are_listed(client: Client, pipe: Command) -> None:
+    """As a table, or as lines of JSON; the short form does the same."""
+    table = told(pipe("teams", "list"))
+
+    assert table.splitlines()[0].split() == ["TEAM", "WORKERS", "QUEUES", "VERSIONS"]
+    assert [line.split()[0] for line in table.splitlines()[1:]] == [team["team"] for team in client.teams()]
+    assert {line.split()[0] for line in told(pipe("teams")).splitlines()} == {
+        line.split()[0] for line in table.splitlines()
+    }
+    assert [team["team"] for team in lines(pipe("teams", "--json"))] == [team["team"] for team in client.teams()]
 
 
 def test_a_terminal_is_steered_by_no_text(running: System, client: Client, user: str) -> None:

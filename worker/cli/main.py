@@ -19,6 +19,7 @@ COMMANDS = {
     "chat": "worker.cli.chat:chat",
     "why": "worker.cli.runs:why",
     "doctor": "worker.cli.doctor:doctor",
+    "teams": "worker.cli.teams:teams",
     "runs": "worker.cli.runs:runs",
     "sessions": "worker.cli.sessions:sessions",
     "batches": "worker.cli.batches:batches",

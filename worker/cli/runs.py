@@ -1,10 +1,10 @@
-"""`team-sessions run`, `runs` and `why`: enqueue a run; list runs; show, watch, cancel, retry and explain one."""
+"""`team-sessions run`, `runs` and `why`: enqueue a run; list runs; show, watch, retry and explain one."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from itertools import islice
-from typing import cast, get_args
+from typing import Any, cast, get_args
 
 import click
 
@@ -13,6 +13,7 @@ from api_stub.client.types import Status
 from worker import clock
 from worker.cli import typed
 from worker.cli.answer import Answer, require_completed, show_aside
+from worker.cli.cancel import TEXTS, cancel
 from worker.cli.connection import connect, object_options
 from worker.cli.output import (
     json_line,
@@ -29,7 +30,6 @@ from worker.cli.table import age, format_fields
 
 RUN = object_options("run_id")
 HEAD = ("ID", "STATUS", "TEAM", "USER", "SESSION", "AGE")
-TEXTS = ("input", "output")  # only `show` prints them
 
 
 @click.command()
@@ -74,13 +74,18 @@ def why(run_id: str) -> None:
 
 @click.group()
 def runs() -> None:
-    """List runs; show, watch, cancel or retry one.
+    """List runs; show, watch or retry one; cancel one or many.
 
     \b
         team-sessions runs list --status failed --team support
+        team-sessions runs list --status queued --why
         team-sessions runs show ID
         team-sessions runs retry ID
+        team-sessions runs cancel --team support --status queued
     """
+
+
+runs.add_command(cancel)
 
 
 @runs.command("list")
@@ -88,15 +93,28 @@ def runs() -> None:
 @click.option("--team", help="Only of this team.")
 @click.option("--user", "user_id", help="Only of this user.")
 @click.option("--session", "session_id", help="Only of this session.")
+@click.option("--why", "with_reason", is_flag=True, help="Also the reason why each unfinished run does not move.")
 @list_options
 def list_runs(
-    status: Status | None, team: str | None, user_id: str | None, session_id: str | None, limit: int, every: bool
+    status: Status | None,
+    team: str | None,
+    user_id: str | None,
+    session_id: str | None,
+    with_reason: bool,
+    limit: int,
+    every: bool,
 ) -> None:
-    """List runs, newest first. Inputs and outputs are left out; 'show' prints them."""
+    """List runs, newest first. Inputs and outputs are left out; 'show' prints them.
+
+    --why shows the code of each reason; 'team-sessions why ID' explains it.
+    """
     with connect() as client:
         matches = client.runs(status=status, team=team, user_id=user_id, session_id=session_id)
-        page = matches if every else islice(matches, limit)
-        print_list(page, _as_row, label="Runs", head=HEAD, omit=TEXTS, whole=(0, 1, 3, 4))
+        page: Iterable[Mapping[str, Any]] = matches if every else islice(matches, limit)
+        if with_reason:
+            page = ({**run, "reason": _reason(client, run)} for run in page)
+        head = (*HEAD, "REASON") if with_reason else HEAD
+        print_list(page, _as_row, label="Runs", head=head, omit=TEXTS, whole=(0, 1, 3, 4, 6))
 
 
 @runs.command()
@@ -120,16 +138,6 @@ def watch(run_id: str, user_id: str | None) -> None:
         else:
             ended = _last(client, run_id, user_id=user_id, show=lambda event: click.echo(json_line(asdict(event))))
     require_completed(ended)
-
-
-@runs.command()
-@RUN
-def cancel(run_id: str, user_id: str | None) -> None:
-    """Cancel the run ID. What it wrote is kept; a run that has ended does not change."""
-    with connect() as client:
-        run = client.cancel(run_id, user_id=user_id)
-    stopping = "" if run["finished_at"] else "; it was asked to stop, and does so at its next step"
-    print_object(run, lambda run: f"{run['id']} is {run['status']}{stopping}.")
 
 
 @runs.command()
@@ -162,6 +170,12 @@ def _as_text(run: Run) -> str:
     return text + "".join(f"\n\n{name}:\n{terminal_safe(value)}" for name, value in texts.items() if value)
 
 
-def _as_row(run: Run) -> tuple[str, ...]:
+def _as_row(run: Mapping[str, Any]) -> tuple[str, ...]:
     since = age(run["created_at"], now=clock.now())
-    return run["id"], run["status"], run["team"], run["user_id"], run["session_id"], since
+    reason = (run["reason"] or "",) if "reason" in run else ()
+    return run["id"], run["status"], run["team"], run["user_id"], run["session_id"], since, *reason
+
+
+def _reason(client: Client, run: Mapping[str, Any]) -> str | None:
+    """Return the code of the reason why a run does not move; None: it has ended."""
+    return None if run["finished_at"] else client.why(run["id"], user_id=run["user_id"])["reason"]

@@ -1,8 +1,8 @@
-"""`team-sessions sessions`: list sessions; show or delete one, print its messages and its summary."""
+"""`team-sessions sessions`: list sessions; show, change or delete one, print its messages and its summary."""
 
 import json
 from itertools import islice
-from typing import Literal
+from typing import Any, Literal
 
 import click
 
@@ -14,15 +14,22 @@ from worker.cli.table import age, format_fields
 
 SESSION = object_options("session_id")
 HEAD = ("ID", "TEAM", "USER", "NAME", "RUNS", "MSGS", "SUMMARY", "ACTIVE")
+REFRESHES = {
+    "waiting": "A refresh is requested, and waits for a worker. Run this command without options to read the summary.",
+    "running": "A refresh is running. Run this command without options to read the summary.",
+    "failed": "A refresh has failed before, and is retried. 'team-sessions doctor' says why.",
+    None: "Nothing to do: the summary covers everything that has ended.",
+}
 ROLES = ("user", "assistant", "tool")
 
 
 @click.group()
 def sessions() -> None:
-    """List sessions; show or delete one, print its messages or its summary.
+    """List sessions; show, rename, tag or delete one, print its messages or its summary.
 
     \b
         team-sessions sessions list --user ada
+        team-sessions sessions update ID --user ada --name "A lost parcel" --tag vip
         team-sessions sessions messages ID --user ada
         team-sessions runs list --session ID --user ada
     """
@@ -49,8 +56,30 @@ def list_sessions(
 def show(session_id: str, user_id: str | None) -> None:
     """Show the session ID: its name, its length, and the state that its tools keep."""
     with connect() as client:
-        session = client.session(session_id, user_id=user_id)
-    print_object(session, lambda session: format_fields({k: _format_value(v) for k, v in session.items() if v}))
+        print_object(client.session(session_id, user_id=user_id), _as_text)
+
+
+@sessions.command()
+@click.option("--name", help="Its name. '' removes it.")
+@click.option("--description", help="Its description. '' removes it.")
+@click.option("--tag", "tags", multiple=True, help="A tag; can be repeated. They replace all tags; '' removes them.")
+@SESSION
+def update(
+    session_id: str, user_id: str | None, name: str | None, description: str | None, tags: tuple[str, ...]
+) -> None:
+    """Rename, describe or tag the session ID, and show it. What no option names stays as it is.
+
+    \b
+        team-sessions sessions update ID --name "A lost parcel" --tag vip --tag refund
+    """
+    texts: dict[str, Any] = {
+        field: text or None for field, text in (("name", name), ("description", description)) if text is not None
+    }
+    if not texts and not tags:
+        raise click.UsageError("Nothing to change. Pass --name, --description or --tag.")
+    new_tags = [tag for tag in tags if tag] if tags else None
+    with connect() as client:
+        print_object(client.update_session(session_id, **texts, tags=new_tags, user_id=user_id), _as_text)
 
 
 @sessions.command()
@@ -75,8 +104,7 @@ def summary(session_id: str, user_id: str | None, version: int | None, refresh: 
         if refresh or rebuild:
             request = client.refresh_summary(session_id, rebuild=rebuild, user_id=user_id)
             job = request["refresh"]
-            text = f"It is {job['status']}." if job else "It covers everything that has ended."
-            print_object(request, lambda _: text)
+            print_object(request, lambda _: REFRESHES[job["status"] if job else None])
             return
         current = client.summary(session_id, version=version, user_id=user_id)
     print_object(current, lambda summary: terminal_safe(summary["text"]))
@@ -95,6 +123,10 @@ def delete(session_id: str, user_id: str | None, yes: bool) -> None:
     with connect() as client:
         client.delete_session(session_id, user_id=user_id)
     click.echo(f"Session {session_id} is deleted.")
+
+
+def _as_text(session: Session) -> str:
+    return format_fields({name: _format_value(value) for name, value in session.items() if value})
 
 
 def _as_row(session: Session) -> tuple[str, ...]:
