@@ -8,7 +8,7 @@ first one polls Redis. While Redis is away, a process counts its own calls only.
 import secrets
 import threading
 from collections import defaultdict, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -18,6 +18,7 @@ from redis.exceptions import RedisError
 from worker import clock
 from worker.domain import Stop
 from worker.errors import ModelBusy
+from worker.events import slot_key
 from worker.observe import logs
 from worker.ticker import Ticker
 
@@ -25,6 +26,7 @@ SLOT_TTL_S = 15.0  # how long a killed process keeps its slot
 POLL_S = 0.1  # between two polls for a free slot
 MAX_WAIT_S = 10.0  # then the run frees its place in the worker, and is tried again later
 PAUSE_S = 1.0  # how long a process leaves Redis alone after a failed call
+NOTE_S = 3  # how long the note of a run that waits for a slot is kept; it is renewed each third of that
 
 # KEYS: the model's slots. ARGV: their lifetime in seconds, the limit, then tokens. Takes or renews a slot for each
 # token while there are free ones, and returns how many succeeded.
@@ -69,8 +71,8 @@ class ModelSlots:
             self._ticker = Ticker("model slots", SLOT_TTL_S / 3, self._renew, failure="model slots were not renewed")
 
     @contextmanager
-    def slot(self, model: str, *, stop: Stop) -> Iterator[None]:
-        """Wait for a slot at *model*, and hold it inside the block.
+    def slot(self, model: str, *, stop: Stop, run_id: str | None = None) -> Iterator[None]:
+        """Wait for a slot at *model*, and hold it inside the block. While *run_id* waits, `waits_for_slot` says so.
 
         Raises:
             ModelBusy: no slot was free for ten seconds.
@@ -80,7 +82,7 @@ class ModelSlots:
             yield
             return
         calls, token = self._calls[model], secrets.token_hex(8)
-        self._wait(model, calls, token, stop)
+        self._wait(model, calls, token, stop, run_id)
         try:
             yield
         finally:
@@ -95,8 +97,9 @@ class ModelSlots:
             self._ticker.close()
             self._redis.close()
 
-    def _wait(self, model: str, calls: _Calls, token: str, stop: Stop) -> None:
+    def _wait(self, model: str, calls: _Calls, token: str, stop: Stop, run_id: str | None) -> None:
         until = clock.monotonic() + MAX_WAIT_S
+        noted_at = float("-inf")
         with calls.changed:
             calls.waiting.append(token)
         try:
@@ -104,12 +107,17 @@ class ModelSlots:
                 stop.check(boundary=True)
                 if clock.monotonic() > until:
                     raise ModelBusy(model=model, limit=self._limit)
+                if run_id is not None and clock.monotonic() - noted_at >= NOTE_S / 3:
+                    noted_at = clock.monotonic()
+                    self._note(lambda redis: redis.set(slot_key(self._prefix, run_id), model, ex=NOTE_S))
                 with calls.changed:
                     calls.changed.wait(POLL_S)
         finally:
             with calls.changed:
                 calls.waiting.remove(token)
                 calls.changed.notify_all()
+            if run_id is not None and noted_at > 0:
+                self._note(lambda redis: redis.delete(slot_key(self._prefix, run_id)))
 
     def _take(self, model: str, calls: _Calls, token: str) -> bool:
         """Take a slot, if this call is the first that waits and one is free."""
@@ -135,12 +143,16 @@ class ModelSlots:
             return None
 
     def _free(self, model: str, token: str) -> None:
+        self._note(lambda redis: redis.zrem(self._key(model), token))
+
+    def _note(self, write: Callable[[Redis], object]) -> None:
+        """Write to Redis if it is there. Otherwise the slot, or the note of a run that waits, expires."""
         redis = self._reachable()
         if redis is None:
             return
         try:
-            redis.zrem(self._key(model), token)
-        except RedisError:  # the slot expires
+            write(redis)
+        except RedisError:
             self._away_until = clock.monotonic() + PAUSE_S
 
     def _reachable(self) -> Redis | None:
@@ -155,3 +167,13 @@ class ModelSlots:
                 tokens = sorted(calls.running)
             if tokens:
                 self._take_or_renew(model, tokens)
+
+
+def waits_for_slot(url: str, run_id: str, *, prefix: str) -> str | None:
+    """Return the model for one of whose slots a run waits; None: it does not, or Redis is away."""
+    with Redis.from_url(url, socket_timeout=1, socket_connect_timeout=1, decode_responses=True) as redis:
+        try:
+            model = redis.get(slot_key(prefix, run_id))
+        except RedisError:
+            return None
+    return None if model is None else str(model)

@@ -46,9 +46,18 @@ class Runtime:
     batch_slots: Semaphore
     threads: list[threading.Thread]
 
-    def ask(self, model: ChatModel, request: ChatRequest, on_delta: Callable[[str], None], *, stop: Stop) -> Reply:
+    def ask(
+        self,
+        model: ChatModel,
+        request: ChatRequest,
+        on_delta: Callable[[str], None],
+        *,
+        stop: Stop,
+        run_id: str | None = None,
+    ) -> Reply:
         """Return the model's reply, after waiting for one of the model's slots. See `EventLoop.ask`."""
-        with ModelCall(model.id) as call, self.model_slots.slot(model.id, stop=stop), tracing.chat(model) as span:
+        slot = self.model_slots.slot(model.id, stop=stop, run_id=run_id)
+        with ModelCall(model.id) as call, slot, tracing.chat(model) as span:
             reply = self.event_loop.ask(model, request, call.start(on_delta), stop=stop)
             call.finish(reply)
             tracing.record_reply(span, reply)

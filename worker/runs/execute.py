@@ -16,6 +16,7 @@ and is written when it answers (`process.patience`).
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 
 from worker.clock import rfc3339
 from worker.domain import Backoff, Claim, End, Outcome, Reason, Replay, RunError, Status, Stop, Stopped
@@ -208,7 +209,7 @@ def _conversation(attempt: _Attempt) -> Conversation:
         history=session_history.history(definition, context_tokens=context_tokens),
         journal=attempt.journal,
         history_reader=session_history,
-        ask=runtime.ask,
+        ask=partial(runtime.ask, run_id=claim.run_id),
         stop=attempt.stop,
         run_id=claim.run_id,
         session_id=claim.session_id,

@@ -2,32 +2,36 @@
 
 The first check that applies gives the reason:
 
-1. The run has ended, or a worker executes it.
-2. An earlier run of its session has not ended.
-3. The script that enqueued it executes it.
-4. No live worker serves its team or consumes its queue.
-5. It waits until a given time.
-6. The broker is unreachable, or the run is not sent yet.
+1. The run has ended: then its error.
+2. An earlier run of its session has not ended: then why not.
+3. A worker executes it: then what it waits for (`runs/executing.py`).
+4. The script that enqueued it executes it.
+5. No live worker serves its team or consumes its queue.
+6. It waits until a given time.
+7. The broker is unreachable, or the run is not sent yet.
 
 Otherwise it waits in its queue for a free slot.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from worker.clock import rfc3339
-from worker.domain import SERVICE, Principal, Status
+from worker.domain import SERVICE, Message, Principal, Status
 from worker.domain.dispatch import queue_of
 from worker.errors import RunNotFound
+from worker.events.model_slots import waits_for_slot
 from worker.queue.dispatch import Dispatcher, NoDispatcher
+from worker.runs.executing import sentences, waiting
 from worker.settings import Settings
-from worker.store import Database, run_state, runs
+from worker.store import Database, Transaction, messages, run_state, runs
 from worker.store.run_state import RunState, Served
 
 Fact = str | int | None
-# A process renews its lease after each third of the lease's duration. After two thirds without a renewal, `why` reports
+# A process renews its lease after each third of the lease's duration. After half of it without a renewal, `why` reports
 # the process as silent.
-SILENT_AFTER = 2 / 3
+SILENT_AFTER = 1 / 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,40 +60,98 @@ def why(
         row = run_state.of_run(tx, run_id) if run is not None else None
         if row is None:
             raise RunNotFound(run_id=run_id)
-        team = run_state.served(tx, row.team)
-    return _with_summary(_of_run(row, team, dispatcher, settings), row)
+        known = _Known(run_state.served(tx, row.team), dispatcher, settings)
+        head = None if row.status.terminal or row.head_run_id in (None, run_id) else _head_of(tx, row)
+        executed = head or row
+        log = messages.without_contents(tx, executed.run_id) if executed.status is Status.RUNNING else []
+    answer = _of_run(executed, known, log)
+    return _with_summary(answer if head is None else _behind(row, head, answer), row)
 
 
-def _of_run(row: RunState, team: Served, dispatcher: Dispatcher | NoDispatcher, settings: Settings) -> Why:
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What is known besides the run: who serves its team, the queues, and the settings."""
+
+    team: Served
+    dispatcher: Dispatcher | NoDispatcher
+    settings: Settings
+
+
+def _head_of(tx: Transaction, row: RunState) -> RunState | None:
+    return None if row.head_run_id is None else run_state.of_run(tx, row.head_run_id)
+
+
+def _behind(row: RunState, head: RunState, why: Why) -> Why:
+    """Say that a run is behind the head of its session, and why the head is not done."""
+    detail = f"It is behind run {head.run_id!r}: the runs of a session execute one after the other. "
+    detail += f"About run {head.run_id!r}: {why.detail}"
+    if why.reason == "not_before":
+        detail += " Until then it holds up the runs behind it; one with on_busy 'pass' goes before it."
+    facts = {name: value for name, value in why.facts.items() if name != "attempt"}
+    facts |= {"behind_run_id": head.run_id, "runs_ahead": row.ahead, "behind_reason": why.reason}
+    return _because(row, "behind_run", detail, facts)
+
+
+def _of_run(row: RunState, known: _Known, log: Sequence[Message]) -> Why:
     if row.status.terminal:
-        return _because(row, "finished", f"It has ended: it is {row.status}.")
+        return _ended(row)
     if row.status is Status.RUNNING and row.lease_until is not None:
-        return _running(row, row.lease_until, team, settings)
-    if row.head_run_id != row.run_id:
-        detail = f"It is behind run {row.head_run_id!r}: the runs of a session execute one after the other."
-        return _because(row, "behind_run", detail, {"behind_run_id": row.head_run_id, "runs_ahead": row.ahead})
+        return _running(row, row.lease_until, known, log)
     if row.lease_owner is not None and row.not_before is not None and row.not_before > row.now:
         until = rfc3339(row.not_before)
         detail = f"The script that enqueued it, {row.lease_owner!r}, executes it; its lease ends at {until}."
         return _because(row, "held_by_script", detail, {"worker": row.lease_owner, "lease_until": until})
-    return _unserved(row, team) or _waiting(row) or _queued(row, dispatcher)
+    return _unserved(row, known.team) or _waiting(row) or _queued(row, known.dispatcher)
 
 
-def _running(row: RunState, lease_until: datetime, team: Served, settings: Settings) -> Why:
+def _ended(row: RunState) -> Why:
+    again = f"To try it again: team-sessions runs retry {row.run_id}"
+    detail = "It has ended: it is completed."
+    facts: dict[str, Fact] = {}
+    if row.status is Status.FAILED:
+        detail = f"It failed with {row.error_code!r}: {row.error_message} {again}"
+        facts["error_code"] = row.error_code
+    elif row.status is Status.CANCELLED:
+        detail = f"It was cancelled. {again}"
+    return _because(row, "finished", detail, facts)
+
+
+def _running(row: RunState, lease_until: datetime, known: _Known, log: Sequence[Message]) -> Why:
     until, worker = rfc3339(lease_until), repr(row.lease_owner)
     facts: dict[str, Fact] = {"worker": row.lease_owner, "lease_until": until, "attempt": row.attempt}
     if lease_until <= row.now:
         detail = (
             f"Its worker {worker} does not renew its lease, which expired at {until}; another worker takes it over."
         )
-        return _unserved(row, team) or _because(row, "lease_expired", detail, facts)
-    if lease_until - row.now < timedelta(seconds=settings.lease_seconds * (1 - SILENT_AFTER)):
+        return _unserved(row, known.team) or _because(row, "lease_expired", detail, facts)
+    if lease_until - row.now < timedelta(seconds=known.settings.lease_seconds * (1 - SILENT_AFTER)):
         detail = f"Its worker {worker} does not renew its lease. After {until} another worker takes it over."
         return _because(row, "silent_worker", detail, facts)
     if row.cancel_requested_at is not None:
         detail = f"Its cancellation was requested at {rfc3339(row.cancel_requested_at)}; its worker will end it."
         return _because(row, "cancelling", detail, facts)
-    return _because(row, "running", f"It is moving: worker {worker} executes it.", facts)
+    waits, more = _in_progress(row, known, log)
+    return _because(row, "running", f"Worker {worker} executes it.{waits}", facts | more)
+
+
+def _in_progress(row: RunState, known: _Known, log: Sequence[Message]) -> tuple[str, dict[str, Fact]]:
+    """Return what an executed run waits for, as a sentence and as facts. An attempt waits since it was sent at most."""
+    sent_at = row.dispatched_at
+    waits = [w if sent_at is None else replace(w, since=max(w.since, sent_at)) for w in waiting(log)]
+    if not waits:
+        return "", {}
+    first = waits[0]
+    facts: dict[str, Fact] = {"waits_for": "model" if first.tool is None else "tool", "since": rfc3339(first.since)}
+    facts |= {name: value for name, value in (("tool", first.tool), ("member", first.member)) if value is not None}
+    text = f" {sentences(waits)}"
+    model = None
+    if isinstance(known.dispatcher, Dispatcher) and any(one.tool is None for one in waits):
+        model = waits_for_slot(known.settings.broker, row.run_id, prefix=known.settings.queue_prefix)
+    if model is not None:
+        limit = "TEAM_SESSIONS_MODEL_CALLS_IN_FLIGHT"
+        text += f" Model {model!r} has as many calls in flight as {limit} allows: the run waits until one ends."
+        facts |= {"waits_for": "model_slot", "model": model}
+    return text, facts
 
 
 def _unserved(row: RunState, team: Served) -> Why | None:

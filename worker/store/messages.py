@@ -89,6 +89,14 @@ def of_run_by_id(tx: Transaction, run_id: str) -> list[Message]:
     return [_message(row) for row in tx.execute(statement.where(runs.c.id == run_id).order_by(messages.c.seq))]
 
 
+def without_contents(tx: Transaction, run_id: str) -> list[Message]:
+    """Return the messages of one run, in order, each with an empty content."""
+    own = (runs.c.session_pk == messages.c.session_pk) & messages.c.seq.between(runs.c.first_seq, runs.c.last_seq)
+    columns = (literal("").label(column.name) if column.name == "content" else column for column in _COLUMNS)
+    statement = select(*columns).join(runs, own)
+    return [_message(row) for row in tx.execute(statement.where(runs.c.id == run_id).order_by(messages.c.seq))]
+
+
 def of_last_runs(tx: Transaction, *, session_pk: int, before: int, count: int) -> list[Message]:
     """Return the leader's history of the last *count* finished runs before position *before*, in order.
 

@@ -30,6 +30,8 @@ class RunState:
     not_before: datetime | None
     waits_for: str | None
     cancel_requested_at: datetime | None
+    error_code: str | None
+    error_message: str | None
     summary_error: str | None  # why the last refresh of the session's summary failed
     summary_again_at: datetime | None  # when it is tried again; None: not before it is requested again
     now: datetime
@@ -49,9 +51,10 @@ def of_run(tx: Transaction, run_id: str) -> RunState | None:
     ahead = func.coalesce(runs.c.position - head.c.position, 0)
     run = (runs.c.id, sessions.c.team_id, runs.c.status, runs.c.priority, runs.c.attempt, sessions.c.head_run_id)
     lease = (runs.c.lease_owner, runs.c.lease_until, runs.c.dispatched_at, runs.c.not_before, runs.c.waits_for)
+    ended = (runs.c.cancel_requested_at, runs.c.error_code, runs.c.error_message)
     summary = (summary_jobs.c.error_code, summary_jobs.c.send_at)
     statement = (
-        select(*run, ahead, *lease, runs.c.cancel_requested_at, *summary, db_time())
+        select(*run, ahead, *lease, *ended, *summary, db_time())
         .select_from(runs.join(sessions, sessions.c.pk == runs.c.session_pk))
         .outerjoin(summary_jobs, summary_jobs.c.session_pk == sessions.c.pk)
         .outerjoin(head, head.c.id == sessions.c.head_run_id)

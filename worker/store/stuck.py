@@ -13,7 +13,7 @@ from worker.domain.dispatch import queue_of
 from worker.store.columns import db_time
 from worker.store.engine import Transaction
 from worker.store.tables import runs, sessions, summary_jobs, teams
-from worker.store.teams import SILENT_S
+from worker.store.teams import SILENT_S, not_left
 
 MOST = 1_000  # rows that a query reads: the oldest are enough
 LATE_S = 10.0  # after its lease ran out, without a new claim
@@ -38,12 +38,10 @@ class WaitingRun:
 
 
 def silent_workers(tx: Transaction, *, within_s: float) -> list[Silent]:
-    """Return the workers that were last seen more than `teams.SILENT_S` and less than *within_s* ago.
-
-    A worker that signed off counts as silent for an hour (`teams.leave`): *within_s* has to be less.
-    """
+    """Return the workers last seen more than `teams.SILENT_S` and less than *within_s* ago, without those that left."""
     last = func.max(teams.c.seen_at).label("last")
-    grouped = select(teams.c.worker, last, db_time()).group_by(teams.c.worker).order_by(teams.c.worker)
+    present = select(teams.c.worker, last, db_time()).where(not_left())
+    grouped = present.group_by(teams.c.worker).order_by(teams.c.worker)
     rows = tx.execute(grouped.having(last.between(db_time(-within_s), db_time(-SILENT_S))))
     return [Silent(worker, (now - seen).total_seconds()) for worker, seen, now in rows]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, delete, exists, select
+from sqlalchemy import ColumnElement, Text, and_, delete, exists, select
 
 from worker.domain import Retention
 from worker.domain.retention import from_json, to_json
@@ -59,8 +59,8 @@ def forget_silent(tx: Transaction, *, after_s: float) -> None:
 
 
 def leave(tx: Transaction, *, worker: str) -> None:
-    """Record that *worker* has stopped: its rows count as silent from now on."""
-    tx.execute(teams.update().where(teams.c.worker == worker).values(seen_at=db_time(-3600.0)))
+    """Record that *worker* has stopped: from now on it consumes no queue, so it is not live. `seen_at` stays true."""
+    tx.execute(teams.update().where(teams.c.worker == worker).values(seen_at=db_time(), queues=[]))
 
 
 def is_known(tx: Transaction, team: str) -> bool:
@@ -69,8 +69,13 @@ def is_known(tx: Transaction, team: str) -> bool:
 
 
 def is_live() -> ColumnElement[bool]:
-    """Return the condition that limits `teams` to rows of live workers: those seen in the last SILENT_S seconds."""
-    return teams.c.seen_at > db_time(-SILENT_S)
+    """Return the condition that limits `teams` to rows of live workers: seen in the last SILENT_S seconds, not left."""
+    return and_(teams.c.seen_at > db_time(-SILENT_S), not_left())
+
+
+def not_left() -> ColumnElement[bool]:
+    """Return the condition that excludes the rows of workers that have signed off: see `leave`."""
+    return teams.c.queues.cast(Text) != "[]"
 
 
 def is_served(tx: Transaction, team: str, *, queue: str) -> bool:
