@@ -14,8 +14,10 @@ from fastapi.telemetry import TelemetryConfig
 from api_stub import dependencies, errors, middleware, schemas
 from api_stub.routes import batches, health, runs, sessions, teams, users
 from api_stub.service import Service
-from worker.observe import metrics, tracing
+from worker.observe import logs, metrics, tracing
 from worker.settings import Settings
+
+log = logs.get(__name__)
 
 BODY_FACTOR = 6  # JSON can encode one byte of input as \uXXXX
 BODY_REST = 262_144  # bytes for the rest of a body
@@ -66,6 +68,10 @@ def serve(settings: Settings, *, host: str, port: int) -> None:
     _Server(config).run()
 
 
+def _url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
 class _App(FastAPI):
     def openapi(self) -> dict[str, Any]:
         """Return the description with Problem, which FastAPI leaves out: it only knows bodies of application/json."""
@@ -79,6 +85,12 @@ class _Server(uvicorn.Server):
         """Stop. uvicorn's own handler raises the signal again afterwards, so the process would not exit with 0."""
         self.force_exit = self.should_exit and sig == signal.SIGINT
         self.should_exit = True
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, and log the address."""
+        await super().startup(sockets)
+        if self.started:
+            log.info("api ready", url=_url(self.config.host, self.config.port))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Close streams and waiting requests first: they would delay the shutdown until their runs end."""

@@ -1,6 +1,7 @@
 # Makes .venv from a lock file, unless it is there already. Sourced by the commands beside it:
 #   environment ops/requirements.lock
-# Needs Python 3.11 or newer with its modules venv and ensurepip, and nothing else. Takes the oldest such Python on PATH.
+# Needs Python 3.11 or newer with its modules venv and ensurepip, and a package index that pip reaches. Takes the oldest
+# such Python on PATH.
 
 environment() {
   local lock=$1 python stamp

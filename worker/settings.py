@@ -136,6 +136,11 @@ class Settings(BaseSettings):
         "auto", description="'auto': readable on a terminal, else JSON."
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Lowest level that is logged.")
+    log_libraries: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "WARNING",
+        description="Lowest level that is logged of installed libraries. Only for debugging: INFO and DEBUG log their "
+        "lines unchanged, with URLs, message text and secrets.",
+    )
     otlp_endpoint: str | None = Field(
         None,
         validation_alias=AliasChoices(PREFIX + "OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"),

@@ -7,7 +7,8 @@ from celery import Celery
 from celery.exceptions import Reject
 
 from worker.errors import DatabaseUnavailable
-from worker.observe import logs, tracing
+from worker.observe import tracing
+from worker.observe.outcomes import delivery
 from worker.process.runtime import Runtime
 from worker.queue.dispatch import SENT_AT
 from worker.queue.progress_events import ProgressEvents
@@ -23,18 +24,22 @@ def register(app: Celery, runtime: Runtime, progress: ProgressEvents) -> None:
     @app.task(name="runs.execute", bind=True)  # type: ignore[untyped-decorator]  # celery has no types
     def execute_run(self: Any, run_id: str, session_id: str, team: str) -> str:
         """Execute a run until it ends, waits, or is handed over."""
-        with progress.track(self) as report:
-            if (self.request.delivery_info or {}).get("routing_key") == runtime.settings.queue("batch"):
-                return str(execute_in_slot(runtime, run_id, team, report=report))
+        queue = _queue(self.request)
+        with (
+            delivery("attempt ended", queue=queue, run_id=run_id, session_id=session_id, team=team) as ended,
+            progress.track(self) as report,
+        ):
+            if queue == runtime.settings.queue("batch"):
+                return str(ended(execute_in_slot(runtime, run_id, team, report=report)))
             sent = (self.request.headers or {}).get(SENT_AT)
             sent_at = datetime.fromisoformat(sent) if sent else None
-            return str(execute(runtime, run_id, team, sent_at=sent_at, report=report))
+            return str(ended(execute(runtime, run_id, team, sent_at=sent_at, report=report)))
 
-    @app.task(name="summaries.refresh")  # type: ignore[untyped-decorator]  # celery has no types
-    def refresh_summary(session_pk: int, session_id: str, team: str) -> str:
+    @app.task(name="summaries.refresh", bind=True)  # type: ignore[untyped-decorator]  # celery has no types
+    def refresh_summary(self: Any, session_pk: int, session_id: str, team: str) -> str:
         """Bring a session's summary up to date."""
-        with logs.bound(session_id=session_id):
-            return str(refresh(runtime, session_pk, team))
+        with delivery("refresh ended", queue=_queue(self.request), session_id=session_id, team=team) as ended:
+            return str(ended(refresh(runtime, session_pk, team)))
 
     # Its arguments hold text: it sends no events, and does not show its arguments when workers are inspected.
     @app.task(  # type: ignore[untyped-decorator]  # as above
@@ -48,6 +53,12 @@ def register(app: Celery, runtime: Runtime, progress: ProgressEvents) -> None:
                 return accept_order(runtime, sent, key=self.request.id)
         except DatabaseUnavailable:
             raise Reject(requeue=True) from None  # back to the broker, which keeps it
+
+
+def _queue(request: Any) -> str | None:
+    """Return the name of the queue from which a task came."""
+    queue = (request.delivery_info or {}).get("routing_key")
+    return queue if isinstance(queue, str) else None
 
 
 def _traceparent(headers: dict[str, Any] | None) -> str | None:

@@ -98,7 +98,7 @@ def test_the_example_enqueues_a_run(shop: Shop) -> None:
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
         assert (done.returncode, done.stdout) == (0, "sent: order-17\n"), done.stderr
     run = shop.run("order-17")
-    wait_until(lambda: shop.logs().count("accepted: run_") == 2, description="both were taken")
+    wait_until(lambda: shop.logs().count("order accepted") == 2, description="both were taken")
 
     assert (run["status"], run["user_id"], run["session_id"]) == ("completed", "ada", "parcel")
     assert "Ada" in run["output"]
@@ -137,10 +137,10 @@ def test_a_refused_order_is_found_by_its_key(shop: Shop) -> None:
     found = {key: shop.run(key) for key in [*REFUSED, "positional"]}
     shop.send("first", input="", user_id="u")  # another order under a key that was taken
     wait_until(
-        lambda: "refused: idempotency_conflict" in shop.logs(), description="an order under another's key is refused"
+        lambda: '"code": "idempotency_conflict"' in shop.logs(), description="an order under another's key is refused"
     )
     shop.send("k" * 256)
-    wait_until(lambda: "refused: invalid_identifier" in shop.logs(), description="a key that is none is refused")
+    wait_until(lambda: '"code": "invalid_identifier"' in shop.logs(), description="a key that is none is refused")
 
     codes = {key: code for key, (code, _fields) in REFUSED.items()} | {"positional": "order_invalid"}
     assert {key: run["error"]["code"] for key, run in found.items()} == codes

@@ -13,6 +13,7 @@ from contextlib import suppress
 import pytest
 from celery.app.trace import LOG_FAILURE
 
+from worker.cli.supervise import label
 from worker.observe import logs
 
 SECRET = "the words of a user"
@@ -134,3 +135,27 @@ def test_a_failed_task_is_named_by_its_id(captured: Callable[[], str]) -> None:
     assert (line["task_name"], line["task_id"], line["error"]) == ("runs.enqueue", "t1", "IntegrityError")
     assert line["task_description"] == "raised unexpected"
     assert line["at"].startswith("test_logs.py:")
+
+
+@pytest.mark.parametrize(
+    ("line", "labelled"),
+    [
+        ('{"text": "a\\u2028b"}', '{"process": "worker-1", "text": "a\\u2028b"}'),
+        ("{}", "worker-1  | {}"),
+        ('{"cut": ', 'worker-1  | {"cut": '),
+        ("plain", "worker-1  | plain"),
+        ("", "worker-1  | "),
+    ],
+)
+def test_up_adds_the_process_to_each_line_and_leaves_json_readable(line: str, labelled: str) -> None:
+    """Off a terminal its lines are JSON, for a program that reads them."""
+    assert label(line, "worker-1") == labelled
+
+
+def test_a_readable_value_is_quoted_where_it_could_be_taken_for_two(captured: Callable[[], str]) -> None:
+    """`key=value` stays one pair."""
+    logs.configure("INFO", style="readable")
+
+    logs.get("ours").info("attempt ended", outcome="handed over", team="plain", detail='a="b"')
+
+    assert captured().endswith('attempt ended outcome="handed over" team=plain detail="a=\\"b\\""\n')

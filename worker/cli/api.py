@@ -22,7 +22,7 @@ def api(host: str, port: int) -> None:
     """
     settings = configuration.load()
     _ = settings.broker  # if it is not set, this ends in one sentence instead of a traceback of the server
-    logs.configure(settings.log_level, style=settings.log_style)
+    logs.configure_from(settings)
     _check_database(settings.database)
     serve(settings, host=host, port=port)
 

@@ -20,7 +20,7 @@ from worker.queue.flower import serve
 def flower(host: str, port: int, login_file: str, url_prefix: str) -> None:
     """Serve Flower, which shows workers and tasks."""
     settings = configuration.load()
-    logs.configure(settings.log_level, style=settings.log_style)
+    logs.configure_from(settings)
     with open(login_file, encoding="utf-8") as file:
         login = file.read().strip()
     os.environ.pop("FLOWER_UNAUTHENTICATED_API", None)

@@ -5,6 +5,7 @@ import threading
 
 from worker import settings as configuration
 from worker.observe import logs
+from worker.observe.outcomes import delivery
 from worker.process.runtime import start as start_runtime
 from worker.queue.app import make_app
 from worker.queue.dispatch import Dispatcher
@@ -15,7 +16,7 @@ from worker.team_module import load_teams
 def execute_alone(run_id: str, team: str) -> None:
     """Execute one run; on SIGTERM hand it over."""
     settings = configuration.load()
-    logs.configure(settings.log_level, style=settings.log_style)
+    logs.configure_from(settings)
     runtime = start_runtime(settings, Dispatcher(make_app(settings), settings), load_teams(settings), (), isolated=None)
 
     def hand_over(*_: object) -> None:
@@ -23,5 +24,6 @@ def execute_alone(run_id: str, team: str) -> None:
 
     signal.signal(signal.SIGTERM, hand_over)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches this process too; its parent handles it
-    execute(runtime, run_id, team)
+    with delivery("attempt ended", run_id=run_id, team=team) as ended:
+        ended(execute(runtime, run_id, team))
     runtime.close()

@@ -6,6 +6,7 @@ killed, the kernel sends its children SIGTERM (Linux).
 """
 
 import ctypes
+import json
 import signal
 import subprocess
 import sys
@@ -42,7 +43,7 @@ class Child:
         return self.process is not None and self.process.poll() is None
 
     def start(self) -> None:
-        """Start the process; its output is printed line by line, after its name."""
+        """Start the process; its output is printed line by line, with its name."""
         self.process = subprocess.Popen(  # noqa: S603 - commands of this package
             list(self.command),
             env=dict(self.environment),
@@ -145,7 +146,18 @@ def _print_lines(child: Child, process: "subprocess.Popen[str]") -> None:
                 continue
             # The reader of our own output may be gone; a child whose pipe is not emptied would block.
             with suppress(OSError):
-                click.echo(f"{child.name:<10}| {line.rstrip()}", err=True)
+                click.echo(label(line.rstrip(), child.name), err=True)
+
+
+def label(line: str, name: str) -> str:
+    """Return a line with the name of its process: in front of it, or as the field `process` of a JSON object."""
+    try:
+        fields = json.loads(line) if line.startswith("{") else None
+    except (ValueError, RecursionError):
+        fields = None
+    if isinstance(fields, dict) and fields:
+        return f'{{"process": {json.dumps(name)}, {line[1:]}'
+    return f"{name:<10}| {line}"
 
 
 def _end_with_parent() -> None:

@@ -53,7 +53,7 @@ def worker(queues: str, concurrency: int, metrics_port: int | None) -> None:
     ends model calls after TEAM_SESSIONS_HANDOVER_SECONDS. Other workers continue the runs.
     """
     settings = configuration.load()
-    logs.configure(settings.log_level, style=settings.log_style)
+    logs.configure_from(settings)
     names = [name.strip() for name in queues.split(",")]
     if unknown := set(names) - set(QUEUES):
         raise click.BadParameter(f"no such queue: {', '.join(sorted(unknown))}. There are: {', '.join(QUEUES)}.")

@@ -4,7 +4,7 @@ A delivery is an attempt of a run or a refresh of a summary. Its Celery task ret
 events carry the text, and our Flower process parses it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -48,10 +48,14 @@ NOT_CLAIMED = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a delivery ended. `detail` is an error code, an exit code, or the number of new versions."""
+    """How a delivery ended. `detail` is an error code, an exit code, or the number of new versions.
+
+    `attempt` is the attempt of the run that it executed, for the log.
+    """
 
     end: End
     detail: str | None = None
+    attempt: int | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
         if self.end is End.REFRESHED:

@@ -7,6 +7,7 @@ position in the code are logged: its message can hold message text or a secret.
 
 import json
 import logging
+import re
 import sys
 import threading
 import traceback
@@ -14,16 +15,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Literal
 
 from worker.errors import TeamSessionsError
+from worker.observe.log_origins import Origin, origin, shortened
+from worker.settings import Settings
 
-_PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message", "data"}
-# At DEBUG the first four write whole requests, text included. The others repeat what this package logs.
-_CHATTY = (
-    *("openai", "httpx2", "httpcore2", "celery.pool"),
-    *("kombu", "celery.worker.strategy", "alembic", "uvicorn", "flower.command"),
-)
+_ORIGIN = "_origin"  # the attribute of a record in which the handler's filter notes whose line it is
+_PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {
+    *("message", "asctime", "taskName", "color_message", "data", _ORIGIN)
+}
+# These log much below WARNING. Their lines would be dropped in the end; with a level they are not made at all.
+_CHATTY = ("openai", "httpx", "httpx2", "httpcore", "httpcore2", "celery", "kombu", "alembic", "uvicorn", "flower")
 # They warn of what is harmless: kombu of a message that reaches a stopping worker (it is put back), Flower of workers
 # that do not answer its inspection within a second, as when they have just started (events fill its pages).
 _FALSE_ALARMS = ("kombu.transport.virtual.base", "flower.inspector")
@@ -72,17 +75,43 @@ def bound(**fields: object) -> Iterator[None]:
         _bound.reset(token)
 
 
-def configure(level: str, *, style: Literal["auto", "json", "readable"] = "auto") -> None:
-    """Send all logs of this process to stderr, one line each; 'auto' is readable on a terminal, else JSON."""
+def configure(
+    level: str,
+    *,
+    style: Literal["auto", "json", "readable"] = "auto",
+    libraries: str = "WARNING",
+    teams: str | None = None,
+) -> None:
+    """Send all logs of this process to stderr, one line each; 'auto' is readable on a terminal, else JSON.
+
+    Lines of libraries are logged from the level *libraries* on; below WARNING they are logged as they are, with URLs
+    and texts. *teams* is the module that defines the teams: its lines are logged as ours are, but without URLs.
+    """
+    levels = logging.getLevelNamesMapping()
+    revealing = levels[libraries] < logging.WARNING
+    threshold = levels[libraries] if revealing else max(levels[level], levels[libraries])
+    package = teams and teams.partition(".")[0]
+
+    def may_pass(record: logging.LogRecord) -> bool:
+        where = origin(record.name, record.pathname, package)
+        record.__dict__[_ORIGIN] = None if revealing else where
+        return record.levelno >= (threshold if where is Origin.LIBRARY else levels[level])
+
     readable = style == "readable" or (style == "auto" and sys.stderr.isatty())
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Readable() if readable else _Json())
-    logging.basicConfig(level=level, handlers=[handler], force=True)
+    handler.addFilter(may_pass)
+    logging.basicConfig(level=min(levels[level], threshold), handlers=[handler], force=True)
     threading.excepthook = _log_thread_error
     for name in _CHATTY:
-        logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelNamesMapping()[level]))
+        logging.getLogger(name).setLevel(threshold)
     for name in _FALSE_ALARMS:
         logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def configure_from(settings: Settings) -> None:
+    """Send all logs of this process to stderr as the settings say."""
+    configure(settings.log_level, style=settings.log_style, libraries=settings.log_libraries, teams=settings.teams)
 
 
 class _Json(logging.Formatter):
@@ -100,31 +129,52 @@ class _Json(logging.Formatter):
 class _Readable(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         time = datetime.fromtimestamp(record.created).strftime("%H:%M:%S")
-        fields = "".join(f" {name}={value}" for name, value in _fields(record).items())
+        fields = "".join(f" {name}={_quoted(value)}" for name, value in _fields(record).items())
         return f"{time} {record.levelname:<7} {_text(record)}{fields}".translate(_ESCAPES)
+
+
+def _quoted(value: object) -> str:
+    """Return a value as text, in quotes if it could be taken for more than one field."""
+    text = str(value)
+    return json.dumps(text, ensure_ascii=False) if re.search(r'[\s="]', text) else text
 
 
 def _text(record: logging.LogRecord) -> str:
     """Return the text of a record, without the message of an exception, which libraries put into their texts.
 
-    For a record with an exception it is the first line of the text, before arguments are filled in: Celery fills in the
-    message and the traceback of a failed task, and asyncio adds them in further lines.
+    For a record with an exception it is the first line of the text, before arguments are filled in: asyncio adds the
+    exception in further lines. Celery fills its message and traceback into the text, so that is replaced.
     """
-    if record.exc_info:
-        return str(record.msg).strip().split("\n", 1)[0]
-    if isinstance(record.args, tuple):
-        record.args = tuple(type(a).__name__ if isinstance(a, BaseException) else a for a in record.args)
-    return record.getMessage()
+    task = _task(record)
+    if task:
+        text = f"task {task.get('description', 'failed')}"
+    elif record.exc_info:
+        text = str(record.msg).strip().split("\n", 1)[0]
+    else:
+        if isinstance(record.args, tuple):
+            record.args = tuple(type(a).__name__ if isinstance(a, BaseException) else a for a in record.args)
+        text = record.getMessage()
+    return str(_shortened(text, record))
+
+
+def _shortened(value: Any, record: logging.LogRecord) -> Any:
+    where = getattr(record, _ORIGIN, None)
+    return value if where in (None, Origin.OURS) else shortened(value, where)
 
 
 def _fields(record: logging.LogRecord) -> dict[str, object]:
-    fields = _bound.get() | {name: value for name, value in vars(record).items() if name not in _PLAIN}
+    own = {name: value for name, value in vars(record).items() if name not in _PLAIN}
+    fields: dict[str, object] = _bound.get() | _shortened(own, record)
     if record.exc_info and record.exc_info[1] is not None:
         fields |= _loggable({"error": record.exc_info[1]})
-        task = getattr(record, "data", None)  # of Celery: which task failed, and how
-        task = task if isinstance(task, dict) else {}
-        fields |= {f"task_{name}": task[name] for name in ("name", "id", "description") if name in task}
-    return fields
+    task = _task(record)
+    return fields | {f"task_{name}": task[name] for name in ("name", "id", "description") if name in task}
+
+
+def _task(record: logging.LogRecord) -> dict[str, Any]:
+    """Return what Celery says of a task that failed: its name, its id, and how; {}: the record is about none."""
+    task = getattr(record, "data", None)
+    return task if record.name == "celery.app.trace" and record.exc_info and isinstance(task, dict) else {}
 
 
 def _log_thread_error(ended: threading.ExceptHookArgs) -> None:

@@ -75,7 +75,8 @@ def execute(
     if sent_at is not None:
         runtime.sweep.note_claim(claim, sent_at=sent_at)
     with logs.bound(run_id=run_id, session_id=claim.session_id, attempt=claim.attempt), tracing.attempt(claim) as span:
-        return tracing.record_outcome(span, _execute_claimed(runtime, definition, claim, report))
+        outcome = tracing.record_outcome(span, _execute_claimed(runtime, definition, claim, report))
+        return replace(outcome, attempt=claim.attempt)
 
 
 def _claim(runtime: Runtime, run_id: str, definition: Definition | None) -> Claim | Suspect | Outcome:

@@ -84,7 +84,9 @@ def _taken(runtime: Runtime, fields: dict[str, Any], *, key: str) -> str:
         log.error("order met an unexpected error", task_id=key, error=error)
         return _recorded(runtime, fields, TeamSessionsError(), key)
     runtime.dispatcher.send(accepted.dispatches)
-    return f"accepted: {accepted.run.id}"
+    run = accepted.run
+    log.info("order accepted", task_id=key, run_id=run.id, session_id=run.session_id, team=run.team)
+    return f"accepted: {run.id}"
 
 
 def _recorded(runtime: Runtime, fields: dict[str, Any], error: TeamSessionsError, key: str) -> str:
