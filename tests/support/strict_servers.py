@@ -1,14 +1,14 @@
 """Six model servers that refuse a request for its form, each by the rules that it documents or answers with.
 
 A check takes the body of a Chat Completions request, as JSON, and raises `Refused`. A `StrictServer` answers, over a
-socket, what passes all six.
+socket, what passes its checks.
 """
 
 import itertools
 import json
 import re
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -208,9 +208,9 @@ CHECKS: dict[str, Callable[[Body], None]] = {
 
 
 class StrictServer:
-    """Answers with one answer after another, if all six servers would take the request. `bodies` keeps the requests."""
+    """Answers with one answer after another what passes its checks. `bodies` keeps the requests."""
 
-    def __init__(self, answers: Sequence[Answer | int]) -> None:
+    def __init__(self, answers: Sequence[Answer | int], checks: Collection[Callable[[Body], None]]) -> None:
         """*answers*: a text, calls, or an HTTP status to fail with."""
         self.bodies: list[Body] = []
         self.refused: list[str] = []
@@ -224,14 +224,17 @@ class StrictServer:
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
                 outer.bodies.append(body)
                 try:
-                    for check in CHECKS.values():
+                    for check in checks:
                         check(body)
                     answer = next(left)
+                    reason = "It was asked to refuse."
                 except Refused as refused:
                     outer.refused.append(str(refused))
-                    answer = 400
+                    answer, reason = 400, str(refused)
                 status = answer if isinstance(answer, int) else 200
-                sent = b'{"error": {"message": "refused"}}' if isinstance(answer, int) else _stream(answer)
+                sent = (
+                    json.dumps({"error": {"message": reason}}).encode() if isinstance(answer, int) else _stream(answer)
+                )
                 self.send_response(status)
                 self.send_header("content-type", "application/json" if status != 200 else "text/event-stream")
                 self.send_header("content-length", str(len(sent)))
@@ -252,9 +255,11 @@ class StrictServer:
 
 
 @contextmanager
-def strict_server(*answers: Answer | int) -> Iterator[StrictServer]:
+def strict_server(
+    *answers: Answer | int, checks: Collection[Callable[[Body], None]] = tuple(CHECKS.values())
+) -> Iterator[StrictServer]:
     """A `StrictServer` for the block."""
-    server = StrictServer(answers)
+    server = StrictServer(answers, checks)
     try:
         yield server
     finally:
