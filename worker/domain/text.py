@@ -70,8 +70,9 @@ def check_json(value: object, *, field: str) -> None:
             elif isinstance(item, float) and not math.isfinite(item):
                 raise InvalidJson(field=field, problem="a number that is not finite")
         level = [child for item in level for child in _children(item)]
-    if level:
-        raise InvalidJson(field=field, problem=f"more than {JSON_DEPTH} levels of nesting")
+        if not level:
+            return
+    raise InvalidJson(field=field, problem=f"more than {JSON_DEPTH} levels of nesting")
 
 
 def _children(value: object) -> list[object]:

@@ -42,7 +42,7 @@ def fit(messages: Iterable[ChatMessage], *, tools: Collection[str]) -> tuple[Cha
     for message in messages:
         if message.role != "system":
             others.append(message)
-        elif message.content.strip():
+        elif not _is_blank(message.content):
             system.append(message.content)
     fitted = _Fitted(tools)
     for first, results in _turns(others):
@@ -55,7 +55,7 @@ def fit(messages: Iterable[ChatMessage], *, tools: Collection[str]) -> tuple[Cha
 
 def as_object(arguments: str) -> str:
     """Return *arguments* if they are a JSON object; else an object that shows them."""
-    if not arguments.strip():
+    if _is_blank(arguments):
         return "{}"
     try:
         value = json.loads(arguments)
@@ -79,19 +79,16 @@ class _Fitted:
 
     def add(self, message: ChatMessage, results: Sequence[ChatMessage]) -> None:
         """Add a message, and the tool results that stand behind it."""
-        unmatched: defaultdict[str | None, list[ChatMessage]] = defaultdict(list)
-        for result in results:
-            unmatched[result.tool_call_id].append(result)
-        if message.role == "tool":
-            self._add_block(message.content)
-        elif message.role == "user":
+        if message.role == "user":
             self._add_user(_text(message))
+        elif message.role == "tool":
+            self._add_block(message.content)
         elif not message.tool_calls:
-            self._add_reply(replace(message, content=_text(message)))
+            text = _text(message)
+            self._add_reply(message if text == message.content else replace(message, content=text))
         else:
-            matched = [unmatched[c.id].pop(0) if unmatched[c.id] else None for c in message.tool_calls]
-            self._add_calls(message, matched)
-        for result in (result for same_id in unmatched.values() for result in same_id):
+            results = self._add_calls(message, results)
+        for result in results:
             self._add_block(result.content)
 
     def finish(self) -> None:
@@ -117,9 +114,17 @@ class _Fitted:
         else:
             self.messages.append(reply)
 
-    def _add_calls(self, reply: ChatMessage, results: Sequence[ChatMessage | None]) -> None:
-        text = data_block.escape(reply.content) if reply.content.strip() else ""
-        texts = [NO_RESULT if result is None else _text(result) for result in results]
+    def _add_calls(self, reply: ChatMessage, results: Iterable[ChatMessage]) -> list[ChatMessage]:
+        """Add a reply and the results of its calls. Return the other results."""
+        left: defaultdict[str | None, list[ChatMessage]] = defaultdict(list)
+        for result in results:
+            left[result.tool_call_id].append(result)
+        texts = [_text(left[call.id].pop(0)) if left[call.id] else NO_RESULT for call in reply.tool_calls]
+        self._add_answered(reply, texts)
+        return [result for same_id in left.values() for result in same_id]
+
+    def _add_answered(self, reply: ChatMessage, texts: Sequence[str]) -> None:
+        text = "" if _is_blank(reply.content) else data_block.escape(reply.content)
         if all(call.name in self._tools for call in reply.tool_calls):
             calls = tuple(self._call(call) for call in reply.tool_calls)
             self._add_reply(replace(reply, content=text, tool_calls=calls))
@@ -134,7 +139,7 @@ class _Fitted:
 
     def _add_block(self, text: str) -> None:
         self.has_blocks = True
-        self._add_user(data_block.block(data_block.CALL, text if text.strip() else EMPTY))
+        self._add_user(data_block.block(data_block.CALL, EMPTY if _is_blank(text) else text))
 
     def _call(self, call: ToolCall) -> ToolCall:
         id, arguments = self._unique(call.id), as_object(call.arguments)
@@ -164,4 +169,8 @@ def _turns(messages: Iterable[ChatMessage]) -> Iterator[tuple[ChatMessage, list[
 
 
 def _text(message: ChatMessage) -> str:
-    return data_block.escape(message.content) if message.content.strip() else EMPTY
+    return EMPTY if _is_blank(message.content) else data_block.escape(message.content)
+
+
+def _is_blank(text: str) -> bool:
+    return not text or text.isspace()
