@@ -1,7 +1,8 @@
 """A small rule-based model behind the Chat Completions wire format: for the demo, the benches and the crash tests.
 
-It is no language model and says so. It remembers names from the conversation. Marks in the last user message, or in the
-name of the model, control it, so that tests need no state in the server:
+It is no language model and says so. It remembers names from the conversation. Marks in the input of the run (the
+last paragraph of the last user message), or in the name of the model, control it, so that tests need no state in the
+server:
 
     [delay=2.5]    wait before the first byte
     [words=50]     answer in 50 words, one chunk each
@@ -22,7 +23,7 @@ name of the model, control it, so that tests need no state in the server:
 For a request with a JSON schema it makes a summary: the names, and the number of lines; with [words=N] N more words.
 
 With --journal FILE it writes a JSON line when a call arrives and another when its answer has left:
-{"call", "at", "event": "asked" | "answered", "user": the last user message (of a summary: its last message), "turn":
+{"call", "at", "event": "asked" | "answered", "user": the input of the run (of a summary: its last message), "turn":
 replies so far in its run, "summary": whether it is one, "size": characters of the whole context}; with --contexts also
 "context": its messages as they came; "by" is the request's field "user", if it has one. The marks in the file
 --also apply to every call while the file exists.
@@ -72,8 +73,8 @@ class Model:
         messages = payload["messages"]
         user, turn = _last_user(messages)
         is_summary = "response_format" in payload
-        user = user if is_summary else _input(user)
-        own, _, task = user.partition("task:")
+        input = user if is_summary else _input(user)
+        own, _, task = input.partition("task:")
         own = payload["model"] + ("" if is_summary else own)
         if self._also is not None and self._also.exists():
             own += self._also.read_text()
@@ -82,7 +83,7 @@ class Model:
         calls = [] if turn else CALL.findall(own)
         members = [name for found in DELEGATES.findall(own) for name in found.split(",")]
         fields = {
-            "user": user.rsplit("\n", 2)[-2] if is_summary else user,
+            "user": user.rsplit("\n", 2)[-2] if is_summary else input,
             "turn": turn,
             "summary": is_summary,
             "size": size,
@@ -92,7 +93,7 @@ class Model:
         self._note(call, "asked", fields)
         await asyncio.sleep(marks.get("delay", 0))
         if "fail" in marks:
-            refusal = {"error": {"message": f"It was asked to refuse: {user}"}}
+            refusal = {"error": {"message": f"It was asked to refuse: {input}"}}
             headers = {"Retry-After": f"{marks['retry-after']:g}"} if "retry-after" in marks else None
             return JSONResponse(refusal, status_code=int(marks["fail"]), headers=headers)
         tools = [t["function"]["name"] for t in payload.get("tools", ())]

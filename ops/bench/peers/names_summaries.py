@@ -44,5 +44,5 @@ def _summary_in_context(p: Product) -> str:
     team.run("I am Ada.", session_id="s")
     time.sleep(4 * SUMMARY_S)
     messages = json.loads(team.run("[echo]", session_id="s").content)["messages"]
-    role = next((m["role"] for m in messages if "lines were read" in m["content"]), None)
+    role = next((m["role"] for m in messages if "lines were read" in (m["content"] or "")), None)
     return f"by default sent, as role {role}" if role else "by default not sent"
