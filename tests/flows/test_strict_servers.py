@@ -28,7 +28,7 @@ def talk(team: Team, *inputs: str) -> list[str]:
     answers = []
     for text in inputs:
         try:
-            answers.append(team.run(text, session_id="s").content)
+            answers.append(team.run(text, session_id=f"{team.id}-s").content)
         except RunFailed:
             answers.append("failed")
     return answers

@@ -16,7 +16,7 @@ from worker.loop import data_block, fit
 from worker.loop.context import build
 from worker.loop.conversation import History
 from worker.loop.definition import Definition
-from worker.models import call_ids
+from worker.models import forms
 from worker.models.openai_chat import OpenAIChat
 from worker.team import Team
 
@@ -96,7 +96,7 @@ def requests(draw: st.DrawFn) -> ChatRequest:
 def check_all(request: ChatRequest) -> None:
     """Let all six servers check what is sent to them."""
     for name, check in CHECKS.items():
-        body = OpenAIChat(id="m")._body(request, call_ids.form_of(name, None))
+        body = OpenAIChat(id="m")._body(request, forms.of_model(name, None))
         check(json.loads(json.dumps(body)))
 
 

@@ -9,7 +9,7 @@ import asyncio
 import email.utils
 import json
 import weakref
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -17,7 +17,7 @@ import openai
 
 from worker import clock, errors
 from worker.domain import ChatMessage, ChatRequest, Reply, ToolCall, ToolDescription, Usage, mend
-from worker.models import call_ids, context_limit
+from worker.models import context_limit, forms
 from worker.settings import Settings
 
 # An AsyncOpenAI works only on the event loop that first used it.
@@ -28,7 +28,7 @@ OPTIONS = {"extra_headers": "headers", "extra_query": "params", "extra_body": "e
 NO_ACCESS = (401, 403)
 # Models by base_url and id.
 _without_schema: set[tuple[str | None, str]] = set()  # they refused a schema for the answer
-_with_short_ids: set[tuple[str | None, str]] = set()  # they refused ids of calls that are not 9 letters or digits
+_learned: dict[tuple[str | None, str], tuple[forms.Form, ...]] = {}  # they refused messages in another form
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,22 +81,25 @@ class OpenAIChat:
             raise self._to_model_error(error, silence_s=request.silence_s) from None
 
     async def _start_stream(self, request: ChatRequest) -> openai.AsyncStream[object]:
-        """Start the stream. If the server refuses the form of the ids of calls, ask once more with short ones."""
-        form = call_ids.form_of(self.id, self.base_url)
-        if self._server in _with_short_ids:
-            form = call_ids.nine_letters
-        try:
-            return await self._create(self._body(request, form), silence_s=request.silence_s)
-        except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-            can_help = form is not call_ids.nine_letters and any(m.tool_calls for m in request.messages)
-            if not (can_help and call_ids.is_refused(str(error))):
-                raise
-        stream = await self._create(self._body(request, call_ids.nine_letters), silence_s=request.silence_s)
-        _with_short_ids.add(self._server)
-        return stream
+        """Start the stream. If the server refuses a form of the messages, ask again in the other form."""
+        used = known = _learned.get(self._server) or forms.of_model(self.id, self.base_url)
+        while True:
+            try:
+                stream = await self._create(self._body(request, used), silence_s=request.silence_s)
+            except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
+                form = forms.of_refusal(str(error), request.messages, used)
+                if form is None:
+                    raise
+                used = (*used, form)
+            else:
+                if used != known:
+                    _learned[self._server] = used
+                return stream
 
-    def _body(self, request: ChatRequest, form: call_ids.Form | None) -> dict[str, Any]:
-        messages = call_ids.renamed(request.messages, form) if form else request.messages
+    def _body(self, request: ChatRequest, used: Iterable[forms.Form]) -> dict[str, Any]:
+        messages: Sequence[ChatMessage] = request.messages
+        for form in used:
+            messages = form.apply(messages)
         return {
             **self.request_params,
             **_response_format(request),

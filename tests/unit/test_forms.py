@@ -1,11 +1,11 @@
-"""Ids of tool calls in the form that a model asks for, known by its name or learned from a refusal."""
+"""Forms that a model asks for, known by its name or learned from a refusal."""
 
 import pytest
 
-from tests.support.strict_servers import Body, Refused, mistral, strict_server
+from tests.support.strict_servers import Body, Refused, expect, mistral, strict_server
 from worker.domain import ChatMessage, ChatRequest, Stop, ToolCall, ToolDescription
 from worker.errors import ModelRefused
-from worker.models import call_ids
+from worker.models import forms
 from worker.models.openai_chat import OpenAIChat
 
 TOOLS = (ToolDescription("note", "", {"type": "object"}),)
@@ -27,7 +27,7 @@ def ids_of(body: Body) -> list[str]:
 
 def sent_ids(model: str, *ids: str, base_url: str | None = None) -> list[str]:
     """The ids that this model is sent."""
-    return ids_of(OpenAIChat(model)._body(asking(*ids), call_ids.form_of(model, base_url)))
+    return ids_of(OpenAIChat(model)._body(asking(*ids), forms.of_model(model, base_url)))
 
 
 @pytest.mark.parametrize("model", ["gpt-5-mini", "claude-sonnet", "central-1"])
@@ -59,7 +59,7 @@ def test_models_of_moonshot_get_ids_that_count_their_calls() -> None:
 
 def test_an_id_that_is_taken_is_not_made_again() -> None:
     """Two ids never become one."""
-    taken = call_ids.nine_letters(ToolCall("call_1", "note", "{}"), set())
+    [taken] = sent_ids("mistral", "call_1")
 
     assert len(set(sent_ids("mistral", taken, "call_1"))) == 2
 
@@ -84,7 +84,10 @@ def test_a_server_that_refuses_ids_is_asked_again_with_short_ones(event_loop) ->
 )
 def test_a_refusal_of_ids_is_known_by_its_words(words: str) -> None:
     """As the provider and the chat templates word it."""
-    assert call_ids.is_refused(words)
+    form = forms.of_refusal(words, asking("call_1").messages, ())
+
+    assert form is forms.FORMS[0]
+    assert forms.of_refusal(words, asking("call_1").messages, (form,)) is None
 
 
 @pytest.mark.parametrize("words", ["tool_call_id call_1 has no tool_calls before it", "context length is 9000 tokens"])
@@ -100,3 +103,44 @@ def test_another_refusal_is_not_asked_again(event_loop, words: str) -> None:
             event_loop.ask(model, asking("call_1"), lambda _: None, stop=Stop())
 
     assert len(server.bodies) == 1
+
+
+def texts_and_calls(body: Body) -> list[tuple[str, str | None, int]]:
+    """Role, content and number of calls of its messages."""
+    return [(m["role"], m["content"], len(m.get("tool_calls", ()))) for m in body["messages"]]
+
+
+def bare(body: Body) -> None:
+    """As older models of Mistral refuse."""
+    both = any(m["content"] and m.get("tool_calls") for m in body["messages"])
+    expect(not both, "Assistant message must have either content or tool_calls, but not both.")
+
+
+def single(body: Body) -> None:
+    """As the templates of Llama 3 refuse."""
+    expect(
+        all(calls < 2 for _, _, calls in texts_and_calls(body)), "This model only supports single tool-calls at once!"
+    )
+
+
+def test_a_server_can_refuse_one_form_after_another(event_loop) -> None:
+    """Texts beside calls, two calls in a reply, and ids: each is learned, and no call loses its result."""
+    calls = (ToolCall("call_1", "note", "{}"), ToolCall("call_2", "note", "{}"))
+    results = tuple(ChatMessage("tool", f"result {n}", tool_call_id=f"call_{n}") for n in (1, 2))
+    messages = (ChatMessage("user", "hello"), ChatMessage("assistant", "One moment.", calls), *results)
+    with strict_server("once", "twice", checks=[bare, single, mistral]) as server:
+        model = OpenAIChat("own-name", "k", server.base_url)
+
+        for _ in range(2):
+            event_loop.ask(model, ChatRequest(messages, TOOLS), lambda _: None, stop=Stop())
+
+    assert len(server.refused) == 3
+    assert len(server.bodies) == 5
+    assert texts_and_calls(server.bodies[-1]) == [
+        ("user", "hello", 0),
+        ("assistant", None, 1),
+        ("tool", "result 1", 0),
+        ("assistant", None, 1),
+        ("tool", "result 2", 0),
+    ]
+    assert len(set(ids_of(server.bodies[-1]))) == 2
