@@ -59,6 +59,9 @@ class Agent:
 
 def checked_id(id: str | None, name: str | None, default: str, mistakes: list[str]) -> str:
     """Return *id*, or a slug of *name*, or *default*; add what is wrong to *mistakes*."""
+    if name is not None and not isinstance(name, str):
+        mistakes.append(f"name is {name!r}; expected text")
+        name = None
     result = id or re.sub(r"[^a-z0-9]+", "-", (name or "").lower()).strip("-") or default
     try:
         return check_id(result, field="id")

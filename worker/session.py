@@ -1,10 +1,11 @@
 """`Session`: what `team.get_session()` returns to a script."""
 
+from collections.abc import Callable
 from itertools import chain
 from operator import attrgetter
 from typing import Any
 
-from worker.domain import Message, SessionRow, Summary, check_json, check_text
+from worker.domain import Message, SessionRow, Summary, check_object, check_text, check_texts
 from worker.errors import SessionNotFound
 from worker.loop.definition import Definition
 from worker.process.runtime import Runtime
@@ -13,6 +14,12 @@ from worker.summaries import due
 from worker.summaries.in_process import refresh_now
 
 PAGE = 500
+CHECKS: dict[str, Callable[..., Any]] = {
+    "name": check_text,
+    "description": check_text,
+    "tags": check_texts,
+    "metadata": check_object,
+}
 
 
 class Session:
@@ -44,15 +51,11 @@ class Session:
 
         Raises:
             SessionNotFound: it was deleted.
-            InvalidText, InvalidJson
+            InvalidType, InvalidText, InvalidJson
         """
         fields = {"name": name, "description": description, "tags": tags, "metadata": metadata}
         values = {field: value for field, value in fields.items() if value is not None}
-        for field, value in values.items():
-            if isinstance(value, str):
-                check_text(value, field=field)
-            else:
-                check_json(value, field=field)
+        values = {field: CHECKS[field](value, field=field) for field, value in values.items()}
         with self._runtime.db.write() as tx:
             if not sessions.lock(tx, self.pk):
                 raise SessionNotFound(session_id=self._row.session_id)

@@ -24,7 +24,8 @@ from worker.domain import (
     StateChange,
     Summary,
     ToolCall,
-    check_json,
+    check_id,
+    check_object,
     validate_order,
 )
 from worker.errors import AmbiguousSession, SessionNotFound
@@ -248,8 +249,11 @@ class Team:
         )
         settings = db.runtime.settings
         validate_order(order, max_input_bytes=settings.max_input_bytes)
+        if idempotency_key is not None:
+            check_id(idempotency_key, field="idempotency_key")
         if connection is not None:
-            accepted = enqueue_in(connection, order, settings=settings, idempotency_key=idempotency_key)
+            with connection.begin_nested():  # what is refused has written nothing, whatever the caller does then
+                accepted = enqueue_in(connection, order, settings=settings, idempotency_key=idempotency_key)
         else:
             accepted = enqueue(db.runtime.db, order, settings=settings, idempotency_key=idempotency_key)
         handle = RunHandle(db, accepted.run.id, accepted.run.session_id, accepted.dispatches)
@@ -324,14 +328,14 @@ class Team:
         """Set top-level keys of the session's state, and return the state. Other keys keep concurrent changes.
 
         Raises:
-            SessionNotFound, InvalidJson
+            SessionNotFound, InvalidType, InvalidText, InvalidJson
         """
-        check_json(dict(changes), field="session_state")
+        values = check_object(changes, field="session_state")
         session = self._session(session_id, user_id)
         with self.db.runtime.db.write() as tx:
             if not sessions.lock(tx, session.pk):
                 raise SessionNotFound(session_id=session_id)
-            return sessions.change_state(tx, session.pk, StateChange(dict(changes)))
+            return sessions.change_state(tx, session.pk, StateChange(values))
 
     @property
     def _principal(self) -> Principal:

@@ -69,5 +69,5 @@ from worker.domain.session import SessionRow, SessionSummary
 from worker.domain.state import NO_CHANGE, StateChange
 from worker.domain.stop import Reason, Stop, Stopped
 from worker.domain.summary import CHARS_PER_TOKEN, Due, Refresh, SessionSummaryManager, Summary, SummaryDraft
-from worker.domain.text import ID_LIMIT, check_id, check_input, check_json, check_text, mend
+from worker.domain.text import ID_LIMIT, check_id, check_input, check_json, check_object, check_text, check_texts, mend
 from worker.domain.usage import Usage

@@ -18,7 +18,7 @@ from pydantic.json_schema import SkipJsonSchema
 from worker.clock import rfc3339
 from worker.domain.fields import ID, INPUT, Metadata, check_rfc3339, field, in_place
 from worker.domain.run import OnBusy, Priority, Replay, Run
-from worker.domain.text import check_id, check_input, check_json
+from worker.domain.text import check_id, check_input, check_object, wrong_type
 from worker.errors import InvalidTime
 
 MAX_TIMEOUT_S = 86_400.0
@@ -153,24 +153,28 @@ def validate_order(order: RunOrder, *, max_input_bytes: int) -> None:
     """Check an order before anything is written.
 
     Raises:
-        EmptyInput, InputTooLarge, InvalidText, InvalidIdentifier, InvalidJson, InvalidTime
+        EmptyInput, InputTooLarge, InvalidType, InvalidText, InvalidIdentifier, InvalidJson, InvalidTime
     """
     check_id(order.team, field="team")
     if order.session_id is not None:
         check_id(order.session_id, field="session_id")
-    if order.user_id:
+    if order.user_id is not None and order.user_id != "":
         check_id(order.user_id, field="user_id")
-    check_json(order.metadata, field="metadata")
+    check_object(order.metadata, field="metadata")
     check_input(order.input, limit=max_input_bytes)
     if order.not_before is not None:
         validate_time(order.not_before, field="not_before")
+    if order.timeout is not None and (isinstance(order.timeout, bool) or not isinstance(order.timeout, (int, float))):
+        raise wrong_type(order.timeout, field="timeout", expected="a number of seconds")
     if order.timeout is not None and not 0 < order.timeout <= MAX_TIMEOUT_S:
         expected = f"more than 0, at most {MAX_TIMEOUT_S:g}"
         raise InvalidTime(field="timeout", value=f"{order.timeout:g}", expected=expected)
 
 
 def validate_time(time: datetime, *, field: str) -> None:
-    """Check a time that a caller sends. Raises InvalidTime."""
+    """Check a time that a caller sends. Raises InvalidType, InvalidTime."""
+    if not isinstance(time, datetime):
+        raise wrong_type(time, field=field, expected="a datetime")
     if time.tzinfo is None:
         raise InvalidTime(field=field, value="a time without an offset", expected="one with 'Z' or '+01:00'")
     if not EARLIEST <= time < LATEST:

@@ -1,4 +1,4 @@
-"""Which text, ids and JSON are accepted.
+"""Which text, ids and JSON are accepted. Callers of the library can send values of any type, so types are checked here.
 
 Text from callers that a database or a model cannot take is refused. Text from models and tools is mended, since it
 cannot be sent again.
@@ -6,12 +6,15 @@ cannot be sent again.
 
 import math
 import re
+from collections.abc import Mapping
+from typing import Any
 
-from worker.errors import EmptyInput, InputTooLarge, InvalidIdentifier, InvalidJson, InvalidText
+from worker.errors import EmptyInput, InputTooLarge, InvalidIdentifier, InvalidJson, InvalidText, InvalidType
 
 ID_LIMIT = 255
 JSON_DEPTH = 64  # an answer that is nested deeper than 254 cannot be written any more
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+_JSON = (str, int, float, dict, list, tuple, type(None))
 _CONTROL = re.compile("[\x00-\x1f\x7f]")
 
 
@@ -19,12 +22,44 @@ def check_text(text: str, *, field: str) -> str:
     """Return *text*.
 
     Raises:
+        InvalidType: it is no text.
         InvalidText: it holds NUL (Postgres refuses it) or a lone surrogate (UTF-8 cannot encode it).
     """
+    if not isinstance(text, str):
+        raise wrong_type(text, field=field, expected="text")
     match = _UNSTORABLE.search(text)
     if match is None:
         return text
     raise InvalidText(field=field, problem="a NUL character" if match[0] == "\x00" else "a lone surrogate")
+
+
+def check_texts(value: object, *, field: str) -> list[str]:
+    """Return *value*, a list of texts.
+
+    Raises:
+        InvalidType, InvalidText
+    """
+    if not isinstance(value, (list, tuple)):
+        raise wrong_type(value, field=field, expected="a list of texts")
+    return [check_text(text, field=f"{field}[{n}]") for n, text in enumerate(value)]
+
+
+def check_object(value: object, *, field: str) -> dict[str, Any]:
+    """Return *value*, a JSON object.
+
+    Raises:
+        InvalidType, InvalidText, InvalidJson
+    """
+    if not isinstance(value, Mapping):
+        raise wrong_type(value, field=field, expected="a JSON object: a dict")
+    stored = dict(value)
+    check_json(stored, field=field)
+    return stored
+
+
+def wrong_type(value: object, *, field: str, expected: str) -> InvalidType:
+    """Return the error for an argument of another type. It names the type, not the value."""
+    return InvalidType(field=field, found=f"of type {type(value).__name__}", expected=expected)
 
 
 def check_id(value: str, *, field: str) -> str:
@@ -60,7 +95,7 @@ def check_json(value: object, *, field: str) -> None:
 
     Raises:
         InvalidText: a string or a key in it could not be stored.
-        InvalidJson: it holds NaN or an infinity, or is nested deeper than can be written again.
+        InvalidJson: it holds NaN, an infinity or an object that is no JSON, or is nested deeper than can be written.
     """
     level: list[object] = [value]
     for _ in range(JSON_DEPTH):
@@ -69,6 +104,8 @@ def check_json(value: object, *, field: str) -> None:
                 check_text(item, field=field)
             elif isinstance(item, float) and not math.isfinite(item):
                 raise InvalidJson(field=field, problem="a number that is not finite")
+            elif not isinstance(item, _JSON):
+                raise InvalidJson(field=field, problem=f"a value of type {type(item).__name__}")
         level = [child for item in level for child in _children(item)]
         if not level:
             return
@@ -78,7 +115,7 @@ def check_json(value: object, *, field: str) -> None:
 def _children(value: object) -> list[object]:
     if isinstance(value, dict):
         return [*value.keys(), *value.values()]
-    return list(value) if isinstance(value, list) else []
+    return list(value) if isinstance(value, (list, tuple)) else []
 
 
 def mend(text: str) -> str:

@@ -4,8 +4,8 @@
     ├── SettingsInvalid, TeamsInvalid, DefinitionInvalid, ToolNotDescribable                               at start
     ├── SchemaOutdated, DatabaseUnusable, PortTaken, DirectoryTaken, DirectoryUnusable     at the start of a command
     ├── RequestRefused                           the caller can correct it
-    │   ├── InvalidText, InvalidJson, InvalidIdentifier, EmptyInput, InputTooLarge, InvalidEventId, InvalidCursor
-    │   ├── UnknownParameter
+    │   ├── InvalidType, InvalidText, InvalidJson, InvalidIdentifier, EmptyInput, InputTooLarge, InvalidEventId
+    │   ├── InvalidCursor, UnknownParameter
     │   ├── UnknownTeam, RunNotFound, SessionNotFound, InvalidTime, OrderInvalid, SessionOfOtherTeam, AmbiguousSession
     │   ├── IdempotencyConflict, RunGone, SessionBusy, QueueFull, RunNotRetryable, SummaryNotFound
     │   ├── BatchNotFound, BatchInvalid, BatchConflict

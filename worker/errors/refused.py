@@ -16,6 +16,12 @@ class InvalidText(RequestRefused):
     code = "invalid_text"
 
 
+class InvalidType(RequestRefused):
+    """{field} is {found}. Expected {expected}."""
+
+    code = "invalid_type"
+
+
 class InvalidJson(RequestRefused):
     """{field} contains {problem}. Expected JSON that can be stored and returned unchanged."""
 

@@ -10,6 +10,7 @@ from sqlalchemy import (
     JSON,
     BigInteger,
     BindParameter,
+    Boolean,
     Column,
     ColumnElement,
     Connection,
@@ -19,9 +20,11 @@ from sqlalchemy import (
     Integer,
     Table,
     bindparam,
+    case,
     exists,
     func,
     literal,
+    literal_column,
     select,
 )
 from sqlalchemy.dialects import postgresql, sqlite
@@ -56,6 +59,35 @@ class UtcTime(TypeDecorator[datetime]):
             return None
         assert isinstance(value, datetime)
         return value.replace(tzinfo=UTC) if dialect.name == "sqlite" else value.astimezone(UTC)
+
+
+class JsonOf(TypeDecorator[Any]):
+    """JSON of one kind: an object, `dict`, or a list of texts, `list`.
+
+    A row can hold something else, because another program wrote it. It is then read without what does not fit: one odd
+    row must not break a list.
+    """
+
+    impl = JSON
+    cache_ok = True
+
+    def __init__(self, kind: type[dict[str, Any]] | type[list[str]]) -> None:
+        super().__init__()
+        self.kind = kind
+
+    def result_processor(self, dialect: Dialect, coltype: Any) -> Callable[[Any], Any]:
+        parse = super().result_processor(dialect, coltype)
+
+        def process(value: Any) -> Any:
+            try:
+                parsed = value if parse is None else parse(value)
+            except ValueError:
+                return self.kind()
+            if not isinstance(parsed, self.kind):
+                return self.kind()
+            return [text for text in parsed if isinstance(text, str)] if isinstance(parsed, list) else parsed
+
+        return process
 
 
 class db_time(FunctionElement[datetime]):  # noqa: N801 - reads as an SQL function
@@ -103,10 +135,16 @@ def upsert(dialect: str, table: Table) -> sqlite.Insert | postgresql.Insert:
     return sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
 
 
-def contains(tx: Connection, column: Column[JSON], text: str) -> ColumnElement[bool]:
+def contains(tx: Connection, column: Column[Any], text: str) -> ColumnElement[bool]:
     """Return the condition that a JSON list contains the string *text*."""
-    elements = func.json_each if tx.dialect.name == "sqlite" else func.json_array_elements_text
-    element = elements(column).table_valued("value")
+    is_list: ColumnElement[bool]
+    if tx.dialect.name == "sqlite":
+        is_list = func.json_valid(column).cast(Boolean) & (func.json_type(column) == "array")
+        elements = func.json_each(case((is_list, column), else_=literal_column("'[]'")))
+    else:
+        is_list = func.json_typeof(column) == "array"
+        elements = func.json_array_elements_text(case((is_list, column), else_=literal_column("'[]'::json")))
+    element = elements.table_valued("value")
     return exists().where(element.c.value == text)
 
 

@@ -1,6 +1,6 @@
 """Rows of messages: written once, never changed."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -283,9 +283,18 @@ def _part(row: Any) -> Part:
 
 
 def _message(row: Any) -> Message:
-    calls = tuple(ToolCall(**call) for call in row.tool_calls or ())
+    calls = tuple(_calls(row.tool_calls)) if row.tool_calls else ()
     extra = None
     if stored := getattr(row, "extra", None):
         extra = Extra(**{name: stored[name] for name in ("model", "address", "fields", "cut_off")})
-        calls = tuple(replace(call, extra=own) for call, own in zip(calls, stored["calls"], strict=True))
+        if len(stored["calls"]) == len(calls):
+            calls = tuple(replace(call, extra=own) for call, own in zip(calls, stored["calls"], strict=True))
     return from_columns(Message, row, role=Role(row.role), tool_calls=calls, extra=extra)
+
+
+def _calls(stored: Any) -> Iterator[ToolCall]:
+    """Yield the calls of a row, without what another program wrote there and is none."""
+    for call in stored if isinstance(stored, list) else ():
+        values = [call.get(name) for name in ("id", "name", "arguments")] if isinstance(call, dict) else [None]
+        if all(isinstance(value, str) for value in values):
+            yield ToolCall(*values)

@@ -24,7 +24,7 @@ from sqlalchemy import (
     false,
 )
 
-from worker.store.columns import BigKey, UtcTime
+from worker.store.columns import BigKey, JsonOf, UtcTime
 
 SCHEMA = "team_sessions"
 metadata = MetaData(
@@ -58,9 +58,9 @@ sessions = Table(
     Column("team_id", String(255), nullable=False),
     Column("name", Text),
     Column("description", Text),
-    Column("tags", JSON, nullable=False),  # list of strings
-    Column("metadata", JSON, nullable=False),  # object
-    Column("state", JSON, nullable=False),  # object: the session_state of tools
+    Column("tags", JsonOf(list), nullable=False),  # list of strings
+    Column("metadata", JsonOf(dict), nullable=False),  # object
+    Column("state", JsonOf(dict), nullable=False),  # object: the session_state of tools
     Column("head_run_id", String(64)),  # the oldest unfinished run, the only one that can execute
     Column("run_count", Integer, nullable=False),  # position of the newest run
     Column("last_seq", Integer, nullable=False),  # seq of the newest message; 0: none yet
@@ -115,7 +115,7 @@ runs = Table(
     Column("replay_of", String(64)),  # the run that it repeats in a fork, with that run's history and tool results
     Column("execute_tools", Boolean, nullable=False, server_default=false()),  # whether a replay calls its tools
     Column("team_version", String(64)),  # version of the team that executed it last
-    Column("metadata", JSON, nullable=False),  # object, the caller's
+    Column("metadata", JsonOf(dict), nullable=False),  # object, the caller's
     Column("first_seq", Integer),  # its messages have first_seq..last_seq; None: not in the history yet
     Column("last_seq", Integer),
     Column("claimed_seq", Integer),  # last_seq at its latest claim
@@ -171,7 +171,7 @@ summaries = Table(
     Column("version", Integer, primary_key=True, autoincrement=False),  # from 1
     Column("covers_through_seq", Integer, nullable=False),
     Column("text", Text, nullable=False),
-    Column("topics", JSON, nullable=False),  # list of strings
+    Column("topics", JsonOf(list), nullable=False),  # list of strings
     Column("model", String(255), nullable=False),
     Column("prompt_hash", String(64), nullable=False),  # SHA-256 of the prompt that made it
     *_usage(Integer),
@@ -236,7 +236,7 @@ teams = Table(
     Column("team_id", String(255), primary_key=True),
     Column("worker", String(128), primary_key=True),
     Column("version", String(64), nullable=False),
-    Column("queues", JSON, nullable=False),  # list of the queues that the worker consumes
+    Column("queues", JsonOf(list), nullable=False),  # list of the queues that the worker consumes
     Column("seen_at", UtcTime, nullable=False),
     Column("retention", JSON(none_as_null=True)),  # object: domain.retention.Retention; None: by an older version
 )
@@ -259,11 +259,11 @@ batches = Table(
     Column("planned", Integer, nullable=False),  # number of items
     Column("fed", Integer, nullable=False),  # number of items that were started
     Column("ended", Integer, nullable=False),
-    Column("outcomes", JSON, nullable=False),  # object: domain.batch.ItemOutcome → how many items
+    Column("outcomes", JsonOf(dict), nullable=False),  # object: domain.batch.ItemOutcome → how many items
     *_usage(BigInteger),
     Column("cost", Float, nullable=False),
     Column("minute_at", UtcTime),  # start of the minute that its limits count
-    Column("minute", JSON, nullable=False),  # object: items, requests, tokens since then
+    Column("minute", JsonOf(dict), nullable=False),  # object: items, requests, tokens since then
     Column("pace", Float, nullable=False),  # items that end per second, recently
     Column("paced_at", UtcTime),
     Column("error_code", String(64)),  # of a failed batch
