@@ -44,7 +44,7 @@ class Why(BaseModel, extra="allow"):
     run_id: str = field("ID of the run.", "run_019ab3c4d5e6f708192a3b4c5d6e7f80")
     status: Status = field("Status of the run.", "queued")
     reason: str = field("Stable code of the reason.", "behind_run")
-    detail: str = field("One sentence.", "It is behind run 'run_019…': the runs of a session execute one by one.")
+    detail: str = field("One sentence.", "It is behind run 'run_019…' of its session. That run: Worker 'w' executes…")
 
 
 class RunPage(Page[Run]):

@@ -14,12 +14,14 @@ from worker.domain.fields import field
 from worker.events.erase import Eraser
 from worker.settings import Settings
 from worker.store import Database, batch_items, erasure, sessions, users
-from worker.store.tables import messages, runs, summaries
+from worker.store.tables import api_keys, batches, idempotency, messages, runs, summaries
 
 PAGE = 200
-# Columns for the product's own use, which hold nothing of the user.
+# Columns for the product's own use, which hold nothing of the user; hashes, of secrets and of requests, are among them.
 _INTERNAL = {"session_pk", "fence", "lease_owner", "lease_until", "losses", "retries", "dispatched_at", "claimed_seq"}
+_INTERNAL |= {"secret_hash", "request_hash", "request_key", "planned_key", "minute", "minute_at", "pace", "paced_at"}
 _EXPORTED_AS = {"covers_through_seq": "summary_seq"}  # field of a session: its key in an export
+_OUTSIDE = {"idempotency_key": idempotency.c.key, "batch": batches.c.id, "api_key": api_keys.c.id}
 _KINDS = {"run": runs.c.position, "message": messages.c.seq, "summary": summaries.c.version}  # in which order
 
 
@@ -36,10 +38,10 @@ class Erased:
 
 
 def export(db: Database, user_id: str, *, principal: Principal) -> Iterator[dict[str, Any]]:
-    """Yield everything of a user: each session, then its runs, messages and summaries; at the end the items of batches.
+    """Yield everything of a user: each session, then its runs, messages and summaries; at the end what is in none.
 
-    Objects for JSON, with their `type`: 'session', 'run', 'message', 'summary' or 'batch_item'. Read page by page: what
-    is written in between may be included or not.
+    Objects for JSON, with their `type`: 'session', 'run', 'message', 'summary', 'batch_item', 'idempotency_key',
+    'batch' or 'api_key', without secrets. Read page by page: what is written in between may be included or not.
 
     Raises:
         UserForbidden: at the first step.
@@ -59,27 +61,38 @@ def export(db: Database, user_id: str, *, principal: Principal) -> Iterator[dict
         read, position = partial(batch_items.with_requests, user_id=user_id), itemgetter("batch_id", "number")
         for rows in db.pages(read, key=position, after=("", 0), limit=PAGE):
             yield from (_line("batch_item", row) for row in rows)
+        for kind, order in _OUTSIDE.items():
+            own = partial(users.own_rows, order=order, user_id=user_id)
+            for rows in db.pages(own, key=itemgetter(order.name), after="", limit=PAGE):
+                yield from (_line(kind, row) for row in rows)
 
 
 def erase(db: Database, eraser: Eraser, settings: Settings, user_id: str, *, principal: Principal) -> Erased:
     """Erase everything of a user, and return the number of rows of each kind. Running runs end at their next write.
 
-    One transaction per session. What is erased stays erased if this is interrupted; call it again to erase the rest.
+    First what could bring a session back: keys, and the items of batches. Then one transaction per session. What is
+    erased stays erased if this is interrupted; call it again to erase the rest.
 
     Raises:
         UserForbidden
     """
     total = erasure.Erased()
+    keys = _erase_rest(db, user_id, principal=principal)
     for pk in _session_pks(db, user_id, principal=principal):
         with db.write() as tx:
             erased = erasure.erase_session(tx, pk, streams_s=settings.stream_seconds, counted=True)
         eraser.erase(erased.streaming)
         total += erased
-    keys = 0
-    if not principal.teams:
-        with db.write() as tx:
-            keys = users.erase_rest(tx, user_id)
+    keys += _erase_rest(db, user_id, principal=principal)  # what was written meanwhile
     return Erased(total.sessions + total.forks, total.runs, total.messages, total.summaries, len(total.streaming), keys)
+
+
+def _erase_rest(db: Database, user_id: str, *, principal: Principal) -> int:
+    """Erase what is in no session, which has no team: nothing for a key that is bound to teams."""
+    if principal.teams:
+        return 0
+    with db.write() as tx:
+        return users.erase_rest(tx, user_id)
 
 
 def _session_pks(db: Database, user_id: str, *, principal: Principal) -> Iterator[int]:

@@ -15,13 +15,14 @@ from worker import privacy
 router = APIRouter(prefix="/v1/users", tags=["users"])
 
 LINES = schemas.text_answer(
-    "application/jsonl", "One JSON object a line; `type` is session, run, message, summary or batch_item."
+    "application/jsonl",
+    "One JSON object a line; `type` is session, run, message, summary, batch_item, idempotency_key, batch or api_key.",
 )
 
 
 @router.get("/{user_id}/export", response_class=StreamingResponse, responses=LINES | errors.responses(422))
 def export_user(user_id: deps.UserId, service: deps.ServiceDep, principal: deps.SessionsRead) -> StreamingResponse:
-    """All data of a user as JSON lines: each session, then its runs, messages and summaries."""
+    """All data of a user as JSON lines: each session with its runs, messages and summaries, then what is in none."""
     lines = privacy.export(service.db, user_id, principal=principal)
     first = next(lines, None)  # so that an error is raised before the answer starts
     objects = chain([first], lines) if first is not None else iter(())

@@ -115,7 +115,8 @@ def test_the_reason_at_the_end_of_a_chain_is_said(db: Database, why: Explain) ->
     assert (answer.reason, answer.facts["behind_run_id"], answer.facts["runs_ahead"]) == ("behind_run", first, 2)
     assert answer.facts["behind_reason"] == "running"
     assert answer.facts["tool"] == "slow"
-    assert f"About run {first!r}: Worker 'me' executes it. It has run the tool 'slow' since" in answer.detail
+    behind = f"It is behind run {first!r} of its session. That run: "
+    assert answer.detail.startswith(behind + "Worker 'me' executes it. It has run the tool 'slow' since")
 
 
 def test_a_head_that_waits_for_its_time_is_said_to_hold_up_its_session(db: Database, why: Explain) -> None:

@@ -83,8 +83,7 @@ def _head_of(tx: Transaction, row: RunState) -> RunState | None:
 
 def _behind(row: RunState, head: RunState, why: Why) -> Why:
     """Say that a run is behind the head of its session, and why the head is not done."""
-    detail = f"It is behind run {head.run_id!r}: the runs of a session execute one after the other. "
-    detail += f"About run {head.run_id!r}: {why.detail}"
+    detail = f"It is behind run {head.run_id!r} of its session. That run: {why.detail}"
     if why.reason == "not_before":
         detail += " Until then it holds up the runs behind it; one with on_busy 'pass' goes before it."
     facts = {name: value for name, value in why.facts.items() if name != "attempt"}

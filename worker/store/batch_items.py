@@ -148,9 +148,9 @@ def with_requests(tx: Transaction, user_id: str, *, after: tuple[str, int], limi
 
 
 def erase_user(tx: Transaction, user_id: str) -> None:
-    """Erase the requests of a user from items. An item that was not started ends as gone when its turn comes."""
-    own = (batch_items.c.user_id == user_id, batch_items.c.request.is_not(None))
-    tx.execute(update(batch_items).where(*own).values(request=None, custom_id=None))
+    """Erase a user, with the requests, from items. An item that was not started ends as gone when its turn comes."""
+    erased = {"request": None, "custom_id": None, "user_id": None}
+    tx.execute(update(batch_items).where(batch_items.c.user_id == user_id).values(**erased))
 
 
 def _with_runs() -> Any:

@@ -28,6 +28,13 @@ def rows(tx: Transaction, order: Column[Any], pk: int, *, after: Any, limit: int
     return [dict(row._mapping) for row in tx.execute(statement)]
 
 
+def own_rows(tx: Transaction, order: Column[Any], user_id: str, *, after: Any, limit: int) -> list[dict[str, Any]]:
+    """Return up to *limit* rows of a user from the table of *order*, in its order, after its value *after*."""
+    table = order.table
+    statement = select(table).where(table.c.user_id == user_id, order > after).order_by(order).limit(limit)
+    return [dict(row._mapping) for row in tx.execute(statement)]
+
+
 def erase_rest(tx: Transaction, user_id: str) -> int:
     """Erase what a user has outside of sessions, and return how many API keys that were.
 
