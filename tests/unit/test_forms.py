@@ -134,7 +134,7 @@ def test_a_server_can_refuse_one_form_after_another(event_loop) -> None:
         for _ in range(2):
             event_loop.ask(model, ChatRequest(messages, TOOLS), lambda _: None, stop=Stop())
 
-    assert len(server.refused) == 3
+    assert len(server.refused) == 3, server.refused
     assert len(server.bodies) == 5
     assert texts_and_calls(server.bodies[-1]) == [
         ("user", "hello", 0),
@@ -144,3 +144,42 @@ def test_a_server_can_refuse_one_form_after_another(event_loop) -> None:
         ("tool", "result 2", 0),
     ]
     assert len(set(ids_of(server.bodies[-1]))) == 2
+
+
+NO_TEXT = "body.messages.1.assistant.content: Input should be a valid string"
+NO_SYSTEM = ["System role not supported", "Developer instruction is not enabled for models/gemma-3-27b-it"]
+
+
+@pytest.mark.parametrize("words", NO_SYSTEM)
+def test_a_server_without_system_messages_gets_the_text_from_the_user(event_loop, words: str) -> None:
+    """At the beginning of the first message, at once and from then on."""
+
+    def without(body: Body) -> None:
+        expect(body["messages"][0]["role"] == "user", words)
+
+    messages = (ChatMessage("system", "Be kind."), ChatMessage("user", "hello"))
+    with strict_server("once", "twice", checks=[without]) as server:
+        model = OpenAIChat(words, "k", server.base_url)
+        for _ in range(2):
+            event_loop.ask(model, ChatRequest(messages), lambda _: None, stop=Stop())
+
+    assert [texts_and_calls(body) for body in server.bodies[1:]] == [[("user", "Be kind.\n\nhello", 0)]] * 2
+
+
+def test_a_server_that_takes_no_null_gets_a_text_beside_calls(event_loop) -> None:
+    """A space, which says nothing."""
+
+    def with_text(body: Body) -> None:
+        expect(all(isinstance(m["content"], str) for m in body["messages"]), NO_TEXT)
+
+    with strict_server("ok", checks=[with_text]) as server:
+        event_loop.ask(OpenAIChat("m", "k", server.base_url), asking("call_1"), lambda _: None, stop=Stop())
+
+    assert [body["messages"][1]["content"] for body in server.bodies] == [None, " "]
+
+
+def test_a_tool_without_a_description_is_described_by_its_name() -> None:
+    """Some servers refuse an empty description."""
+    [described] = OpenAIChat("m")._body(asking("c"), ())["tools"]
+
+    assert described["function"]["description"] == "note"

@@ -27,12 +27,10 @@ def of_model(model: str, base_url: str | None) -> tuple[Form, ...]:
     return tuple(form for form in FORMS if form.models is not None and form.models.search(f"{model} {base_url or ''}"))
 
 
-def of_refusal(error: str, messages: Iterable[ChatMessage], used: Collection[Form]) -> Form | None:
-    """Return the form that a server asks for by refusing these messages, if it was not used. All concern calls."""
-    if not any(message.tool_calls for message in messages):
-        return None
+def of_refusal(error: str, messages: Sequence[ChatMessage], used: Collection[Form]) -> Form | None:
+    """Return the form that a server asks for by refusing these messages, if it was not used and changes them."""
     asked = (form for form in FORMS if form.refusal is not None and form.refusal.search(error))
-    return next((form for form in asked if form not in used), None)
+    return next((form for form in asked if form not in used and tuple(form.apply(messages)) != tuple(messages)), None)
 
 
 def nine_letters(messages: Sequence[ChatMessage]) -> Sequence[ChatMessage]:
@@ -57,6 +55,19 @@ def bare_calls(messages: Sequence[ChatMessage]) -> Sequence[ChatMessage]:
     return [replace(m, content="") if m.tool_calls and m.content else m for m in messages]
 
 
+def texts_beside_calls(messages: Sequence[ChatMessage]) -> Sequence[ChatMessage]:
+    """Return the messages with a text beside all calls, which is a space where there is none."""
+    return [replace(m, content=" ") if m.tool_calls and not m.content else m for m in messages]
+
+
+def without_system(messages: Sequence[ChatMessage]) -> Sequence[ChatMessage]:
+    """Return the messages with the system's text at the beginning of the first user's message."""
+    if len(messages) < 2 or messages[0].role != "system":
+        return messages
+    system, user, *others = messages
+    return [replace(user, content=f"{system.content}\n\n{user.content}"), *others]
+
+
 def single_calls(messages: Sequence[ChatMessage]) -> Sequence[ChatMessage]:
     """Return the messages with one call in each reply, which its result follows."""
     single: list[ChatMessage] = []
@@ -71,7 +82,7 @@ def single_calls(messages: Sequence[ChatMessage]) -> Sequence[ChatMessage]:
 
 
 # Mistral's models and chat templates; Kimi's models, which call tools worse after ids of another form; older models of
-# Mistral; the templates of Llama 3.
+# Mistral; the templates of Llama 3; servers that take no null as content; Gemma's models and templates.
 FORMS = (
     Form(
         nine_letters,
@@ -81,6 +92,13 @@ FORMS = (
     Form(counted_calls, re.compile(r"kimi|moonshot", re.I)),
     Form(bare_calls, refusal=re.compile(r"content or tool_calls, but not both", re.I)),
     Form(single_calls, refusal=re.compile(r"only supports? single tool[ _-]?calls?", re.I)),
+    Form(texts_beside_calls, refusal=re.compile(r"content\b.{0,99}(\bstring|\bnull|\bnone\b)", re.I | re.S)),
+    Form(
+        without_system,
+        refusal=re.compile(
+            r"system role (is )?not supported|not support.{0,40}\bsystem\b|developer instruction is not enabled", re.I
+        ),
+    ),
 )
 
 

@@ -240,7 +240,7 @@ def _message(message: ChatMessage) -> dict[str, Any]:
 def _tools(tools: tuple[ToolDescription, ...]) -> dict[str, Any]:
     if not tools:
         return {}
-    functions = [{"name": t.name, "description": t.description, "parameters": t.parameters} for t in tools]
+    functions = [{"name": t.name, "description": t.description or t.name, "parameters": t.parameters} for t in tools]
     return {"tools": [{"type": "function", "function": function} for function in functions]}
 
 
