@@ -70,6 +70,12 @@ class ModelContextExceeded(ModelRefused):
         self.limit, self.size = limit, size  # as the server counts them; None: it does not say
 
 
+class ModelAnswerInvalid(ModelError):
+    """The answer of model {model!r} cannot be read: {reason}."""
+
+    code = "model_answer_invalid"
+
+
 class ModelEmptyReply(ModelError):
     """Model {model!r} answered with neither text nor a tool call."""
 

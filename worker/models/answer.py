@@ -1,0 +1,177 @@
+"""A reply of a model, read from the documents of a server's answer: chunks of a stream, or one whole completion.
+
+It accepts what servers send, and not only what the format says. Half an answer is no answer: without a finish reason
+that is known, the stream is broken, and nothing of it is used.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from worker import errors
+from worker.domain import Extra, Reply, Usage
+from worker.models import extras
+from worker.models.call_pieces import CallPieces
+from worker.models.failures import ServerFailed, error_in
+
+# Finish reasons in lower case: of OpenAI, and what compatible servers say instead.
+COMPLETE = frozenset(
+    {"stop", "tool_calls", "function_call", "tool_use", "end_turn", "stop_sequence", "eos", "eos_token", "complete"}
+)
+CUT_OFF = frozenset({"length", "max_tokens", "max_output_tokens", "model_length"})
+FILTERED = frozenset(
+    {"content_filter", "content_filtered", "refusal", "safety", "sensitive", "recitation", "blocklist"}
+    | {"prohibited_content", "spii", "guardrail_intervened"}
+)
+TEXT_PARTS = ("text", "output_text", None)  # types of content parts that are part of the text
+MOST_TOKENS = 100_000_000  # of one call; the column of a run's sum has 32 bits
+
+
+class Answer:
+    """A reply while its documents arrive."""
+
+    def __init__(self, model: str, on_delta: Callable[[str], None]) -> None:
+        self._model = model
+        self._on_delta = on_delta
+        self._text: list[str] = []
+        self._refusal: list[str] = []
+        self._calls = CallPieces()
+        self._fields: dict[str, Any] = {}
+        self._usage = Usage(model_calls=1)
+        self._finish_reason = ""
+        self._is_answer: bool | None = None  # None: there was no document
+
+    def add(self, document: Any) -> None:
+        """Add the next document. What is no part of an answer is ignored.
+
+        Raises:
+            ServerFailed: the document is an error.
+        """
+        if isinstance(document, list):
+            for part in document:
+                self.add(part)
+            return
+        self._is_answer = self._is_answer or False
+        if not isinstance(document, dict):
+            return
+        if error := error_in(document):
+            raise ServerFailed(error)
+        if usage := document.get("usage"):
+            self._use(usage)
+        for choice in _list(document.get("choices")):
+            if isinstance(choice, dict) and choice.get("index") in (0, None, "0"):
+                self._is_answer = True
+                self._add_choice(choice)
+
+    def reply(self, *, address: str) -> Reply:
+        """Return the whole reply. *address*: the hash of the server's address.
+
+        Raises:
+            ModelStreamBroken, ModelAnswerInvalid, ModelRefused, ModelEmptyReply
+        """
+        text, calls, reason = "".join(self._text), self._calls.tool_calls(), self._finish_reason.lower()
+        if self._is_answer is False:
+            raise errors.ModelAnswerInvalid(model=self._model, reason="no part of it has a choice")
+        if not reason:
+            raise errors.ModelStreamBroken(model=self._model, reason="the stream ended without a finish reason")
+        if reason in FILTERED:
+            words = "".join(self._refusal) or text
+            raise errors.ModelRefused(model=self._model, reason=_quoted("its content filter stopped the answer", words))
+        if reason not in COMPLETE | CUT_OFF:
+            raise errors.ModelStreamBroken(model=self._model, reason=f"its finish reason is {reason[:40]!r}")
+        if not text.strip() and not calls:
+            if refusal := "".join(self._refusal).strip():
+                raise errors.ModelRefused(model=self._model, reason=_quoted("it answered with a refusal", refusal))
+            if reason in CUT_OFF:
+                raise errors.ModelRefused(model=self._model, reason="its output tokens were used up before an answer")
+            raise errors.ModelEmptyReply(model=self._model)
+        extra = None
+        if self._fields or any(call.extra for call in calls):
+            extra = Extra(self._model, address, self._fields)
+        return Reply(text, tuple(calls), self._usage, "length" if reason in CUT_OFF else self._finish_reason, extra)
+
+    def _add_choice(self, choice: Mapping[str, Any]) -> None:
+        if error := choice.get("error"):
+            raise ServerFailed(error)
+        if isinstance(reason := choice.get("finish_reason"), str) and reason:
+            self._finish_reason = reason
+        if usage := choice.get("usage"):
+            self._use(usage)
+        if isinstance(delta := choice.get("delta"), dict):
+            self._add_delta(delta)
+        if isinstance(message := choice.get("message"), dict):
+            self._add_whole(message)
+
+    def _add_delta(self, delta: Mapping[str, Any]) -> None:
+        if content := delta.get("content"):
+            self._add_text(_text(content))
+        if refusal := delta.get("refusal"):
+            self._refusal.append(_text(refusal))
+        if parts := delta.get("tool_calls"):
+            self._calls.add(_list(parts))
+        if call := delta.get("function_call"):
+            self._calls.add([{"index": "function_call", "function": call}])
+        if fields := extras.unknown(delta, extras.OF_MESSAGE):
+            self._fields = extras.merge(self._fields, fields)
+
+    def _add_whole(self, message: Mapping[str, Any]) -> None:
+        """Add a whole message: the only one, or one that repeats what came in pieces."""
+        text, before = _text(message.get("content")), "".join(self._text)
+        if text.startswith(before):
+            self._add_text(text[len(before) :])
+        if refusal := message.get("refusal"):
+            self._refusal = [_text(refusal)]
+        call = message.get("function_call")
+        if parts := _list(message.get("tool_calls")) or ([{"function": call}] if call else []):
+            self._calls.add_whole(parts)
+        self._fields |= extras.unknown(message, extras.OF_MESSAGE)
+
+    def _add_text(self, text: str) -> None:
+        if text:
+            self._text.append(text)
+            self._on_delta(text)
+
+    def _use(self, usage: Any) -> None:
+        """Note a usage. Of several, parts or growing ones, the highest numbers count."""
+        if not isinstance(usage, dict):
+            return
+        details, before = usage.get("prompt_tokens_details"), self._usage
+        cached = details.get("cached_tokens") if isinstance(details, dict) else usage.get("prompt_cache_hit_tokens")
+        self._usage = Usage(
+            1,
+            max(before.input_tokens, _tokens(usage.get("prompt_tokens", usage.get("input_tokens")))),
+            max(before.cached_input_tokens, _tokens(cached)),
+            max(before.output_tokens, _tokens(usage.get("completion_tokens", usage.get("output_tokens")))),
+        )
+
+
+def _text(content: Any) -> str:
+    """Return the text of a content: a string, or a list of parts, of which some are thinking or media."""
+    if isinstance(content, str):
+        return content
+    return "".join(_part_texts(_list(content)))
+
+
+def _part_texts(parts: Iterable[Any]) -> Iterable[str]:
+    for part in parts:
+        if isinstance(part, str):
+            yield part
+        elif isinstance(part, dict) and part.get("type") in TEXT_PARTS and isinstance(part.get("text"), str):
+            yield part["text"]
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value] if isinstance(value, dict) else []
+
+
+def _tokens(count: Any) -> int:
+    """Return a number of tokens: servers send text, floats, null and negative numbers."""
+    try:
+        number = float(count)
+    except (TypeError, ValueError, OverflowError):
+        return 0
+    return min(int(number), MOST_TOKENS) if math.isfinite(number) and number > 0 else 0
+
+
+def _quoted(what: str, words: str) -> str:
+    return f"{what}: {' '.join(words.split())[:300]}" if words.strip() else what

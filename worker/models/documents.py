@@ -1,0 +1,125 @@
+"""The JSON documents in a server's answer, whatever form it has.
+
+Servers are asked for server-sent events. Some send one JSON body instead, or a document a line; and proxies add
+comments, events without data, and other line ends. The decoder of the `openai` package fails on these, and reads
+nothing of an answer that has no events.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from typing import Any
+
+import httpx2
+import openai
+
+FIELDS = (b"", b"event", b"id", b"retry")  # of events, besides `data`; a line without a name is a comment
+BOM = b"\xef\xbb\xbf"
+DONE = b"[DONE]"
+DRAIN_S = 1.0  # for the rest of a response, so that its connection can be used again
+
+
+class NotJson(Exception):
+    """Text of an answer that is not JSON. `body`: the whole answer, if it is not a stream of events."""
+
+    def __init__(self, body: str | None = None) -> None:
+        super().__init__()
+        self.body = body
+
+
+async def read(response: httpx2.Response, add: Callable[[Any], None]) -> None:
+    """Call *add* with each document of *response* as it arrives, up to `[DONE]` or the end.
+
+    Raises:
+        NotJson
+        openai.APITimeoutError, openai.APIConnectionError: as the package raises them.
+    """
+    pieces, documents = response.aiter_bytes(), Documents()
+    while (piece := await _next(pieces, response.request)) is not None:
+        for document in documents.feed(piece):
+            add(document)
+        if documents.done:
+            with suppress(TimeoutError, openai.APIConnectionError):
+                async with asyncio.timeout(DRAIN_S):
+                    while await _next(pieces, response.request) is not None:
+                        pass
+            return
+    for document in documents.finish():
+        add(document)
+
+
+async def _next(pieces: AsyncIterator[bytes], request: httpx2.Request) -> bytes | None:
+    try:
+        return await anext(pieces, None)
+    except httpx2.TimeoutException as error:
+        raise openai.APITimeoutError(request=request) from error
+    except Exception as error:
+        raise openai.APIConnectionError(request=request) from error
+
+
+class Documents:
+    """Splits bytes into documents. `done`: `[DONE]` was read."""
+
+    def __init__(self) -> None:
+        self.done = False
+        self._line: list[bytes] = []  # the pieces of a line, so that none is copied more than once
+        self._event: list[bytes] = []  # the data of an event
+        self._other: list[bytes] = []  # lines that are no part of an event
+        self._is_empty = True
+
+    def feed(self, piece: bytes) -> list[Any]:
+        """Return the documents that end in *piece*. Lines end with LF or CRLF; after CR alone, `finish` does."""
+        first, *more = piece.split(b"\n")
+        self._line.append(first)
+        read: list[Any] = []
+        for part in more:
+            for line in b"".join(self._line).splitlines() or (b"",):
+                read += self._add(line)
+            self._line = [part]
+        return read
+
+    def finish(self) -> list[Any]:
+        """Return the documents that were not followed by an empty line, or the body that is no stream of events."""
+        read = [document for line in b"".join(self._line).splitlines() for document in self._add(line)]
+        read += self._end_of_event()
+        try:
+            return read + _parse(self._other)
+        except NotJson:
+            if self._is_empty:
+                raise NotJson(b"\n".join(self._other).decode(errors="replace")) from None
+            return read
+
+    def _add(self, line: bytes) -> list[Any]:
+        if self.done:
+            return []
+        if not line:
+            return self._end_of_event() if self._event else []
+        name, _, value = line.removeprefix(BOM).partition(b":")
+        if name == b"data":
+            if value.strip().startswith(DONE):
+                self.done = True
+                return self._end_of_event()
+            self._event.append(value)
+        elif name not in FIELDS:
+            self._other.append(line.removeprefix(BOM))
+        return []
+
+    def _end_of_event(self) -> list[Any]:
+        lines, self._event = self._event, []
+        read = _parse(lines)
+        self._is_empty = self._is_empty and not read
+        return read
+
+
+def _parse(lines: list[bytes]) -> list[Any]:
+    """Return the document in *lines*, or one of each line. An event without data has none."""
+    text = b"\n".join(lines).decode(errors="replace")
+    try:
+        return [json.loads(text)]
+    except (ValueError, RecursionError):
+        if not text.strip():
+            return []
+        if len(lines) == 1:
+            raise NotJson from None
+        return [document for line in lines for document in _parse([line])]
