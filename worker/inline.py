@@ -7,7 +7,7 @@ run, or the next `team.run()` in the session does.
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from worker.db import IN_MEMORY, Db
@@ -22,6 +22,7 @@ from worker.runs.execute import execute
 from worker.store import Lease, erasure, messages, runs, sessions, teams
 from worker.summaries.in_process import refresh_in_background
 
+Accepted = Callable[[Run], None]
 POLL_S = 0.05  # between two checks of a run that waits for its turn
 
 
@@ -41,37 +42,37 @@ class RunOutput:
     finish_reason: str = "stop"
 
 
-def run(db: Db, definition: Definition, order: RunOrder) -> RunOutput:
-    """Execute one run and return its result.
+def run(db: Db, definition: Definition, order: RunOrder, *, accepted: Accepted) -> RunOutput:
+    """Execute one run and return its result. *accepted* is called with the run once it is accepted.
 
     Raises:
         RunFailed: it did not complete.
     """
     runtime = db.runtime
-    accepted = _accept(runtime, order)
+    run_id = _accept(runtime, order, accepted).id
     try:
-        return _output(db, _execute(runtime, definition, accepted.id))
+        return _output(db, _execute(runtime, definition, run_id))
     finally:
         if order.session_id is None and db is IN_MEMORY:  # the session was only for this run
             with runtime.db.write() as tx:
-                erasure.erase_session_of_run(tx, accepted.id)
+                erasure.erase_session_of_run(tx, run_id)
 
 
-def watch(db: Db, definition: Definition, order: RunOrder) -> Iterator[Event]:
-    """Execute one run and yield its events as they happen, up to the terminal one."""
+def watch(db: Db, definition: Definition, order: RunOrder, *, accepted: Accepted) -> Iterator[Event]:
+    """Execute one run and yield its events as they happen, up to the terminal one. *accepted* as in `run`."""
     runtime = db.runtime
     listeners = runtime.publisher
     assert isinstance(listeners, Listeners)
-    accepted = _accept(runtime, order)
-    events = listeners.listen(accepted.id)
+    queued_run = _accept(runtime, order, accepted)
+    events = listeners.listen(queued_run.id)
 
     def work() -> None:
-        run = _execute(runtime, definition, accepted.id)
+        run = _execute(runtime, definition, queued_run.id)
         # Needed if another process ended the run. If this process did, `follow` stops at the event queued before.
         events.put(terminal_event(run.id, run.status, run.finish_reason))
 
     def follow() -> Iterator[Event]:
-        yield queued(accepted)
+        yield queued(queued_run)
         try:
             while True:
                 event = events.get()
@@ -81,17 +82,19 @@ def watch(db: Db, definition: Definition, order: RunOrder) -> Iterator[Event]:
                 if event.type in TERMINAL:
                     return
         finally:
-            listeners.leave(accepted.id)
+            listeners.leave(queued_run.id)
 
-    worker = threading.Thread(target=work, name=f"run {accepted.id}", daemon=True)
+    worker = threading.Thread(target=work, name=f"run {queued_run.id}", daemon=True)
     worker.start()
     return follow()
 
 
-def _accept(runtime: Runtime, order: RunOrder) -> Run:
+def _accept(runtime: Runtime, order: RunOrder, accepted: Accepted) -> Run:
     settings = runtime.settings
     validate_order(order, max_input_bytes=settings.max_input_bytes)
-    return enqueue(runtime.db, order, settings=settings, lease=Lease(runtime.owner, settings.lease_seconds)).run
+    run = enqueue(runtime.db, order, settings=settings, lease=Lease(runtime.owner, settings.lease_seconds)).run
+    accepted(run)
+    return run
 
 
 def _execute(runtime: Runtime, definition: Definition, run_id: str) -> Run:

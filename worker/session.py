@@ -1,15 +1,16 @@
 """`Session`: what `team.get_session()` returns to a script."""
 
 from collections.abc import Callable
-from itertools import chain
+from enum import Enum
+from itertools import chain, islice
 from operator import attrgetter
 from typing import Any
 
-from worker.domain import Message, SessionRow, Summary, check_object, check_text, check_texts
+from worker.domain import Message, Run, SessionRow, Summary, ToolCall, check_object, check_text, check_texts
 from worker.errors import SessionNotFound
 from worker.loop.definition import Definition
 from worker.process.runtime import Runtime
-from worker.store import Transaction, messages, sessions, summaries
+from worker.store import Transaction, messages, runs, sessions, summaries
 from worker.summaries import due
 from worker.summaries.in_process import refresh_now
 
@@ -20,6 +21,16 @@ CHECKS: dict[str, Callable[..., Any]] = {
     "tags": check_texts,
     "metadata": check_object,
 }
+EMPTY: dict[str, Any] = {"tags": [], "metadata": {}}  # of the others: None
+
+
+class Keep(Enum):
+    """The value of a field that stays as it is."""
+
+    KEEP = "keep"
+
+
+KEEP = Keep.KEEP
 
 
 class Session:
@@ -41,21 +52,24 @@ class Session:
 
     def update(
         self,
+        name: str | Keep | None = KEEP,
+        description: str | Keep | None = KEEP,
+        tags: list[str] | Keep | None = KEEP,
         *,
-        name: str | None = None,
-        description: str | None = None,
-        tags: list[str] | None = None,
-        metadata: dict[str, Any] | None = None,
+        metadata: dict[str, Any] | Keep | None = KEEP,
     ) -> "Session":
-        """Replace the fields that are not None, and return the session.
+        """Replace the fields that are named, and return the session.
+
+        None clears a field: a name or a description is None then, tags and metadata are empty.
 
         Raises:
             SessionNotFound: it was deleted.
             InvalidType, InvalidText, InvalidJson
         """
         fields = {"name": name, "description": description, "tags": tags, "metadata": metadata}
-        values = {field: value for field, value in fields.items() if value is not None}
-        values = {field: CHECKS[field](value, field=field) for field, value in values.items()}
+        values = {field: value for field, value in fields.items() if not isinstance(value, Keep)}
+        for field, value in values.items():
+            values[field] = EMPTY.get(field) if value is None else CHECKS[field](value, field=field)
         with self._runtime.db.write() as tx:
             if not sessions.lock(tx, self.pk):
                 raise SessionNotFound(session_id=self._row.session_id)
@@ -78,6 +92,26 @@ class Session:
     def get_chat_history(self) -> list[Message]:
         """Return the texts of user and team, oldest first, without replies that only call tools."""
         return [m for m in self.get_messages_for_session() if m.delegation is None and m.role != "tool" and m.content]
+
+    def get_tool_calls(self) -> list[ToolCall]:
+        """Return the tool calls of the session, including members', oldest first."""
+        return [call for message in self.get_messages_for_session() for call in message.tool_calls]
+
+    @property
+    def runs(self) -> list[Run]:
+        """All runs of the session, in order, each as it is now."""
+        return self.get_runs()
+
+    def get_runs(self, *, limit: int | None = None) -> list[Run]:
+        """Return the runs of the session, in order, each as it is now; with *limit* the last ones."""
+        if limit is not None and limit < 1:
+            raise ValueError(f"limit is {limit}; expected 1 or more")
+
+        def read(tx: Transaction, after: int | None, limit: int) -> list[Run]:
+            return runs.of_session(tx, self.pk, before=after, limit=limit)
+
+        pages = self._runtime.db.pages(read, key=attrgetter("position"), after=None, limit=min(limit or PAGE, PAGE))
+        return list(islice(chain.from_iterable(pages), limit))[::-1]
 
     def get_session_summary(self, *, version: int | None = None) -> Summary | None:
         """Return the summary, or an older *version* of it, or None."""

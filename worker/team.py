@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from operator import itemgetter
 from typing import Any, Literal, overload
 
 from worker import inline
@@ -11,34 +10,25 @@ from worker.db import IN_MEMORY, Db, service_db
 from worker.domain import (
     ChatModel,
     Event,
-    Message,
     OnBusy,
     OnBusyName,
-    Principal,
     Priority,
     PriorityName,
     Retention,
     RunOrder,
-    SessionRow,
     SessionSummaryManager,
-    StateChange,
-    Summary,
-    ToolCall,
     check_id,
-    check_object,
     validate_order,
 )
-from worker.errors import AmbiguousSession, SessionNotFound
 from worker.handle import RunHandle
 from worker.inline import RunOutput
 from worker.loop.definition import Definition, Limits, Mode, OnMemberFailure
 from worker.runs.enqueue import enqueue, enqueue_in
-from worker.session import PAGE, Session
 from worker.store import Transaction as Connection
-from worker.store import erasure, sessions
+from worker.team_sessions import TeamSessions
 
 
-class Team:
+class Team(TeamSessions):
     """A leader with its members. Runs name the definition by its `id`.
 
     Args:
@@ -201,7 +191,8 @@ class Team:
             RunFailed: the run did not complete; its input is kept.
         """
         order = RunOrder(self.id, input, session_id=session_id, user_id=user_id, metadata=metadata or {})
-        return inline.watch(self.db, self.definition, order) if stream else inline.run(self.db, self.definition, order)
+        execute = inline.watch if stream else inline.run
+        return execute(self.db, self.definition, order, accepted=self._remember)
 
     def enqueue(
         self,
@@ -260,89 +251,3 @@ class Team:
         if connection is None:
             handle.dispatch()
         return handle
-
-    def get_session(self, session_id: str, *, user_id: str | None = None) -> Session | None:
-        """Return a session of this team, or None.
-
-        Raises:
-            AmbiguousSession: more than one user has a session of this id, and *user_id* names none.
-        """
-        runtime = self.db.runtime
-        with runtime.db.read() as tx:
-            matches = sessions.find(tx, session_id=session_id, principal=self._principal, user_id=user_id)
-            if len(matches) > 1:
-                raise AmbiguousSession(session_id=session_id)
-            row = sessions.get(tx, matches[0].pk) if matches else None
-        return None if row is None else Session(runtime, self.definition, matches[0].pk, row)
-
-    def get_all_sessions(self, *, user_id: str | None = None) -> list[Session]:
-        """Return the sessions of this team, newest first; with *user_id* those of that user."""
-        runtime, principal = self.db.runtime, self._principal
-
-        def read(tx: Connection, after: int | None, limit: int) -> list[tuple[int, SessionRow]]:
-            return sessions.page(tx, principal=principal, user_id=user_id, team=self.id, before=after, limit=limit)
-
-        pages = runtime.db.pages(read, key=itemgetter(0), after=None, limit=PAGE)
-        return [Session(runtime, self.definition, pk, row) for page in pages for pk, row in page]
-
-    def delete_session(self, session_id: str, *, user_id: str | None = None) -> bool:
-        """Delete a session with its messages, runs and streams. Return False if there is none.
-
-        A run that is executing ends at its next write.
-        """
-        session = self.get_session(session_id, user_id=user_id)
-        if session is None:
-            return False
-        runtime = self.db.runtime
-        with runtime.db.write() as tx:
-            streaming = erasure.erase_session(tx, session.pk, streams_s=runtime.settings.stream_seconds).streaming
-        runtime.publisher.erase(streaming)
-        return True
-
-    def get_messages_for_session(self, session_id: str, *, user_id: str | None = None) -> list[Message]:
-        """Return all messages of a session, including members', oldest first. Raises SessionNotFound."""
-        return self._session(session_id, user_id).get_messages_for_session()
-
-    def get_chat_history(self, session_id: str, *, user_id: str | None = None) -> list[Message]:
-        """Return the texts of user and team, oldest first; no bare tool calls. Raises SessionNotFound."""
-        return self._session(session_id, user_id).get_chat_history()
-
-    def get_session_summary(
-        self, session_id: str, *, user_id: str | None = None, version: int | None = None
-    ) -> Summary | None:
-        """Return the summary of a session, or an older *version* of it, or None. Raises SessionNotFound."""
-        return self._session(session_id, user_id).get_session_summary(version=version)
-
-    def get_tool_calls(self, session_id: str, *, user_id: str | None = None) -> list[ToolCall]:
-        """Return the tool calls of a session, including members', oldest first. Raises SessionNotFound."""
-        messages = self.get_messages_for_session(session_id, user_id=user_id)
-        return [call for message in messages for call in message.tool_calls]
-
-    def get_session_state(self, session_id: str, *, user_id: str | None = None) -> dict[str, Any]:
-        """Return the session's state. Raises SessionNotFound."""
-        return dict(self._session(session_id, user_id).state)
-
-    def update_session_state(
-        self, session_id: str, changes: Mapping[str, Any], *, user_id: str | None = None
-    ) -> dict[str, Any]:
-        """Set top-level keys of the session's state, and return the state. Other keys keep concurrent changes.
-
-        Raises:
-            SessionNotFound, InvalidType, InvalidText, InvalidJson
-        """
-        values = check_object(changes, field="session_state")
-        session = self._session(session_id, user_id)
-        with self.db.runtime.db.write() as tx:
-            if not sessions.lock(tx, session.pk):
-                raise SessionNotFound(session_id=session_id)
-            return sessions.change_state(tx, session.pk, StateChange(values))
-
-    @property
-    def _principal(self) -> Principal:
-        return Principal(key_id="", teams=frozenset({self.id}))
-
-    def _session(self, session_id: str, user_id: str | None) -> Session:
-        session = self.get_session(session_id, user_id=user_id)
-        if session is None:
-            raise SessionNotFound(session_id=session_id)
-        return session

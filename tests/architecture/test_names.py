@@ -32,7 +32,7 @@ def parameters(function: object, spelled: str) -> set[str]:
 
 def methods(cls: type, spelled: str) -> set[str]:
     """The public methods of a class, as the page spells them."""
-    return {f"{spelled}.{name}()" for name, found in vars(cls).items() if inspect.isfunction(found) and name[0] != "_"}
+    return {f"{spelled}.{name}()" for name, _ in inspect.getmembers(cls, inspect.isfunction) if name[0] != "_"}
 
 
 def test_the_page_has_a_row_for_each_name_and_no_other() -> None:

@@ -96,6 +96,13 @@ class SessionNotFound(RequestRefused):
     status = 404
 
 
+class NoLastSession(RequestRefused):
+    """Team {team!r} has run no session here that is still there. Name a session_id, or run it in a session first."""
+
+    code = "no_last_session"
+    status = 404
+
+
 class SessionOfOtherTeam(RequestRefused):
     """Session {session_id!r} belongs to team {owner!r}, not {team!r}. Name team {owner!r}, or open a new session."""
 

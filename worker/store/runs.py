@@ -258,6 +258,13 @@ def page(tx: Transaction, filters: RunFilters, *, principal: Principal, before: 
     return [from_row(row) for row in tx.execute(own.where(*conditions).order_by(order.desc()).limit(limit))]
 
 
+def of_session(tx: Transaction, session_pk: int, *, before: int | None, limit: int) -> list[Run]:
+    """Return up to *limit* runs of a session, newest first, those before position *before*."""
+    own = select(*COLUMNS).join(sessions, sessions.c.pk == runs.c.session_pk).where(runs.c.session_pk == session_pk)
+    earlier = own if before is None else own.where(runs.c.position < before)
+    return [from_row(row) for row in tx.execute(earlier.order_by(runs.c.position.desc()).limit(limit))]
+
+
 def _under_key(tx: Transaction, key: str, acting: str | None) -> ColumnElement[bool]:
     with_key = select(idempotency.c.run_id).where(idempotency.c.key == key)
     if acting is None:

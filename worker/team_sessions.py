@@ -1,0 +1,132 @@
+"""The sessions of a team: found, listed, read, changed and deleted by a script."""
+
+from collections.abc import Mapping
+from operator import itemgetter
+from typing import Any
+
+from worker.db import Db
+from worker.domain import (
+    Message,
+    Principal,
+    Run,
+    SessionRow,
+    StateChange,
+    Summary,
+    ToolCall,
+    check_object,
+)
+from worker.errors import AmbiguousSession, NoLastSession, SessionNotFound
+from worker.loop.definition import Definition
+from worker.session import PAGE, Session
+from worker.store import Transaction as Connection
+from worker.store import erasure, sessions
+
+
+class TeamSessions:
+    """What a `Team` can do with its sessions.
+
+    Where an id can be left out, it is that of the last session that `run` of this very object used, in any thread, and
+    its user. Raises NoLastSession if there is none, or if it is gone.
+    """
+
+    id: str
+    db: Db
+    definition: Definition
+    _last: tuple[str, str] | None = None  # session id and user id
+
+    def get_session(self, session_id: str | None = None, *, user_id: str | None = None) -> Session | None:
+        """Return a session of this team, or None; without an id the last one that it ran.
+
+        Raises:
+            AmbiguousSession: more than one user has a session of this id, and *user_id* names none.
+        """
+        if session_id is None:
+            if self._last is None:
+                return None
+            session_id, user_id = self._last[0], self._last[1] if user_id is None else user_id
+        runtime = self.db.runtime
+        with runtime.db.read() as tx:
+            matches = sessions.find(tx, session_id=session_id, principal=self._principal, user_id=user_id)
+            if len(matches) > 1:
+                raise AmbiguousSession(session_id=session_id)
+            row = sessions.get(tx, matches[0].pk) if matches else None
+        return None if row is None else Session(runtime, self.definition, matches[0].pk, row)
+
+    def get_all_sessions(self, *, user_id: str | None = None) -> list[Session]:
+        """Return the sessions of this team, newest first; with *user_id* those of that user."""
+        runtime, principal = self.db.runtime, self._principal
+
+        def read(tx: Connection, after: int | None, limit: int) -> list[tuple[int, SessionRow]]:
+            return sessions.page(tx, principal=principal, user_id=user_id, team=self.id, before=after, limit=limit)
+
+        pages = runtime.db.pages(read, key=itemgetter(0), after=None, limit=PAGE)
+        return [Session(runtime, self.definition, pk, row) for page in pages for pk, row in page]
+
+    def delete_session(self, session_id: str, *, user_id: str | None = None) -> bool:
+        """Delete a session with its messages, runs and streams. Return False if there is none.
+
+        A run that is executing ends at its next write.
+        """
+        session = self.get_session(session_id, user_id=user_id)
+        if session is None:
+            return False
+        runtime = self.db.runtime
+        with runtime.db.write() as tx:
+            streaming = erasure.erase_session(tx, session.pk, streams_s=runtime.settings.stream_seconds).streaming
+        runtime.publisher.erase(streaming)
+        return True
+
+    def get_messages_for_session(self, session_id: str | None = None, *, user_id: str | None = None) -> list[Message]:
+        """Return all messages of a session, including members', oldest first. Raises SessionNotFound."""
+        return self._session(session_id, user_id).get_messages_for_session()
+
+    def get_chat_history(self, session_id: str | None = None, *, user_id: str | None = None) -> list[Message]:
+        """Return the texts of user and team, oldest first; no bare tool calls. Raises SessionNotFound."""
+        return self._session(session_id, user_id).get_chat_history()
+
+    def get_session_summary(
+        self, session_id: str | None = None, *, user_id: str | None = None, version: int | None = None
+    ) -> Summary | None:
+        """Return the summary of a session, or an older *version* of it, or None. Raises SessionNotFound."""
+        return self._session(session_id, user_id).get_session_summary(version=version)
+
+    def get_tool_calls(self, session_id: str | None = None, *, user_id: str | None = None) -> list[ToolCall]:
+        """Return the tool calls of a session, including members', oldest first. Raises SessionNotFound."""
+        return self._session(session_id, user_id).get_tool_calls()
+
+    def get_tool_call_history(self, session_id: str | None = None, *, user_id: str | None = None) -> list[ToolCall]:
+        """Return the tool calls of a session, including members', newest first. Raises SessionNotFound."""
+        return self.get_tool_calls(session_id, user_id=user_id)[::-1]
+
+    def get_session_state(self, session_id: str | None = None, *, user_id: str | None = None) -> dict[str, Any]:
+        """Return the session's state. Raises SessionNotFound."""
+        return dict(self._session(session_id, user_id).state)
+
+    def update_session_state(
+        self, session_id: str, changes: Mapping[str, Any], *, user_id: str | None = None
+    ) -> dict[str, Any]:
+        """Set top-level keys of the session's state, and return the state. Other keys keep concurrent changes.
+
+        Raises:
+            SessionNotFound, InvalidType, InvalidText, InvalidJson
+        """
+        values = check_object(changes, field="session_state")
+        session = self._session(session_id, user_id)
+        with self.db.runtime.db.write() as tx:
+            if not sessions.lock(tx, session.pk):
+                raise SessionNotFound(session_id=session_id)
+            return sessions.change_state(tx, session.pk, StateChange(values))
+
+    @property
+    def _principal(self) -> Principal:
+        return Principal(key_id="", teams=frozenset({self.id}))
+
+    def _remember(self, run: Run) -> None:
+        """Note the session of a run that was accepted: the last one."""
+        self._last = (run.session_id, run.user_id)
+
+    def _session(self, session_id: str | None, user_id: str | None) -> Session:
+        session = self.get_session(session_id, user_id=user_id)
+        if session is None:
+            raise NoLastSession(team=self.id) if session_id is None else SessionNotFound(session_id=session_id)
+        return session
