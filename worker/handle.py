@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class RunHandle:
-    """A run that workers execute: `status`, `wait`, `stream`, `cancel`."""
+    """A run that workers execute: `status`, `wait`, `stream`, `cancel`. `run_id` is the run's `id` in the API."""
 
     db: Db
     run_id: str

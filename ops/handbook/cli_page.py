@@ -15,7 +15,8 @@ def page() -> str:
         "# Commands\n\n"
         "What `team-sessions COMMAND --help` says. A command ends with 0 when it did what was asked, 1 when it could "
         "not, 2 when it was not asked in the right way or found something wrong at its start, such as a [setting]"
-        "(settings.md), and 3 when a batch waits for your approval.\n"
+        "(settings.md), and 3 when a batch waits for your approval.\n\n"
+        "`-h` is short for `--help`, for every command. Completion in the shell: `team-sessions --help`.\n"
     )
     return text + "".join(f"\n## {path}\n\n```text\n{text}\n```\n" for path, text in helps())
 

@@ -295,7 +295,8 @@ def test_runs_that_wait(installed: House, db: Database, database_url: str) -> No
         for team in ("plain", "gone", "lost"):
             announce(tx, team, team=team, queues=["runs", "resumed"])
         add_run(tx, "run_of_plain", team="plain", accepted_s=300)
-        add_run(tx, "run_of_gone", team="gone", accepted_s=1)
+        pk = add_run(tx, "run_of_gone", team="gone", accepted_s=1)
+        add_run(tx, "run_behind_it", team="gone", accepted_s=1, session_pk=pk, position=2)
         add_run(
             tx, "run_of_lost", team="lost", accepted_s=1, status="running", lease_until=now() - timedelta(minutes=1)
         )
@@ -303,7 +304,8 @@ def test_runs_that_wait(installed: House, db: Database, database_url: str) -> No
 
     found = installed.ask(TEAM_SESSIONS_DATABASE_URL=database_url)
 
-    assert found.told("runs_of_unserved_team")[0] == "1 run waits for team 'gone', which no live worker serves."
+    assert found.told("runs_of_unserved_team")[0] == "2 runs wait for team 'gone', which no live worker serves."
+    assert found.told("runs_of_unserved_team")[1].endswith("team-sessions runs cancel --team gone")
     assert found.told("runs_unattended")[0].startswith("1 run waits for a worker that is gone")
     detail, advice = found.told("run_waits_long")
     assert detail.startswith("Run 'run_of_plain' has been ready for 0:0")

@@ -32,7 +32,7 @@ def test_people_are_told_line_by_line(installed: House) -> None:
     well, ill = installed.run(), installed.run(TEAM_SESSIONS_LEASE_SECONDS="x", COLUMNS="80")
 
     names = [line[3:17].strip() for line in well.stdout.splitlines() if line.startswith("✓")]
-    assert list(filter(None, names)) == list(CHECKS)
+    assert list(dict.fromkeys(names)) == list(CHECKS)
     assert well.stdout.splitlines()[-1] == "All is well."
     assert ill.stdout.splitlines()[0].startswith("✗  settings        TEAM_SESSIONS_LEASE_SECONDS: ")
     assert "                   → Correct it, or unset it to use its default." in ill.stdout.splitlines()
@@ -75,6 +75,26 @@ def test_where_nothing_is_installed_it_says_how_to_begin(tmp_path: Path) -> None
     assert "Start 'team-sessions up'" in done.stdout
     assert "OPENAI_API_KEY" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_a_machine_that_only_uses_an_api(installed: House, tmp_path: Path) -> None:
+    """It needs no database, no broker and no key of a model; with a URL alone only the API is checked."""
+    api = {"TEAM_SESSIONS_URL": installed.system.url, "TEAM_SESSIONS_KEY": installed.system.key}
+    others = ("TEAM_SESSIONS_DATABASE_URL", "TEAM_SESSIONS_REDIS_URL", "TEAM_SESSIONS_TEAMS", "OPENAI_API_KEY")
+
+    found = installed.ask(unset=others, TEAM_SESSIONS_DATA_DIR=str(tmp_path / "none"), **api)
+
+    assert (found.code, found.ill, list(tmp_path.iterdir())) == (0, {}, [])
+    assert [line["check"] for line in found.lines if line["level"] == "ok"] == ["settings", "api"]
+
+
+def test_a_terminal_without_the_module_of_the_workers(installed: House) -> None:
+    """It does not say that the plain team is served where another one is."""
+    found = installed.ask(unset=("TEAM_SESSIONS_TEAMS",))
+
+    (line,) = (line for line in found.lines if line["check"] == "teams")
+    assert line["level"] == "skipped"
+    assert "Live workers serve charges, condensed" in line["detail"]
 
 
 def test_looking_leaves_nothing_behind(installed: House) -> None:

@@ -7,7 +7,7 @@ from tests.support.plans import plan, statements
 from worker.store import Database, stuck
 
 
-@pytest.mark.parametrize("question", [stuck.waiting_runs, stuck.unattended])
+@pytest.mark.parametrize("question", [stuck.waiting_runs, stuck.queued_by_team, stuck.unattended])
 def test_no_question_reads_all_runs_or_sessions(db: Database, question: object) -> None:
     """Each query reads a bounded number of rows, by an index."""
     crowd(db)

@@ -45,8 +45,11 @@ class Answer:
     def follow(self, client: Client, run_id: str, *, user_id: str | None = None) -> Run:
         """Print a run's events after `last_id` up to its end, and return the run. Say why if it does not move."""
         events = client.stream(run_id, after=self.last_id, user_id=user_id)
-        with explained(events, run_id, user_id=user_id, explain=self.explain, count=self.count) as arriving:
-            return self.show(arriving)
+        try:
+            with explained(events, run_id, user_id=user_id, explain=self.explain, count=self.count) as arriving:
+                return self.show(arriving)
+        finally:
+            self._erase_count()
 
     def show(self, events: Iterable[Event]) -> Run:
         """Print events up to the end of the run, and return the run."""

@@ -34,8 +34,8 @@ def doctor(data_dir: Path | None, flower_url: str | None, within_s: float) -> No
     """Check everything that a run needs, and say how to fix what is wrong.
 
     It checks settings, teams, files, database, broker, workers, waiting runs, models, API and Flower, with the settings
-    of this terminal. Run it in the directory of 'up', or with the environment of a worker. It changes nothing and pays
-    for no model call.
+    of this terminal. Run it in the directory of 'up', or with the environment of a worker. With TEAM_SESSIONS_URL alone
+    it checks the API only. It changes nothing and pays for no model call.
 
     \b
         team-sessions doctor
@@ -76,14 +76,12 @@ def _print(results: Sequence[Result]) -> None:
     names = max(len(result.name) for result in results)
     margin = " " * (names + 5)
     for result in results:
-        name = result.name
         for finding in result.findings:
             sign = click.style(signs[finding.level].ljust(2), fg=COLOURS[finding.level])
             detail = click.wrap_text(finding.detail, width, initial_indent=margin, subsequent_indent=margin)
-            click.echo(f"{sign} {name.ljust(names)}  {detail[len(margin) :]}")
+            click.echo(f"{sign} {result.name.ljust(names)}  {detail[len(margin) :]}")
             if finding.advice is not None:
                 click.echo(click.wrap_text(arrow + finding.advice, width, margin, margin + "  "))
-            name = ""
     click.echo(_conclusion(results))
 
 

@@ -5,27 +5,28 @@ import os
 import sys
 
 import click
+from click.shell_completion import CompletionItem
 
 from worker.errors import TeamSessionsError
-from worker.settings import unknown_names
 
-# A command's module is imported when the command is used: `run` needs no Celery, and starts at once.
+# Where each command is, and its line in the list of commands. A command's module is imported when the command is used:
+# `run` needs no Celery, and `--help` needs none of them.
 COMMANDS = {
-    "up": "worker.cli.up:up",
-    "worker": "worker.cli.worker:worker",
-    "api": "worker.cli.api:api",
-    "flower": "worker.cli.flower:flower",
-    "run": "worker.cli.runs:run",
-    "chat": "worker.cli.chat:chat",
-    "why": "worker.cli.runs:why",
-    "doctor": "worker.cli.doctor:doctor",
-    "teams": "worker.cli.teams:teams",
-    "runs": "worker.cli.runs:runs",
-    "sessions": "worker.cli.sessions:sessions",
-    "batches": "worker.cli.batches:batches",
-    "users": "worker.cli.users:users",
-    "keys": "worker.cli.keys:keys",
-    "db": "worker.cli.db:group",
+    "up": ("worker.cli.up:up", "Start everything on one machine, and keep it running."),
+    "worker": ("worker.cli.worker:worker", "Execute runs from the queues."),
+    "api": ("worker.cli.api:api", "Serve the HTTP API."),
+    "flower": ("worker.cli.flower:flower", "Serve Flower, which shows workers and tasks."),
+    "run": ("worker.cli.runs:run", "Enqueue a run, and print its answer as it appears."),
+    "chat": ("worker.cli.chat:chat", "Talk with a team."),
+    "why": ("worker.cli.runs:why", "Say why a run is not moving."),
+    "doctor": ("worker.cli.doctor:doctor", "Check everything that a run needs, and say what to do."),
+    "teams": ("worker.cli.teams:teams", "List the teams that live workers serve."),
+    "runs": ("worker.cli.runs:runs", "List, show, watch, retry and cancel runs."),
+    "sessions": ("worker.cli.sessions:sessions", "List, show, change and delete sessions."),
+    "batches": ("worker.cli.batches:batches", "One order over many sessions or runs."),
+    "users": ("worker.cli.users:users", "Export or erase all data of a user."),
+    "keys": ("worker.cli.keys:keys", "Create, list, rotate and revoke API keys."),
+    "db": ("worker.cli.db:group", "Maintain the database."),
 }
 
 
@@ -36,10 +37,20 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        module, _, name = COMMANDS[cmd_name].partition(":")
+        module, _, name = COMMANDS[cmd_name][0].partition(":")
         command = getattr(importlib.import_module(module), name)
         assert isinstance(command, click.Command)
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete names of commands without importing any."""
+        if incomplete.startswith("-"):
+            return super().shell_complete(ctx, incomplete)
+        return [CompletionItem(name, help=line) for name, (_, line) in COMMANDS.items() if name.startswith(incomplete)]
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -55,9 +66,15 @@ def cli() -> None:
 
     In production: run 'db upgrade' once, then 'api' and 'worker' as separate services, with TEAM_SESSIONS_DATABASE_URL
     and TEAM_SESSIONS_REDIS_URL set.
+
+    Completion of commands and options, here for bash (also zsh, fish):
+
+    \b
+        eval "$(_TEAM_SESSIONS_COMPLETE=bash_source team-sessions)"
     """
-    for sentence in unknown_names(os.environ):
-        click.echo(f"Warning: {sentence}", err=True)
+    if any(name.startswith("TEAM_SESSIONS_") for name in os.environ):
+        for sentence in importlib.import_module("worker.settings").unknown_names(os.environ):
+            click.echo(f"Warning: {sentence}", err=True)
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ from worker import clock
 
 SILENT_S = 5.0  # without an event for this long, the reason is shown
 TICK_S = 1.0
+ENDED = ("finished", None)  # the event that says so is on its way
 
 
 @contextmanager
@@ -45,7 +46,7 @@ class _Silence:
         self._user_id = user_id
         self._explain = explain
         self._count = count
-        self._reason = "finished"  # the last one that was shown; the end of a run is an event
+        self._reason: tuple[str, object] | None = None  # the last one that was shown
         self._closed = threading.Event()
         self._lock = threading.Lock()
         self._last = clock.monotonic()
@@ -78,9 +79,10 @@ class _Silence:
         """Explain the silence since *last*, if it is not over and the reason is new."""
         with suppress(ClientError), Client(retries=Retries(count=0)) as client:
             answer = client.why(self._run_id, user_id=self._user_id)
+            reason = (answer["reason"], answer.get("behind_reason"))  # of a run behind another: the other's too
             with self._lock:
-                if self._last == last and answer["reason"] != self._reason and not self._closed.is_set():
-                    self._reason = answer["reason"]
+                if self._last == last and reason not in (self._reason, ENDED) and not self._closed.is_set():
+                    self._reason = reason
                     self._explain(f"{answer['status']}: {answer['detail']}")
 
 

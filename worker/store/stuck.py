@@ -66,6 +66,16 @@ def waiting_runs(tx: Transaction) -> list[WaitingRun]:
     return sorted(waiting, key=lambda run: -run.waits_s)
 
 
+def queued_by_team(tx: Transaction) -> dict[str, int]:
+    """Return how many of the oldest queued runs each team has, heads or not."""
+    queued: Any = literal_column("'queued'")
+    oldest = select(runs.c.session_pk).where(runs.c.status == queued).order_by(runs.c.id).limit(MOST).cte("oldest")
+    count = func.count().label("count")
+    joined = select(sessions.c.team_id, count).select_from(oldest.join(sessions, sessions.c.pk == oldest.c.session_pk))
+    rows = tx.execute(joined.group_by(sessions.c.team_id)).all()
+    return {row.team_id: int(row[1]) for row in rows}
+
+
 def unattended(tx: Transaction) -> int:
     """Return how many runs have an expired lease and were not claimed again."""
     late = (runs.c.status == Status.RUNNING, runs.c.lease_until < db_time(-LATE_S))

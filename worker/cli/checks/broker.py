@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from worker.cli.checks import endpoints
-from worker.cli.checks.finding import Finding, Installation, failed, has, ok, skipped, warning
+from worker.cli.checks.finding import CLIENT, Finding, Installation, failed, has, ok, skipped, warning
 from worker.domain import Problem
 from worker.events.broker_probe import NO_MEMORY, OLDEST, Broker, probe
 
@@ -16,6 +16,8 @@ def check(installation: Installation) -> Iterator[Finding]:
     """Check the broker that is set, or the one of `up`."""
     if mistaken := installation.mistaken(*NAMES):
         yield mistaken
+    elif installation.is_client:
+        yield CLIENT
     elif installation.settings.redis_url is None:
         yield _embedded(installation)
     else:

@@ -1,12 +1,18 @@
 """The settings, and the module of teams."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 
-from worker.cli.checks.finding import Finding, Installation, failed, ok, warning
+from worker.cli.checks.finding import CLIENT, Finding, Installation, failed, ok, skipped, warning
 from worker.errors import TeamSessionsError, TeamsInvalid
 from worker.loop.definition import Definition
 from worker.settings import PREFIX, Settings, unknown_names
+from worker.store import database_probe
+from worker.store import teams as teams_of_workers
 from worker.team_module import load_teams
+
+PLAIN = "team"  # the team of workers without a module
+MAX_NAMES = 5  # in one sentence
 
 
 def settings(installation: Installation) -> Iterator[Finding]:
@@ -37,10 +43,31 @@ def importable(settings: Settings) -> dict[str, Definition]:
 def teams(installation: Installation) -> Iterator[Finding]:
     """Check whether the module can be imported here, and name its teams."""
     module = installation.settings.teams
+    if installation.is_client:
+        yield CLIENT
+        return
     try:
         names = ", ".join(sorted(importable(installation.settings)))
     except TeamSessionsError as error:
         advice = f"Correct the module. In the directory of the workers, this shows more: python -c 'import {module}'"
         yield failed("teams_invalid", " ".join(error.message.split()), advice)
         return
-    yield ok(f"{module} has {names}." if module else "The plain team 'team' is served: TEAM_SESSIONS_TEAMS is not set.")
+    others = [] if module else _other_teams(installation)
+    if module:
+        yield ok(f"{module} has {names}.")
+    elif others:
+        detail = f"TEAM_SESSIONS_TEAMS is not set in this terminal. Live workers serve {', '.join(others)}."
+        yield skipped(f"{detail} To check their module and its models, set it as they have it.")
+    else:
+        yield ok("TEAM_SESSIONS_TEAMS is not set: workers started here serve the plain team 'team'.")
+
+
+def _other_teams(installation: Installation) -> list[str]:
+    """Return what live workers serve instead of the plain team; nothing if the database cannot be read."""
+    file = database_probe.file_of(installation.settings.database)
+    if file is not None and not file.exists():  # opening it would create it
+        return []
+    with suppress(*database_probe.FAILURES), installation.open_database() as db, db.read() as tx:
+        live = [team.id for team in teams_of_workers.live(tx)]
+        return live[:MAX_NAMES] if PLAIN not in live else []
+    return []

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from worker.cli.checks.finding import Finding, Installation, failed, has, ok, warning
+from worker.cli.checks.finding import CLIENT, Finding, Installation, failed, has, ok, warning
 from worker.store import Database, database_probe, migrate
 from worker.store.database_probe import NO_CONNECTIONS, Server
 
@@ -19,6 +19,9 @@ def answers(installation: Installation) -> Iterator[Finding]:
     """Check whether it answers, and what it is."""
     if mistaken := installation.mistaken(*NAMES):
         yield mistaken
+        return
+    if installation.is_client:
+        yield CLIENT
         return
     try:
         if missing := _missing_file(installation):

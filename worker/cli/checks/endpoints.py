@@ -12,10 +12,9 @@ from urllib.parse import urlsplit
 
 from api_stub.client import Client, ClientError, NotConfigured, RequestFailed, Retries
 from api_stub.client.address import find
-from worker.cli.checks.finding import Finding, Installation, failed, ok, skipped, warning
+from worker.cli.checks.finding import URL_NAME, Finding, Installation, failed, ok, skipped, warning
 
 TIMEOUT_S = 4.0
-URL_NAME = "TEAM_SESSIONS_URL"
 
 
 class _Answer(NamedTuple):

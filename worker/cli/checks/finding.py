@@ -10,6 +10,8 @@ from worker.domain import Problem
 from worker.settings import Settings
 from worker.store import Database
 
+URL_NAME = "TEAM_SESSIONS_URL"
+
 
 class Level(StrEnum):
     """How bad a finding is."""
@@ -39,6 +41,13 @@ class Installation:
     environment: Mapping[str, str]
     flower_url: str | None = None
 
+    @property
+    def is_client(self) -> bool:
+        """Whether this machine only talks to an API elsewhere: TEAM_SESSIONS_URL is set, and no database or broker."""
+        settings = self.settings
+        own = settings.database_url is not None or settings.redis_url is not None or settings.data_dir.exists()
+        return bool(self.environment.get(URL_NAME)) and not own and not self.mistakes
+
     def mistaken(self, *names: str) -> Finding | None:
         """Return the finding of a check that needs the settings *names*, if one of them is wrong."""
         wrong = [name for name in names if name in self.mistakes]
@@ -52,6 +61,10 @@ class Installation:
 # ok(detail), skipped(detail), warning(code, detail, advice), failed(code, detail, advice)
 ok, skipped = partial(Finding, Level.OK, "ok"), partial(Finding, Level.SKIPPED, "skipped")
 warning, failed = partial(Finding, Level.WARNING), partial(Finding, Level.FAILED)
+
+
+# The finding about a part that only workers and the API use.
+CLIENT = skipped(f"This machine has no database and no broker: it uses the API at {URL_NAME}. Run doctor there.")
 
 
 def has(problem: Problem) -> Finding:

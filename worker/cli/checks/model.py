@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 from worker.cli.checks.configured import importable
-from worker.cli.checks.finding import Finding, Installation, failed, ok, warning
+from worker.cli.checks.finding import CLIENT, Finding, Installation, failed, ok, warning
 from worker.errors import TeamSessionsError
 from worker.loop.definition import Definition
 from worker.models.openai_chat import OpenAIChat, default_model
@@ -16,6 +16,9 @@ def check(installation: Installation) -> Iterator[Finding]:
     """Check every model that a team would call, each once."""
     if mistaken := installation.mistaken("OPENAI_API_KEY", "OPENAI_BASE_URL", "TEAM_SESSIONS_MODEL"):
         yield mistaken
+        return
+    if installation.is_client:
+        yield CLIENT
         return
     models = _models(installation)
     for model in models[:MAX_SERVERS]:

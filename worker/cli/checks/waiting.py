@@ -1,5 +1,6 @@
 """What waits too long: runs that no worker executes, and summaries that failed."""
 
+import shlex
 from collections import Counter
 from collections.abc import Iterator
 from datetime import timedelta
@@ -14,12 +15,16 @@ def runs(installation: Installation) -> Iterator[Finding]:
     """Find runs that could be executed, and are not."""
     with installation.open_database() as db, db.read() as tx:
         waiting = stuck.waiting_runs(tx)
+        queued = stuck.queued_by_team(tx)
         unattended = stuck.unattended(tx)
         served = {team.id for team in teams.live(tx)}
     findings = []
-    for team, count in Counter(run.team for run in waiting if run.team not in served).most_common():
+    for team, count in Counter(queued).most_common():
+        if team in served:
+            continue
         detail = f"{_runs(count)} for team {team!r}, which no live worker serves."
-        advice = "Start a worker whose TEAM_SESSIONS_TEAMS has it, or cancel them: team-sessions runs cancel ID."
+        cancel = f"team-sessions runs cancel --team {shlex.quote(team)}"
+        advice = f"Start a worker whose TEAM_SESSIONS_TEAMS has it, or cancel them: {cancel}"
         findings.append(failed("runs_of_unserved_team", detail, advice))
     if unattended:
         detail = f"{_runs(unattended)} for a worker that is gone, and no other worker has taken over."
