@@ -37,13 +37,30 @@ FLAGS = (
     "--disable-sync",
 )
 TASKS = "#tasks-table tbody tr"
-CELLS = "rows => rows.map(row => [...row.cells].map(cell => cell.innerText))"
+WHOLE = "cell => cell.title || cell.querySelector('a')?.title || cell.innerText"  # long texts are cut
+CELLS = f"rows => rows.map(row => [...row.cells].map({WHOLE}))"
 EVERY_ROW = (
-    f"([index, text]) => [...document.querySelectorAll('{TASKS}')].every(r => r.cells[index].innerText === text)"
+    f"([index, text]) => [...document.querySelectorAll('{TASKS}')].every(row => ({WHOLE})(row.cells[index]) === text)"
+)
+LONG = """() => {
+    const cells = document.querySelector('#tasks-table tbody tr').cells, text = 'x'.repeat(99);
+    for (const index of [2, 3, 5]) cells[index].textContent = text;
+    cells[8].querySelector('.worker-name-prefix').textContent = text;
+}"""
+CUT = """() => [...document.querySelectorAll('#tasks-table tbody td, .dataTables_scrollHead th')].filter(cell => {
+    const text = document.createRange(), style = getComputedStyle(cell);
+    text.selectNodeContents(cell);
+    const room = cell.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight);
+    return text.getBoundingClientRect().width > room + 1;
+}).map(cell => cell.innerText)"""
+# By how many pixels the table is wider than what is shown of it.
+HIDDEN = (
+    "() => { const box = document.querySelector('.dataTables_scrollBody'); return box.scrollWidth - box.clientWidth }"
 )
 SEARCH = "words => jQuery('#tasks-table').DataTable().search(words).draw()"
 RELOAD = "() => jQuery('#tasks-table').DataTable().ajax.reload()"
-SIZE = (1920, 950)  # a common screen, without the browser's own bars
+SIZE = (1440, 900)  # a laptop's screen, without the browser's own bars
+WIDTHS = (1440, 1920)  # on which all columns must be shown
 BUSY_S = 60  # how long the runs in progress take
 
 
@@ -127,7 +144,6 @@ def _visit(chromium: str, *, login: str | None) -> Iterator[Visit]:
         user, _, password = (login or "").partition(":")
         page = browser.new_page(
             viewport={"width": SIZE[0], "height": SIZE[1]},
-            device_scale_factor=0.75,
             http_credentials={"username": user, "password": password} if login else None,
         )
         visit = Visit(page)
@@ -173,14 +189,25 @@ def _check_pages(chromium: str, running: System, client: Client, site: str, pict
         _check({"STARTED", "SUCCESS", "FAILURE", "RETRY"} <= set(columns["State"]), "it has a run in each state")
         _check("turn 1 · tool search" in columns["Progress or outcome"], "a run in progress shows its current step")
         _check(not any("Ada" in cell for row in rows for cell in row), "no text of a message is shown")
+        kinds = {worker.partition("-")[0] for worker in columns["Worker"]}
+        _check(kinds == {"runs", "background"}, "a worker is named by its queues")
+        for width in reversed(WIDTHS):
+            page.set_viewport_size({"width": width, "height": SIZE[1]})
+            print(page.evaluate(CUT))
+            _check(page.evaluate(HIDDEN) <= 0, f"all columns are shown on {width} pixels")
+            _check((cut := page.evaluate(CUT)) == [], f"no text of the demo is cut on {width} pixels: {cut}")
+        page.evaluate(LONG)
+        _check(page.evaluate(HIDDEN) <= 0, "also if the texts in them are long")
+        page.evaluate(RELOAD)
+        page.wait_for_function(EVERY_ROW.replace("every", "some"), arg=[4, "STARTED"])
         if pictures:
             _take_pictures(page, site, pictures, run=columns["Run"][1])
 
         page.locator("[data-task-state=STARTED]").click()
-        page.wait_for_function(EVERY_ROW, arg=[5, "STARTED"])
+        page.wait_for_function(EVERY_ROW, arg=[4, "STARTED"])
         _check(page.locator(TASKS).count() >= 3, "the filter Started shows the runs in progress")
         page.evaluate(SEARCH, "session1")
-        page.wait_for_function(EVERY_ROW, arg=[3, "session1"])
+        page.wait_for_function(EVERY_ROW, arg=[2, "session1"])
         _check(page.locator(TASKS).count() == 2, "a search for a session finds its runs")
 
         page.goto(f"{site}/flower/task/{completed[0]}.1")
@@ -224,7 +251,7 @@ def _execute_runs(client: Client) -> list[str]:
     enqueue("desk", searching, "session6", "user5")
     enqueue("desk", "the second run of its session", "session6", "user5")
     enqueue("desk", f"[delegate=critic] task: {searching}", "session7", "user5")
-    enqueue("desk", f"[delay={BUSY_S}]", "session8", "user6")
+    client.enqueue("desk", f"[delay={BUSY_S}]", user_id="user6")  # its session gets a long id
     return completed
 
 

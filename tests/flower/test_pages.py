@@ -18,7 +18,8 @@ from api_stub.client import Client
 from tests.support.system import PROGRAM, System, system, wait_until
 from tests.support.valkey import ValkeyServer
 from worker.queue.embedded import free_port
-from worker.queue.flower import OPTIONS
+from worker.queue.flower import COLUMNS, OPTIONS
+from worker.queue.flower_page import WIDTHS
 from worker.store import Database, migrate
 
 pytestmark = [pytest.mark.processes, pytest.mark.extended]
@@ -97,7 +98,7 @@ def shop_in(directory: Path) -> Iterator[Shop]:
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     with shop_in(tmp_path_factory.mktemp("flower")) as built:
         process = built.start_flower()
-        wait_until(lambda: "worker" in str(built.http.get("/flower/api/workers").json()), description="it knows")
+        wait_until(lambda: "runs-" in str(built.http.get("/flower/api/workers").json()), description="it knows")
         built.client.wait(built.client.enqueue("team", "hello", session_id="first")["id"])
         wait_until(lambda: built.rows("session_id=first") or built.rows("first"), description="it listens")
         yield built
@@ -165,7 +166,7 @@ def test_a_page_loads_what_it_needs_below_the_prefix(shop: Shop) -> None:
 
     assert len([path for path in needed if "/static/" in path]) > 8
     assert {path: s for path in needed if (s := shop.http.get(path).status_code) != 200 and "logout" not in path} == {}
-    assert re.findall(r'data-column="(\w+)">([^<]+)<', page)[1:7] == [
+    assert re.findall(r'data-column="(\w+)">([^<]+)<', page)[:6] == [
         ("uuid", "Run"),
         ("attempt", "Attempt"),
         ("session_id", "Session"),
@@ -202,6 +203,18 @@ def test_it_is_read_only_and_executes_no_file_beside_it(shop: Shop) -> None:
     assert len(met) > 10
     assert {path: status for path, status in met.items() if status < 400} == {}
     assert not (shop.system.directory / "executed").exists()
+
+
+def test_the_columns_share_the_width_of_the_page(shop: Shop) -> None:
+    """Each by its number; `ops/flower/look` looks at the page in a browser."""
+    assert list(WIDTHS) == list(COLUMNS)
+    assert sum(WIDTHS.values()) == pytest.approx(100)
+
+    page = shop.http.get("/flower/tasks").text
+    rules = dict(re.findall(r"th:nth-child\((\d+)\) { width: ([\d.]+)%", page))
+    assert [float(rules[str(n)]) for n, _ in enumerate(COLUMNS, start=1)] == list(WIDTHS.values())
+    assert "draw.dt" in page
+    assert "draw.dt" not in shop.http.get("/flower/workers").text
 
 
 def test_each_option_is_one_that_flower_knows() -> None:

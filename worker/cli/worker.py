@@ -20,7 +20,7 @@ from worker.process.metrics_server import MetricsServer
 from worker.process.runtime import Runtime
 from worker.process.runtime import start as start_runtime
 from worker.process.watchdog import Watchdog
-from worker.queue.app import QUEUES, RUNS, make_app
+from worker.queue.app import BACKGROUND, QUEUES, RUNS, make_app
 from worker.queue.dispatch import Dispatcher
 from worker.queue.progress_events import ProgressEvents
 from worker.queue.worker_loop import alive_at, consume, in_flight
@@ -64,7 +64,7 @@ def worker(queues: str, concurrency: int, metrics_port: int | None) -> None:
     metrics.preset(teams)
     isolated = IsolatedProcesses(execute_alone)
     runtime = start_runtime(settings, Dispatcher(app, settings), teams, names, isolated=isolated)
-    worker_name = _celery_name(runtime.owner)
+    worker_name = _celery_name(runtime.owner, names)
     progress = ProgressEvents(app, worker=worker_name)
     tasks.register(app, runtime, progress)
     _extend_sweep(runtime, names)
@@ -109,9 +109,11 @@ def worker(queues: str, concurrency: int, metrics_port: int | None) -> None:
     raise SystemExit(code)
 
 
-def _celery_name(owner: str) -> str:
+def _celery_name(owner: str, queues: Sequence[str]) -> str:
+    """Return the name of a worker in Flower: what it does, its process and its host."""
     host, pid, _ = owner.rsplit(":", 2)
-    return f"worker-{pid}@{host}"
+    work = {frozenset(RUNS): "runs", frozenset(BACKGROUND): "background", frozenset(QUEUES): "all"}
+    return f"{work.get(frozenset(queues), '+'.join(queues))}-{pid}@{host}"
 
 
 def _extend_sweep(runtime: Runtime, queues: Sequence[str]) -> None:

@@ -25,9 +25,9 @@ from tornado.web import HTTPError, StaticFileHandler
 
 from worker.domain import End, parse_outcome
 from worker.domain.outcome import NOT_CLAIMED
+from worker.queue import flower_page
 
 COLUMNS = {
-    "name": "Task",
     "uuid": "Run",
     "attempt": "Attempt",
     "session_id": "Session",
@@ -74,6 +74,7 @@ def serve(app: Celery, *, address: str, port: int, login: str, url_prefix: str =
     settings["default_handler_class"] = NotFoundErrorHandler  # paths outside the prefix require the login too
     flower.events.EventsState = Rows
     TASK_COLUMNS.update(COLUMNS)
+    settings["template_loader"] = flower_page.loader(settings["template_path"])
     os.environ["FLOWER_BASIC_AUTH"] = login  # not an argument: the list of processes shows those
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     options: dict[str, object] = {"address": address, "port": port, **OPTIONS}
