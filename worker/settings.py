@@ -67,7 +67,10 @@ class Settings(BaseSettings):
         10.0, ge=0, le=3600, description="After SIGTERM, model calls may take this long before they are ended."
     )
     model_silence_seconds: float = Field(
-        60.0, gt=0, le=3600, description="A model call that receives nothing for this long has failed, and is retried."
+        60.0,
+        gt=0,
+        le=3600,
+        description="A model call that receives nothing for this long has failed; each retry waits twice as long.",
     )
     model_retries: int = Field(6, ge=0, le=100, description="Retries of a model call in a row before its run fails.")
     model_calls_in_flight: int = Field(

@@ -4,7 +4,7 @@ import json
 import queue
 import socketserver
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -14,6 +14,7 @@ WAIT_S = 120.0  # far above what any of these needs; nothing is asserted about t
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
 KEY = "sk-test-0123456789"
 HELLO = ChatRequest((ChatMessage("user", "hello"),))
+Step = bytes | Callable[[], object] | None
 UNTIL_LEFT = None  # in a script: say nothing until the client has closed the connection
 
 
@@ -37,11 +38,12 @@ def failure(status: str, body: object, *headers: str) -> bytes:
 class Server:
     """A socket that follows a script for each request: bytes are sent, functions called, `UNTIL_LEFT` waits."""
 
-    def __init__(self, *script: bytes | Callable[[], object] | None) -> None:
+    def __init__(self, *script: Step, turns: Sequence[Sequence[Step]] = ()) -> None:
         self.asked: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()  # the body of each request
         self.heads: queue.SimpleQueue[str] = queue.SimpleQueue()  # its request line and headers
         self.left = threading.Event()
         outer = self
+        left = iter(turns)  # the scripts of the first requests, before *script*
 
         class Handler(socketserver.StreamRequestHandler):
             def handle(self) -> None:
@@ -52,7 +54,7 @@ class Server:
                     head += line
                 outer.heads.put(head.decode())
                 outer.asked.put(json.loads(self.rfile.read(length)))
-                for step in script:
+                for step in next(left, script):
                     if isinstance(step, bytes):
                         self.wfile.write(step)
                     elif step is not UNTIL_LEFT:
@@ -78,9 +80,9 @@ class Server:
 
 
 @contextmanager
-def serving(*script: bytes | Callable[[], object] | None) -> Iterator[Server]:
-    """A `Server` for the block."""
-    server = Server(*script)
+def serving(*script: Step, turns: Sequence[Sequence[Step]] = ()) -> Iterator[Server]:
+    """A `Server` for the block. *turns*: the scripts of its first requests."""
+    server = Server(*script, turns=turns)
     try:
         yield server
     finally:

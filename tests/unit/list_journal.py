@@ -32,7 +32,7 @@ class ListJournal:
         self.state = change.applied_to(self.state)
         for d in drafts:
             made = (d.role, d.author, d.delegation, d.content, d.tool_calls, d.tool_call_id, datetime.now(UTC))
-            self.log.append(Message(self.log[-1].seq + 1, "run", *made))
+            self.log.append(Message(self.log[-1].seq + 1, "run", *made, extra=d.extra))
             self.usage += d.usage
 
     def record_start(self, idempotency_key: str) -> bool:

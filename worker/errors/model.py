@@ -75,6 +75,10 @@ class ModelAnswerInvalid(ModelError):
 
     code = "model_answer_invalid"
 
+    def __init__(self, *, model: str, reason: str, fingerprint: str = "") -> None:
+        super().__init__(model=model, reason=reason)
+        self.fingerprint = fingerprint  # equal for equal answers
+
 
 class ModelEmptyReply(ModelError):
     """Model {model!r} answered with neither text nor a tool call."""

@@ -19,8 +19,9 @@ from worker.errors import LimitReached, ReplayDiverged
 from worker.loop import delegation, history_tools
 from worker.loop.conversation import Conversation
 from worker.loop.definition import Definition, Mode
+from worker.loop.fit import as_object
 from worker.loop.recorded import Recorded
-from worker.loop.tools import OUTCOME_UNKNOWN, RunContext, Tool, state_change
+from worker.loop.tools import CUT_OFF, OUTCOME_UNKNOWN, RunContext, Tool, state_change
 from worker.observe import metrics, tracing
 
 Converse = Callable[[Conversation], Draft]
@@ -95,6 +96,10 @@ def _begin(
     if tool is None:
         names = ", ".join(sorted(tools)) or "none"
         outcomes.put((call, f"Error: there is no tool {call.name!r}. The tools are: {names}.", NO_CHANGE))
+        return
+    cut_off = reply.extra is not None and reply.extra.cut_off
+    if cut_off and as_object(call.arguments) != call.arguments:
+        outcomes.put((call, CUT_OFF, NO_CHANGE))
         return
     own_tool = tool is not delegation.delegate and tool not in history_tools.ALL
     if own_tool and conversation.recorded is not None:

@@ -84,6 +84,7 @@ class Conversation:
     silence_s: float
     delegation: str | None = None
     recorded: Recorded | None = None  # in a replay: results instead of tool calls
+    model_retries: int = 0
     gives_up: Callable[[ModelError], bool] = _never_helps  # whether the run is not retried after this error
 
     @property

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 
-from worker.domain import DelegationProgress, Draft, Message, Role, ToolCall
+from worker.domain import DelegationProgress, Draft, Extra, Message, Role, ToolCall
 from worker.domain.event import DELEGATION_COMPLETED, DELEGATION_STARTED
 from worker.errors import ModelError
 from worker.loop.conversation import Conversation, History
@@ -19,6 +19,7 @@ from worker.loop.unanswered import below, unanswered
 from worker.observe import logs, tracing
 
 NAME = "delegate_task_to_member"
+BREAKS_OFF = "(The answer breaks off here: it reached the limit of output tokens.)"
 FAILED = "Error: member {member!r} failed. {reason} Continue without it, or delegate the task to another member."
 
 log = logs.get(__name__)
@@ -78,10 +79,9 @@ def carry_out(leader: Conversation, call: ToolCall, delegation: str, converse: C
     if not conversation.log:
         journal.write([Draft(Role.USER, leader.definition.id, arguments["task"], delegation=delegation)])
     answer = _answer(conversation.log)
-    if answer is None:
-        answer = _work(conversation, leader, converse)
+    result = _work(conversation, leader, converse) if answer is None else _result(answer)
     journal.publish(DELEGATION_COMPLETED(**progress))
-    return answer
+    return result
 
 
 def _work(conversation: Conversation, leader: Conversation, converse: Callable[[Conversation], Draft]) -> str:
@@ -100,7 +100,7 @@ def _work(conversation: Conversation, leader: Conversation, converse: Callable[[
             journal.write(left_open)
         return FAILED.format(member=member.id, reason=error.message)
     journal.write([draft])
-    return draft.content
+    return _result(draft)
 
 
 def to_all_members(conversation: Conversation) -> Draft:
@@ -124,15 +124,25 @@ def routed_answer(conversation: Conversation) -> Draft | None:
         for index, call in enumerate(replies[-1].tool_calls)
         if call.name == NAME
     ]
-    answers = [(own[-1].author, answer) for own in delegations if (answer := _answer(own)) is not None]
+    answers = [answer for own in delegations if (answer := _answer(own)) is not None]
     if not answers:
         return None
-    author = answers[0][0] if len(answers) == 1 else conversation.definition.id
-    text = "\n\n".join(answer for _author, answer in answers)
-    return Draft(Role.ASSISTANT, author, text, delegation=conversation.delegation)
+    author = answers[0].author if len(answers) == 1 else conversation.definition.id
+    text = "\n\n".join(answer.content for answer in answers)
+    extra = Extra(cut_off=True) if any(map(_is_cut_off, answers)) else None
+    return Draft(Role.ASSISTANT, author, text, delegation=conversation.delegation, extra=extra)
 
 
-def _answer(written: list[Message]) -> str | None:
+def _result(answer: Draft | Message) -> str:
+    """Return the result that a leader gets for a member's answer."""
+    return f"{answer.content}\n\n{BREAKS_OFF}" if _is_cut_off(answer) else answer.content
+
+
+def _is_cut_off(answer: Draft | Message) -> bool:
+    return answer.extra is not None and answer.extra.cut_off
+
+
+def _answer(written: list[Message]) -> Message | None:
     """Return the answer at the end of *written*, the messages of one delegation; None: there is none yet."""
     answered = bool(written) and written[-1].role is Role.ASSISTANT and not written[-1].tool_calls
-    return written[-1].content if answered else None
+    return written[-1] if answered else None

@@ -5,8 +5,10 @@ have no result yet, and continues: a written reply is never requested again. A m
 uses the same loop, with the messages of its delegation as the log.
 """
 
-from worker.domain import ChatRequest, Draft, Reply, Role, Stopped, mend, message_id
-from worker.domain.event import MESSAGE_DELTA
+from dataclasses import replace
+
+from worker.domain import ChatRequest, Draft, Extra, Reply, Role, Stopped, ask_again_at_once, mend, message_id
+from worker.domain.event import MESSAGE_DELTA, MESSAGE_RESTARTED
 from worker.errors import LimitReached, ModelError, TeamSessionsError
 from worker.loop import calls, context, delegation
 from worker.loop.conversation import Conversation
@@ -39,10 +41,16 @@ def converse(conversation: Conversation) -> Draft:
             reply.tool_calls,
             delegation=conversation.delegation,
             usage=reply.usage,
+            extra=_extra(reply),
         )
         if not reply.tool_calls:
             return draft
         journal.write([draft])
+
+
+def _extra(reply: Reply) -> Extra | None:
+    """Return what is stored of a reply besides its text and calls."""
+    return replace(reply.extra or Extra(), cut_off=True) if reply.finish_reason == "length" else reply.extra
 
 
 def _check_limits(conversation: Conversation) -> None:
@@ -76,8 +84,16 @@ def _ask(conversation: Conversation) -> Reply:
         tools=tools,
         silence_s=conversation.silence_s,
     )
-    try:
+
+    def ask() -> Reply:
         return conversation.ask(conversation.model, request, on_delta, stop=conversation.stop)
+
+    def begin_again() -> None:
+        conversation.stop.check(boundary=True)
+        journal.publish(MESSAGE_RESTARTED(message_id=id))
+
+    try:
+        return ask_again_at_once(ask, most=conversation.model_retries, before_each=begin_again)
     except (TeamSessionsError, Stopped):
         raise
     except Exception as error:

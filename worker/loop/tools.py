@@ -28,6 +28,10 @@ OUTCOME_UNKNOWN = (
     "The outcome of this call is unknown: it was started, the process that ran it was lost, and it is not safe to "
     "repeat. Find out whether it took effect before you go on."
 )
+CUT_OFF = (
+    "Error: this call was not made. Your reply reached its limit of output tokens, and the arguments of the call were "
+    "cut off. Make the call again with shorter arguments."
+)
 NO_RESULT = "No result: {because}. Whether it took effect is not known."
 
 

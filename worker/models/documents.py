@@ -23,8 +23,9 @@ DRAIN_S = 1.0  # for the rest of a response, so that its connection can be used 
 class NotJson(Exception):
     """Text of an answer that is not JSON. `body`: the whole answer, if it is not a stream of events."""
 
-    def __init__(self, body: str | None = None) -> None:
+    def __init__(self, text: str, *, body: str | None = None) -> None:
         super().__init__()
+        self.text = text
         self.body = body
 
 
@@ -87,7 +88,8 @@ class Documents:
             return read + _parse(self._other)
         except NotJson:
             if self._is_empty:
-                raise NotJson(b"\n".join(self._other).decode(errors="replace")) from None
+                body = b"\n".join(self._other).decode(errors="replace")
+                raise NotJson(body, body=body) from None
             return read
 
     def _add(self, line: bytes) -> list[Any]:
@@ -121,5 +123,5 @@ def _parse(lines: list[bytes]) -> list[Any]:
         if not text.strip():
             return []
         if len(lines) == 1:
-            raise NotJson from None
+            raise NotJson(text) from None
         return [document for line in lines for document in _parse([line])]

@@ -5,6 +5,7 @@ status would be, if it names one. Bodies have any shape. A provider may quote th
 """
 
 import email.utils
+import hashlib
 import html
 import json
 import re
@@ -68,8 +69,9 @@ def to_model_error(error: Exception, *, model: str, silence_s: float, secrets: I
             return failure
         case ServerFailed(body=body):
             return _by_object(body, model=model, secrets=secrets)
-        case NotJson(body=None):
-            return errors.ModelAnswerInvalid(model=model, reason="a part of it is not JSON")
+        case NotJson(body=None, text=text):
+            fingerprint = hashlib.sha256(text.encode(errors="replace")).hexdigest()
+            return errors.ModelAnswerInvalid(model=model, reason="a part of it is not JSON", fingerprint=fingerprint)
         case NotJson(body=str() as body):
             reason = _line(f"it is no Chat Completions answer, check OPENAI_BASE_URL: {words(body)}", secrets)
             return errors.ModelRefused(model=model, reason=reason)

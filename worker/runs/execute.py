@@ -19,7 +19,7 @@ from datetime import datetime
 from functools import partial
 
 from worker.clock import rfc3339
-from worker.domain import Backoff, Claim, End, Outcome, Reason, Replay, RunError, Status, Stop, Stopped
+from worker.domain import Backoff, Claim, End, Outcome, Reason, Replay, RunError, Status, Stop, Stopped, silence_limit
 from worker.domain.dispatch import queue_of
 from worker.domain.event import RUN_REQUEUED, RUN_STARTED
 from worker.errors import (
@@ -215,7 +215,8 @@ def _conversation(attempt: _Attempt) -> Conversation:
         run_id=claim.run_id,
         session_id=claim.session_id,
         user_id=claim.user_id,
-        silence_s=runtime.settings.model_silence_seconds,
+        silence_s=silence_limit(settings.model_silence_seconds, failures=claim.retries),
+        model_retries=settings.model_retries,
         recorded=attempt.patience.again(lambda: _recorded(runtime, claim.replay)),
         gives_up=lambda error: _retry_wait_s(attempt, error) is None,
     )
