@@ -62,6 +62,14 @@ def test_a_service_has_a_user_limits_and_nothing_that_it_could_write_to(name: st
     assert "latest" not in service["image"]
 
 
+def test_no_service_builds_the_image_that_it_runs() -> None:
+    """`TEAM_SESSIONS_IMAGE=mine docker compose up --build` would overwrite the user's image with ours."""
+    own = containers.compose({"TEAM_SESSIONS_IMAGE": "mine"})["services"]
+
+    assert {own[name]["image"] for name in OURS} == {"mine"}
+    assert [name for name, service in own.items() if "build" in service] == []
+
+
 def test_no_secret_has_a_default_or_reaches_an_environment() -> None:
     """Secrets are files that `prepare` makes; what stands in an environment is no secret."""
     stated = {name: value for service in SERVICES.values() for name, value in service.get("environment", {}).items()}

@@ -27,7 +27,8 @@ _ENGINE = "needs an engine; tests/containers starts each service as the compose 
 
 NOT_TYPED = {
     "OPENAI_API_KEY=… ops/docker/prepare": "writes into the repository; tests/containers types it",
-    "docker compose up --build --detach --wait": _ENGINE,
+    "docker build --tag team-sessions:local --file ops/docker/Dockerfile .": _ENGINE,
+    "docker compose up --detach --wait": _ENGINE,
     "docker compose run --rm migration keys create --name first": _ENGINE,
     "docker compose run --rm migration keys create --name prometheus --scope runs:read > .secrets/metrics-key": _ENGINE,
     "docker compose --profile watch up --detach --wait": _ENGINE,
