@@ -20,7 +20,7 @@ from worker.runs.enqueue import enqueue
 from worker.runs.finish import Ending
 from worker.runs.why import Why
 from worker.settings import Settings
-from worker.store import Database, messages, sessions, teams
+from worker.store import Database, leases, messages, sessions, teams
 from worker.store.tables import messages as message_rows
 from worker.store.tables import runs
 
@@ -123,13 +123,28 @@ def test_a_head_that_waits_for_its_time_is_said_to_hold_up_its_session(db: Datab
     """Until when, and what would go before it."""
     at = clock.now() + timedelta(hours=1)
     order = RunOrder("t", "later", session_id="s", user_id="u", not_before=at)
-    enqueue(db, order, settings=Settings())
+    head = enqueue(db, order, settings=Settings()).run.id
+    alone = why(head)
     behind = accept(db, "now").run.id
 
     answer = why(behind)
 
+    assert "behind it" not in alone.detail
+    assert "The runs behind it wait with it: 1." in why(head).detail
     assert (answer.facts["behind_reason"], answer.facts["until"]) == ("not_before", clock.rfc3339(at))
-    assert "it holds up the runs behind it; one with on_busy 'pass' goes before it" in answer.detail
+    assert "The runs behind it wait with it: 1. A run with on_busy 'pass' goes before it." in answer.detail
+
+
+def test_a_run_that_a_worker_could_not_execute_says_so(db: Database, why: Explain) -> None:
+    """It is no failure of a model."""
+    run_id = accept(db, "hello").run.id
+    with db.write() as tx:
+        leases.put_back(tx, run_id, wait_s=5)
+
+    answer = why(run_id)
+
+    assert answer.reason == "put_back"
+    assert "model" not in answer.detail
 
 
 def test_an_ended_run_says_how(db: Database, why: Explain) -> None:

@@ -85,7 +85,7 @@ def _behind(row: RunState, head: RunState, why: Why) -> Why:
     """Say that a run is behind the head of its session, and why the head is not done."""
     detail = f"It is behind run {head.run_id!r} of its session. That run: {why.detail}"
     if why.reason == "not_before":
-        detail += " Until then it holds up the runs behind it; one with on_busy 'pass' goes before it."
+        detail += " A run with on_busy 'pass' goes before it."
     facts = {name: value for name, value in why.facts.items() if name != "attempt"}
     facts |= {"behind_run_id": head.run_id, "runs_ahead": row.ahead, "behind_reason": why.reason}
     return _because(row, "behind_run", detail, facts)
@@ -174,7 +174,12 @@ def _waiting(row: RunState) -> Why | None:
     until = rfc3339(row.not_before)
     if row.waits_for is None:
         detail = f"Its caller set 'not_before': it starts at {until} or later."
-        return _because(row, "not_before", detail, {"until": until})
+        if row.behind:
+            detail += f" The runs behind it wait with it: {row.behind}."
+        return _because(row, "not_before", detail, {"until": until, "runs_behind": row.behind})
+    if row.waits_for == "not_served":
+        could_not = "A worker that took it could not execute it: it lacks the team, or had no process free for it."
+        return _because(row, "put_back", f"{could_not} It is sent again at {until}.", {"until": until})
     facts: dict[str, Fact] = {"until": until, "error_code": row.waits_for}
     if row.waits_for == "model_rate_limited":
         detail = f"Its model answered 429, too many requests. It is retried at {until}."

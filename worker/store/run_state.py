@@ -24,6 +24,7 @@ class RunState:
     attempt: int
     head_run_id: str | None
     ahead: int  # unfinished runs before it, including cancelled ones in the queue
+    behind: int  # runs after it, including ended ones in the queue
     lease_owner: str | None
     lease_until: datetime | None
     dispatched_at: datetime | None
@@ -54,7 +55,7 @@ def of_run(tx: Transaction, run_id: str) -> RunState | None:
     ended = (runs.c.cancel_requested_at, runs.c.error_code, runs.c.error_message)
     summary = (summary_jobs.c.error_code, summary_jobs.c.send_at)
     statement = (
-        select(*run, ahead, *lease, *ended, *summary, db_time())
+        select(*run, ahead, sessions.c.run_count - runs.c.position, *lease, *ended, *summary, db_time())
         .select_from(runs.join(sessions, sessions.c.pk == runs.c.session_pk))
         .outerjoin(summary_jobs, summary_jobs.c.session_pk == sessions.c.pk)
         .outerjoin(head, head.c.id == sessions.c.head_run_id)
