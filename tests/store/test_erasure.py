@@ -15,7 +15,7 @@ from worker.domain import SERVICE
 from worker.events.erase import Eraser
 from worker.settings import Settings
 from worker.store import Database, tables
-from worker.store.columns import UtcTime, db_time
+from worker.store.columns import JsonOf, UtcTime, db_time
 
 USER, OTHER = "ZQX-user", "other"
 FREE = {"teams"}  # tables without anything of a user
@@ -70,8 +70,8 @@ def filled(table: Table, values: dict[str, Any]) -> dict[str, Any]:
     def value(column: Column[Any]) -> Any:
         if column.key in values:
             return values[column.key]
-        if isinstance(column.type, JSON):
-            return [mark(column)]
+        if isinstance(column.type, JSON | JsonOf):
+            return {"key": mark(column)} if getattr(column.type, "kind", list) is dict else [mark(column)]
         if isinstance(column.type, UtcTime):
             return db_time()
         if isinstance(column.type, Text | String):
