@@ -80,7 +80,9 @@ class Settings(BaseSettings):
     max_tool_calls: int = Field(100, ge=0, description="Tool calls in one run, unless the team sets a limit.")
     max_run_seconds: float = Field(3600.0, gt=0, description="Time of one run from its start, unless the team sets it.")
     context_tokens: int = Field(
-        32_000, ge=1, description="Tokens of the summary and the history in one model call, unless the team sets it."
+        32_000,
+        ge=1,
+        description="Tokens of the summary, the history and the run in one model call, unless the team sets it.",
     )
     summary_due_messages: int = Field(
         40, ge=1, description="A summary is due when this many messages follow it, unless the team sets it."

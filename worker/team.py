@@ -43,15 +43,15 @@ class Team(TeamSessions):
             the reason as the result of its delegation and continues, or 'fail' the team.
         instructions: the leader's system prompt, one text or several lines.
         tools: functions that the leader may call.
-        add_history_to_context: whether each call includes the session's history: the last *num_history_runs* finished
-            runs or, if *num_history_messages* is set, at most that many messages.
+        add_history_to_context: whether each call includes messages of earlier runs: the last *num_history_runs* runs
+            or, if *num_history_messages* is set, at most that many messages. If neither is set: three runs or, with the
+            summary, every message after it, and the last three runs that it covers.
         read_chat_history: whether the leader gets a tool that reads the whole chat.
         read_tool_call_history: whether the leader gets a tool that reads earlier tool calls.
         enable_session_summaries: whether the session is condensed in the background as its history grows.
         session_summary_manager: the model and prompt of summaries, and when they are due.
         session_summary_prompt: the prompt of summaries, if nothing else is set.
-        add_session_summary_to_context: whether each call includes the summary and every message after it; by default
-            if summaries are enabled. With history, the last *num_history_runs* that it covers are included, too.
+        add_session_summary_to_context: whether each call includes the summary; by default if summaries are enabled.
         session_state: the state of a new session.
         add_session_state_to_context: whether each call includes the state.
         metadata: for your own use.
@@ -77,7 +77,7 @@ class Team(TeamSessions):
         instructions: str | Sequence[str] = (),
         tools: Sequence[AnyTool] = (),
         add_history_to_context: bool = False,
-        num_history_runs: int = 3,
+        num_history_runs: int | None = None,
         num_history_messages: int | None = None,
         read_chat_history: bool = False,
         read_tool_call_history: bool = False,

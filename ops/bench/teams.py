@@ -6,7 +6,7 @@ The run's model answers at once; marks in a summary model's name say what it doe
 from worker import OpenAIChat, SessionSummaryManager, Team
 
 
-def _team(id: str, *, summary_model: str | None = None, num_history_runs: int = 3) -> Team:
+def _team(id: str, *, summary_model: str | None = None, num_history_runs: int | None = None) -> Team:
     return Team(
         id=id,
         model=OpenAIChat(id="rules"),

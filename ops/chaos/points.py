@@ -58,15 +58,15 @@ def install() -> None:
     _wrap(RunJournal, "_hold", after="inside-write")
     _wrap(journal, "end_head", after="inside-finish")
     _wrap(RunJournal, "end", after="before-dispatch")
-    _wrap(refresh, "_with_reply", after="summary-answered")
+    _wrap(refresh, "_ask_model", after="summary-answered")
     _wrap(summaries, "cover", after="inside-summary")
     ask, called = loop._ask, calls._call
 
-    def named_ask(conversation: Any) -> Any:
+    def named_ask(conversation: Any, window: Any) -> Any:
         claim = conversation.journal._claim
         turn = sum(m.role is Role.ASSISTANT for m in conversation.log)
         by = f"{claim.run_id} {claim.fence} {conversation.delegation or '-'} {turn}"
-        reply = ask(replace(conversation, model=replace(conversation.model, request_params={"user": by})))
+        reply = ask(replace(conversation, model=replace(conversation.model, request_params={"user": by})), window)
         at("after-reply")
         return reply
 

@@ -19,7 +19,9 @@ PLENTY = 1_000_000
 
 def past(db: Database, claim: Claim, *, tokens: int = PLENTY, **options: Any) -> History:
     """Return what a run of a team with these options sees."""
-    definition = Team(id="t", **{"enable_session_summaries": True, **options}).definition
+    definition = Team(
+        id="t", **{"enable_session_summaries": True, "add_history_to_context": True, **options}
+    ).definition
     return SessionHistory(db, claim).history(definition, context_tokens=tokens)
 
 
@@ -39,50 +41,89 @@ def check_whole(history: History) -> None:
     assert not open_calls(list(shown))
 
 
-@pytest.mark.parametrize(
-    ("options", "first"),
-    [
-        ({}, 9),
-        ({"add_history_to_context": True, "num_history_runs": 0}, 9),
-        ({"add_history_to_context": True, "num_history_runs": 1}, 7),
-        ({"add_history_to_context": True, "num_history_runs": 3}, 3),
-        ({"add_history_to_context": True, "num_history_runs": 99}, 1),
-        ({"add_history_to_context": True, "num_history_messages": 3}, 7),
-    ],
-)
-def test_all_behind_the_summary_is_shown_and_the_last_runs_it_covers(
-    db: Database, options: dict[str, Any], first: int
-) -> None:
-    """No gap: from the summary's last message on, everything; with history the last runs before it too."""
+@pytest.mark.parametrize(("position", "first"), [(1, 1), (2, 1), (3, 1), (4, 3), (5, 5), (6, 7)])
+def test_all_behind_the_summary_is_shown_and_the_last_runs_it_covers(db: Database, position: int, first: int) -> None:
+    """No gap: from the summary's last message on, everything; and the last three runs before it too."""
     session_pk = converse(db, 6)
-    cover(db, session_pk, seq=8, position=4)
+    cover(db, session_pk, seq=2 * position, position=position)
 
-    seen = past(db, begin(db), **options)
+    seen = past(db, begin(db))
 
-    assert (seen.summary, seen.covers_through_seq, seen.missing) == ("so far", 8, None)
+    assert (seen.summary, seen.covers_through_seq, seen.missing) == ("so far", 2 * position, None)
     assert seqs(seen) == list(range(first, 13))
     check_whole(seen)
 
 
-@pytest.mark.parametrize(("history", "first"), [(0, 8), (1, 5), (2, 1)])
-def test_a_summary_that_ends_inside_a_run_leaves_its_rest(db: Database, history: int, first: int) -> None:
-    """What follows begins behind a result, or, with history, where that run begins."""
+@pytest.mark.parametrize(
+    ("options", "shown", "missing"),
+    [
+        ({"add_history_to_context": False}, 0, (5, 12)),
+        ({"add_history_to_context": False, "num_history_runs": 3}, 0, (5, 12)),
+        ({"num_history_runs": 0}, 0, (5, 12)),
+        ({"num_history_runs": 1}, 2, (5, 10)),
+        ({"num_history_runs": 3}, 6, (5, 6)),
+        ({"num_history_runs": 4}, 8, None),
+        ({"num_history_runs": 5}, 10, None),
+        ({"num_history_runs": 99}, 12, None),
+        ({"num_history_messages": 3}, 2, (5, 10)),
+        ({"num_history_messages": 8}, 8, None),
+    ],
+)
+def test_a_number_of_runs_means_what_it_says(
+    db: Database, options: dict[str, Any], shown: int, missing: tuple[int, int] | None
+) -> None:
+    """So many and no more, beside the summary; and the line says what neither of them holds."""
+    session_pk = converse(db, 6)
+    cover(db, session_pk, seq=4, position=2)
+
+    seen = past(db, begin(db), **options)
+
+    assert seen.summary == "so far"
+    assert seqs(seen) == list(range(13 - shown, 13))
+    assert seen.missing == missing
+    assert missing is None or not seen.for_size
+    check_whole(seen)
+
+
+@pytest.mark.parametrize(
+    ("options", "shown", "missing"),
+    [
+        ({"add_history_to_context": False}, 0, None),
+        ({"num_history_runs": 2}, 4, (1, 6)),
+        ({"num_history_messages": 2}, 2, (1, 8)),
+    ],
+)
+def test_a_number_of_runs_means_it_before_the_first_summary_too(
+    db: Database, options: dict[str, Any], shown: int, missing: tuple[int, int] | None
+) -> None:
+    """A team that wants no history gets none, and nothing is said of what it did not ask for."""
+    converse(db, 5)
+
+    seen = past(db, begin(db), **options)
+
+    assert (seen.summary, seqs(seen), seen.missing) == ("", list(range(11 - shown, 11)), missing)
+
+
+def test_a_summary_that_ends_inside_a_run_leaves_its_rest(db: Database) -> None:
+    """What follows begins behind a result; or, with the last runs, where that run begins."""
     claim = begin(db, "first")
     finish(db, claim, *called("a"), answer())
     finish(db, begin(db, "second"), *called("b"), *called("c", "d"), answer())
     cover(db, claim.session_pk, seq=7, position=2)
 
-    seen = past(db, begin(db), add_history_to_context=True, num_history_runs=history)
+    reader = begin(db)
+    whole, last = past(db, reader), past(db, reader, num_history_runs=1)
 
-    assert seqs(seen) == list(range(first, 12))
-    check_whole(seen)
+    assert seqs(whole) == list(range(1, 12))
+    assert seqs(last) == list(range(5, 12))
+    check_whole(whole)
 
 
 def test_before_the_first_summary_everything_is_shown(db: Database) -> None:
     """Where a team has summaries made, nothing is lost until there is one."""
     converse(db, 5)
 
-    seen = past(db, begin(db), add_history_to_context=True, num_history_runs=2)
+    seen = past(db, begin(db))
 
     assert (seen.summary, seqs(seen), seen.missing) == ("", list(range(1, 11)), None)
 
@@ -92,7 +133,7 @@ def test_before_the_first_summary_everything_is_shown(db: Database) -> None:
     [
         ({"add_history_to_context": True, "num_history_runs": 2}, [7, 8, 9, 10]),
         ({"add_history_to_context": True, "num_history_messages": 3}, [9, 10]),
-        ({}, []),
+        ({"add_history_to_context": False}, []),
     ],
 )
 def test_without_the_summary_exactly_the_last_runs_are_shown(
@@ -117,11 +158,11 @@ def test_what_does_not_fit_is_named_and_nothing_is_torn(db: Database, covers: in
     if covers:
         cover(db, claim.session_pk, seq=covers, position={5: 1, 8: 2, 10: 3}[covers])
     reader = begin(db)
-    whole = past(db, reader, add_history_to_context=True, num_history_runs=1)
+    whole = past(db, reader)
     shown_with = set()
 
     for tokens in range(1, 60):
-        seen = past(db, reader, add_history_to_context=True, num_history_runs=1, tokens=tokens)
+        seen = past(db, reader, tokens=tokens)
 
         check_whole(seen)
         assert seqs(whole)[len(seqs(whole)) - len(seqs(seen)) :] == seqs(seen)
@@ -161,6 +202,6 @@ def test_what_was_rolled_back_or_belongs_to_members_is_not_shown(db: Database) -
     finish(db, begin(db, "asked"), Draft(Role.ASSISTANT, "m", "of a member", delegation="d"), answer("said"))
     cover(db, claim.session_pk, seq=6, position=3)
 
-    seen = past(db, begin(db, "now"), add_history_to_context=True, num_history_runs=1)
+    seen = past(db, begin(db, "now"))
 
-    assert [m.content for m in seen.messages] == ["input 1", "answer 1", "asked", "said"]
+    assert [m.content for m in seen.messages] == ["input 0", "answer 0", "input 1", "answer 1", "asked", "said"]

@@ -207,7 +207,7 @@ def _of_context(db: Database, rows: Rows, story: Story, definition: Definition) 
     if shown != sorted(set(shown)) or set(shown) - {m.seq for m in rows.heard}:
         yield f"gap: the context shows {shown}: twice, or what was rolled back, or a member's"
     last = [r for r in rows.runs if Status(r.status).terminal and not r.excluded and r.first_seq is not None]
-    if {m.seq for r in last[-definition.num_history_runs :] for m in rows.heard if m.run_id == r.id} - set(shown):
+    if {m.seq for r in last[-definition.history_runs :] for m in rows.heard if m.run_id == r.id} - set(shown):
         yield f"gap: the last runs are not all among {shown}"
     if whole.summary != (text_of(story.chain[-1]) if story.chain else ""):
         yield "gap: the context has another summary than the current one"

@@ -68,9 +68,7 @@ class Summaries(Runs):
         self.prompt = "first prompt"
         self.found: list[str] = []
         self.marks: dict[int, tuple[Any, ...]] = {}  # how each session stood when it was looked at
-        self.reader = Team(
-            id="t", enable_session_summaries=True, add_history_to_context=True, num_history_runs=1
-        ).definition
+        self.reader = Team(id="t", enable_session_summaries=True, add_history_to_context=True).definition
 
     # What can happen to refreshes.
 

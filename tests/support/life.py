@@ -1,6 +1,18 @@
 """Everything that can happen to runs, once, without a broker or a model: for tests of the statements."""
 
-from worker.domain import SERVICE, Claim, Draft, Role, RunError, RunOrder, Status, SummaryDraft, ToolCall, Usage
+from worker.domain import (
+    SERVICE,
+    Claim,
+    Draft,
+    Role,
+    RunError,
+    RunOrder,
+    Status,
+    SummaryDraft,
+    ToolCall,
+    Usage,
+    Viewpoint,
+)
 from worker.queue.dispatch import NoDispatcher
 from worker.runs.cancel import cancel
 from worker.runs.claim import claim_head
@@ -103,11 +115,15 @@ def live_through(db: Database) -> None:
     with db.read() as tx:
         messages.of_run(tx, session_pk=again.session_pk, first_seq=1, last_seq=5)
         messages.of_run_by_id(tx, first)
-        messages.of_last_runs(tx, session_pk=again.session_pk, before=4, count=3)
+        bounds = messages.Bounds(100, text=100, result=100, least_of_result=10)
+        seen = Viewpoint(again.session_pk, 4, 9)
+        for count in (None, 3):
+            messages.newest_of_last(
+                tx, session_pk=again.session_pk, seen_from=seen, run_count=3, count=count, bounds=bounds
+            )
         summary = summaries.current(tx, again.session_pk)
-        messages.first_of_last(tx, session_pk=again.session_pk, summary=summary, run_count=2, count=None)
-        messages.first_of_last(tx, session_pk=again.session_pk, summary=summary, run_count=0, count=2)
-        messages.newest_that_fit(tx, session_pk=again.session_pk, since_seq=1, before_seq=9, size=100)
+        messages.first_of_last(tx, session_pk=again.session_pk, summary=summary, run_count=2)
+        messages.newest_that_fit(tx, session_pk=again.session_pk, since_seq=1, before_seq=9, bounds=bounds)
         messages.page(tx, session_pk=again.session_pk, after_seq=0, limit=10)
         sessions.find(tx, session_id="s", principal=SERVICE, user_id="u")
         runs.get(tx, first, principal=SERVICE, user_id="u")

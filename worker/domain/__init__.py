@@ -36,7 +36,7 @@ from worker.domain.event import (
 )
 from worker.domain.identity import new_id
 from worker.domain.lease import LeaseState
-from worker.domain.message import Draft, Extra, Message, Role, ToolCall, open_calls, size_of
+from worker.domain.message import Draft, Excerpt, Extra, Message, Role, ToolCall, open_calls, size_of
 from worker.domain.outcome import End, Outcome, parse_outcome
 from worker.domain.principal import SERVICE, Principal, Scope
 from worker.domain.problem import Problem
@@ -68,6 +68,7 @@ from worker.domain.run_order import (
 from worker.domain.session import SessionRow, SessionSummary
 from worker.domain.state import NO_CHANGE, StateChange
 from worker.domain.stop import Reason, Stop, Stopped
-from worker.domain.summary import CHARS_PER_TOKEN, Due, Refresh, SessionSummaryManager, Summary, SummaryDraft
+from worker.domain.summary import Due, Refresh, SessionSummaryManager, Summary, SummaryDraft
 from worker.domain.text import ID_LIMIT, check_id, check_input, check_json, check_object, check_text, check_texts, mend
 from worker.domain.usage import Usage
+from worker.domain.weight import CHARS_PER_TOKEN, begin_of, weight

@@ -87,6 +87,14 @@ class Message:
     extra: Annotated[Extra | None, HIDDEN] = dataclasses.field(default=None, compare=False, repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Excerpt:
+    """A message, of whose text maybe only a part was read. `length`: the characters of its whole text."""
+
+    message: Message
+    length: int
+
+
 def with_unique_ids(calls: Iterable[ToolCall]) -> tuple[ToolCall, ...]:
     """Return *calls* with unique ids, because some servers send no id, or one id twice. Ids match results to calls.
 

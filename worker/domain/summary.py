@@ -8,8 +8,6 @@ from worker.domain.chat import ChatModel
 from worker.domain.fields import ANSWER, HIDDEN, Time, field
 from worker.domain.usage import Usage
 
-CHARS_PER_TOKEN = 4  # an estimate: only the provider knows how it counts
-
 
 @dataclass(frozen=True, slots=True)
 class SessionSummaryManager:

@@ -29,10 +29,14 @@ Outcome = tuple[ToolCall, str, StateChange] | BaseException | None
 """A call with its result; or the error that ends the run; None: the run was stopped."""
 
 
-def offered(definition: Definition) -> tuple[Tool, ...]:
-    """Return the tools to send to the model. In broadcast mode the tasks are delegated already: without `delegate`."""
+def offered(definition: Definition, *, reads_rest: bool) -> tuple[Tool, ...]:
+    """Return the tools to send to the model. In broadcast mode the tasks are delegated already: without `delegate`.
+
+    *reads_rest*: a message in the context is cut, so the model gets the tool that reads the rest of it.
+    """
     delegated = definition.mode is Mode.BROADCAST
-    return tuple(tool for tool in callable_tools(definition) if not (delegated and tool is delegation.delegate))
+    tools = tuple(tool for tool in callable_tools(definition) if not (delegated and tool is delegation.delegate))
+    return tools if reads_rest else tuple(tool for tool in tools if tool is not history_tools.read_rest)
 
 
 def make_open_calls(conversation: Conversation, converse: Converse) -> None:
@@ -94,7 +98,7 @@ def _begin(
     tool = tools.get(call.name)
     key = f"{conversation.run_id}:{reply.seq}:{index}"
     if tool is None:
-        names = ", ".join(sorted(tools)) or "none"
+        names = ", ".join(sorted(tools.keys() - {history_tools.read_rest.name})) or "none"
         outcomes.put((call, f"Error: there is no tool {call.name!r}. The tools are: {names}.", NO_CHANGE))
         return
     cut_off = reply.extra is not None and reply.extra.cut_off
@@ -114,7 +118,7 @@ def _begin(
             if tool is delegation.delegate:
                 return (call, delegation.carry_out(conversation, call, f"{reply.seq}.{index}", converse), NO_CHANGE)
             if tool in history_tools.ALL:
-                return (call, history_tools.answer(conversation.history_reader, call), NO_CHANGE)
+                return (call, history_tools.answer(conversation, call), NO_CHANGE)
             return (call, *_call(conversation, tool, call, key, cancelled))
 
     def work() -> None:

@@ -47,7 +47,10 @@ def _summary(history: History) -> Iterable[str]:
         yield f"Summary of this conversation so far ({covered}):\n{summary}"
     if history.missing is not None:
         first, last = history.missing
-        yield f"(Messages {first} to {last} are left out here for size.)"
+        yield f"(Messages {first} to {last} are left out here{' for size' if history.for_size else ''}.)"
+    if history.own_missing is not None:
+        first, last = history.own_missing
+        yield f"(Messages {first} to {last}, which follow the last input, are left out here for size.)"
 
 
 def _with_state(messages: tuple[ChatMessage, ...], state: dict[str, Any]) -> tuple[ChatMessage, ...]:

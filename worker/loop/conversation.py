@@ -1,10 +1,10 @@
 """Everything that the loop needs to answer one input, or one delegated task, with its interfaces to the storage."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from worker.domain import NO_CHANGE, AskModel, ChatModel, Draft, Event, Message, StateChange, Stop, Usage
+from worker.domain import NO_CHANGE, AskModel, ChatModel, Draft, Event, Excerpt, Message, StateChange, Stop, Usage
 from worker.errors import ModelError
 from worker.loop.definition import Definition, Limits
 from worker.loop.recorded import Recorded
@@ -41,11 +41,17 @@ class Journal(Protocol):
 class HistoryReader(Protocol):
     """The session's messages before this run, for the tools that read them. Newest first, without rolled-back runs."""
 
-    def chat(self, *, limit: int, num_runs: int | None) -> list[Message]:
-        """Return up to *limit* messages of users and leaders, of the last *num_runs* runs or of all."""
+    def chat(self, *, limit: int, num_runs: int | None, before: int | None, cut: int) -> list[Excerpt]:
+        """Return up to *limit* messages of users and leaders, of the last *num_runs* runs or of all.
 
-    def tool_results(self, *, limit: int) -> list[tuple[Message, Message]]:
-        """Return up to *limit* results of tools, each with the reply that asked for it."""
+        Only those before the seq *before*, if it is set, and at most *cut* characters of each.
+        """
+
+    def tool_results(self, *, limit: int, before: int | None, cut: int) -> list[tuple[Message, Excerpt]]:
+        """Return up to *limit* results of tools, each after the reply that asked for it. See `chat`."""
+
+    def message(self, seq: int, *, begin: int, limit: int) -> Excerpt | None:
+        """Return at most *limit* characters of a message before this run, from *begin* on; None: there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +59,17 @@ class History:
     """The part of a context from earlier runs: a summary, then messages, oldest first.
 
     `covers_through_seq` is the last message that the summary covers. `missing`: the first and the last seq of the
-    messages between the two that were left out for size.
+    messages between the two that were left out for size or, without `for_size`, by the team's options. `own_missing`:
+    those of the run's own messages. `lengths`: by seq, the characters of texts of which only the beginning was read.
     """
 
     messages: tuple[Message, ...] = ()
     summary: str = ""
     covers_through_seq: int = 0
     missing: tuple[int, int] | None = None
+    for_size: bool = True
+    own_missing: tuple[int, int] | None = None
+    lengths: Mapping[int, int] = field(default_factory=dict)
 
 
 def _never_helps(error: ModelError) -> bool:

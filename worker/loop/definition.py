@@ -9,6 +9,8 @@ from typing import Any
 from worker.domain import ChatModel, Retention, SessionSummaryManager
 from worker.loop.tools import Tool
 
+NUM_HISTORY_RUNS = 3  # if a team sets none
+
 
 class Mode(StrEnum):
     """How a leader works with its members."""
@@ -29,7 +31,8 @@ class OnMemberFailure(StrEnum):
 class Limits:
     """The limits of one run, its members included. None: the setting of the worker; `tokens` None: no limit.
 
-    `context_tokens`: the approximate size of the summary and history that are sent with one model call.
+    `context_tokens`: the approximate size of the summary, the history and the run's messages that are sent with one
+    model call.
     """
 
     turns: int | None = None
@@ -53,7 +56,7 @@ class Definition:
     mode: Mode = Mode.COORDINATE
     on_member_failure: OnMemberFailure = OnMemberFailure.TELL
     add_history_to_context: bool = False
-    num_history_runs: int = 3
+    num_history_runs: int | None = None
     num_history_messages: int | None = None
     read_chat_history: bool = False
     read_tool_call_history: bool = False
@@ -65,6 +68,16 @@ class Definition:
     limits: Limits = Limits()
     retention: Retention = Retention()  # it does not affect answers, so it is not in the hash
     version: str = ""
+
+    @property
+    def history_runs(self) -> int:
+        """How many runs the history has, if the number of its messages is not set."""
+        return NUM_HISTORY_RUNS if self.num_history_runs is None else self.num_history_runs
+
+    @property
+    def limits_history(self) -> bool:
+        """Whether the definition says how many runs or messages the history has."""
+        return self.num_history_runs is not None or self.num_history_messages is not None
 
     def member(self, id: str) -> "Definition | None":
         """Return the member with this id, or None."""
@@ -81,7 +94,7 @@ class Definition:
             [self.id, self.name, self.role, self.mode, self.instructions, self.model.id if self.model else None],
             [[t.name, t.description, t.parameters, t.repeatable] for t in self.tools],
             [m.fingerprint() for m in self.members],
-            [self.add_history_to_context, self.num_history_runs, self.num_history_messages],
+            [self.add_history_to_context, self.history_runs, self.num_history_messages],
             self._summary_options(),
             [self.read_chat_history, self.read_tool_call_history, self.add_session_state_to_context],
             self.session_state,
@@ -95,4 +108,5 @@ class Definition:
         manager = self.session_summary_manager
         model = manager.model.id if manager.model else None
         options = [model, manager.session_summary_prompt, manager.due_messages, manager.due_tokens]
-        return [self.enable_session_summaries, self.add_session_summary_to_context, options]
+        exact = ["exact"] if self.add_session_summary_to_context and self.limits_history else []
+        return [self.enable_session_summaries, self.add_session_summary_to_context, options, *exact]

@@ -9,10 +9,11 @@ from dataclasses import replace
 
 from worker.domain import ChatRequest, Draft, Extra, Reply, Role, Stopped, ask_again_at_once, mend, message_id
 from worker.domain.event import MESSAGE_DELTA, MESSAGE_RESTARTED
-from worker.errors import LimitReached, ModelError, TeamSessionsError
+from worker.errors import LimitReached, ModelContextExceeded, ModelError, TeamSessionsError
 from worker.loop import calls, context, delegation
 from worker.loop.conversation import Conversation
 from worker.loop.definition import Mode
+from worker.loop.window import Fitted, Window
 from worker.observe import logs
 
 log = logs.get(__name__)
@@ -25,6 +26,7 @@ def converse(conversation: Conversation) -> Draft:
         Stopped, LeaseLost, ModelError, LimitReached, ReplayDiverged
     """
     definition, journal = conversation.definition, conversation.journal
+    window = Window(conversation.limits.context_tokens)
     if definition.mode is Mode.BROADCAST and len(conversation.log) == 1:
         journal.write([delegation.to_all_members(conversation)])
     while True:
@@ -33,7 +35,7 @@ def converse(conversation: Conversation) -> Draft:
             return routed
         conversation.stop.check(boundary=True)
         _check_limits(conversation)
-        reply = _ask(conversation)
+        reply = _ask(conversation, window)
         draft = Draft(
             Role.ASSISTANT,
             definition.id,
@@ -69,31 +71,42 @@ def _check_limits(conversation: Conversation) -> None:
         raise LimitReached(limit=limits.tokens, what="tokens", option="Limits(tokens=…)")
 
 
-def _ask(conversation: Conversation) -> Reply:
-    definition, journal, written = conversation.definition, conversation.journal, conversation.log
-    id = message_id(conversation.delegation, len(written))
+def _ask(conversation: Conversation, window: Window) -> Reply:
+    """Return the model's reply. If the context is too long for the model, it is made smaller and sent once more.
+
+    Raises:
+        Stopped, ModelError
+    """
+    definition, journal = conversation.definition, conversation.journal
+    id = message_id(conversation.delegation, len(conversation.log))
 
     def on_delta(text: str) -> None:
         journal.publish(
             MESSAGE_DELTA(message_id=id, author=definition.id, delegation=conversation.delegation, delta=mend(text))
         )
 
-    tools = tuple(t.describe for t in calls.offered(definition))
-    request = ChatRequest(
-        messages=context.build(definition, conversation.history, written, journal.state, tools={t.name for t in tools}),
-        tools=tools,
-        silence_s=conversation.silence_s,
-    )
-
-    def ask() -> Reply:
-        return conversation.ask(conversation.model, request, on_delta, stop=conversation.stop)
-
     def begin_again() -> None:
         conversation.stop.check(boundary=True)
         journal.publish(MESSAGE_RESTARTED(message_id=id))
 
+    def ask(request: ChatRequest) -> Reply:
+        def once() -> Reply:
+            return conversation.ask(conversation.model, request, on_delta, stop=conversation.stop)
+
+        return ask_again_at_once(once, most=conversation.model_retries, before_each=begin_again)
+
+    request, fitted = _request(conversation, window)
     try:
-        return ask_again_at_once(ask, most=conversation.model_retries, before_each=begin_again)
+        try:
+            reply = ask(request)
+        except ModelContextExceeded as error:
+            window.shrink(request, fitted, error)
+            smaller, _ = _request(conversation, window)
+            if smaller.messages == request.messages:
+                raise
+            log.warning("a context was too long for its model, and is sent again in part", model=conversation.model.id)
+            request = smaller
+            reply = ask(request)
     except (TeamSessionsError, Stopped):
         raise
     except Exception as error:
@@ -101,3 +114,14 @@ def _ask(conversation: Conversation) -> Reply:
             raise
         log.error("a member's model met an unexpected error", member=definition.id, error=error)
         raise ModelError(model=conversation.model.id, reason=type(error).__name__) from error
+    window.learn(request, reply.usage.input_tokens)
+    return reply
+
+
+def _request(conversation: Conversation, window: Window) -> tuple[ChatRequest, Fitted]:
+    definition, state = conversation.definition, conversation.journal.state
+    fitted = window.fit(conversation.history, conversation.log)
+    tools = tuple(t.describe for t in calls.offered(definition, reads_rest=fitted.cut))
+    names = {tool.name for tool in tools}
+    messages = context.build(definition, fitted.history, fitted.log, state, tools=names)
+    return ChatRequest(messages, tools, silence_s=conversation.silence_s), fitted

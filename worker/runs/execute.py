@@ -206,6 +206,7 @@ def _conversation(attempt: _Attempt) -> Conversation:
             own,
             turns=own.turns if own.turns is not None else settings.max_turns,
             tool_calls=own.tool_calls if own.tool_calls is not None else settings.max_tool_calls,
+            context_tokens=context_tokens,
         ),
         history=session_history.history(definition, context_tokens=context_tokens),
         journal=attempt.journal,

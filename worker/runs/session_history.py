@@ -1,14 +1,17 @@
 """The part of its session's history that a run can see: in its context, and through its history tools."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Concatenate, ParamSpec, TypeVar
 
-from worker.domain import CHARS_PER_TOKEN, Claim, Message, Role, Viewpoint
+from worker.domain import CHARS_PER_TOKEN, Claim, Excerpt, Message, Role, Viewpoint
 from worker.errors import LeaseLost
+from worker.loop import window
 from worker.loop.conversation import History
-from worker.loop.definition import Definition
+from worker.loop.definition import NUM_HISTORY_RUNS, Definition
 from worker.process.patience import Patience, at_once
-from worker.store import Database, messages, runs, summaries
+from worker.store import Database, Transaction, messages, runs, summaries
+from worker.store.messages import Bounds
+from worker.store.summaries import Current
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -50,63 +53,110 @@ class SessionHistory:
 
     @_patiently
     def history(self, definition: Definition, *, context_tokens: int) -> History:
-        """Return the history that the context of the run includes.
+        """Return the history that the context of the run includes, of at most about *context_tokens*.
 
-        With a summary: all messages after the summary, and before them the last runs or messages that it covers, as
-        many as the definition asks for. These are counted back from the end of the summary. So until the next summary,
-        messages are only appended to the history. Only the newest messages that fit into about *context_tokens* are
-        returned.
-        Without a summary: the last runs or messages. The history then starts at the first message of a run, so it has
-        no tool result without its call.
+        - Without history: the summary, if the definition sends it, and no message.
+        - With a number of runs or messages: exactly the last ones, and the summary, if the definition sends it.
+        - With history and the summary, without a number: all messages after the summary, and before them the last runs
+          that it covers. These are counted back from the end of the summary. So until the next summary, messages are
+          only appended to the history.
+
+        If not all of it fits, the newest messages that fit are returned. What neither the summary nor the messages hold
+        is named in `missing`, if the definition sends a summary.
         """
-        if definition.add_session_summary_to_context:
-            return self._with_summary(definition, size=context_tokens * CHARS_PER_TOKEN)
-        if not definition.add_history_to_context:
+        sends_summary = definition.add_session_summary_to_context
+        if not sends_summary and not definition.add_history_to_context:
             return History()
-        pk = self._from.session_pk
         with self._db.read() as tx:
-            if definition.num_history_messages is None:
-                count = definition.num_history_runs
-                last = messages.of_last_runs(tx, session_pk=pk, before=self._from.position, count=count)
-                return History(tuple(last))
-            newest = messages.of_last_messages(
-                tx, session_pk=pk, before_seq=self._from.first_seq, count=definition.num_history_messages
+            summary = self._summary(tx) if sends_summary else Current("", 0, 0)
+            if not definition.add_history_to_context:
+                missing_from = self._behind(summary) if summary.covers_through_seq else 0
+                return self._history((), summary, missing_from=missing_from, for_size=False)
+            size = max(1, context_tokens * CHARS_PER_TOKEN - len(summary.text))
+            if sends_summary and not definition.limits_history:
+                return self._without_gap(tx, summary, _bounds(size))
+            read, cut = messages.newest_of_last(
+                tx,
+                session_pk=self._from.session_pk,
+                seen_from=self._from,
+                run_count=definition.history_runs,
+                count=definition.num_history_messages,
+                bounds=_bounds(size),
             )
-        begin = next((n for n, m in enumerate(newest) if m.role is Role.USER), len(newest))
-        return History(tuple(newest[begin:]))
+        start = next((n for n, e in enumerate(read) if e.message.role is Role.USER), len(read))
+        missing_from = self._behind(summary) if sends_summary else 0
+        return self._history(read[start:], summary, missing_from=missing_from, for_size=cut)
 
-    def _with_summary(self, definition: Definition, *, size: int) -> History:
-        pk, before = self._from.session_pk, self._from.first_seq
-        with self._db.read() as tx:
-            summary = summaries.current(tx, pk) if self._from.at is None else summaries.as_of(tx, self._from)
-            covers = summary.covers_through_seq
-            begin = covers + 1
-            if covers and definition.add_history_to_context:
-                run_count, count = definition.num_history_runs, definition.num_history_messages
-                begin = messages.first_of_last(tx, session_pk=pk, summary=summary, run_count=run_count, count=count)
-            room = max(1, size - len(summary.text))
-            read, cut = messages.newest_that_fit(tx, session_pk=pk, since_seq=begin, before_seq=before, size=room)
+    def _without_gap(self, tx: Transaction, summary: Current, bounds: Bounds) -> History:
+        pk, covers = self._from.session_pk, summary.covers_through_seq
+        begin = covers + 1
+        if covers:
+            begin = messages.first_of_last(tx, session_pk=pk, summary=summary, run_count=NUM_HISTORY_RUNS)
+        read, cut = messages.newest_that_fit(
+            tx, session_pk=pk, since_seq=begin, before_seq=self._from.first_seq, bounds=bounds
+        )
         # If all messages after the summary fit, they are kept, even if they begin in the middle of a run: a summary
         # never ends between a tool call and its result.
-        start = next((n for n, m in enumerate(read) if m.role is Role.USER or (m.seq > covers and not cut)), len(read))
-        kept = tuple(read[start:])
-        first, last = max(covers + 1, begin), (kept[0].seq if kept else before) - 1
-        missing = (first, last) if cut and first <= last else None
-        return History(kept, summary.text, covers, missing)
+        start = next(
+            (n for n, e in enumerate(read) if e.message.role is Role.USER or (e.message.seq > covers and not cut)),
+            len(read),
+        )
+        return self._history(read[start:], summary, missing_from=max(covers + 1, begin) if cut else 0)
+
+    def _summary(self, tx: Transaction) -> Current:
+        return (
+            summaries.current(tx, self._from.session_pk) if self._from.at is None else summaries.as_of(tx, self._from)
+        )
+
+    @staticmethod
+    def _behind(summary: Current) -> int:
+        return summary.covers_through_seq + 1
+
+    def _history(
+        self, kept: Sequence[Excerpt], summary: Current, *, missing_from: int, for_size: bool = True
+    ) -> History:
+        """Return a history of these messages. Those between *missing_from* and them are missing; 0: none is."""
+        last = (kept[0].message.seq if kept else self._from.first_seq) - 1
+        return History(
+            tuple(e.message for e in kept),
+            summary.text,
+            summary.covers_through_seq,
+            missing=(missing_from, last) if missing_from and missing_from <= last else None,
+            for_size=for_size,
+            lengths={e.message.seq: e.length for e in kept if e.length > len(e.message.content)},
+        )
 
     @_patiently
-    def chat(self, *, limit: int, num_runs: int | None) -> list[Message]:
+    def chat(self, *, limit: int, num_runs: int | None, before: int | None, cut: int) -> list[Excerpt]:
         """Return the chat, newest first; see `loop.conversation.HistoryReader`."""
         since = 1 if num_runs is None else max(1, self._from.position - num_runs)
+        pk, before_seq = self._from.session_pk, self._before(before)
         with self._db.read() as tx:
-            return messages.chat(
-                tx, session_pk=self._from.session_pk, before_seq=self._from.first_seq, since_position=since, limit=limit
-            )
+            return messages.chat(tx, session_pk=pk, before_seq=before_seq, since_position=since, limit=limit, cut=cut)
 
     @_patiently
-    def tool_results(self, *, limit: int) -> list[tuple[Message, Message]]:
+    def tool_results(self, *, limit: int, before: int | None, cut: int) -> list[tuple[Message, Excerpt]]:
         """Return tool results with the replies that called the tools, newest first. See `HistoryReader`."""
+        pk, before_seq = self._from.session_pk, self._before(before)
         with self._db.read() as tx:
-            return messages.tool_results(
-                tx, session_pk=self._from.session_pk, before_seq=self._from.first_seq, limit=limit
-            )
+            return messages.tool_results(tx, session_pk=pk, before_seq=before_seq, limit=limit, cut=cut)
+
+    @_patiently
+    def message(self, seq: int, *, begin: int, limit: int) -> Excerpt | None:
+        """Return a part of one message; see `HistoryReader`."""
+        if seq >= self._from.first_seq:
+            return None
+        with self._db.read() as tx:
+            return messages.excerpt(tx, session_pk=self._from.session_pk, seq=seq, begin=begin, limit=limit)
+
+    def _before(self, seq: int | None) -> int:
+        return self._from.first_seq if seq is None else min(seq, self._from.first_seq)
+
+
+def _bounds(size: int) -> Bounds:
+    return Bounds(
+        size,
+        text=max(window.LEAST, size // window.EARLIER_TEXT),
+        result=max(window.LEAST, size // window.EARLIER_RESULT),
+        least_of_result=window.LEAST,
+    )

@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from sqlalchemy import (
-    Column,
     ColumnElement,
     Integer,
     Select,
@@ -19,7 +18,7 @@ from sqlalchemy import (
     update,
 )
 
-from worker.domain import Draft, Extra, Message, Role, ToolCall, mend, size_of
+from worker.domain import Draft, Excerpt, Extra, Message, Role, ToolCall, Viewpoint, mend, size_of
 from worker.store.columns import columns_of, db_time, from_columns
 from worker.store.engine import Transaction
 from worker.store.summaries import Current
@@ -32,6 +31,19 @@ _COLUMNS = tuple(
     column for column in _WHOLE if column is not messages.c.extra
 )  # read for all else: an extra can be large
 _of_leader = messages.c.delegation.is_(None)
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What is read for one context, in characters: of all messages, of one, and of one result of a tool.
+
+    A result counts with at most `least_of_result`: it can be shortened to that.
+    """
+
+    size: int
+    text: int
+    result: int
+    least_of_result: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,67 +109,45 @@ def without_contents(tx: Transaction, run_id: str) -> list[Message]:
     return [_message(row) for row in tx.execute(statement.where(runs.c.id == run_id).order_by(messages.c.seq))]
 
 
-def of_last_runs(tx: Transaction, *, session_pk: int, before: int, count: int) -> list[Message]:
-    """Return the leader's history of the last *count* finished runs before position *before*, in order.
-
-    Runs that were rolled back are not among them; members' messages are left out. Two index scans whose size depends
-    on *count* alone.
-    """
-    values = {"session_pk": session_pk, "before": before, "count": count}
-    return [_message(row) for row in tx.execute(_OF_LAST_RUNS, values)]
-
-
-def _of_last_runs() -> Select[Any]:
-    last = (
-        select(runs.c.first_seq, runs.c.last_seq)
-        .where(runs.c.session_pk == bindparam("session_pk"), runs.c.excluded.is_(False))
-        .where(runs.c.position < bindparam("before"))
-        .order_by(runs.c.position.desc())
-        .limit(bindparam("count", type_=Integer))
-        .cte("last")
-    )
-    # The bounds follow from the join, but they keep Postgres from reading a whole large session for it.
-    bounds = (select(func.min(last.c.first_seq)).scalar_subquery(), select(func.max(last.c.last_seq)).scalar_subquery())
-    own = (messages.c.session_pk == bindparam("session_pk"), _of_leader)
-    return (
-        select(*_WHOLE)
-        .join(last, messages.c.seq.between(last.c.first_seq, last.c.last_seq))
-        .where(*own, messages.c.seq.between(*bounds))
-        .order_by(messages.c.seq)
-    )
-
-
-def of_last_messages(tx: Transaction, *, session_pk: int, before_seq: int, count: int) -> list[Message]:
-    """Return the last *count* messages of the leader's history before *before_seq*, in order."""
-    return _newest(tx, _of_leader, session_pk=session_pk, before_seq=before_seq, limit=count, columns=_WHOLE)[::-1]
-
-
-def first_of_last(tx: Transaction, *, session_pk: int, summary: Current, run_count: int, count: int | None) -> int:
-    """Return the first seq of the last *run_count* runs, or of the last *count* messages, that a summary covers.
-
-    The seq after the summary if there are none.
-    """
-    if count is None:
-        statement, covered, number = _FIRST_OF_LAST_RUNS, summary.covers_position, run_count
-    else:
-        statement, covered, number = _FIRST_OF_LAST_MESSAGES, summary.covers_through_seq, count
-    begin = tx.execute(statement, {"session_pk": session_pk, "covered": covered, "count": number}).scalar_one()
+def first_of_last(tx: Transaction, *, session_pk: int, summary: Current, run_count: int) -> int:
+    """Return the first seq of the last *run_count* runs that a summary covers; the seq after it if there are none."""
+    values = {"session_pk": session_pk, "covered": summary.covers_position, "count": run_count}
+    begin = tx.execute(_FIRST_OF_LAST_RUNS, values).scalar_one()
     return min(begin or summary.covers_through_seq + 1, summary.covers_through_seq + 1)
 
 
 def newest_that_fit(
-    tx: Transaction, *, session_pk: int, since_seq: int, before_seq: int, size: int
-) -> tuple[list[Message], bool]:
-    """Return the newest messages of the leader's history in [since_seq, before_seq) of at most *size* > 0 characters.
+    tx: Transaction, *, session_pk: int, since_seq: int, before_seq: int, bounds: Bounds
+) -> tuple[list[Excerpt], bool]:
+    """Return the newest messages of the leader's history in [since_seq, before_seq) that fit.
 
     Oldest first; and whether older ones were left out. At most READ rows are read.
     """
+    values = {"session_pk": session_pk, "since_seq": since_seq, "before_seq": before_seq}
+    return _fitting(tx, _NEWEST_THAT_FIT, values, bounds)
+
+
+def newest_of_last(
+    tx: Transaction, *, session_pk: int, seen_from: Viewpoint, run_count: int, count: int | None, bounds: Bounds
+) -> tuple[list[Excerpt], bool]:
+    """Return of the last *run_count* runs, or of the last *count* messages, the newest messages that fit.
+
+    Runs that were rolled back do not count. Otherwise like `newest_that_fit`.
+    """
+    statement, number = (_OF_LAST_RUNS, run_count) if count is None else (_OF_LAST_MESSAGES, count)
+    values = {"session_pk": session_pk, "position": seen_from.position, "before_seq": seen_from.first_seq}
+    return _fitting(tx, statement, {**values, "count": number}, bounds)
+
+
+def _fitting(
+    tx: Transaction, statement: Select[Any], values: dict[str, int], bounds: Bounds
+) -> tuple[list[Excerpt], bool]:
     # One row more than fits shows that something is left out.
-    values = {"session_pk": session_pk, "since_seq": since_seq, "before_seq": before_seq, "size": size}
-    rows = tx.execute(_NEWEST_THAT_FIT, values).all()
-    fitting = [row for row in rows if row.total <= size]
+    limits = {name: getattr(bounds, name) for name in Bounds.__slots__}
+    rows = tx.execute(statement, values | limits).all()
+    fitting = [row for row in rows if row.total <= bounds.size]
     rows_read = rows[0].rows_read if rows else 0
-    return [_message(row) for row in fitting], not (len(fitting) == rows_read < READ)
+    return [Excerpt(_message(row), row.length) for row in fitting], not (len(fitting) == rows_read < READ)
 
 
 def _first_of_last_runs() -> Select[Any]:
@@ -167,24 +157,31 @@ def _first_of_last_runs() -> Select[Any]:
     return select(func.min(last.limit(bindparam("count", type_=Integer)).subquery().c.seq))
 
 
-def _first_of_last_messages() -> Select[Any]:
-    own = (messages.c.session_pk == bindparam("session_pk"), _of_leader)
-    last = select(messages.c.seq).where(*own, messages.c.seq <= bindparam("covered")).order_by(messages.c.seq.desc())
-    return select(func.min(last.limit(bindparam("count", type_=Integer)).subquery().c.seq))
+def _least(column: ColumnElement[int], limit: ColumnElement[int]) -> ColumnElement[int]:
+    return case((column > limit, limit), else_=column)
 
 
-def _newest_that_fit() -> Select[Any]:
+def _newest_that_fit(since_seq: ColumnElement[int]) -> Select[Any]:
+    # Aliases: a name with a schema is translated in each execution.
+    own, run = messages.alias("own"), runs.alias("run")
+    is_result = own.c.role == Role.TOOL
+    of_result, of_text, least = (bindparam(name, type_=Integer) for name in ("result", "text", "least_of_result"))
+    length = func.length(own.c.content)
+    counted = _least(length, case((is_result, least), else_=of_text))
+    content = func.substr(own.c.content, 1, case((is_result, of_result), else_=of_text)).label("content")
+    others = (own.c[column.name] for column in _WHOLE if column is not messages.c.content)
+    calls_size = func.coalesce(func.length(own.c.tool_calls.cast(Text)), 0)
     newest = (
-        select(*_WHOLE, SIZE.label("size"))
-        .join(runs, runs.c.id == messages.c.run_id)
+        select(*others, content, length.label("length"), (counted + calls_size).label("size"))
+        .join(run, run.c.id == own.c.run_id)
         .where(
-            messages.c.session_pk == bindparam("session_pk"),
-            messages.c.seq >= bindparam("since_seq"),
-            messages.c.seq < bindparam("before_seq"),
-            _of_leader,
-            runs.c.excluded.is_(False),
+            own.c.session_pk == bindparam("session_pk"),
+            own.c.seq >= since_seq,
+            own.c.seq < bindparam("before_seq"),
+            own.c.delegation.is_(None),
+            run.c.excluded.is_(False),
         )
-        .order_by(messages.c.seq.desc())
+        .order_by(own.c.seq.desc())
         .limit(READ)
         .subquery()
     )
@@ -194,10 +191,29 @@ def _newest_that_fit() -> Select[Any]:
     return select(summed).where(fits).order_by(summed.c.seq)
 
 
+def _of_last_runs() -> Select[Any]:
+    run = runs.alias("last_run")
+    last = select(run.c.first_seq.label("seq")).where(run.c.session_pk == bindparam("session_pk"))
+    last = last.where(run.c.excluded.is_(False), run.c.first_seq.is_not(None))
+    last = last.where(run.c.position < bindparam("position")).order_by(run.c.position.desc())
+    begin = select(func.min(last.limit(bindparam("count", type_=Integer)).subquery().c.seq))
+    return _newest_that_fit(begin.scalar_subquery())
+
+
+def _of_last_messages() -> Select[Any]:
+    own, run = messages.alias("last"), runs.alias("last_run")
+    last = select(own.c.seq).join(run, run.c.id == own.c.run_id)
+    last = last.where(own.c.session_pk == bindparam("session_pk"), own.c.delegation.is_(None))
+    last = last.where(run.c.excluded.is_(False), own.c.seq < bindparam("before_seq")).order_by(own.c.seq.desc())
+    begin = select(func.min(last.limit(bindparam("count", type_=Integer)).subquery().c.seq))
+    return _newest_that_fit(begin.scalar_subquery())
+
+
 # Built once: each run sends some of them, and building them took longer than executing them.
 _APPEND = insert(messages).values(created_at=db_time()).returning(*_COLUMNS, sort_by_parameter_order=True)
-_OF_LAST_RUNS, _NEWEST_THAT_FIT = _of_last_runs(), _newest_that_fit()
-_FIRST_OF_LAST_RUNS, _FIRST_OF_LAST_MESSAGES = _first_of_last_runs(), _first_of_last_messages()
+_NEWEST_THAT_FIT = _newest_that_fit(bindparam("since_seq", type_=Integer))
+_OF_LAST_RUNS, _OF_LAST_MESSAGES = _of_last_runs(), _of_last_messages()
+_FIRST_OF_LAST_RUNS = _first_of_last_runs()
 
 
 def to_condense(
@@ -216,27 +232,49 @@ def to_condense(
     return [_part(row) for row in tx.execute(first.limit(limit))]
 
 
-def chat(tx: Transaction, *, session_pk: int, before_seq: int, since_position: int, limit: int) -> list[Message]:
+def chat(
+    tx: Transaction, *, session_pk: int, before_seq: int, since_position: int, limit: int, cut: int
+) -> list[Excerpt]:
     """Return messages of users and leaders, newest first, without replies that only call tools.
 
-    Those before *before_seq*, of runs from *since_position* on.
+    Those before *before_seq*, of runs from *since_position* on; at most *cut* characters of each are read.
     """
     has_text = messages.c.role.in_([Role.USER, Role.ASSISTANT]) & (messages.c.content != "")
     recent = (_of_leader, has_text, runs.c.position >= since_position)
-    return _newest(tx, *recent, session_pk=session_pk, before_seq=before_seq, limit=limit)
+    return _newest(tx, *recent, session_pk=session_pk, before_seq=before_seq, limit=limit, cut=cut)
 
 
-def tool_results(tx: Transaction, *, session_pk: int, before_seq: int, limit: int) -> list[tuple[Message, Message]]:
-    """Return results of tools, newest first, each with the reply that asked for it: members' tools too."""
+def tool_results(
+    tx: Transaction, *, session_pk: int, before_seq: int, limit: int, cut: int
+) -> list[tuple[Message, Excerpt]]:
+    """Return results of tools, newest first, each after the reply that asked for it: members' tools too.
+
+    At most *cut* characters of each are read.
+    """
     of_tool = messages.c.role == Role.TOOL
-    results = _newest(tx, of_tool, session_pk=session_pk, before_seq=before_seq, limit=limit)
+    results = _newest(tx, of_tool, session_pk=session_pk, before_seq=before_seq, limit=limit, cut=cut)
     if not results:
         return []
-    begin = select(runs.c.first_seq).where(runs.c.id == results[-1].run_id).scalar_subquery()
-    own = (messages.c.session_pk == session_pk, messages.c.seq.between(begin, results[0].seq))
+    begin = select(runs.c.first_seq).where(runs.c.id == results[-1].message.run_id).scalar_subquery()
+    own = (messages.c.session_pk == session_pk, messages.c.seq.between(begin, results[0].message.seq))
     calls = select(*_COLUMNS).where(*own, messages.c.tool_calls.is_not(None)).order_by(messages.c.seq)
     replies = [_message(row) for row in tx.execute(calls)]
-    return [(reply, result) for result in results if (reply := _caller_of(replies, result)) is not None]
+    return [(reply, result) for result in results if (reply := _caller_of(replies, result.message)) is not None]
+
+
+def excerpt(tx: Transaction, *, session_pk: int, seq: int, begin: int, limit: int) -> Excerpt | None:
+    """Return at most *limit* characters of a message from *begin* on; None: there is none, or it was rolled back."""
+    own = (messages.c.session_pk == session_pk, messages.c.seq == seq, runs.c.excluded.is_(False))
+    statement = select(*_cut(begin + 1, limit)).join(runs, runs.c.id == messages.c.run_id).where(*own)
+    row = tx.execute(statement).one_or_none()
+    return None if row is None else Excerpt(_message(row), row.length)
+
+
+def _cut(first: int, count: int) -> tuple[ColumnElement[Any], ...]:
+    """Return the columns of a message, with *count* characters of its text and the length of the whole text."""
+    content = func.substr(messages.c.content, first, count).label("content")
+    others = (column for column in _COLUMNS if column is not messages.c.content)
+    return (*others, content, func.length(messages.c.content).label("length"))
 
 
 def _caller_of(replies: list[Message], result: Message) -> Message | None:
@@ -253,17 +291,13 @@ def page(tx: Transaction, *, session_pk: int, after_seq: int, limit: int, role: 
 
 
 def _newest(
-    tx: Transaction,
-    *conditions: ColumnElement[bool],
-    session_pk: int,
-    before_seq: int,
-    limit: int,
-    columns: tuple[Column[Any], ...] = _COLUMNS,
-) -> list[Message]:
+    tx: Transaction, *conditions: ColumnElement[bool], session_pk: int, before_seq: int, limit: int, cut: int
+) -> list[Excerpt]:
     """Return up to *limit* messages before *before_seq*, newest first, without those of rolled-back runs."""
     own = (messages.c.session_pk == session_pk, messages.c.seq < before_seq, runs.c.excluded.is_(False))
-    newest = select(*columns).join(runs, runs.c.id == messages.c.run_id).where(*own, *conditions)
-    return [_message(row) for row in tx.execute(newest.order_by(messages.c.seq.desc()).limit(limit))]
+    newest = select(*_cut(1, cut)).join(runs, runs.c.id == messages.c.run_id).where(*own, *conditions)
+    rows = tx.execute(newest.order_by(messages.c.seq.desc()).limit(limit))
+    return [Excerpt(_message(row), row.length) for row in rows]
 
 
 def _row(draft: Draft, *, session_pk: int, run_id: str, seq: int) -> dict[str, Any]:

@@ -1,0 +1,34 @@
+"""How much of a model's context a text takes, estimated without the model's tokenizer.
+
+The unit is a character of plain English, of which about `CHARS_PER_TOKEN` make a token. Other text costs more for each
+character: Chinese, Japanese and Korean take about a token, emoji more, and long words without spaces, such as base64,
+about half a token.
+"""
+
+import re
+
+CHARS_PER_TOKEN = 4  # an estimate: only the provider knows how it counts
+LONG_WORD = re.compile(r"[A-Za-z0-9+/=_-]{32,}")
+FEW_SPACES = 12  # a text with fewer spaces than one in so many characters is searched for long words
+
+
+def weight(text: str) -> int:
+    """Return how many characters of plain English cost as many tokens as *text*."""
+    ascii_size = size = len(text)
+    if not text.isascii():
+        ascii_size = len(text.encode("ascii", "ignore"))
+        size = ascii_size + (len(text.encode("utf-8", "surrogatepass")) - ascii_size) * 4 // 3
+    if ascii_size >= 32 and (text.count(" ") + text.count("\n")) * FEW_SPACES < ascii_size:
+        size += sum(match.end() - match.start() for match in LONG_WORD.finditer(text))
+    return size
+
+
+def begin_of(text: str, limit: int) -> str:
+    """Return the longest beginning of *text* that weighs about *limit*, and not more."""
+    limit = max(0, limit)
+    if (whole := weight(text)) <= limit:
+        return text
+    count = len(text) * limit // whole
+    while (over := weight(text[:count])) > limit and count:
+        count = min(count - 1, count * limit // over)
+    return text[:count]
