@@ -277,8 +277,11 @@ def test_a_server_that_falls_silent_is_left(ask, script):
 
 
 def test_a_refused_connection_can_be_tried_again(ask):
-    """A server that is not there is unavailable, for now."""
+    """A server that is not there is unavailable, for now. Its address is named, without a login or a path."""
+    port = free_port()
     with pytest.raises(ModelUnavailable) as raised:
-        ask(f"http://127.0.0.1:{free_port()}/v1")
+        ask(f"http://ada:hunter2@127.0.0.1:{port}/v1")
 
     assert raised.value.retry
+    assert f"the connection to http://127.0.0.1:{port} failed or was cut" in raised.value.message
+    assert "hunter2" not in raised.value.message

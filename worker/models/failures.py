@@ -61,7 +61,9 @@ def to_model_error(error: Exception, *, model: str, silence_s: float, secrets: I
         case openai.APITimeoutError():
             return errors.ModelSilent(model=model, silence_s=silence_s)
         case openai.APIConnectionError():
-            return errors.ModelUnavailable(model=model, reason="the connection failed or was cut")
+            url = error.request.url  # its netloc has no login
+            server = f"{url.scheme}://{url.netloc.decode()}"
+            return errors.ModelUnavailable(model=model, reason=f"the connection to {server} failed or was cut")
         case openai.APIStatusError():
             headers, body = error.response.headers, body_of(error)
             failure = _by_status(error.status_code, body, model=model, secrets=secrets, wait_s=_retry_after(headers))
