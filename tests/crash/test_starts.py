@@ -125,6 +125,41 @@ def test_a_second_up_in_one_directory_is_refused(tmp_path: Path, new_sqlite: Cal
     assert "overcommit" not in greeting
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--port", "0"),
+        ("--port", "65536"),
+        ("--flower-port", "x"),
+        ("--port", "9001", "--flower-port", "9001"),
+        ("--workers", "0"),
+        ("--concurrency", "-1"),
+    ],
+    ids=" ".join,
+)
+def test_a_number_that_cannot_be_is_refused(tmp_path: Path, options: tuple[str, ...]) -> None:
+    """Before anything is made or started."""
+    done = subprocess.run([*PROGRAM, "up", *options], cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    assert (done.returncode, list(tmp_path.iterdir())) == (2, [])
+    assert "Traceback" not in done.stderr
+    assert options[0] in done.stderr
+
+
+def test_an_address_of_ipv6_is_written_with_brackets(tmp_path: Path, new_sqlite: Callable[[], str]) -> None:
+    """So that commands and people reach it."""
+    with system(tmp_path, database_url=new_sqlite(), redis_url="") as running:
+        port = free_port()
+        options = ["--host", "::1", "--port", str(port), "--flower-port", str(free_port()), "--workers", "1"]
+        running.start("up", [*PROGRAM, "up", *options], environment=running.environment)
+        running.wait_for_log("up", "Ready.")
+        done = subprocess.run([*PROGRAM, "teams"], env=running.environment, capture_output=True, text=True, check=False)
+
+        assert (tmp_path / "api-url").read_text() == f"http://[::1]:{port}\n"
+        assert done.returncode == 0, done.stderr
+        assert "plain" in done.stdout
+
+
 def test_a_data_directory_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     """In one sentence: it is a file, or below one."""
     (tmp_path / "file").touch()

@@ -12,7 +12,7 @@ from worker.queue.flower import serve
 
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", default=5555, show_default=True, help="Port to listen on.")
+@click.option("--port", type=click.IntRange(1, 65535), default=5555, show_default=True, help="Port to listen on.")
 @click.option(
     "--login-file", type=click.Path(exists=True, dir_okay=False), required=True, help="File that holds user:password."
 )

@@ -25,6 +25,8 @@ from worker.settings import PREFIX, Settings
 from worker.store import Database, api_keys, migrate
 from worker.team_module import load_teams
 
+PORT = click.IntRange(1, 65535)
+COUNT = click.IntRange(min=1)
 START_S = 60.0
 PORT_S = 5.0  # an `up` that was killed may hold its port this long
 
@@ -32,13 +34,21 @@ PORT_S = 5.0  # an `up` that was killed may hold its port this long
 @click.command()
 @click.option("--data-dir", type=click.Path(file_okay=False, path_type=Path), help="Directory for its files.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address of the API and of Flower.")
-@click.option("--port", default=8000, show_default=True, help="Port of the API.")
-@click.option("--flower-port", default=5555, show_default=True, help="Port of Flower.")
-@click.option("--workers", default=2, show_default=True, help="Workers for runs. One more runs batches and summaries.")
-@click.option("--concurrency", default=100, show_default=True, help="Tasks at the same time in each worker.")
+@click.option("--port", type=PORT, default=8000, show_default=True, help="Port of the API.")
+@click.option("--flower-port", type=PORT, default=5555, show_default=True, help="Port of Flower.")
+@click.option(
+    "--workers",
+    type=COUNT,
+    default=2,
+    show_default=True,
+    help="Workers for runs. One more runs batches and summaries.",
+)
+@click.option(
+    "--concurrency", type=COUNT, default=100, show_default=True, help="Tasks at the same time in each worker."
+)
 @click.option(
     "--metrics-port",
-    type=click.IntRange(1, 65535),
+    type=PORT,
     help="The first worker answers GET /metrics on this port, the others on the following ports.",
 )
 def up(
@@ -57,6 +67,8 @@ def up(
     writes a service key to DIR/api-key and Flower's login to DIR/flower-login. A data directory serves one 'up' at a
     time.
     """
+    if port == flower_port:
+        raise click.UsageError(f"--port and --flower-port are both {port}. They need one port each.")
     settings, directory = _data_directory(data_dir)
     data_directory.lock(directory)
     teams = load_teams(settings)
@@ -66,8 +78,8 @@ def up(
         os.environ.setdefault(PREFIX + "LOG_STYLE", "readable")
     _prepare_database(settings, directory)
     (directory / "broker-url").unlink(missing_ok=True)
-    (directory / "api-url").write_text(f"http://{host}:{port}\n", encoding="utf-8")
-    (directory / "flower-url").write_text(f"http://{host}:{flower_port}\n", encoding="utf-8")
+    (directory / "api-url").write_text(f"{_url(host, port)}\n", encoding="utf-8")
+    (directory / "flower-url").write_text(f"{_url(host, flower_port)}\n", encoding="utf-8")
 
     supervisor = Supervisor()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -77,9 +89,9 @@ def up(
             _start_broker(supervisor, directory)
         supervisor.start(*_workers(settings, workers, concurrency, metrics_port or settings.metrics_port))
         supervisor.start(*_servers(directory, host=host, port=port, flower_port=flower_port))
-        url = f"http://{_reachable(host)}:{port}"
+        url = _url(_reachable(host), port)
         if supervisor.wait_until(lambda: _is_ready(url), timeout_s=START_S):
-            _print_ready(settings, directory, teams, url=url, flower_url=f"http://{_reachable(host)}:{flower_port}")
+            _print_ready(settings, directory, teams, url=url, flower_url=_url(_reachable(host), flower_port))
         elif not supervisor.stopping:
             click.echo(f"Not ready after {START_S:g} s; see the lines above. Still trying.", err=True)
         supervisor.run()
@@ -185,7 +197,12 @@ def _make_private_file(path: Path) -> None:
 
 
 def _reachable(host: str) -> str:
-    return "127.0.0.1" if host == "0.0.0.0" else host  # noqa: S104 - compared, not bound
+    """Return the address of this machine for one that means all its addresses."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _is_ready(url: str) -> bool:

@@ -37,7 +37,13 @@ log = logs.get(__name__)
 
 @click.command()
 @click.option("--queues", default=",".join(RUNS), show_default=True, help="Queues to consume, in order of precedence.")
-@click.option("--concurrency", default=100, show_default=True, help="Tasks at the same time, each on a thread.")
+@click.option(
+    "--concurrency",
+    type=click.IntRange(min=1),
+    default=100,
+    show_default=True,
+    help="Tasks at the same time, each on a thread.",
+)
 @click.option(
     "--metrics-port",
     type=click.IntRange(1, 65535),
