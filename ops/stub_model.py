@@ -132,7 +132,8 @@ class Model:
             yield _event(payload["model"], call, [{"index": 0, "delta": {}, "finish_reason": reason}])
             yield _event(payload["model"], call, [], usage=usage)
             yield "data: [DONE]\n\n"
-            self._note(call, "answered", fields)
+            if "[garbage]" not in own:
+                self._note(call, "answered", fields)
 
         return StreamingResponse(stream(), media_type="text/event-stream")
 

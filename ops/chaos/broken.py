@@ -12,6 +12,7 @@ from sqlalchemy import select, true, update
 from ops.chaos import points
 from worker.domain import size_of
 from worker.errors import LeaseLost
+from worker.process import patience
 from worker.process.sweep import Sweep
 from worker.runs.journal import RunJournal
 from worker.store import leases, messages, sessions
@@ -68,10 +69,16 @@ def finish_off() -> None:
     RunJournal.end = in_halves  # type: ignore[method-assign]  # as above
 
 
+def patience_off() -> None:
+    """A process gives up an attempt when the database fails once."""
+    patience.Patience.again = lambda self, attempt: attempt()  # type: ignore[method-assign]  # as above
+
+
 BREAKS: dict[str, tuple[Callable[[], None], tuple[str, ...]]] = {
     "fence": (fence_off, ("freeze_with_reply",)),
     "lock": (lock_off, ("freeze_inside_write",)),
     "resume": (resume_off, ("kill_at_point", "kill_worker")),
     "dispatch": (dispatch_off, ("flush_broker", "kill_worker")),
     "finish": (finish_off, ("kill_between_halves",)),
+    "patience": (patience_off, ("cut_database", "restart_database")),
 }

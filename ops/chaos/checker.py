@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ops.chaos.evidence import Evidence
+from ops.chaos.paid import paid_again
 from worker.domain import Message, Role, Status, open_calls
 
 NAME = re.compile(r"\bI am (M\d+)\.")
@@ -155,6 +156,20 @@ def not_paid_twice(e: Evidence) -> Iterator[str]:
             yield f"{run_id}: attempt {effect['fence']} called {effect['tool']} again after its result was written"
 
 
+def nothing_thrown_away(e: Evidence) -> Iterator[str]:
+    """An outage of the database throws no answer away that a living process holds, and fails no run."""
+    for again in paid_again(e):
+        if not again.in_flight:
+            held = f"{again.run_id}: attempt {again.fence} held reply {again.turn}"
+            yield f"{held}, and it was paid for again: {again.story}"
+    yield from (f"{run.id} failed: {run.error_code}" for run in failed_by_outages(e))
+
+
+def failed_by_outages(e: Evidence) -> list[Any]:
+    """Return the runs that failed although their model was not set to refuse them."""
+    return [run for run in e.runs.values() if run.status == "failed" and "[fail=400]" not in run.input]
+
+
 def unsafe_once(e: Evidence) -> Iterator[str]:
     """A tool that is unsafe to repeat has its effect at most once, and not before its start is recorded."""
     charged = Counter(effect["key"] for effect in e.effects if effect["tool"] == "charge")
@@ -211,10 +226,8 @@ def summarised_once(e: Evidence) -> Iterator[str]:
 
 
 def expected(e: Evidence) -> Iterator[str]:
-    """No response and no log reports a fault of the product, and only runs fail whose model was set to refuse them."""
+    """No response and no log reports a fault of the product."""
     yield from (*e.book.problems, *e.errors)
-    failed = (run for run in e.runs.values() if run.status == "failed" and "[fail=400]" not in run.input)
-    yield from (f"{run.id} failed: {run.error_code}" for run in failed)
 
 
 CHECKS: dict[str, Check] = {
@@ -225,6 +238,7 @@ CHECKS: dict[str, Check] = {
     "whole when it ends": whole,
     "no zombie writes": no_zombies,
     "paid once": not_paid_twice,
+    "outages throw nothing away": nothing_thrown_away,
     "unsafe tools once": unsafe_once,
     "watchers get all events": shown_to_watchers,
     "summaries without gap": summarised_once,

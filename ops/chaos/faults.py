@@ -197,6 +197,26 @@ def restart_database(fleet: Fleet, chance: random.Random) -> None:
     fleet.postgres.start()
 
 
+@fault(1, "stores", only="postgres")
+def stop_database(fleet: Fleet, chance: random.Random) -> None:
+    """Postgres is away for longer than a lease."""
+    assert fleet.postgres is not None
+    fleet.postgres.stop()
+    time.sleep(LEASE_S + chance.uniform(1, 4))
+    fleet.postgres.start()
+
+
+@fault(2, "stores")
+def hold_lock(fleet: Fleet, chance: random.Random) -> None:
+    """Another program holds a lock for longer than a lease: of a table, or of the SQLite file."""
+    table = chance.choice(("runs", "sessions", "messages", "summary_jobs"))
+    seconds = LEASE_S + chance.uniform(1, 4)  # less than 10 s, when Postgres ends an idle transaction
+    with suppress(DatabaseUnavailable), fleet.db.write() as tx:
+        if fleet.postgres is not None:
+            tx.execute(text(f"LOCK TABLE team_sessions.{table}"))
+        time.sleep(seconds)
+
+
 @fault(4, "stores")
 def trouble_model(fleet: Fleet, chance: random.Random) -> None:
     """For a few seconds every model call is rate-limited, cut, malformed or slow."""

@@ -15,9 +15,10 @@ from sqlalchemy import select
 
 from ops.chaos import evidence
 from ops.chaos.broken import BREAKS
-from ops.chaos.checker import CHECKS
+from ops.chaos.checker import CHECKS, failed_by_outages
 from ops.chaos.evidence import Evidence
 from ops.chaos.faults import FAULTS, Fault
+from ops.chaos.paid import paid_again
 from ops.chaos.system import Fleet, fleet
 from ops.chaos.workload import TERMINAL, Workload
 from worker.errors import DatabaseUnavailable
@@ -155,6 +156,7 @@ def _settle(broke: Fleet, *, within_s: float) -> None:
 def _counts(e: Evidence) -> dict[str, int]:
     requests = [call["by"].split() for call in e.calls if call["event"] == "asked" and "by" in call]
     ended = Counter(run.status for run in e.runs.values())
+    again = paid_again(e)
     return {
         "accepted": len(e.book.accepted),
         **{status: ended[status] for status in TERMINAL},
@@ -164,6 +166,9 @@ def _counts(e: Evidence) -> dict[str, int]:
         "summaries": sum(map(len, e.summaries.values())),
         "model calls": len(requests),
         "of them again": len(requests) - len({(run, delegation, turn) for run, _, delegation, turn in requests}),
+        "answers paid again": len(again),
+        "of them in flight": sum(answer.in_flight for answer in again),
+        "runs failed by an outage": len(failed_by_outages(e)),
         "tool effects": len(e.effects),
         "processes hit": sum(hit["pid"] != 0 for hit in e.hits),
     }
