@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection, Engine, event
+from sqlalchemy.exc import OperationalError
 
 from tests.support.outcomes import execute
 from worker.domain import ChatRequest, Reply
@@ -34,6 +35,8 @@ class Attempt:
     asked: bool = False
     outcome: str | None = None
     crash_at_commit: int = 0
+    fail_at_commit: int = 0
+    commit_first: bool = False  # it fails after it happened: the answer is lost
     hold_at: int = 0  # statements from now, the last of which is held
     held: threading.Event = field(default_factory=threading.Event)
     release: threading.Event = field(default_factory=threading.Event)
@@ -91,7 +94,7 @@ class GatedModel:
 
 
 def control(engine: Engine) -> None:
-    """Let attempts crash just before a commit of this engine, or be held before any of their statements."""
+    """Let attempts crash or fail at a commit of this engine, or be held before any of their statements."""
 
     @event.listens_for(engine, "before_cursor_execute")
     def before_statement(*_: Any) -> None:
@@ -103,9 +106,16 @@ def control(engine: Engine) -> None:
                 attempt.release.wait(SETTLE_S)
 
     @event.listens_for(engine, "commit")
-    def before_commit(_connection: Connection) -> None:
+    def before_commit(connection: Connection) -> None:
         attempt: Attempt | None = getattr(_of_thread, "attempt", None)
         if attempt is not None and attempt.crash_at_commit:
             attempt.crash_at_commit -= 1
             if attempt.crash_at_commit == 0:
                 raise Crash
+        if attempt is not None and attempt.fail_at_commit:
+            attempt.fail_at_commit -= 1
+            if attempt.fail_at_commit == 0:
+                if attempt.commit_first:
+                    driver: Any = connection.connection.dbapi_connection
+                    driver.commit()
+                raise OperationalError("COMMIT", None, ConnectionError("the database is away"))

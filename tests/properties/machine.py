@@ -1,9 +1,9 @@
 """A state machine that breaks promises 1 to 4 on purpose, on the real code and a real database.
 
 Its steps are what can happen to a deployment: runs are accepted, deliveries come in any order, twice, late or never,
-models answer or fail, tools are called, processes crash at any commit or stall past their lease and wake up again,
-users cancel. Each attempt is `worker.runs.execute.execute` on a thread, held at the doors that the machine controls:
-the model, and the commits of its process's engine. After each step the rows are checked.
+models answer or fail, tools are called, processes crash at any commit or stall past their lease and wake up again, the
+database fails at any commit, users cancel. Each attempt is `worker.runs.execute.execute` on a thread, held at the doors
+that the machine controls: the model, and the commits of its process's engine. After each step the rows are checked.
 Which rule comes next and its arguments never depend on rows or threads, so that a schedule that failed can be played
 again: a rule without anything to act on does nothing.
 """
@@ -135,6 +135,24 @@ class Promises(RuleBasedStateMachine):
             self._give(attempt, what)
             attempt.crash_at_commit = 0
 
+    @rule(
+        pick=PICK,
+        what=st.sampled_from(["text", "note", "charge", "both"]),
+        commit=st.integers(1, 4),
+        commit_first=st.booleans(),
+    )
+    def database_fails_at_commit(self, pick: int, what: str, commit: int, commit_first: bool) -> None:
+        """The database fails at a commit of a living process, before or after it happened, and is back at once."""
+        attempt = self._asking(pick)
+        if attempt is None:
+            return
+        holds, before = self._is_current(attempt), self._replies(attempt)
+        attempt.fail_at_commit, attempt.commit_first = commit, commit_first
+        self._give(attempt, what)
+        attempt.fail_at_commit = 0
+        if holds and self._replies(attempt) <= before:
+            self.problems.append(f"once: the reply of attempt {attempt.number} is lost, and will be paid for again")
+
     @rule(pick=PICK)
     def time_passes(self, pick: int) -> None:
         """The lease of a crashed or stalled process runs out, or a waiting run's time comes."""
@@ -256,6 +274,10 @@ class Promises(RuleBasedStateMachine):
             return ModelRefused(model="gated", reason="test")
         calls = tuple(ToolCall(f"c{n}", name, "{}") for n, name in enumerate(names))
         return Reply(f"by {attempt.number}", calls, Usage(1, 1, 0, 1))
+
+    def _replies(self, attempt: Attempt) -> int:
+        with self.db.read() as tx:
+            return sum(m.content == f"by {attempt.number}" for m in messages.of_run_by_id(tx, attempt.run_id))
 
     def note_ask(self, attempt: Attempt, request: ChatRequest) -> None:
         """A model is asked: by the process that holds the run, for a reply that is not written yet?"""

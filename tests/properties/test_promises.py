@@ -15,6 +15,7 @@ from tests.support.valkey import ValkeyServer
 from worker import settings as configuration
 from worker.errors import LeaseLost
 from worker.process import runtime
+from worker.process.patience import Patience
 from worker.process.runtime import Runtime
 from worker.queue.app import make_app
 from worker.queue.dispatch import Dispatcher
@@ -112,7 +113,19 @@ def resume_off(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(messages, "of_run", input_only)
 
 
-MUTANTS: list[Callable[[pytest.MonkeyPatch], None]] = [head_check_off, fence_check_off, lock_off, resume_off]
+def look_up_off(patch: pytest.MonkeyPatch) -> None:
+    """A commit whose answer was lost is repeated without looking."""
+    write = Patience.write
+    patch.setattr(Patience, "write", lambda self, work, **_: write(self, work, committed=lambda _tx, _result: False))
+
+
+MUTANTS: list[Callable[[pytest.MonkeyPatch], None]] = [
+    head_check_off,
+    fence_check_off,
+    lock_off,
+    resume_off,
+    look_up_off,
+]
 
 
 # SQLite has one writer at a time: there is no lock that could be taken off.
