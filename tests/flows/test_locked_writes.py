@@ -6,16 +6,19 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import event, select
+from sqlalchemy import event, select, text, update
 
 from tests.support import look
+from tests.support.life import accept, take
 from tests.support.outcomes import execute
 from worker import Calls, ScriptedModel, Team, tool
-from worker.domain import RunOrder
+from worker.domain import Claim, End, RunOrder
 from worker.process.runtime import Runtime
+from worker.runs.claim import WAITED_S, NotClaimed, claim_head
 from worker.runs.enqueue import enqueue
 from worker.store import Database, sessions
-from worker.store.tables import messages
+from worker.store.columns import db_time
+from worker.store.tables import messages, runs
 
 HELD_S = 1.0
 ALLOWED_MS = 200
@@ -72,17 +75,69 @@ def allow_short_waits(database: Database) -> None:
     database.engine.dispose()
 
 
-def hold_session(db: Database, run_id: str) -> threading.Thread:
-    """Hold the lock of a run's session for HELD_S seconds, from now on, on another connection."""
+def hold_session(db: Database, run_id: str, *, seconds: float = HELD_S) -> threading.Thread:
+    """Hold the lock of a run's session for some seconds, from now on, on another connection."""
     held = threading.Event()
 
     def hold() -> None:
         with db.write() as tx:
             sessions.lock_of_run(tx, run_id)
             held.set()
-            time.sleep(HELD_S)
+            time.sleep(seconds)
 
     thread = threading.Thread(target=hold)
     thread.start()
     assert held.wait(10)
     return thread
+
+
+def test_a_write_that_waits_for_the_lock_of_a_table_keeps_its_lease(
+    process: Callable[..., Runtime], db: Database
+) -> None:
+    """Its own rows are locked in each try, so that the keeper skips them: it renews the lease between its tries."""
+    if db.is_sqlite:
+        pytest.skip("SQLite has one lock, which the keeper meets too")
+    seen: list[bool] = []
+
+    def reply(_request: Any) -> Any:
+        lock = threading.Event()
+        threads.append(threading.Thread(target=lock_messages, args=(lock,)))
+        threads[0].start()
+        assert lock.wait(10)
+        return "Done."
+
+    def lock_messages(lock: threading.Event) -> None:
+        with db.write() as tx:
+            tx.execute(text("LOCK TABLE team_sessions.messages IN SHARE MODE"))
+            lock.set()
+            with db.write() as other:
+                other.execute(update(runs).where(runs.c.id == run_id).values(lease_until=db_time(-60.0)))
+            time.sleep(3 * ALLOWED_MS / 1000)
+            with db.read() as other:
+                leased = select(runs.c.lease_until > db_time()).where(runs.c.id == run_id)
+                seen.append(bool(other.execute(leased).scalar_one()))
+
+    threads: list[threading.Thread] = []
+    runtime = process(Team(id="t", model=ScriptedModel([reply])))
+    allow_short_waits(runtime.db)
+    run_id = enqueue(runtime.db, RunOrder("t", "hello", session_id="s"), settings=runtime.settings).run.id
+
+    outcome = execute(runtime, run_id, "t")
+    threads[0].join()
+
+    assert (outcome, look.row(db, run_id).attempt, seen) == ("completed", 1, [True])
+
+
+def test_a_long_wait_for_the_lock_of_a_session_takes_no_run_over(db: Database) -> None:
+    """Who held it can be the owner of the expired lease, in a write that waited for another lock."""
+    run_id = accept(db).run.id
+    take(db, run_id, ttl_s=-1)
+    definition = Team(id="t").definition
+    holder = hold_session(db, run_id, seconds=WAITED_S + 0.5)
+
+    waited = claim_head(db, run_id, owner="other", ttl_s=60, definition=definition)
+    holder.join()
+    at_once = claim_head(db, run_id, owner="other", ttl_s=60, definition=definition)
+
+    assert db.is_sqlite or waited == NotClaimed(End.NOT_FREE, run_id)
+    assert db.is_sqlite or isinstance(at_once, Claim)

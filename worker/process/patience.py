@@ -7,6 +7,7 @@ lost may have happened: it is looked up in the rows before it is repeated. See d
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 
 from worker import clock
@@ -25,12 +26,20 @@ log = logs.get(__name__)
 class Patience:
     """Transactions that are tried again while the database is unavailable, until *give_up* returns true.
 
-    *give_up* gets the seconds since the first failure.
+    *give_up* gets the seconds since the first failure. *between* is called in a transaction of its own between two
+    tries: a write that waits for the lock of a table locks its own rows, so only then can the lease be renewed.
     """
 
-    def __init__(self, db: Database, give_up: Callable[[float], bool]) -> None:
+    def __init__(
+        self,
+        db: Database,
+        give_up: Callable[[float], bool],
+        *,
+        between: Callable[[Transaction], object] | None = None,
+    ) -> None:
         self._db = db
         self._give_up = give_up
+        self._between = between
 
     def write(self, write: Callable[[Transaction], T], *, committed: Callable[[Transaction, T], bool]) -> T:
         """Commit what *write* does, once, and return its result.
@@ -70,6 +79,9 @@ class Patience:
                     log.warning("database unavailable; trying again", error=error)
                 if self._give_up(clock.monotonic() - failed_at):
                     raise
+            if self._between is not None:
+                with suppress(DatabaseUnavailable), self._db.write() as tx:
+                    self._between(tx)
             time.sleep(wait_s)
             wait_s = min(2 * wait_s, LONGEST_S)
 
@@ -79,11 +91,15 @@ def at_once(_failing_s: float) -> bool:
     return True
 
 
-def of_attempt(db: Database, stop: Stop, *, left_s: float) -> Patience:
+def of_attempt(
+    db: Database, stop: Stop, *, left_s: float, between: Callable[[Transaction], object] | None = None
+) -> Patience:
     """Return the patience of an attempt that may take *left_s* seconds: for so long, or `LEAST_S`; less if it leaves.
 
     Neither a cancel nor the end of its time ends it before: what the attempt holds is written, then it ends. A lost
     lease does not either: only the fence knows, since the rows look the same after a COMMIT whose answer was lost.
     """
     until = clock.monotonic() + left_s
-    return Patience(db, lambda failing_s: stop.leaving or (failing_s > LEAST_S and clock.monotonic() > until))
+    return Patience(
+        db, lambda failing_s: stop.leaving or (failing_s > LEAST_S and clock.monotonic() > until), between=between
+    )

@@ -7,10 +7,14 @@ session. A delivery that comes twice, late, or for a run that another process ex
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from worker import clock
 from worker.domain import Claim, Draft, Due, End, Role, StateChange, size_of
 from worker.loop.definition import Definition
 from worker.process.patience import Patience, at_once
 from worker.store import Database, Transaction, leases, messages, sessions
+
+# Who held the session's lock for so long can be the owner, in a write that waits for another lock.
+WAITED_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +54,7 @@ def claim_head(
 
     The first claim in a session gives it the team's initial state; a fork has a state already. *due* says when the
     team's summaries are due; those of a fork never are. *isolated*: this process executes nothing else.
-    *may_take_over* says whether a run is free whose lease has run out.
+    *may_take_over* says whether a run is free whose lease has run out; it is not after a long wait for the lock.
 
     One transaction under the session's lock. If several processes try at once, one gets the claim. While the database
     is unavailable, it is tried again until *give_up* returns true, see `Patience`.
@@ -60,12 +64,14 @@ def claim_head(
     """
 
     def take(tx: Transaction) -> Claim | NotClaimed | Suspect:
+        asked_at = clock.monotonic()
         session = sessions.lock_of_run(tx, run_id)
+        waited_s = clock.monotonic() - asked_at
         if session is None:
             return NotClaimed(End.GONE, run_id)
         if not is_head(session, run_id):
             return NotClaimed(End.NOT_HEAD, run_id, session.head_run_id)
-        take_over = may_take_over()
+        take_over = may_take_over() and waited_s < WAITED_S
         claim = leases.claim(
             tx,
             run_id=run_id,

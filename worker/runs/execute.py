@@ -132,16 +132,19 @@ class _Attempt:
 def _execute_claimed(runtime: Runtime, definition: Definition, claim: Claim, report: Report | None) -> Outcome:
     """Execute one attempt while the keeper renews its lease, then send the dispatches that its end has committed."""
     listener = RunProgress(claim, definition, report).handle if report else None
-    ttl_s = definition.retention.stream_seconds
-    stream = RunStream(runtime.publisher, claim.run_id, claim.fence, ttl_s=ttl_s, also=listener)
+    stream_s = definition.retention.stream_seconds
+    stream = RunStream(runtime.publisher, claim.run_id, claim.fence, ttl_s=stream_s, also=listener)
     stream.publish(RUN_STARTED(run_id=claim.run_id, attempt=claim.attempt))
     allowed_s = _allowed_s(runtime, definition, claim)
     left_s = allowed_s - claim.elapsed_s
     with runtime.keeper.keep(
         leases, claim.run_id, fence=claim.fence, left_s=left_s, cancel_requested=claim.cancel_requested
     ) as stop:
-        patience = of_attempt(runtime.db, stop, left_s=left_s)
-        journal = RunJournal(patience, claim, stream, ttl_s=runtime.settings.lease_seconds)
+        ttl_s = runtime.settings.lease_seconds
+        patience = of_attempt(
+            runtime.db, stop, left_s=left_s, between=lambda tx: leases.renew_held(tx, claim, ttl_s=ttl_s)
+        )
+        journal = RunJournal(patience, claim, stream, ttl_s=ttl_s)
         try:
             outcome = _converse(_Attempt(runtime, definition, allowed_s, claim, journal, stop, patience))
         except LeaseLost:

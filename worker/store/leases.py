@@ -237,6 +237,12 @@ def renew(tx: Transaction, run_ids: Sequence[str], *, owner: str, ttl_s: float) 
     tx.execute(update(runs).where(runs.c.id.in_(unlocked)).values(lease_until=db_time(ttl_s)))
 
 
+def renew_held(tx: Transaction, claim: Claim, *, ttl_s: float) -> None:
+    """Keep the lease of a held run for *ttl_s* seconds more."""
+    held = (runs.c.id == claim.run_id, still_held(claim.fence))
+    tx.execute(update(runs).where(*held).values(lease_until=db_time(ttl_s)))
+
+
 def renew_waiting(tx: Transaction, run_ids: Sequence[str], *, owner: str, ttl_s: float) -> None:
     """Renew the leases of queued runs that *owner* took at their acceptance."""
     own = (runs.c.id.in_(run_ids), runs.c.lease_owner == owner, runs.c.status == Status.QUEUED)
