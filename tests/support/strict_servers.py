@@ -19,7 +19,11 @@ NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class Refused(Exception):
-    """The server answers 400."""
+    """The server answers with this status."""
+
+    def __init__(self, sentence: str, status: int = 400) -> None:
+        super().__init__(sentence)
+        self.status = status
 
 
 def expect(holds: object, sentence: str) -> None:
@@ -230,7 +234,7 @@ class StrictServer:
                     reason = "It was asked to refuse."
                 except Refused as refused:
                     outer.refused.append(str(refused))
-                    answer, reason = 400, str(refused)
+                    answer, reason = refused.status, str(refused)
                 status = answer if isinstance(answer, int) else 200
                 sent = (
                     json.dumps({"error": {"message": reason}}).encode() if isinstance(answer, int) else _stream(answer)

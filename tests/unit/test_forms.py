@@ -150,16 +150,18 @@ NO_TEXT = "body.messages.1.assistant.content: Input should be a valid string"
 NO_SYSTEM = ["System role not supported", "Developer instruction is not enabled for models/gemma-3-27b-it"]
 
 
+@pytest.mark.parametrize("status", [400, 422, 500])
 @pytest.mark.parametrize("words", NO_SYSTEM)
-def test_a_server_without_system_messages_gets_the_text_from_the_user(event_loop, words: str) -> None:
+def test_a_server_without_system_messages_gets_the_text_from_the_user(event_loop, words: str, status: int) -> None:
     """At the beginning of the first message, at once and from then on."""
 
     def without(body: Body) -> None:
-        expect(body["messages"][0]["role"] == "user", words)
+        if body["messages"][0]["role"] == "system":
+            raise Refused(words, status)
 
     messages = (ChatMessage("system", "Be kind."), ChatMessage("user", "hello"))
     with strict_server("once", "twice", checks=[without]) as server:
-        model = OpenAIChat(words, "k", server.base_url)
+        model = OpenAIChat("m", "k", server.base_url)
         for _ in range(2):
             event_loop.ask(model, ChatRequest(messages), lambda _: None, stop=Stop())
 

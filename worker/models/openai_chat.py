@@ -29,7 +29,8 @@ _clients = weakref.WeakKeyDictionary()
 OPTIONS = {"extra_headers": "headers", "extra_query": "params"}
 NO_ACCESS = (401, 403)
 _learned: dict[needs.Server, tuple[forms.Form, ...]] = {}  # they refused messages in another form
-REFUSED = (400, 404, 405, 415, 422, 501)  # statuses of a request that may be accepted in another form
+# Statuses of a request that may be accepted in another form; 500: the chat template of the server failed.
+REFUSED = (400, 404, 405, 415, 422, 500, 501)
 
 
 @dataclass(frozen=True, slots=True)
