@@ -232,12 +232,18 @@ def _runs(p: Product) -> str:
     team = p.team(add_history_to_context=True, num_history_runs=2)
     for word in "one", "two", "three":
         team.run(word, session_id="s")
-    sound = [m["content"] for m in sent(team.run("[echo]", session_id="s")) if m["role"] == "user"][:-1]
+    sound = _inputs(team)
     team = p.team(add_history_to_context=True, num_history_runs=2)
     team.run("good", session_id="s")
     tried(team.run, "bad [fail=400]", session_id="s")
-    mixed = [m["content"].split()[0] for m in sent(team.run("[echo]", session_id="s")) if m["role"] == "user"][:-1]
+    mixed = [text.split()[0] for text in _inputs(team)]
     return f"2, after runs one, two, three: {', '.join(sound)}; after a good and a bad run: {', '.join(mixed)}"
+
+
+def _inputs(team: Any) -> list[str]:
+    """Return the inputs that a further run sends before its own; those of failed runs may be joined with others."""
+    users = (m["content"] for m in sent(team.run("[echo]", session_id="s")) if m["role"] == "user")
+    return [text for content in users for text in content.split("\n\n")][:-1]
 
 
 @experiments("Team(num_history_messages=)")
