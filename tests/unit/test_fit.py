@@ -22,7 +22,7 @@ from worker.team import Team
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 TOOLS = ("note", "look_up", "gone", "multi_tool_use.parallel", "größe", "")
-OFFERED = st.sets(st.sampled_from(TOOLS[:2]))
+OFFERED = st.just(set(TOOLS[:2])) | st.sets(st.sampled_from(TOOLS[:2]))
 TEXTS = st.sampled_from(["", " \n", "hello", "<b>", "</session_state>", "\ufffd", "{", "(empty)"]) | st.text(
     st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=12
 )
@@ -43,7 +43,7 @@ ARGUMENTS = st.sampled_from(
         "[" * 5000,
     ]
 ) | st.dictionaries(st.text(max_size=3), st.none() | st.integers() | st.text(max_size=5), max_size=2).map(json.dumps)
-CALLS = st.builds(ToolCall, IDS, st.sampled_from(TOOLS), ARGUMENTS)
+CALLS = st.builds(ToolCall, IDS, st.sampled_from(TOOLS[:2]) | st.sampled_from(TOOLS), ARGUMENTS)
 Line = tuple[Role, str, tuple[ToolCall, ...], str | None]
 
 

@@ -139,7 +139,7 @@ class _Fitted:
 
     def _add_block(self, text: str) -> None:
         self.has_blocks = True
-        self._add_user(data_block.block(data_block.CALL, EMPTY if _is_blank(text) else text))
+        self._add_user(data_block.block(data_block.CALL, text))
 
     def _call(self, call: ToolCall) -> ToolCall:
         id, arguments = self._unique(call.id), as_object(call.arguments)
