@@ -111,6 +111,13 @@ def test_a_whole_completion_is_read_where_a_stream_was_asked_for(ask, head, body
     assert (reply.content, reply.usage.input_tokens) == ("Hello", 3)
 
 
+@pytest.mark.parametrize("rest", [b"", b"data: {broken\n\n"])
+def test_a_whole_answer_is_used_if_its_stream_is_cut_afterwards(ask, rest):
+    """It is paid for, and nothing of it is missing."""
+    with serving(HEAD.replace(b"\r\n\r\n", b"\r\nContent-Length: 9999\r\n\r\n"), HEL, LO, STOP, rest) as server:
+        assert ask(server).content == "Hello"
+
+
 ONE = [("add", {"n": 1})]
 TWO = [("add", {"n": 1}), ("add", {"n": 2})]
 

@@ -63,6 +63,11 @@ class Answer:
                 self._is_answer = True
                 self._add_choice(choice)
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether its finish reason has come: what follows is no part of it, and may be lost."""
+        return self._finish_reason.lower() in COMPLETE | CUT_OFF
+
     def reply(self, *, address: str) -> Reply:
         """Return the whole reply. *address*: the hash of the server's address.
 

@@ -76,7 +76,11 @@ class OpenAIChat:
         answer = Answer(self.id, on_delta)
         try:
             async with await self._start_stream(request) as stream:
-                await documents.read(stream.response, answer.add)
+                try:
+                    await documents.read(stream.response, answer.add)
+                except (openai.APIConnectionError, documents.NotJson):
+                    if not answer.is_whole:
+                        raise
             return self._storable(answer.reply(address=self._address()))
         except errors.ModelError:
             raise

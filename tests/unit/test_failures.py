@@ -1,0 +1,130 @@
+"""What an error repeats of a server's words, and what of a request a server is asked again without."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.unit.chat_server import HEAD, HELLO, KEY, WAIT_S, Server, chunk, serving, sse
+from worker.domain import Reply, Stop
+from worker.errors import ModelError, ModelRefused, ModelUnavailable
+from worker.models.event_loop import EventLoop
+from worker.models.failures import LONGEST
+from worker.models.openai_chat import OpenAIChat
+
+SECRET = "gold-0123456789"
+
+
+@pytest.fixture
+def ask(event_loop: EventLoop) -> Callable[[Server], Reply]:
+    """Ask a server once, with a secret header, and return its reply."""
+    options = {"extra_headers": {"x-tier": SECRET}}
+    return lambda server: event_loop.ask(OpenAIChat("m", KEY, server.base_url, options), HELLO, id, stop=Stop())
+
+
+def response(status: int, body: Any) -> bytes:
+    """A response with a body that is bytes, or JSON."""
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return b"HTTP/1.1 %d No\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%b" % (status, len(content), content)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"error": {"message": "no such model", "type": "invalid_request_error"}},
+        {"error": "no such model"},
+        {"message": "no such model"},
+        {"detail": "no such model"},
+        {"detail": [{"loc": ["body"], "msg": "no such model"}]},
+        {"message": {"detail": [{"msg": "no such model"}]}},
+        {"errors": [{"message": "no such model"}]},
+        {"error": {"errors": [{"reason": "no such model"}]}},
+        {"error": {"code": "no such model"}},
+        {"error": {"message": "Provider error", "metadata": {"raw": '{"error": {"message": "no such model"}}'}}},
+        {"title": "no such model", "status": 400},
+        {"error": {"message": '{"error": {"message": "no such model"}}'}},
+        [{"error": {"code": 400, "message": "no such model"}}],
+        ["no such model"],
+        "no such model",
+        b"no such model",
+        b"<html><script>x()</script><h1>no&#32;such\n <b>model</b></h1></html>",
+        b'{"error": {"message": "no such model"',
+        b"\xff no such model",
+    ],
+)
+@pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 413, 422, 429, 500, 503])
+def test_an_error_has_the_words_of_the_server(ask, body, status):
+    """Whatever the shape of the body, on one line, with the status."""
+    with serving(response(status, body)) as server, pytest.raises(ModelError) as raised:
+        ask(server)
+
+    assert "no such model" in str(raised.value)
+    assert str(status) in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("body", [b"", b"null", {}, [], {"error": None}, {"error": {}}, {"ok": False}, b"[" * 100_000])
+def test_a_body_without_words_leaves_the_status(ask, body):
+    """The error is made all the same."""
+    with serving(response(500, body)) as server, pytest.raises(ModelUnavailable, match="500"):
+        ask(server)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        f"Incorrect API key provided: {KEY}.",
+        f"Header 'Authorization: Bearer {KEY}' is wrong",
+        "Header 'authorization: bearer abcdef0123' is wrong",
+        f"Header x-tier: {SECRET} is wrong",
+        "Incorrect API key provided: sk-test-****6789.",
+        "Incorrect API key provided: ****6789.",
+    ],
+)
+@pytest.mark.parametrize("form", ["400", "401", "stream"])
+def test_an_error_repeats_no_secret(ask, words, form):
+    """Providers quote a wrong key, whole or in part."""
+    error = {"error": {"message": words}}
+    script = (HEAD, sse(error)) if form == "stream" else (response(int(form), error),)
+    with serving(*script) as server, pytest.raises(ModelError) as raised:
+        ask(server)
+
+    assert not any(secret in str(raised.value) for secret in (KEY, SECRET, "abcdef0123", "6789"))
+    assert raised.value.__cause__ is None
+
+
+def test_the_words_are_bounded(ask):
+    """Some servers repeat the whole request."""
+    with serving(response(400, {"error": "x" * 100_000})) as server, pytest.raises(ModelRefused) as raised:
+        ask(server)
+
+    assert len(str(raised.value)) < LONGEST + 100
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (400, {"error": {"message": "stream_options: Extra inputs are not permitted"}}),
+        (422, {"detail": [{"type": "extra_forbidden", "loc": ["body", "stream_options"], "msg": "Extra inputs"}]}),
+        (400, {"message": {"detail": [{"loc": ["body", "stream_options", "include_usage"], "msg": "Extra inputs"}]}}),
+    ],
+)
+def test_refused_stream_options_are_left_out_from_then_on(ask, event_loop, status, error):
+    """The server is asked once more without them, and never with them again."""
+    answer = (HEAD, chunk("stop", content="hi"))
+    with serving(*answer, turns=[(response(status, error),)]) as server:
+        replies = [ask(server).content, ask(server).content]
+        sent = ["stream_options" in server.asked.get(timeout=WAIT_S) for _ in range(3)]
+
+    assert replies == ["hi", "hi"]
+    assert sent == [True, False, False]
+
+
+@pytest.mark.parametrize("options", [{"stream_options": None}, {"extra_body": {"stream_options": None}}])
+def test_stream_options_can_be_left_out(event_loop, options):
+    """By the definition of the model."""
+    with serving(HEAD, chunk("stop", content="hi")) as server:
+        event_loop.ask(OpenAIChat("m", KEY, server.base_url, options), HELLO, id, stop=Stop())
+
+        assert "stream_options" not in server.asked.get(timeout=WAIT_S)
