@@ -251,18 +251,16 @@ def test_what_a_user_has_asked_for_is_erased_with_the_user(db: Database) -> None
     batch = Played(db, ENQUEUE, items)
     own = accept_batch.create(db, RETRY, principal=Principal("k", user_id="u"), settings=Settings())
     written_out = list(privacy.export(db, "u", principal=SERVICE))
-    assert [(line["type"], line["number"], line["request"]["input"]) for line in written_out] == [
-        ("batch_item", 1, "secret")
-    ]
+    item, ordered = written_out
+    assert (item["type"], item["number"], item["request"]["input"]) == ("batch_item", 1, "secret")
+    assert (ordered["type"], ordered["id"]) == ("batch", own.id)
 
     with db.write() as tx:
         users.erase_rest(tx, "u")
 
     with db.read() as tx:
-        assert [row.request is None for row in tx.execute(select(batch_items).order_by(batch_items.c.number))] == [
-            True,
-            False,
-        ]
+        rows = tx.execute(select(batch_items).order_by(batch_items.c.number)).all()
+    assert [(row.request is None, row.user_id) for row in rows] == [(True, None), (False, "v")]
     with pytest.raises(BatchNotFound):
         lifecycle.get(db, own.id, principal=SERVICE)
     assert batch.step().outcomes == {"gone": 1}
