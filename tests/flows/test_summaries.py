@@ -27,7 +27,8 @@ from tests.support.condensing import (
 )
 from tests.support.outcomes import refresh
 from worker import ScriptedModel
-from worker.errors import ModelRateLimited, ModelRefused, ModelUnavailable
+from worker.domain import ChatRequest
+from worker.errors import ModelContextExceeded, ModelRateLimited, ModelRefused, ModelUnavailable
 from worker.process.runtime import Runtime
 from worker.runs.why import why
 from worker.store import Database, erasure, summaries, summary_jobs
@@ -174,6 +175,26 @@ def test_only_a_summary_replaces_the_version_before(db: Database, process: Start
     assert refresh(one, session_pk, "t") == "1 new"
     assert [version.text for version in versions(db, session_pk)] == ["good", "better"]
     assert versions(db, session_pk)[1].model_calls == 2  # the useless answer was paid as well
+
+
+def test_a_piece_that_is_too_long_for_its_model_is_made_smaller(db: Database, process: Start) -> None:
+    """At once, and so are those after it; if the smaller one is too long as well, asking again does not help."""
+    sizes: list[int] = []
+
+    def strict(request: ChatRequest) -> str:
+        sizes.append(sum(len(message.content) for message in request.messages))
+        if sizes[-1] > 6_000:
+            raise ModelContextExceeded(model="m", reason="too long", limit=6_000, size=sizes[-1])
+        return formed(f"piece {len(sizes)}")
+
+    session_pk = converse(db, 30, due=TWO, turns=12)
+
+    outcome = refresh(process(team(ScriptedModel([strict] * 12))), session_pk, "t")
+
+    assert outcome.endswith(" new")
+    assert [size > 6_000 for size in sizes][:3] == [True, False, False]
+    assert not any(size > 6_000 for size in sizes[1:])
+    assert covered(db, session_pk) == 30 * 26
 
 
 def test_failures_count_in_a_row(db: Database, process: Start) -> None:

@@ -71,4 +71,4 @@ from worker.domain.stop import Reason, Stop, Stopped
 from worker.domain.summary import Due, Refresh, SessionSummaryManager, Summary, SummaryDraft
 from worker.domain.text import ID_LIMIT, check_id, check_input, check_json, check_object, check_text, check_texts, mend
 from worker.domain.usage import Usage
-from worker.domain.weight import CHARS_PER_TOKEN, begin_of, weight
+from worker.domain.weight import CHARS_PER_TOKEN, begin_of, weight, width

@@ -14,13 +14,18 @@ FEW_SPACES = 12  # a text with fewer spaces than one in so many characters is se
 
 def weight(text: str) -> int:
     """Return how many characters of plain English cost as many tokens as *text*."""
-    ascii_size = size = len(text)
-    if not text.isascii():
-        ascii_size = len(text.encode("ascii", "ignore"))
-        size = ascii_size + (len(text.encode("utf-8", "surrogatepass")) - ascii_size) * 4 // 3
-    if ascii_size >= 32 and (text.count(" ") + text.count("\n")) * FEW_SPACES < ascii_size:
+    size = width(text)
+    if len(text) >= 32 and (text.count(" ") + text.count("\n")) * FEW_SPACES < len(text):
         size += sum(match.end() - match.start() for match in LONG_WORD.finditer(text))
     return size
+
+
+def width(text: str) -> int:
+    """Return the weight of *text* by its characters alone: long words count like others."""
+    if text.isascii():
+        return len(text)
+    ascii_size = len(text.encode("ascii", "ignore"))
+    return ascii_size + (len(text.encode("utf-8", "surrogatepass")) - ascii_size) * 4 // 3
 
 
 def begin_of(text: str, limit: int) -> str:

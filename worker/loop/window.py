@@ -68,13 +68,18 @@ class Window:
     def shrink(self, request: ChatRequest, fitted: Fitted, error: ModelContextExceeded) -> None:
         """Make the next contexts as much smaller as the model's server says about *request*."""
         estimate = weight_of(request)
-        part = SHRINK
-        if error.limit is not None and error.size is not None:
-            part = MARGIN * error.limit / error.size
-        elif error.limit is not None:
-            part = min(0.5, max(0.05, MARGIN * error.limit * CHARS_PER_TOKEN / max(1, estimate)))
+        part = part_that_fits(error, estimate)
         self._size = max(LEAST, fitted.weight - int(estimate * (1 - part)))
         self._ratio, self._was_exceeded = 1.0, True
+
+
+def part_that_fits(error: ModelContextExceeded, estimate: int) -> float:
+    """Return the part of a request that its server accepts, of a request with an estimated weight of *estimate*."""
+    if error.limit is None:
+        return SHRINK
+    if error.size is not None:
+        return MARGIN * error.limit / error.size
+    return min(0.5, max(0.05, MARGIN * error.limit * CHARS_PER_TOKEN / max(1, estimate)))
 
 
 def weight_of(request: ChatRequest) -> int:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from worker.domain import ChatMessage, Message, Role
+from worker.domain import ChatMessage, Message, Role, width
 
 PROMPT = """\
 You condense a conversation between a user and an assistant, so that it can go on without its old messages. Keep what a
@@ -31,6 +31,7 @@ SCHEMA: dict[str, Any] = {
 }
 TEXT_LIMIT = 8_000  # characters of a summary, so that the next prompt stays bounded for every answer
 LINE_LIMIT = 4_000  # characters of one message, in a piece
+LEAST_PIECE = 400  # characters of a piece, after a model refused a longer one
 MIN_LINE = 200  # characters kept of each message, if a call has more results than fit
 _TAG = re.compile(r"<(?=\s*/?\s*(?:summary|messages)\b)", re.IGNORECASE)
 
@@ -44,14 +45,16 @@ def prompt_hash(prompt: str | None) -> str:
 
 
 def piece(messages: Sequence[Message], *, size: int) -> int:
-    """Return how many of *messages* make the next piece: at least one, and at most about *size* characters.
+    """Return how many of *messages* make the next piece: at least one, of at most about *size* characters in all.
+
+    A wide character counts as many as it costs.
 
     The piece ends where no tool call is without its result. A call with more results than fit includes all of them.
     """
     used, end = 0, 0
     unanswered: set[str] = set()  # ids of tool calls
     for count, message in enumerate(messages, start=1):
-        used += len(_line(message))
+        used += width(_line(message))
         if used > size and end:
             break
         if message.role is Role.TOOL:
@@ -73,13 +76,20 @@ def context(prompt: str | None, summary: str, messages: Sequence[Message], *, si
     )
 
 
+def smaller(summary: str, messages: Sequence[Message], *, size: int, part: float) -> int:
+    """Return the size of a piece with which the whole prompt takes only this *part* of that of *messages*."""
+    fixed = width(summary) + len(PROMPT) + len(DATA) + len(FORM)
+    used = sum(map(width, _lines(messages, size=size)))
+    return max(LEAST_PIECE, int((used + fixed) * part) - fixed)
+
+
 def _lines(messages: Sequence[Message], *, size: int) -> list[str]:
     """Return a line for each message. If the lines exceed *size* together, each is cut to an equal share of it."""
     whole = [_line(message) for message in messages]
-    if sum(map(len, whole)) <= size:
+    if sum(map(width, whole)) <= size:
         return whole
     share = max(MIN_LINE, size // len(messages))
-    return [bounded(line, share) for line in whole]
+    return [bounded(line, len(line) * share // max(share, width(line))) for line in whole]
 
 
 def _line(message: Message) -> str:

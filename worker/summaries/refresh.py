@@ -30,8 +30,16 @@ from worker.domain import (
     Usage,
 )
 from worker.domain.retention import lifetimes
-from worker.errors import DatabaseUnavailable, LimitReached, ModelError, SummaryUnusable, TeamSessionsError
+from worker.errors import (
+    DatabaseUnavailable,
+    LimitReached,
+    ModelContextExceeded,
+    ModelError,
+    SummaryUnusable,
+    TeamSessionsError,
+)
 from worker.loop.definition import Definition
+from worker.loop.window import part_that_fits
 from worker.models.openai_chat import default_model
 from worker.observe import logs, metrics, tracing
 from worker.process.patience import Patience, of_attempt
@@ -136,17 +144,23 @@ def _build_versions(runtime: Runtime, job: Job, definition: Definition, stop: St
     model = manager.model or definition.model or default_model(runtime.settings)
     prompt_hash = condense.prompt_hash(manager.session_summary_prompt)
     keep_versions = lifetimes(definition.retention, runtime.settings).versions
-    versions = 0
+    versions, size = 0, runtime.settings.summary_piece_tokens * CHARS_PER_TOKEN
     while True:
         stop.check(boundary=True)
         found = patience.again(lambda: _read(runtime, job, model_id=model.id[:ID_LIMIT], prompt_hash=prompt_hash))
         if found is None:
             return Outcome(End.SESSION_GONE)
         base, request, current, parts = found
-        size = runtime.settings.summary_piece_tokens * CHARS_PER_TOKEN
         piece, extended = _next_piece(parts, base, current, size=size)
         if piece:
-            text, topics, usage = _ask_model(runtime, model, manager, current.text, piece, stop)
+            try:
+                text, topics, usage = _ask_model(runtime, model, manager, current.text, piece, stop, size=size)
+            except ModelContextExceeded as error:
+                # Once more with a smaller piece, and so with the pieces after it.
+                part = part_that_fits(error, size)
+                size = condense.smaller(current.text, piece, size=size, part=part)
+                piece, extended = _next_piece(parts, base, current, size=size)
+                text, topics, usage = _ask_model(runtime, model, manager, current.text, piece, stop, size=size)
             extended = replace(
                 extended, text=text, topics=topics, pieces=current.pieces + 1, usage=current.usage + usage
             )
@@ -205,7 +219,14 @@ def _next_piece(
 
 
 def _ask_model(
-    runtime: Runtime, model: ChatModel, manager: SessionSummaryManager, summary: str, piece: list[Message], stop: Stop
+    runtime: Runtime,
+    model: ChatModel,
+    manager: SessionSummaryManager,
+    summary: str,
+    piece: list[Message],
+    stop: Stop,
+    *,
+    size: int,
 ) -> tuple[str, list[str], Usage]:
     """Return the text and the topics of the summary that the model made of one more piece, and what they cost.
 
@@ -215,7 +236,6 @@ def _ask_model(
     Raises:
         SummaryUnusable: neither answer has a summary.
     """
-    size = runtime.settings.summary_piece_tokens * CHARS_PER_TOKEN
     request = ChatRequest(
         messages=condense.context(manager.session_summary_prompt, summary, piece, size=size),
         answer_schema=condense.SCHEMA,
