@@ -7,7 +7,7 @@ nothing of an answer that has no events.
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -69,28 +69,28 @@ class Documents:
         self._other: list[bytes] = []  # lines that are no part of an event
         self._is_empty = True
 
-    def feed(self, piece: bytes) -> list[Any]:
-        """Return the documents that end in *piece*. Lines end with LF or CRLF; after CR alone, `finish` does."""
+    def feed(self, piece: bytes) -> Iterator[Any]:
+        """Yield the documents that end in *piece*. Lines end with LF or CRLF; after CR alone, `finish` does."""
         first, *more = piece.split(b"\n")
         self._line.append(first)
-        read: list[Any] = []
         for part in more:
-            for line in b"".join(self._line).splitlines() or (b"",):
-                read += self._add(line)
-            self._line = [part]
-        return read
+            line, self._line = b"".join(self._line), [part]
+            for each in line.splitlines() or (b"",):
+                yield from self._add(each)
 
-    def finish(self) -> list[Any]:
-        """Return the documents that were not followed by an empty line, or the body that is no stream of events."""
-        read = [document for line in b"".join(self._line).splitlines() for document in self._add(line)]
-        read += self._end_of_event()
+    def finish(self) -> Iterator[Any]:
+        """Yield the documents that were not followed by an empty line, or the body that is no stream of events."""
+        for line in b"".join(self._line).splitlines():
+            yield from self._add(line)
+        yield from self._end_of_event()
         try:
-            return read + _parse(self._other)
+            rest = _parse(self._other)
         except NotJson:
-            if self._is_empty:
-                body = b"\n".join(self._other).decode(errors="replace")
-                raise NotJson(body, body=body) from None
-            return read
+            if not self._is_empty:
+                return
+            body = b"\n".join(self._other).decode(errors="replace")
+            raise NotJson(body, body=body) from None
+        yield from rest
 
     def _add(self, line: bytes) -> list[Any]:
         if self.done:
