@@ -13,6 +13,7 @@ import sqlalchemy
 
 from api_stub.client import Client
 from tests.support import look
+from tests.support.commit_proxy import CommitProxy
 from tests.support.postgres import PostgresServer
 from tests.support.system import System, system, wait_until
 from tests.support.valkey import ValkeyServer
@@ -154,6 +155,32 @@ def test_a_held_lock_of_sqlite_throws_nothing_away(
             time.sleep(OUTAGE_S)
 
         check_first_attempts(running, client, runs)
+
+
+@pytest.mark.extended
+def test_a_commit_whose_answer_is_lost_happens_once(tmp_path: Path, valkey: ValkeyServer) -> None:
+    """A network that loses one answer of a COMMIT in four: each message is written once, no effect happens twice."""
+    with closing(PostgresServer(durable=True)) as postgres:
+        url = postgres.new_database()
+        proxy = CommitProxy(postgres.socket)
+        name = url.split("@/", 1)[1].split("?", 1)[0]
+        through = f"postgresql://postgres@127.0.0.1:{proxy.port}/{name}"
+        with closing(proxy), system(tmp_path, database_url=url, redis_url=valkey.url) as running:
+            for _ in range(2):
+                running.start_worker(TEAM_SESSIONS_DATABASE_URL=through)
+            client = running.start_api()
+            proxy.probability = 0.25
+
+            texts = [f"run {n} [steps=2] [delay=0.5]" for n in range(20)]
+            runs = {client.enqueue("notes", text, session_id=text, user_id="u")["id"]: text for text in texts}
+
+            check_first_attempts(running, client, runs)
+            assert proxy.lost > 10
+            effects = (tmp_path / "effects").read_text().split()
+            assert len(effects) == len(set(effects)) == 2 * len(runs)
+            for run_id in runs:
+                look.check_whole(running.db, run_id, steps=2)
+                assert all(m.content.startswith("noted") for m in look.log(running.db, run_id) if m.role == "tool")
 
 
 def enqueue_steps(client: Client) -> dict[str, str]:

@@ -66,6 +66,11 @@ class PostgresServer:
         self._make_template()
 
     @property
+    def socket(self) -> Path:
+        """The socket of the server."""
+        return self._sockets / ".s.PGSQL.5432"
+
+    @property
     def pid(self) -> int:
         """Process id of the server."""
         return int((self._data / "postmaster.pid").read_text().split()[0])
