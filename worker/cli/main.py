@@ -7,7 +7,7 @@ import sys
 import click
 from click.shell_completion import CompletionItem
 
-from worker.errors import TeamSessionsError
+from worker.errors import DatabaseUnavailable, TeamSessionsError
 
 # Where each command is, and its line in the list of commands. A command's module is imported when the command is used:
 # `run` needs no Celery, and `--help` needs none of them.
@@ -83,5 +83,7 @@ def main() -> None:
     try:
         cli(standalone_mode=True)
     except TeamSessionsError as error:
+        if isinstance(error, DatabaseUnavailable):
+            error = importlib.import_module("worker.cli.database").unusable(error)
         click.echo(f"Error: {error.message}", err=True)
         sys.exit(2)
