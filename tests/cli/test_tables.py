@@ -201,6 +201,7 @@ def test_many_runs_are_cancelled(client: Client, pipe: Command, user: str) -> No
     by_id = told(pipe("runs", "cancel", behind[0], behind[1]))
     printed = lines(pipe("runs", "cancel", "--user", user, "--session", "s1", "--yes", "--json"))
     none = told(pipe("runs", "cancel", "--user", f"{user}-else"))
+    alone = json.loads(told(pipe("runs", "cancel", behind[0], "--json")))
     mixed, unclear = pipe("runs", "cancel", head, "--team", "plain"), pipe("runs", "cancel")
 
     assert (kept.returncode, "Cancel 4 runs?" in kept.stderr or "Cancel 5 runs?" in kept.stderr) == (1, True)
@@ -208,6 +209,7 @@ def test_many_runs_are_cancelled(client: Client, pipe: Command, user: str) -> No
     assert by_id == "2 runs cancelled.\n"
     assert {run["id"] for run in printed} == {head, *behind[2:]}
     assert "input" not in printed[0]
+    assert (alone["id"], alone["input"]) == (behind[0], "hello")
     assert none == "0 runs cancelled.\n"
     assert client.wait(head, timeout_s=120)["status"] == "cancelled"
     assert {client.run(run)["status"] for run in behind} == {"cancelled"}

@@ -7,7 +7,7 @@ import click
 
 from api_stub.client import Client, RequestFailed, Run
 from worker.cli.connection import connect
-from worker.cli.output import JSON_LINES, counted, json_line, json_requested
+from worker.cli.output import JSON_LINES, counted, json_line, json_requested, print_object
 
 TEXTS = ("input", "output")  # no list prints them
 NONE = "Name the runs by their ids, or by --team, --user, --session or --status."
@@ -44,8 +44,8 @@ def cancel(
     if not run_ids and not (status or user_id or any(filters.values())):
         raise click.UsageError(NONE)
     with connect() as client:
-        if len(run_ids) == 1 and not json_requested():
-            click.echo(_sentence(client.cancel(run_ids[0], user_id=user_id)))
+        if len(run_ids) == 1:
+            print_object(client.cancel(run_ids[0], user_id=user_id), _sentence)
             return
         ids = run_ids or _unfinished(client, status, user_id=user_id, **filters)
         if not run_ids and ids and not yes:
