@@ -6,6 +6,7 @@ about half a token.
 """
 
 import re
+from collections.abc import Callable
 
 CHARS_PER_TOKEN = 4  # an estimate: only the provider knows how it counts
 LONG_WORD = re.compile(r"[A-Za-z0-9+/=_-]{32,}")
@@ -28,12 +29,12 @@ def width(text: str) -> int:
     return ascii_size + (len(text.encode("utf-8", "surrogatepass")) - ascii_size) * 4 // 3
 
 
-def begin_of(text: str, limit: int) -> str:
-    """Return the longest beginning of *text* that weighs about *limit*, and not more."""
+def begin_of(text: str, limit: int, *, measure: Callable[[str], int] = weight) -> str:
+    """Return the longest beginning of *text* whose weight, or another *measure*, is about *limit* and not more."""
     limit = max(0, limit)
-    if (whole := weight(text)) <= limit:
+    if (whole := measure(text)) <= limit:
         return text
     count = len(text) * limit // whole
-    while (over := weight(text[:count])) > limit and count:
+    while (over := measure(text[:count])) > limit and count:
         count = min(count - 1, count * limit // over)
     return text[:count]

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from worker.domain import CHARS_PER_TOKEN, Excerpt, Message, Role, ToolCall, begin_of, weight
+from worker.domain import CHARS_PER_TOKEN, Excerpt, Message, Role, ToolCall, begin_of, width
 from worker.loop.conversation import Conversation
 from worker.loop.definition import Definition
 from worker.loop.tools import Tool, tool
@@ -113,15 +113,15 @@ def _page(lines: Sequence[tuple[Excerpt, str]], *, more: bool, size: int) -> str
             text = f"({excerpt.length:,} characters of this history, which are not repeated.)"
         line = f"[{message.seq}] {label}{text}"
         whole = text is not message.content or len(text) == excerpt.length
-        if not whole or (short := begin_of(line, left)) != line:
+        if not whole or (short := begin_of(line, left, measure=width)) != line:
             if fitting:
                 more = True
                 break
-            short = begin_of(line, left - LINE)
+            short = begin_of(line, left - LINE, measure=width)
             read = max(0, len(short) - len(line) + len(text))
             short += "\n" + rest_line(message.seq, begin=read, length=excerpt.length)
         fitting.append(short)
-        left, oldest = left - weight(short) - 1, message.seq
+        left, oldest = left - width(short) - 1, message.seq
     if not fitting:
         return "There is nothing before this."
     if more:

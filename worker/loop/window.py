@@ -176,7 +176,8 @@ def _squeeze(
     results = sorted((m for m in messages if m.role is Role.TOOL), key=_cost)
     shortened: dict[int, Message] = {}
     for index, result in enumerate(results):
-        share = max(LEAST, min(limit, room // (len(results) - index)))
+        own_limit = limit if _is_result(result) else 2 * limit  # a page of the history is bounded already
+        share = max(LEAST, min(own_limit, room // (len(results) - index)))
         short = shorten(result, share, length=(lengths or {}).get(result.seq))
         shortened[result.seq] = short
         room -= _cost(short)
