@@ -35,3 +35,14 @@ def test_a_teams_key_sees_its_teams(door: Door) -> None:
     """And does not hear of others."""
     with door.with_key(door.new_key(teams=frozenset({"plain", "nobody"}))) as http:
         assert [team["team"] for team in http.get("/v1/teams").json()["data"]] == ["plain"]
+
+
+def test_a_run_says_which_version_of_its_team_executed_it(door: Door) -> None:
+    """As the list of teams names it; before the first claim there is none."""
+    waiting = door.enqueue(not_before="2100-01-01T00:00:00Z")
+    ended = door.ended(door.enqueue()["id"])
+    versions = {team["team"]: team["versions"] for team in door.http.get("/v1/teams").json()["data"]}
+    door.cancel(waiting["id"])
+
+    assert waiting["team_version"] is None
+    assert [ended["team_version"]] == versions["plain"]

@@ -136,7 +136,7 @@ def test_secrets_are_read_by_their_owner_only(tmp_path: Path) -> None:
         "team-sessions.db-shm",
         "up.lock",
     }
-    assert set(modes) == names | {"api-url", "flower-url"}
+    assert set(modes) == names | {"api-url", "flower-url", "up.lock"}
     assert {name: oct(modes[name]) for name in names} == dict.fromkeys(names, "0o600")
 
 
