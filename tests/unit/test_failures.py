@@ -8,7 +8,7 @@ import pytest
 
 from tests.unit.chat_server import HEAD, HELLO, KEY, WAIT_S, Server, chunk, serving, sse
 from worker.domain import Reply, Stop
-from worker.errors import ModelError, ModelRefused, ModelUnavailable
+from worker.errors import ModelAnswerInvalid, ModelError, ModelRefused, ModelUnavailable
 from worker.models.event_loop import EventLoop
 from worker.models.failures import LONGEST
 from worker.models.openai_chat import OpenAIChat
@@ -46,6 +46,11 @@ def response(status: int, body: Any) -> bytes:
         {"error": {"message": '{"error": {"message": "no such model"}}'}},
         [{"error": {"code": 400, "message": "no such model"}}],
         ["no such model"],
+        {"Message": "no such model"},
+        {"Error": {"Code": "X", "Message": "no such model"}},
+        {"fault": {"faultstring": "no such model", "detail": {"errorcode": "x"}}},
+        {"error_code": 1, "error_msg": "no such model"},
+        {"outcome": {"why": "no such model"}},
         "no such model",
         b"no such model",
         b"<html><script>x()</script><h1>no&#32;such\n <b>model</b></h1></html>",
@@ -80,6 +85,8 @@ def test_a_body_without_words_leaves_the_status(ask, body):
         f"Header x-tier: {SECRET} is wrong",
         "Incorrect API key provided: sk-test-****6789.",
         "Incorrect API key provided: ****6789.",
+        "Incorrect API key provided: gsk_0123456789.",
+        "POST https://host/v1?key=AIzaSyD-0123456789 failed",
     ],
 )
 @pytest.mark.parametrize("form", ["400", "401", "stream"])
@@ -128,3 +135,33 @@ def test_stream_options_can_be_left_out(event_loop, options):
         event_loop.ask(OpenAIChat("m", KEY, server.base_url, options), HELLO, id, stop=Stop())
 
         assert "stream_options" not in server.asked.get(timeout=WAIT_S)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"error": {"code": "1113", "message": "余额不足或无可用资源包,请充值。"}},
+        {"error": {"message": "Your account x is suspended", "type": "exceeded_current_quota_error"}},
+        {"code": "exhausted", "error": "Your team has used all available credits"},
+        {"error": {"message": "Billing hard limit has been reached", "code": "billing_hard_limit_reached"}},
+    ],
+)
+def test_an_account_without_money_is_not_asked_again(ask, body):
+    """Some servers answer 429, as for too many requests."""
+    with serving(response(429, body)) as server, pytest.raises(ModelRefused, match="429"):
+        ask(server)
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (400, {"message": "Failed to call a function.", "code": "tool_use_failed", "failed_generation": "<function"}),
+        (400, {"message": "Failed to generate JSON.", "code": "json_validate_failed"}),
+        (500, {"message": "Failed to parse tool call arguments as JSON: parse_error.101"}),
+        (500, "error parsing tool call: raw='{', err=unexpected end"),
+    ],
+)
+def test_what_the_model_wrote_wrongly_is_asked_again_at_once(ask, status, error):
+    """Its server could not read it. The model may write something else."""
+    with serving(response(status, {"error": error})) as server, pytest.raises(ModelAnswerInvalid):
+        ask(server)

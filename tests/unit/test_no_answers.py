@@ -40,11 +40,34 @@ def test_an_unknown_finish_reason_is_a_broken_stream(ask, sent, reason):
     assert raised.value.retry
 
 
-@pytest.mark.parametrize("reason", ["length", "max_tokens", "MAX_TOKENS", "model_length"])
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "length",
+        "max_tokens",
+        "MAX_TOKENS",
+        "model_length",
+        "max-tokens",
+        "token_limit",
+        "model_context_window_exceeded",
+    ],
+)
 def test_a_limit_of_output_tokens_is_named(ask, reason):
     """`length` is the word for it, whatever the server's is."""
     with serving(HEAD, HEL, chunk(reason)) as server:
         assert ask(server).finish_reason == "length"
+
+
+def test_a_limit_stays_if_a_later_chunk_has_another_reason(ask):
+    """A proxy ends each stream with a chunk of its own."""
+    with serving(HEAD, HEL, chunk("length"), STOP) as server:
+        assert ask(server).finish_reason == "length"
+
+
+def test_a_full_context_without_an_answer_is_a_context_that_is_too_long(ask):
+    """It is made smaller."""
+    with serving(HEAD, chunk("model_context_window_exceeded")) as server, pytest.raises(ModelContextExceeded):
+        ask(server)
 
 
 @pytest.mark.parametrize(
@@ -55,6 +78,8 @@ def test_a_limit_of_output_tokens_is_named(ask, reason):
         ((HEL, chunk("content_filter")), "its content filter stopped the answer: Hel"),
         ((chunk(refusal="No."), chunk("content_filter")), "its content filter stopped the answer: No."),
         ((chunk("SAFETY"),), "its content filter stopped the answer."),
+        ((chunk("content_filter: PROHIBITED_CONTENT"),), "its content filter stopped the answer."),
+        ((chunk("Content-Filter"),), "its content filter stopped the answer."),
         ((chunk(content="x" * 400), chunk("content_filter")), f"its content filter stopped the answer: {'x' * 300}."),
         ((chunk(reasoning_content="hm"), chunk("length")), "its output tokens were used up before an answer"),
     ],
@@ -87,6 +112,10 @@ def test_a_refusal_repeats_the_words_of_the_model(ask, script, words):
         ({"message": "Insufficient balance, oh", "code": "1113"}, ModelRefused),
         ({"message": "prompt is too long: 1284668 tokens > 1000000 maximum", "code": 400}, ModelContextExceeded),
         ("model not found", ModelRefused),
+        ({"message": "oh", "code": "data_inspection_failed"}, ModelRefused),
+        ({"message": "oh", "code": "tool_use_failed", "status_code": 400}, ModelAnswerInvalid),
+        ({"message": "可能包含不安全或敏感内容, oh", "code": "1301"}, ModelRefused),
+        ("Unexpected endpoint or method. (POST /chat/completions)", ModelRefused),
         ({"message": "oh"}, ModelStreamBroken),
         ({"code": 1234, "message": "oh"}, ModelStreamBroken),
         (["oh"], ModelStreamBroken),
@@ -119,11 +148,35 @@ def test_an_error_object_is_treated_as_its_status_would_be(ask, error, expected,
         ({"detail": "oh"}, ModelStreamBroken),
         ({"code": 503, "message": "oh"}, ModelUnavailable),
         ({"errors": [{"message": "oh", "code": 429}]}, ModelStreamBroken),
+        ({"choices": None, "base_resp": {"status_code": 1004, "status_msg": "login fail: oh"}}, ModelRefused),
+        ({"choices": None, "base_resp": {"status_code": 1002, "status_msg": "rate limit oh"}}, ModelRateLimited),
+        ({"header": {"code": 11200, "message": "oh AppIdNoAuthError"}}, ModelRefused),
+        ({"error_code": 110, "error_msg": "Access token invalid, oh"}, ModelRefused),
+        ({"success": False, "msg": "oh", "code": 401}, ModelRefused),
+        ({"Error": {"Message": "oh", "Code": "Throttling"}}, ModelStreamBroken),
     ],
 )
 def test_an_error_without_the_usual_field_is_one(ask, document, expected):
     """As older servers and gateways send it."""
     with serving(HEAD, HEL, sse(document), STOP) as server, pytest.raises(ModelError, match="oh") as raised:
+        ask(server)
+
+    assert type(raised.value) is expected
+
+
+@pytest.mark.parametrize(
+    ("sent", "expected"),
+    [
+        (b'error: {"code":500,"message":"oh","type":"server_error"}\n\n', ModelUnavailable),
+        (b'error: {"code":400,"message":"oh"}\n\n', ModelRefused),
+        (b"event: error\ndata: Rate limit exceeded, oh\n\n", ModelRateLimited),
+        (b"data: Internal Server Error, oh\n\n", ModelUnavailable),
+    ],
+)
+@pytest.mark.parametrize("before", [(), (HEL,)])
+def test_an_error_that_is_no_document_is_one(ask, sent, expected, before):
+    """A field of its own, or a sentence."""
+    with serving(HEAD, *before, sent) as server, pytest.raises(ModelError, match="oh") as raised:
         ask(server)
 
     assert type(raised.value) is expected

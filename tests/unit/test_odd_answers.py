@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.unit.chat_server import HEAD, HELLO, KEY, Server, chunk, serving, sse
-from worker.domain import ChatRequest, Reply, Stop, ToolCall
+from worker.domain import ChatRequest, Reply, Stop, ToolCall, mend
 from worker.models.event_loop import EventLoop
 from worker.models.openai_chat import OpenAIChat
 
@@ -80,6 +80,14 @@ def completion(finish: str = "stop", **message: Any) -> bytes:
         (chunk(content={"type": "text", "text": "Hello"}), STOP),
         (HEL, chunk("end_turn", content="lo")),
         (HEL, chunk("STOP", content="lo")),
+        (HEL, chunk("FINISH_REASON_STOP", content="lo")),
+        (HEL, chunk({"type": "stop", "matched": 2}, content="lo")),
+        (b"data: " + HEL, b"data: " + LO, b"data: " + STOP),
+        (HEL.strip() + LO.strip() + STOP,),
+        (HEL.strip() + LO.removeprefix(b"data: ").strip() + STOP.strip() + b"data: [DONE]\n\n",),
+        (HEL, b"data: ping\n\n", b"data: [keep-alive]\n\n", LO, STOP),
+        (HEL, sse({"choices": [], "base_resp": {"status_code": 0, "status_msg": "success"}}), LO, STOP),
+        (HEL, sse({"code": 0, "msg": "success"}), LO, STOP),
         (HEL, chunk(content="lo", refusal=None, audio=None, function_call=None, tool_calls=None), STOP),
     ],
 )
@@ -91,6 +99,11 @@ def test_a_text_is_read_in_every_form(ask, script):
 
     assert reply.content == "".join(pieces) == "Hello"
     assert reply.tool_calls == ()
+
+
+def test_the_halves_of_a_character_in_two_chunks_become_one():
+    """A server that cuts text by UTF-16 units."""
+    assert mend("hi \ud83d" + "\ude00 \ud83d") == "hi \U0001f600 \ufffd"
 
 
 @pytest.mark.parametrize("head", [HEAD, JSON_HEAD])
@@ -172,6 +185,13 @@ TWO = [("add", {"n": 1}), ("add", {"n": 2})]
             ),
             TWO,
         ),
+        # Text around the name or the arguments.
+        ((calls(part("add", json.dumps('{"n": 1}'), id="a")),), ONE),
+        ((calls(part("add", '```json\n{"n": 1}\n```', id="a")),), ONE),
+        ((calls(part("functions.add", '{"n": 1}', id="a")),), ONE),
+        ((calls(part("functions.add:0", '{"n": 1}', id="a")),), ONE),
+        ((calls(part(" add<|channel|>commentary", '{"n": 1}', id="a")),), ONE),
+        ((calls(part("add", "null", id="a")),), [("add", {})]),
         # One call, or the older field, in place of a list; a call without `function`; entries that are no call.
         ((chunk(tool_calls=part("add", '{"n": 1}', id="a")),), ONE),
         ((chunk(function_call={"name": "add", "arguments": '{"n"'}), chunk(function_call={"arguments": ": 1}"})), ONE),

@@ -14,6 +14,7 @@ from worker.errors import EmptyInput, InputTooLarge, InvalidIdentifier, InvalidJ
 ID_LIMIT = 255
 JSON_DEPTH = 64  # an answer that is nested deeper than 254 cannot be written any more
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+_HALVES = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 _JSON = (str, int, float, dict, list, tuple, type(None))
 _CONTROL = re.compile("[\x00-\x1f\x7f]")
 
@@ -119,5 +120,9 @@ def _children(value: object) -> list[object]:
 
 
 def mend(text: str) -> str:
-    """Return *text* with what cannot be stored replaced by U+FFFD."""
-    return _UNSTORABLE.sub("\ufffd", text)
+    """Return *text* with what cannot be stored replaced by U+FFFD. Two halves of a character become one again."""
+    return _UNSTORABLE.sub("\ufffd", _HALVES.sub(_whole, text))
+
+
+def _whole(halves: re.Match[str]) -> str:
+    return halves[0].encode("utf-16", "surrogatepass").decode("utf-16")

@@ -17,11 +17,18 @@ from worker.models.failures import ServerFailed, error_in
 # Finish reasons in lower case: of OpenAI, and what compatible servers say instead.
 COMPLETE = frozenset(
     {"stop", "tool_calls", "function_call", "tool_use", "end_turn", "stop_sequence", "eos", "eos_token", "complete"}
+    | {"tool_call", "function_calls", "completed", "end", "done", "finished", "message_stop", "eos_found", "stopped"}
+    | {"stop_token", "stop_str", "stop_string", "stop_word"}
 )
-CUT_OFF = frozenset({"length", "max_tokens", "max_output_tokens", "model_length"})
+CONTEXT_FULL = frozenset({"model_context_window_exceeded", "context_window_exceeded", "context_length_exceeded"})
+CUT_OFF = CONTEXT_FULL | frozenset(
+    {"length", "max_tokens", "max_output_tokens", "model_length", "max_new_tokens", "max_completion_tokens"}
+    | {"max_length", "token_limit", "truncated", "error_limit"}
+)
 FILTERED = frozenset(
     {"content_filter", "content_filtered", "refusal", "safety", "sensitive", "recitation", "blocklist"}
-    | {"prohibited_content", "spii", "guardrail_intervened"}
+    | {"prohibited_content", "spii", "guardrail_intervened", "image_safety", "moderation", "content_moderation"}
+    | {"content_policy_violation", "policy_violation", "error_toxic", "blocked"}
 )
 TEXT_PARTS = ("text", "output_text", None)  # types of content parts that are part of the text
 MOST_TOKENS = 100_000_000  # of one call; the column of a run's sum has 32 bits
@@ -66,7 +73,7 @@ class Answer:
     @property
     def is_whole(self) -> bool:
         """Whether its finish reason has come: what follows is no part of it, and may be lost."""
-        return self._finish_reason.lower() in COMPLETE | CUT_OFF
+        return _known(self._finish_reason) in COMPLETE | CUT_OFF
 
     def reply(self, *, address: str) -> Reply:
         """Return the whole reply. *address*: the hash of the server's address.
@@ -74,7 +81,7 @@ class Answer:
         Raises:
             ModelStreamBroken, ModelAnswerInvalid, ModelRefused, ModelEmptyReply
         """
-        text, calls, reason = "".join(self._text), self._calls.tool_calls(), self._finish_reason.lower()
+        text, calls, reason = "".join(self._text), self._calls.tool_calls(), _known(self._finish_reason)
         if self._is_answer is False:
             raise errors.ModelAnswerInvalid(model=self._model, reason="no part of it has a choice")
         if not reason:
@@ -83,10 +90,13 @@ class Answer:
             words = "".join(self._refusal) or text
             raise errors.ModelRefused(model=self._model, reason=_quoted("its content filter stopped the answer", words))
         if reason not in COMPLETE | CUT_OFF:
-            raise errors.ModelStreamBroken(model=self._model, reason=f"its finish reason is {reason[:40]!r}")
+            words = self._finish_reason.lower()[:60]
+            raise errors.ModelStreamBroken(model=self._model, reason=f"its finish reason is {words!r}")
         if not text.strip() and not calls:
             if refusal := "".join(self._refusal).strip():
                 raise errors.ModelRefused(model=self._model, reason=_quoted("it answered with a refusal", refusal))
+            if reason in CONTEXT_FULL:
+                raise errors.ModelContextExceeded(model=self._model, reason=f"its finish reason is {reason!r}")
             if reason in CUT_OFF:
                 raise errors.ModelRefused(model=self._model, reason="its output tokens were used up before an answer")
             raise errors.ModelEmptyReply(model=self._model)
@@ -98,7 +108,9 @@ class Answer:
     def _add_choice(self, choice: Mapping[str, Any]) -> None:
         if error := choice.get("error"):
             raise ServerFailed(error)
-        if isinstance(reason := choice.get("finish_reason"), str) and reason:
+        reason = choice.get("finish_reason")
+        reason = reason.get("type") if isinstance(reason, dict) else reason
+        if isinstance(reason, str) and reason and _known(self._finish_reason) not in CUT_OFF | FILTERED:
             self._finish_reason = reason
         if usage := choice.get("usage"):
             self._use(usage)
@@ -176,6 +188,11 @@ def _tokens(count: Any) -> int:
     except (TypeError, ValueError, OverflowError):
         return 0
     return min(int(number), MOST_TOKENS) if math.isfinite(number) and number > 0 else 0
+
+
+def _known(reason: str) -> str:
+    """Return a finish reason as the sets above have it: 'content_filter' for 'Content-Filter: OTHER'."""
+    return reason.lower().partition(":")[0].strip().replace("-", "_").removeprefix("finish_reason_")
 
 
 def _quoted(what: str, words: str) -> str:

@@ -6,7 +6,9 @@ ids are missing. The worst reading of such pieces is an error that the model get
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +16,9 @@ from worker.domain import ToolCall
 from worker.models import extras
 
 _decoder = json.JSONDecoder()
+_FENCE = re.compile(r"\s*```(?:json)?\s*(\{.*\})\s*```\s*", re.DOTALL)
+# What models and their servers write around a name, which has letters, digits, "_" and "-".
+_AROUND_NAME = re.compile(r"\s+|<\|.*|:\d+$|^\s*(?:functions|default_api|tools)[.:/]", re.DOTALL)
 
 
 @dataclass
@@ -59,7 +64,7 @@ class CallPieces:
     def tool_calls(self) -> list[ToolCall]:
         """Return the calls, with all pieces."""
         return [
-            ToolCall(call.id, call.name, arguments, call.extra or None)
+            ToolCall(call.id, _AROUND_NAME.sub("", call.name), arguments, call.extra or None)
             for call in self._calls
             if call.name or any(call.pieces)
             for arguments in _arguments(call)
@@ -128,11 +133,25 @@ def _arguments(call: _Call) -> list[str]:
     if objects is None and len(call.pieces) > 1:
         objects = _objects(call.pieces[-1])
         text = text if objects is None else call.pieces[-1]
-    if objects is None or len(objects) < 2:
-        return [text]
+    if objects is None:
+        return [_bare(text)]
+    if len(objects) < 2:
+        return [text if objects else text.strip()]
     distinct = [json.loads(text) for text in dict.fromkeys(json.dumps(o, ensure_ascii=False) for o in objects if o)]
     texts = [json.dumps(o, ensure_ascii=False) for o in distinct] or ["{}"]
     return texts[-1:] if call.id else texts
+
+
+def _bare(text: str) -> str:
+    """Return arguments without what models write around the object, quotes or a code fence; `{}` for null."""
+    with suppress(ValueError, RecursionError):
+        value = json.loads(text)
+        if value is None:
+            return "{}"
+        if isinstance(value, str) and _objects(value):
+            return value
+    fenced = _FENCE.fullmatch(text)
+    return fenced[1] if fenced and _objects(fenced[1]) else text
 
 
 def _objects(text: str) -> list[dict[str, Any]] | None:

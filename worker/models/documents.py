@@ -7,6 +7,7 @@ nothing of an answer that has no events.
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from typing import Any
@@ -14,9 +15,11 @@ from typing import Any
 import httpx2
 import openai
 
+KEEP_ALIVE = re.compile(r"\W*(ping|pong|keep.?alive|heartbeat|processing|connected)\W*", re.IGNORECASE)  # no answer
 FIELDS = (b"", b"event", b"id", b"retry")  # of events, besides `data`; a line without a name is a comment
 BOM = b"\xef\xbb\xbf"
 DONE = b"[DONE]"
+_decoder = json.JSONDecoder()
 DRAIN_S = 1.0  # for the rest of a response, so that its connection can be used again
 
 
@@ -99,22 +102,26 @@ class Documents:
             return self._end_of_event() if self._event else []
         name, _, value = line.removeprefix(BOM).partition(b":")
         if name == b"data":
+            while value.lstrip().startswith(b"data:"):  # some servers write it twice
+                value = value.lstrip().removeprefix(b"data:")
             if value.strip().startswith(DONE):
                 self.done = True
                 return self._end_of_event()
             self._event.append(value)
+        elif name == b"error" and value.lstrip().startswith(b"{"):  # of llama.cpp
+            self._event.append(b'{"error":' + value + b"}")
         elif name not in FIELDS:
             self._other.append(line.removeprefix(BOM))
         return []
 
     def _end_of_event(self) -> list[Any]:
         lines, self._event = self._event, []
-        read = _parse(lines)
+        read = _parse(lines, of_event=True)
         self._is_empty = self._is_empty and not read
         return read
 
 
-def _parse(lines: list[bytes]) -> list[Any]:
+def _parse(lines: list[bytes], *, of_event: bool = False) -> list[Any]:
     """Return the document in *lines*, or one of each line. An event without data has none."""
     text = b"\n".join(lines).decode(errors="replace")
     try:
@@ -123,5 +130,25 @@ def _parse(lines: list[bytes]) -> list[Any]:
         if not text.strip():
             return []
         if len(lines) == 1:
-            raise NotJson(text) from None
-        return [document for line in lines for document in _parse([line])]
+            return _parse_other(text, of_event=of_event)
+        return [document for line in lines for document in _parse([line], of_event=of_event)]
+
+
+def _parse_other(text: str, *, of_event: bool) -> list[Any]:
+    """Return the documents of a line that is not one: several without a break, or the words of an event."""
+    documents: list[Any] = []
+    rest = text.strip()
+    try:
+        while rest.startswith("{"):
+            document, end = _decoder.raw_decode(rest)
+            documents.append(document)
+            rest = rest[end:].lstrip().removeprefix("data:").lstrip()
+    except (ValueError, RecursionError):
+        raise NotJson(text) from None
+    if of_event and KEEP_ALIVE.fullmatch(rest):
+        return []
+    if of_event and rest[:1].isalpha():
+        return [{"error": rest}]
+    if not documents or (rest and not rest.startswith("[DONE]")):
+        raise NotJson(text) from None
+    return documents

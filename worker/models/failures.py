@@ -20,21 +20,56 @@ from worker.models import context_limit
 from worker.models.documents import NotJson
 
 LONGEST = 300  # characters of a server's words that an error repeats
-WORDS = ("message", "msg", "detail", "details", "error", "errors", "error_description", "status_msg", "reason", "title")
+# Names in lower case of what has a sentence for people; the last ones hold an object with it.
+WORDS = (
+    *(
+        "faultstring",
+        "message",
+        "msg",
+        "detail",
+        "details",
+        "error",
+        "errors",
+        "error_description",
+        "error_msg",
+        "error_message",
+    ),
+    *("errmsg", "errormessage", "status_msg", "reason", "title", "fault", "base_resp", "header"),
+)
+OF_ERROR = ("message", "msg", "detail", "errors", "error_msg", "error_message", "errmsg", "errormessage", "fault")
+RESULTS = ("base_resp", "header")  # objects that tell in each answer whether it succeeded
+SUCCESS = (None, "", 0, "0", 200, "200", "success", "ok")
 CODES = ("code", "status", "status_code", "http_status", "error_code", "type", "error")
 # What servers say instead of a status, in codes, types and sentences; the first that matches counts.
 SIGNS = tuple(
     (re.compile(pattern), status)
     for pattern, status in (
-        (r"insufficient.{0,3}(quota|balance|credit|funds)|billing", 402),
-        (r"rate.?limit|too.?many.?requests|resource.?exhausted|throttl", 429),
-        (r"overload|unavailable|internal|server.?error|time.?out|timed out|capacity", 503),
-        (r"unauthori[sz]ed|authentication|permission|forbidden|api.?key", 401),
+        (r"insufficient.{0,3}(quota|balance|credit|funds)|billing|余额|欠费", 402),
+        (r"rate.?limit|too.?many.?requests|resource.?exhausted|throttl|速率|频率|限流|并发", 429),
+        (r"overload|unavailable|internal|server.?error|time.?out|timed out|capacity|繁忙|超时", 503),
+        (r"unauthori[sz]ed|authentication|permission|forbidden|api.?key|login fail|no_?auth|令牌|密钥|鉴权", 401),
         (r"invalid|bad.?request|not.?found|unsupported|not supported|too long|context.?length|not permitted", 400),
+        (
+            r"unexpected endpoint|inappropriate|inspection|sensitive|content.?(filter|policy)|敏感|不安全|无效|不存在",
+            400,
+        ),
     )
 )
+# These come with 429 too, and asking again helps only after a payment.
+_UNPAID = re.compile(
+    r"insufficient.{0,3}(quota|balance|credit|funds)|exceeded_current_quota|billing.hard.limit|arrear|余额|欠费"
+    r"|account\b.{0,60}\b(suspended|deactivated)|available credits|spending limit|credit balance",
+    re.IGNORECASE,
+)
+# What the model wrote could not be read by its server: it may write something else.
+_MISWRITTEN = re.compile(
+    r"tool_use_failed|json_validate_failed|output_parse_failed|(failed to pars|error parsing).{0,9}tool.?call",
+    re.IGNORECASE,
+)
 _TAGS = re.compile(r"(?is)<(script|style)\b.*?</\1\s*>|<[^>]*>")
-_KEYS = re.compile(r"(?i)\bbearer\s+[^\s\"',;]+|[\w-]*\*{3,}[\w*-]*|\bsk-[\w-]{6,}")
+_KEYS = re.compile(
+    r"(?i)\bbearer\s+[^\s\"',;]+|[\w-]*\*{3,}[\w*-]*|\b(sk|gsk|xai|csk|fw|nvapi|hf|r8|pplx|tgp)[-_][\w-]{6,}|\baiza[\w-]{9,}"
+)
 
 
 class ServerFailed(Exception):
@@ -47,12 +82,24 @@ class ServerFailed(Exception):
 
 def error_in(document: Mapping[str, Any]) -> Any:
     """Return the error object in a document of an answer; None: it is no error."""
-    if error := document.get("error"):
+    if error := document.get("error", document.get("Error")):
         return document if isinstance(error, str) else error
     if document.get("object") == "error":
         return document
-    is_other = not document.get("choices") and any(document.get(name) for name in ("message", "detail", "errors"))
+    for name in RESULTS:
+        if isinstance(result := document.get(name), dict) and not _is_success(result):
+            return result
+    is_other = not document.get("choices") and any(
+        value and name.lower() in OF_ERROR and (isinstance(value, (dict, list)) or not _is_success(document))
+        for name, value in document.items()
+    )
     return document if is_other else None
+
+
+def _is_success(result: Mapping[str, Any]) -> bool:
+    """Return whether an object with codes says that there was no error."""
+    codes = [result[name] for name in CODES if name in result and not isinstance(result[name], (dict, list))]
+    return bool(codes) and all((code.lower() if isinstance(code, str) else code) in SUCCESS for code in codes)
 
 
 def to_model_error(error: Exception, *, model: str, silence_s: float, secrets: Iterable[str]) -> errors.ModelError:
@@ -103,10 +150,12 @@ def words(body: Any, depth: int = 6) -> str:
         return "; ".join(filter(None, (words(entry, depth - 1) for entry in body[:5])))
     if not isinstance(body, dict):
         return str(body)
-    text = next(filter(None, (words(body.get(name), depth - 1) for name in WORDS)), "")
+    lower = {str(name).lower(): value for name, value in body.items()}
+    text = next(filter(None, (words(lower.get(name), depth - 1) for name in WORDS)), "")
     if isinstance(position := body.get("loc"), list):  # of an error of validation
         text = f"{'.'.join(map(str, position))}: {text}"
-    text = text or words(body.get("code"), 1) or words(body.get("type"), 1)
+    text = text or words(lower.get("code"), 1) or words(lower.get("type"), 1)
+    text = text or "; ".join(filter(None, (words(v, depth - 1) for v in body.values() if isinstance(v, (dict, str)))))
     metadata = body.get("metadata")
     raw = words(metadata.get("raw"), depth - 1) if isinstance(metadata, dict) else ""  # of the provider behind a router
     return text if raw in text else f"{text}: {raw}"
@@ -150,8 +199,10 @@ def _by_status(
 ) -> errors.ModelError:
     if error := _context_exceeded(status, body, model=model, secrets=secrets):
         return error
-    reason = _line(f"{status} {words(body)}", secrets)
-    if status == 429 and "insufficient_quota" not in json.dumps(body, default=str):
+    reason, whole = _line(f"{status} {words(body)}", secrets), json.dumps(body, ensure_ascii=False, default=str)
+    if status in (400, 422, 500) and _MISWRITTEN.search(whole):
+        return errors.ModelAnswerInvalid(model=model, reason=reason)
+    if status == 429 and not _UNPAID.search(whole):
         return errors.ModelRateLimited(model=model, reason=reason, retry_after_s=wait_s)
     if status in (401, 403):
         return errors.ModelRefused(model=model, reason=f"{reason} (check OPENAI_API_KEY)")
