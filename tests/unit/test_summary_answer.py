@@ -113,6 +113,24 @@ REFUSALS = (
     "I am unable to help.",
     "Es tut mir leid, aber dabei kann ich nicht helfen.",
     "抱歉，我无法协助。",
+    "Ich kann diese Anfrage leider nicht erfüllen.",
+    "Leider kann ich dabei nicht helfen.",
+    "Je ne peux pas vous aider avec cela.",
+    "No puedo ayudar con eso.",
+    "Não posso ajudar com isso.",
+    "Non posso aiutarti con questa richiesta.",
+    "К сожалению, я не могу помочь с этим.",
+    "お手伝いできません。",
+    "죄송합니다. 도와드릴 수 없습니다.",
+    "作为一个AI语言模型，我无法总结。",
+    "非常抱歉，我不能。",
+    "Het spijt me, ik kan dat niet.",
+    "Przepraszam, ale nie mogę.",
+    "عذراً، لا أستطيع",
+    "Unable to comply with this request.",
+    "I must respectfully decline.",
+    "As a language model, I cannot do that.",
+    "This request violates our policy.",
 )
 
 
@@ -126,6 +144,10 @@ def test_a_refusal_in_the_form_is_none(refusal: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
+        "As an AI researcher, Ada wants a list of papers.",
+        "Unable to log in since Monday, Ada asked for a reset of her password.",
+        "Leider kam Adas Paket nicht an; eine Erstattung wurde zugesagt.",
+        "К сожалению, посылка Ады не пришла.",
         "The user is sorry. The assistant cannot assist with refunds; it refused twice.",
         "I: Ada. She says: I cannot come.",
         "I'm sorry was all that Bob wrote. " + "Ada answered at length. " * 20,

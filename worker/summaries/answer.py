@@ -22,9 +22,19 @@ _THOUGHT_TAG = re.compile(r"[<\[◁](/?)(?:think|thinking|thoughts?|reasoning|an
 _REFUSAL = re.compile(
     r"\W*(?:(?:i'm|i am|we're|we are)\s+(?:\w+\s+)?(?:sorry|unable|afraid|not able|not comfortable)\b"
     r"|(?:sorry|apologies|my apologies|unfortunately)\b.{0,20}\bi\b"
-    r"|i\s+(?:apologi[sz]e|can't|cannot|can not|won't|will not|must decline|couldn't|could not|don't feel)\b|as an ai\b"
-    r"|(?:es )?tut mir leid|lo siento|je suis désolé|désolé|mi dispiace|desculpe"
-    r"|抱歉|很抱歉|对不起|我(?:无法|不能)|申し訳)",
+    r"|i\s+(?:apologi[sz]e|can't|cannot|can not|won't|will not|couldn't|could not)\b"
+    r"|i (?:must|have to) (?:\w+ )?decline\b"
+    r"|i\s+(?:don't|do not) feel\b|i'm not going to\b|i'd rather not\b|(?:i'm|i am) (?:programmed|an ai)\b"
+    r"|as an? (?:large )?(?:ai|language)\b(?: assistant| language model| model)?,? (?:i|we)\b|request denied"
+    r"|(?:unable to|(?:we )?cannot) (?:comply|assist|help|process|provide|summari[sz]e|fulfil)"
+    r"|this (?:request|content|conversation) (?:may )?(?:violates?|goes against)\b"
+    r"|(?:es )?tut mir leid|entschuldigung|(?:leider )?kann ich\b.{0,60}\bnicht\b|ich kann\b.{0,60}\bnicht\b"
+    r"|leider kann ich|lo siento|no puedo (?:ayud|cumpl|resum|proces|hacer|proporc)|je suis désolé|désolé"
+    r"|je ne (?:peux|suis pas|saurais)|mi dispiace|non posso (?:aiut|forn|soddisf|elabor)|desculpe"
+    r"|não (?:posso|consigo) (?:ajud|forn|atend|process)|het spijt me|przepraszam|przykro mi|üzgünüm"
+    r"|извините|простите|(?:к сожалению,? )?я не могу|عذر|آسف|لا (?:أستطيع|يمكنني)|क्षमा करें|मुझे खेद"
+    r"|(?:很|非常)?(?:抱歉|对不起)|作为一?[个名]?(?:AI|人工智能|语言模型)|(?:我)?(?:无法|不能)(?:提供|满足|协助|处理|完成)|我(?:无法|不能)"
+    r"|申し訳|お(?:手伝い|答え)(?:は)?できません|죄송|도와드릴 수 없)",
     re.IGNORECASE | re.DOTALL,
 )
 _DECODER = json.JSONDecoder(strict=False)  # models write line breaks into strings
