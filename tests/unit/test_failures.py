@@ -13,13 +13,13 @@ from worker.models.event_loop import EventLoop
 from worker.models.failures import LONGEST
 from worker.models.openai_chat import OpenAIChat
 
-SECRET = "gold-0123456789"
+SECRET, QUERY = "gold-0123456789", "silver-0123456789"
 
 
 @pytest.fixture
 def ask(event_loop: EventLoop) -> Callable[[Server], Reply]:
     """Ask a server once, with a secret header, and return its reply."""
-    options = {"extra_headers": {"x-tier": SECRET}}
+    options = {"extra_headers": {"x-tier": SECRET}, "extra_query": {"code": QUERY}}
     return lambda server: event_loop.ask(OpenAIChat("m", KEY, server.base_url, options), HELLO, id, stop=Stop())
 
 
@@ -83,6 +83,7 @@ def test_a_body_without_words_leaves_the_status(ask, body):
         f"Header 'Authorization: Bearer {KEY}' is wrong",
         "Header 'authorization: bearer abcdef0123' is wrong",
         f"Header x-tier: {SECRET} is wrong",
+        f"POST /v1/chat/completions?code={QUERY} is wrong",
         "Incorrect API key provided: sk-test-****6789.",
         "Incorrect API key provided: ****6789.",
         "Incorrect API key provided: gsk_0123456789.",
@@ -97,7 +98,7 @@ def test_an_error_repeats_no_secret(ask, words, form):
     with serving(*script) as server, pytest.raises(ModelError) as raised:
         ask(server)
 
-    assert not any(secret in str(raised.value) for secret in (KEY, SECRET, "abcdef0123", "6789"))
+    assert not any(secret in str(raised.value) for secret in (KEY, SECRET, QUERY, "abcdef0123", "6789"))
     assert raised.value.__cause__ is None
 
 

@@ -158,10 +158,10 @@ class OpenAIChat:
         return _hash(str(self._client().base_url))
 
     def _secrets(self) -> list[str]:
-        """Return what no error may repeat: the key, and the values of own headers."""
-        headers = self.request_params.get("extra_headers") or {}
+        """Return what no error may repeat: the key, and the values of own headers and of the query."""
+        values = [str(v) for name in OPTIONS for v in (self.request_params.get(name) or {}).values()]
         try:
-            return [self._client().api_key, *map(str, headers.values())]
+            return [self._client().api_key, *values]
         except openai.OpenAIError:  # there is no key
             return []
 
