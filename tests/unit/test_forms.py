@@ -80,6 +80,9 @@ def test_a_server_that_refuses_ids_is_asked_again_with_short_ones(event_loop) ->
     [
         "Tool call id was call_1 but must be a-z, A-Z, 0-9, with a length of 9.",
         "Tool call IDs should be alphanumeric strings with length 9!",
+        "Value 'functions.note:0' at 'toolUse.toolUseId' must satisfy regular expression pattern: [a-zA-Z0-9_-]+",
+        "messages.1.tool_use.id: String should match pattern '^[a-zA-Z0-9_-]+$'",
+        "Invalid 'messages[1].tool_calls[0].id': string too long. Expected a string with maximum length 32",
     ],
 )
 def test_a_refusal_of_ids_is_known_by_its_words(words: str) -> None:

@@ -87,7 +87,10 @@ FORMS = (
     Form(
         nine_letters,
         re.compile(r"mistral|mixtral|codestral|ministral|magistral|devstral|pixtral|voxtral|mathstral", re.I),
-        re.compile(r"tool[ _-]?(call)?[ _-]?ids?\b.*(length|alphanumeric|\b9\b|a-z|pattern|format)", re.I | re.S),
+        re.compile(
+            r"tool[ _-]?(calls?|use)?(\[\d+\])?[ _.-]?ids?\b.*(length|alphanumeric|\b9\b|a-z|pattern|format)",
+            re.I | re.S,
+        ),
     ),
     Form(counted_calls, re.compile(r"kimi|moonshot", re.I)),
     Form(bare_calls, refusal=re.compile(r"content or tool_calls, but not both", re.I)),
