@@ -9,18 +9,16 @@ again: a rule without anything to act on does nothing.
 """
 
 import time
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
-from sqlalchemy import Connection, select, update
+from hypothesis.stateful import invariant, rule
+from sqlalchemy import select, update
 
 from tests.properties.attempts import SETTLE_S, Attempt, Crash, GatedModel
-from worker.domain import ChatRequest, Reply, Role, RunOrder, Status, ToolCall, Usage, new_id, open_calls
+from tests.properties.promise_checks import Checks
+from worker.domain import ChatRequest, Reply, Role, RunOrder, Status, ToolCall, Usage, new_id
 from worker.errors import ModelRefused, ModelUnavailable
 from worker.loop.definition import Definition
 from worker.loop.tools import RunContext, tool
@@ -28,7 +26,7 @@ from worker.process.runtime import Runtime
 from worker.runs.cancel import cancel
 from worker.runs.enqueue import enqueue
 from worker.settings import Settings
-from worker.store import Database, messages
+from worker.store import messages
 from worker.store.columns import db_time
 from worker.store.tables import runs, sessions
 from worker.team import Team
@@ -39,25 +37,18 @@ PROCESSES = st.integers(0, 2)
 PICK = st.integers(0, 11)  # of the runs that were accepted, or of the attempts at the model, from the newest
 
 
-class Promises(RuleBasedStateMachine):
+class Promises(Checks):
     """The rules. `db` and `processes` are set by the test that runs it."""
 
-    db: ClassVar[Database]
     processes: ClassVar[list[Runtime]]
     can_hold: ClassVar[bool]  # SQLite has one writer: nobody else could go on while a commit is held
 
     def __init__(self) -> None:
         super().__init__()
         self.user = new_id("u")
-        self.orders: dict[str, RunOrder] = {}
         self.keys: dict[str, str] = {}
         self.live: list[Attempt] = []
         self.count = 0
-        self.effects: Counter[str] = Counter()
-        self.problems: list[str] = []
-        self.ended: dict[str, tuple[str, str | None]] = {}
-        self.fences: dict[str, int] = {}  # text of an attempt's replies → its fence
-        self.first_asks: dict[str, dict[int, int]] = {}  # run → fence → messages written when it first asked
         world = self
 
         @tool
@@ -197,11 +188,11 @@ class Promises(RuleBasedStateMachine):
     @invariant()
     def promises_hold(self) -> None:
         """Read the rows at one moment, and say which promise they break. An attempt may still be writing."""
-        with self._snapshot() as tx:
+        with self.snapshot() as tx:
             mine = select(sessions.c.pk, sessions.c.session_id, sessions.c.last_seq, sessions.c.head_run_id)
             for session in tx.execute(mine.where(sessions.c.user_id == self.user)).all():
                 of_session = select(runs).where(runs.c.session_pk == session.pk).order_by(runs.c.position)
-                self._check_session(tx, session, tx.execute(of_session).all())
+                self.check_session(tx, session, tx.execute(of_session).all())
         assert not self.problems, self.problems
 
     def teardown(self) -> None:
@@ -297,60 +288,3 @@ class Promises(RuleBasedStateMachine):
         with self.db.read() as tx:
             row = tx.execute(select(runs.c.fence, runs.c.status).where(runs.c.id == attempt.run_id)).one()
         return bool(row.fence == attempt.fence and row.status == "running")
-
-    # The checks.
-
-    @contextmanager
-    def _snapshot(self) -> Iterator[Connection]:
-        """Read several statements as of one moment: `Database.read` reads each of its own on Postgres."""
-        if self.db.is_sqlite:
-            with self.db.read() as tx:
-                yield tx
-        else:
-            with self.db.engine.connect().execution_options(isolation_level="REPEATABLE READ") as tx:
-                yield tx
-
-    def _check_session(self, tx: Connection, session: Any, rows: list[Any]) -> None:
-        say = self.problems.append
-        if [r.position for r in rows] != list(range(1, len(rows) + 1)):
-            say("order: positions have gaps")
-        unfinished = [r for r in rows if not Status(r.status).terminal]
-        if session.head_run_id != (unfinished[0].id if unfinished else None):
-            say("order: the head is not the oldest unfinished run")
-        if any(r.status == "running" or r.attempt for r in unfinished[1:]):
-            say("order: a run was started before an earlier one had ended")
-        log = messages.page(tx, session_pk=session.pk, after_seq=0, limit=10_000)
-        if [m.seq for m in log] != list(range(1, session.last_seq + 1)):
-            say("once: seqs have gaps or doubles")
-        started = [r for r in rows if r.first_seq is not None]
-        if [m.run_id for m in log] != [r.id for r in started for _ in range(r.first_seq, r.last_seq + 1)]:
-            say("order: the messages of a run are not contiguous, or not in the order of acceptance")
-        for row in rows:
-            self._check_run(row, [m for m in log if m.run_id == row.id])
-
-    def _check_run(self, row: Any, log: list[Any]) -> None:
-        say = self.problems.append
-        status = Status(row.status)
-        if log and (log[0].role is not Role.USER or log[0].content != self.orders[row.id].input):
-            say("kept: a run does not begin with its input")
-        if sum(m.role is Role.USER for m in log) > 1:
-            say("once: an input is written twice")
-        replies = [m.seq for m in log if m.role is Role.ASSISTANT]
-        results = [(m.tool_call_id, sum(seq < m.seq for seq in replies)) for m in log if m.role is Role.TOOL]
-        if len(set(results)) < len(results):
-            say("once: a tool result is written twice")
-        if status.terminal and open_calls(log):
-            say("once: a terminal run has a tool call without a result")
-        if row.model_calls != sum(m.role is Role.ASSISTANT for m in log):
-            say("once: usage and replies differ")
-        if any(n > 1 for n in self.effects.values()):
-            say("once: an unsafe tool was repeated")
-        ended = self.ended.setdefault(row.id, (row.status, row.output)) if status.terminal else None
-        if ended is not None and ended != (row.status, row.output):
-            say("zombie: a terminal status changed")
-        for place, message in enumerate(log, start=1):
-            if message.role is Role.ASSISTANT:
-                fence = self.fences[message.content]
-                asks = self.first_asks[row.id].items()
-                if any(other > fence and written < place for other, written in asks):
-                    say("zombie: a process wrote after another had claimed its run")
