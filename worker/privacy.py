@@ -76,6 +76,7 @@ def erase(db: Database, eraser: Eraser, settings: Settings, user_id: str, *, pri
     Raises:
         UserForbidden
     """
+    principal.acting_for(user_id)  # raises before anything is erased
     total = erasure.Erased()
     keys = _erase_rest(db, user_id, principal=principal)
     for pk in _session_pks(db, user_id, principal=principal):

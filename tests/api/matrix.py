@@ -37,6 +37,11 @@ class Route:
         return "{user_id}" in self.path
 
     @property
+    def names_user_in_query(self) -> bool:
+        """Whether its query can name a user. The bodies of new runs and batches do, and no other query is read."""
+        return self.path != "/v1/teams" and str(self) not in ("POST /v1/runs", "POST /v1/batches")
+
+    @property
     def names_one(self) -> str | None:
         """Whether its path names one run, session or batch, and so what may be not found."""
         return next((one for one in ("run", "session", "batch") if f"{{{one}_id}}" in self.path), None)

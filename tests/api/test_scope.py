@@ -146,7 +146,8 @@ def send(http: httpx2.Client, route: Route, who: Kind, ids: dict[str, str]) -> h
     body = None if route.body is None else route.body | (user if route.path == "/v1/runs" else {})
     if route.path == "/v1/batches" and body is not None:
         body |= {"select": body["select"] | user}
-    query = {field: value.format(**ids) for field, value in route.query.items()} | user
+    query = {field: value.format(**ids) for field, value in route.query.items()}
+    query |= user if route.names_user_in_query else {}
     return http.request(route.method, route.path.format(**ids), params=query, json=body)
 
 
