@@ -25,13 +25,13 @@ from worker.settings import Settings
 from worker.store import Database, sessions
 from worker.store.tables import summaries
 from worker.summaries import due
-from worker.summaries.condense import FORM, PROMPT
+from worker.summaries.condense import DATA, FORM, PROMPT
 
 pytestmark = [pytest.mark.processes, pytest.mark.extended]
 SESSIONS, TRIGGERS = 20, 50  # of each session: a thousand
 RUNS = 15  # of them at least; with this team each run that ends makes a summary due
 SLOTS = 8
-ASKED = len(f"{PROMPT}\n\n{FORM}".splitlines())
+ASKED = len(f"{PROMPT}\n\n{DATA}\n\n{FORM}".splitlines())
 NAME = re.compile(r"S(\d+)r(\d+)")
 SETTINGS = {
     "TEAM_SESSIONS_SUMMARY_VERSIONS": "1000",
@@ -131,7 +131,7 @@ def check_chain(running: System, number: int, pk: int) -> None:
     assert 1 <= len(chain) <= session.run_count, "no more versions than times that one became due"
     for before, version in itertools.pairwise([None, *chain]):
         since = before.covers_through_seq if before else 0
-        told = int(re.findall(r"(\d+) lines were read", version.text)[0]) - ASKED - (4 if before else 1)
+        told = int(re.findall(r"(\d+) lines were read", version.text)[0]) - ASKED - (8 if before else 3)
         assert told == version.covers_through_seq - since >= 2
         heard = [f"S{number}r{n}" for n in range(version.covers_through_seq // 2)]
         assert re.findall(r"I am (S\d+r\d+)", version.text) == heard, "each input was heard, in order and once"

@@ -80,7 +80,7 @@ def test_a_session_of_which_every_run_has_gone_begins_anew_where_it_was(process:
 def test_the_summary_tells_what_has_gone_and_no_message_is_missing_behind_it(process: Start) -> None:
     """To the next run, and to a replay of a later one, which sees the summary of then."""
     model = ScriptedModel(["one", "two", "three", "four", "three", "five"])
-    rooms = process(Team(id="t", model=model, enable_session_summaries=True))
+    rooms = process(Team(id="t", model=model, enable_session_summaries=True, add_history_to_context=True))
     made = [run(rooms, text) for text in ("first", "second")]
     pk = age(rooms.db, days=40)
     cover(rooms.db, pk, seq=2, position=1, text="the first was said")

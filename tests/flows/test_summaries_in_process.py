@@ -22,11 +22,14 @@ def script(database_url: str) -> Iterator[Db]:
     opened.close()
 
 
-def condensed(script: Db, model: ChatModel, *, answers: int = 10, due_messages: int = 4) -> Team:
+def condensed(
+    script: Db, model: ChatModel, *, answers: int = 10, due_messages: int = 4, add_history: bool = False
+) -> Team:
     """A team whose summary is due after two runs."""
     manager = SessionSummaryManager(model=model, due_messages=due_messages)
     says = ScriptedModel([f"answer {n}" for n in range(answers)])
-    return Team(id="t", model=says, session_summary_manager=manager, enable_session_summaries=True, db=script)
+    options = {"enable_session_summaries": True, "add_history_to_context": add_history}
+    return Team(id="t", model=says, session_summary_manager=manager, db=script, **options)
 
 
 def test_a_script_gets_its_summaries_without_workers(script: Db) -> None:
@@ -58,7 +61,7 @@ def test_a_script_gets_its_summaries_without_workers(script: Db) -> None:
 def test_a_run_in_a_script_does_not_wait_for_a_summary(script: Db) -> None:
     """The model of the summary says nothing; the runs go on, with the history in its place."""
     door = HeldModel()
-    team = condensed(script, door)
+    team = condensed(script, door, add_history=True)
 
     for n in range(5):
         assert team.run(f"input {n}", session_id="s").content == f"answer {n}"

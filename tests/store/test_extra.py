@@ -7,6 +7,7 @@ from sqlalchemy import insert, select
 
 from tests.support.life import accept, end, take
 from worker.domain import SERVICE, Draft, Extra, Message, Role, Status, ToolCall
+from worker.domain.run import Viewpoint
 from worker.privacy import export
 from worker.runs.finish import Ending
 from worker.store import Database, messages
@@ -28,14 +29,17 @@ def session_pk(db: Database) -> int:
 
 
 def test_an_extra_is_read_for_every_kind_of_context(db: Database, session_pk: int) -> None:
-    """Taking a run over, the last runs, the last messages, those after a summary: the reply is as it was written."""
+    """A run that is taken over, and the history of a later one: the reply is as it was written."""
+    bounds = messages.Bounds(9_999, text=9_999, result=9_999, least_of_result=99)
+    last = {"session_pk": session_pk, "seen_from": Viewpoint(session_pk, 9, 9), "run_count": 3, "bounds": bounds}
     with db.read() as tx:
-        read = [
-            messages.of_run(tx, session_pk=session_pk, first_seq=1, last_seq=3),
-            messages.of_last_runs(tx, session_pk=session_pk, before=9, count=3),
-            messages.of_last_messages(tx, session_pk=session_pk, before_seq=9, count=3),
-            messages.newest_that_fit(tx, session_pk=session_pk, since_seq=1, before_seq=9, size=9_999)[0],
+        histories = [
+            messages.newest_that_fit(tx, session_pk=session_pk, since_seq=1, before_seq=9, bounds=bounds)[0],
+            messages.newest_of_last(tx, **last, count=None)[0],
+            messages.newest_of_last(tx, **last, count=3)[0],
         ]
+        taken_over = messages.of_run(tx, session_pk=session_pk, first_seq=1, last_seq=3)
+    read = [taken_over, *([excerpt.message for excerpt in history] for history in histories)]
 
     for log in read:
         assert [message.extra for message in log] == [None, EXTRA, None]

@@ -15,6 +15,7 @@ CTRL_C, CTRL_D = "\x03", "\x04"
 # The child makes the terminal its controlling one, so that Ctrl-C sends it SIGINT.
 IN_IT = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
 ERASED = re.compile(r"[^\n]*\r\x1b\[K")  # a line, up to where the program erases it
+COUNTING = re.compile(r"\[waiting for the answer[^\n]*\Z")  # the program erases it before it writes on
 PASTED = "\x1b[200~{}\x1b[201~"  # what a terminal that marks pasted text sends
 CONTROLS = re.compile(r"\x1b\[\?2004l\r?|\x1b\[[0-9;?]*[a-zA-Z]")
 
@@ -50,8 +51,8 @@ class Terminal:
         return CONTROLS.sub("", ERASED.sub("", self.raw)).replace("\r\n", "\n")
 
     def type(self, text: str) -> None:
-        """Press these keys; `until` looks only at what appears after them."""
-        self._read_to = len(self.screen)
+        """Press these keys; `until` looks only at what appears after them, and after a line that is erased later."""
+        self._read_to = len(COUNTING.sub("", self.screen))
         os.write(self._master, text.encode())
 
     def until(self, text: str, *, timeout_s: float = 120.0) -> str:
