@@ -103,6 +103,7 @@ def test_no_id_and_no_text_stands_in_a_metric(door: Door) -> None:
     assert set(re.findall(r"^# TYPE (team_sessions_\w+)", text, re.MULTILINE)) <= NAMES
 
 
+@pytest.mark.extended
 def test_a_worker_tells_what_it_has_seen(tmp_path: Path, valkey: ValkeyServer) -> None:
     """On the port that it was given: runs by status, claims, model calls, tokens, tools, summaries, sweeps."""
     with started(tmp_path, sqlite(tmp_path), valkey, teams="tests.support.teams") as running:

@@ -128,6 +128,7 @@ teams = {{ values = ["plain", "with-tool"] }}
 """
 
 
+@pytest.mark.extended
 def test_the_api_does_what_its_description_says(seeded: Door, tmp_path: Path) -> None:
     """Every check of schemathesis, on every operation, which each succeed at least once; of a stream, the first event.
 

@@ -204,6 +204,7 @@ def test_replays_are_counted_behind_their_results(
     assert {line["source_run_id"]: line["old_output"] for line in lines} == {run["id"]: run["output"] for run in runs}
 
 
+@pytest.mark.extended
 def test_a_long_file_is_sent_in_chunks(system: System, client: Client, batches: Command) -> None:
     """Over what the API takes at once, in items and in bytes: all of it is one batch, each line once, in its order."""
     file = written(system, 1_200, metadata={"pad": "é" * 200})

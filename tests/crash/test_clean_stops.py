@@ -85,6 +85,7 @@ def check_quiet(lines: list[str], before: list[str]) -> None:
     assert [line for line in new if ALARMS.search(line)] == []
 
 
+@pytest.mark.extended
 @BUSY
 def test_processes_that_are_stopped_leave_nothing_behind(running: System, busy: bool) -> None:
     """SIGTERM to the API, then to both kinds of workers: each ends with 0, says nothing alarming, gives all back."""

@@ -47,6 +47,7 @@ def all_completed(client: Client, ids: list[str], *, wait_s: float = 90) -> None
     assert [client.run(run_id, wait_s=wait_s)["status"] for run_id in ids] == ["completed"] * len(ids)
 
 
+@pytest.mark.extended
 def test_background_runs_take_their_slots_and_no_more(system: System, valkey: ValkeyServer) -> None:
     """By the worker for them alone, and also where every delivery of theirs was lost."""
     runs = system.start_worker()

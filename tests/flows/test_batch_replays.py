@@ -25,6 +25,7 @@ def running(tmp_path: Path, database_url: str, valkey: ValkeyServer) -> Iterator
     system.close()
 
 
+@pytest.mark.extended
 def test_a_changed_instruction_is_tried_on_what_took_place(running: System) -> None:
     """No tool is executed, no history is written to, and what changed is told apart from what did not."""
     before = running.start_worker()

@@ -52,6 +52,7 @@ def check_completed(client: Client, ids: list[str]) -> None:
     assert [(run["status"], run["error"]) for run in ended] == [("completed", None)] * len(ids)
 
 
+@pytest.mark.extended
 def test_no_more_calls_than_the_setting_allows(busy: tuple[System, Client, ValkeyServer]) -> None:
     """By two workers together, and one of them is killed: its places are free again after a while."""
     system, client, valkey = busy

@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 from sqlalchemy import insert, select, text
 
 from tests.support.ageing import (
@@ -60,6 +61,7 @@ def test_a_session_that_somebody_holds_is_passed_by(postgres: PostgresServer) ->
     postgres.drop(url)
 
 
+@pytest.mark.extended
 def test_each_transaction_is_small_however_much_is_due(db: Database) -> None:
     """With 100,000 sessions, runs and batches, each transaction has a bounded number of rows and statements."""
     crowd(db, 100_000)

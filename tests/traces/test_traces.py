@@ -102,6 +102,7 @@ def test_one_trace_from_the_request_over_the_queue_to_model_tool_and_member(runn
     assert not any(s.failed for s in spans.values())
 
 
+@pytest.mark.extended
 def test_the_attempt_after_a_kill_is_in_the_same_trace_and_linked(running: System, traced: Collector) -> None:
     """kill -9: what the first one had sent is below the span that the second is linked to."""
     running.start_workers(2)
@@ -182,6 +183,7 @@ def test_an_order_through_the_broker_goes_on_in_its_senders_trace(
     assert traced.tree(run_id) == ["process enqueue", "  enqueue run", "    invoke_agent plain", "      chat rules"]
 
 
+@pytest.mark.extended
 def test_a_summary_has_a_trace_of_its_own_linked_to_the_run_that_it_covers(running: System, traced: Collector) -> None:
     """No caller waits for it, so it does not lengthen the trace of a run."""
     running.start_workers(1, queues="resumed,runs,summaries")
