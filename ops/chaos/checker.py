@@ -47,7 +47,7 @@ def not_stuck(e: Evidence) -> Iterator[str]:
             yield f"{run.id} is {run.status}, attempt {run.attempt}, not before {run.not_before}, {run.waits_for}"
     for pk, job in e.jobs.items():
         if job.send_at is not None:
-            yield f"the summary of session {pk} was requested at {job.requested_at}, {job.failures} failures"
+            yield f"the summary of session {pk} was requested at {job.requested_at}, {job.failures} failures: {job.error_code}"
     for session in e.sessions.values():
         uncovered = session.last_seq - session.covers_through_seq
         if session.due_messages is not None and uncovered >= session.due_messages and session.pk not in e.jobs:
@@ -139,13 +139,15 @@ def no_zombies(e: Evidence) -> Iterator[str]:
 
 
 def not_paid_twice(e: Evidence) -> Iterator[str]:
-    """A written reply is not requested again, a tool with a written result not called again, no call made twice."""
-    requests: Counter[tuple[str, ...]] = Counter(
-        tuple(call["by"].split()) for call in e.calls if call["event"] == "asked" and "by" in call
-    )
-    for (run_id, fence, delegation, turn), count in requests.items():
-        if count > 1:
-            yield f"{run_id}: attempt {fence} requested {count} times reply {turn} of {delegation}"
+    """A written or answered reply is not requested again, a tool with a written result not called again."""
+    answered = {call["call"] for call in e.calls if call["event"] == "answered"}
+    requests: dict[tuple[str, ...], list[int]] = defaultdict(list)
+    for call in e.calls:
+        if call["event"] == "asked" and "by" in call:
+            requests[tuple(call["by"].split())].append(call["call"])
+    for (run_id, fence, delegation, turn), calls in requests.items():
+        if answered.intersection(calls[:-1]):  # what is no answer is requested again at once: decision 24
+            yield f"{run_id}: attempt {fence} requested reply {turn} of {delegation} again, which was answered"
         replies = _replies(e, run_id, delegation)
         if int(turn) < len(replies) and e.fences.get((run_id, replies[int(turn)].seq), 10**9) < int(fence):
             yield f"{run_id}: attempt {fence} requested reply {turn} of {delegation}, which was written"
@@ -166,8 +168,12 @@ def nothing_thrown_away(e: Evidence) -> Iterator[str]:
 
 
 def failed_by_outages(e: Evidence) -> list[Any]:
-    """Return the runs that failed although their model was not set to refuse them."""
-    return [run for run in e.runs.values() if run.status == "failed" and "[fail=400]" not in run.input]
+    """Return the runs that failed although their model was not set to refuse them.
+
+    A model that sends what is no JSON twice fails a run: decision 24.
+    """
+    failed = [run for run in e.runs.values() if run.status == "failed" and "[fail=400]" not in run.input]
+    return [run for run in failed if run.error_code != "model_answer_invalid"]
 
 
 def unsafe_once(e: Evidence) -> Iterator[str]:

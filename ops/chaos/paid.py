@@ -1,4 +1,8 @@
-"""Answers that were paid for again. Only those in flight may be: their process was hit before it could write them."""
+"""Answers that were paid for again. Only those in flight may be: their process was hit before it could write them.
+
+A frozen process whose run was claimed by another may also request one reply when it continues: it learns of the claim
+with its next write, or from its keeper.
+"""
 
 import itertools
 from collections import defaultdict
@@ -7,6 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ops.chaos.evidence import Evidence
+from ops.chaos.system import LEASE_S
+
+LASTS_S = {"fill_disk": LEASE_S + 2}  # at most; the process cannot write until then
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +35,16 @@ def paid_again(e: Evidence) -> list[PaidAgain]:
         if call["event"] == "asked" and "by" in call:
             run_id, _fence, delegation, turn = call["by"].split()
             requests[run_id, delegation, turn].append(call)
-    pids = {(note.key, note.fence): note.pid for note in e.audit if note.what == "claim"}
+    claims = {(note.key, note.fence): note for note in e.audit if note.what == "claim"}
     again = []
     for (run_id, delegation, turn), calls in requests.items():
         for call, next_call in itertools.pairwise(calls):
             if call["call"] in answered:
-                fence = int(call["by"].split()[1])
-                hit = was_hit(e.hits, pids.get((run_id, fence)), since=call["at"], until=next_call["at"])
+                fence, next_fence = int(call["by"].split()[1]), int(next_call["by"].split()[1])
+                claim, earlier = claims.get((run_id, fence)), claims.get((run_id, next_fence))
+                hit = was_hit(e.hits, claim and claim.pid, since=call["at"], until=next_call["at"])
+                if earlier is not None and next_fence < fence:  # the asker was frozen, and its run claimed by another
+                    hit |= was_hit(e.hits, earlier.pid, since=earlier.at.timestamp(), until=next_call["at"])
                 story = tell(e, run_id, since=call["at"], until=next_call["at"])
                 again.append(PaidAgain(run_id, fence, f"{turn} of {delegation}", hit, story))
     return again
@@ -42,7 +52,8 @@ def paid_again(e: Evidence) -> list[PaidAgain]:
 
 def was_hit(hits: Sequence[dict[str, Any]], pid: int | None, *, since: float, until: float) -> bool:
     """Tell whether a process was killed, stopped, frozen or cut off alone in this time."""
-    return any(hit["pid"] == pid and since - 1.0 <= hit["at"] <= until for hit in hits)
+    own = [(hit["at"], hit["at"] + LASTS_S.get(hit["fault"], 1.0)) for hit in hits if hit["pid"] == pid]
+    return any(begun <= until and over >= since for begun, over in own)
 
 
 def tell(e: Evidence, run_id: str, *, since: float, until: float) -> str:

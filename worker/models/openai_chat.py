@@ -63,9 +63,11 @@ class OpenAIChat:
         except errors.ModelError as error:
             if not _may_be_the_schema(error):
                 raise
+            refused = isinstance(error, errors.ModelRefused) or error.http_status == 501
         # The prompt describes the answer too. If this is refused as well, the schema was not the cause.
         reply = await self._ask(replace(request, answer_schema=None), on_delta)
-        needs.remember(self._server, [Need.NO_SCHEMA])
+        if refused:  # a failed answer can have another cause, such as an outage that is over now
+            needs.remember(self._server, [Need.NO_SCHEMA])
         return reply
 
     @property
