@@ -121,6 +121,8 @@ def _children(value: object) -> list[object]:
 
 def mend(text: str) -> str:
     """Return *text* with what cannot be stored replaced by U+FFFD. Two halves of a character become one again."""
+    if _UNSTORABLE.search(text) is None:  # nearly always
+        return text
     return _UNSTORABLE.sub("\ufffd", _HALVES.sub(_whole, text))
 
 
