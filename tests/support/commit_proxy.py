@@ -11,10 +11,12 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
+from tests.support.listener import Listener
+
 NO_TLS = (80877103, 80877104)  # requests for encryption, which come before the startup message
 
 
-class CommitProxy:
+class CommitProxy(Listener):
     """Loses the answer of each COMMIT with *probability*. `lost` counts them."""
 
     def __init__(self, server: Path, *, seed: int = 0) -> None:
@@ -22,28 +24,19 @@ class CommitProxy:
         self.lost = 0
         self._server = server
         self._chance = random.Random(seed)
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=100)
-        self.port = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
+        super().__init__()
 
-    def close(self) -> None:
-        """Accept no more connections."""
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
+    def connect(self) -> socket.socket:
+        """Connect to the server's socket file."""
+        server = socket.socket(socket.AF_UNIX)
+        server.connect(str(self._server))
+        return server
 
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                client, _ = self._listener.accept()
-                server = socket.socket(socket.AF_UNIX)
-                try:
-                    server.connect(str(self._server))
-                except OSError:
-                    client.close()
-                    continue
-                loses = threading.Event()
-                threading.Thread(target=self._forward, args=(client, server, loses), daemon=True).start()
-                threading.Thread(target=self._answer, args=(server, client, loses), daemon=True).start()
+    def serve(self, client: socket.socket, server: socket.socket) -> None:
+        """Forward, and lose some answers."""
+        loses = threading.Event()
+        threading.Thread(target=self._forward, args=(client, server, loses), daemon=True).start()
+        threading.Thread(target=self._answer, args=(server, client, loses), daemon=True).start()
 
     def _forward(self, client: socket.socket, server: socket.socket, loses: threading.Event) -> None:
         stream = client.makefile("rb")

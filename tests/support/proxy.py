@@ -6,8 +6,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from urllib.parse import urlsplit
 
+from tests.support.listener import Listener
 
-class Proxy:
+
+class Proxy(Listener):
     """A proxy for the server at *url*. Connection n breaks after cuts[n] bytes from the server (None: never).
 
     What was sent to the server by then has arrived. After the last of *cuts*, no connection breaks.
@@ -16,24 +18,20 @@ class Proxy:
     def __init__(self, url: str, cuts: Iterable[int | None]) -> None:
         self._server = urlsplit(url)
         self._cuts = iter(cuts)
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=50)
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self.broken = 0
-        threading.Thread(target=self._accept, daemon=True).start()
+        super().__init__()
+        self.url = f"http://127.0.0.1:{self.port}"
 
-    def close(self) -> None:
-        """Accept no more connections."""
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
+    def connect(self) -> socket.socket:
+        """Connect to the server of the URL."""
+        assert self._server.hostname is not None
+        return socket.create_connection((self._server.hostname, self._server.port or 80))
 
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                client, _ = self._listener.accept()
-                server = socket.create_connection((self._server.hostname, self._server.port))
-                cut = next(self._cuts, None)
-                threading.Thread(target=self._forward, args=(client, server), daemon=True).start()
-                threading.Thread(target=self._return, args=(server, client, cut), daemon=True).start()
+    def serve(self, client: socket.socket, server: socket.socket) -> None:
+        """Forward, until the next of the cuts."""
+        cut = next(self._cuts, None)
+        threading.Thread(target=self._forward, args=(client, server), daemon=True).start()
+        threading.Thread(target=self._return, args=(server, client, cut), daemon=True).start()
 
     def _forward(self, client: socket.socket, server: socket.socket) -> None:
         with suppress(OSError):
