@@ -47,7 +47,8 @@ def not_stuck(e: Evidence) -> Iterator[str]:
             yield f"{run.id} is {run.status}, attempt {run.attempt}, not before {run.not_before}, {run.waits_for}"
     for pk, job in e.jobs.items():
         if job.send_at is not None:
-            yield f"the summary of session {pk} was requested at {job.requested_at}, {job.failures} failures: {job.error_code}"
+            failed = f"{job.failures} failures: {job.error_code}"
+            yield f"the summary of session {pk} was requested at {job.requested_at}, {failed}"
     for session in e.sessions.values():
         uncovered = session.last_seq - session.covers_through_seq
         if session.due_messages is not None and uncovered >= session.due_messages and session.pk not in e.jobs:

@@ -85,7 +85,7 @@ class Conversation:
 
 
 def _check_team(client: Client, team: str) -> None:
-    """Raise click.ClickException if nobody serves the team or has talked with it: most likely a typing error."""
+    """Raise click.ClickException if no worker serves the team and it has no session: most likely a typing error."""
     try:
         live = [each["team"] for each in client.teams()]
         if team in live or next(client.sessions(team=team), None) is not None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 CHARS_PER_TOKEN = 4  # an estimate: only the provider knows how it counts
 LONG_WORD = re.compile(r"[A-Za-z0-9+/=_-]{32,}")
-FEW_SPACES = 12  # a text with fewer spaces than one in so many characters is searched for long words
+FEW_SPACES = 12  # a text with less than one space in this many characters is searched for long words
 
 
 def weight(text: str) -> int:

@@ -59,7 +59,7 @@ def carry_out(leader: Conversation, call: ToolCall, delegation: str, converse: C
     """Return the member's answer to the delegated task, or an error text that the leader can react to.
 
     A model that fails for good, here or further below, is such an error, unless the team says `on_member_failure`
-    'fail'. The member's calls without a result get one then: nobody continues its work.
+    'fail'. The member's calls without a result get one then, because its work does not continue.
 
     Raises:
         Stopped, LeaseLost, ModelError, LimitReached, ReplayDiverged: from the member's loop; they end the attempt.

@@ -19,7 +19,7 @@ def _chat(num_runs: int | None = None, before: int | None = None) -> str:
     """Read what was said in this conversation before, newest first, in pages.
 
     Args:
-        num_runs: only the last so many turns of the conversation; all of it without.
+        num_runs: only this many of the last turns; without it, all of them.
         before: only messages before the one with this number. Use it to read the next page, or any part.
     """
     raise NotImplementedError("carried out by the loop")
@@ -30,7 +30,7 @@ def _tool_calls(num_calls: int | None = None, before: int | None = None) -> str:
     """Read which tools were called in this conversation before and what they returned, newest first, in pages.
 
     Args:
-        num_calls: only the last so many calls; all of them without.
+        num_calls: only this many of the last calls; without it, all of them.
         before: only results before the message with this number. Use it to read the next page, or any part.
     """
     raise NotImplementedError("carried out by the loop")
