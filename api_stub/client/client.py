@@ -14,6 +14,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, overload
 import httpx2
 
 from api_stub.client import address, calls
+from api_stub.client.connections import IDLE_S, Connections
 from api_stub.client.core import Answer, Exchange, Listing, Request, Retries, Waiting, lost
 from api_stub.client.streams import Reading
 from api_stub.client.types import Run
@@ -109,15 +110,24 @@ class _Methods(Generic[Http]):
         api = address.find(url, key, environment=os.environ)
         self._api = api.origin
         self._retries = retries or Retries()
-        self._http: Http = http(
-            base_url=api.url,
-            headers={"Authorization": f"Bearer {api.key}"},
-            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=20),  # a stream holds one for long
-        )
+        tls = httpx2.create_ssl_context()  # once: it takes longer than all the rest
+
+        def make() -> Http:
+            return http(
+                base_url=api.url,
+                headers={"Authorization": f"Bearer {api.key}"},
+                verify=tls,
+                # No limit of connections: a stream holds one for long.
+                limits=httpx2.Limits(max_connections=None, max_keepalive_connections=20, keepalive_expiry=IDLE_S),
+            )
+
+        self._connections: Connections[Http] = Connections(make)
 
 
 class Client(_Methods[httpx2.Client]):
     """A connection to the API at *url*, with *key*. Close it, or use it in a `with`. Threads may share it.
+
+    It may be made and used before a fork: each child process has connections of its own.
 
     The defaults are TEAM_SESSIONS_URL and TEAM_SESSIONS_KEY, else the API that `team-sessions up` started in this
     directory.
@@ -137,16 +147,17 @@ class Client(_Methods[httpx2.Client]):
 
     def close(self) -> None:
         """Close the connections."""
-        self._http.close()
+        self._connections.http.close()
 
     def _exchange(self, request: Request[T]) -> T:
         exchange = Exchange(request, self._retries, api=self._api)
         while not exchange.done:
             time.sleep(exchange.pause_s)
+            attempt = self._connections.attempt()
             try:
-                answer = request.send(self._http.request)
+                answer = request.send(self._connections.http.request, extensions=attempt.extensions)
             except httpx2.RequestError as error:
-                exchange.take(lost(error))
+                exchange.take(lost(error, closed=attempt.met_closed(error)))
             else:
                 exchange.take(Answer(answer.status_code, answer.headers, answer.content))
         return exchange.result
@@ -165,8 +176,9 @@ class Client(_Methods[httpx2.Client]):
         reading.begin(self._retries, api=self._api)
         while not reading.ended:
             time.sleep(reading.pause_s)
+            attempt = self._connections.attempt()
             try:
-                with reading.request().send(self._http.stream) as answer:
+                with reading.request().send(self._connections.http.stream, extensions=attempt.extensions) as answer:
                     head = Answer(answer.status_code, answer.headers, b"")
                     if reading.accepts(head):
                         for piece in answer.iter_bytes():
@@ -177,13 +189,14 @@ class Client(_Methods[httpx2.Client]):
                     else:
                         reading.failed(Answer(head.status, head.headers, answer.read()))
             except httpx2.RequestError as error:
-                reading.failed(lost(error))
+                reading.failed(lost(error, closed=attempt.met_closed(error)))
 
 
 class AsyncClient(_Methods[httpx2.AsyncClient]):
     """A connection to the API at *url*, with *key*, like `Client`. Close it, or use it in an `async with`.
 
-    It belongs to one event loop. To leave a `stream` before its end, close it with `contextlib.aclosing`.
+    It belongs to one event loop, or to one in each process after a fork. To leave a `stream` before its end, close it
+    with `contextlib.aclosing`.
     """
 
     def __init__(self, url: str | None = None, key: str | None = None, *, retries: Retries | None = None) -> None:
@@ -197,16 +210,17 @@ class AsyncClient(_Methods[httpx2.AsyncClient]):
 
     async def aclose(self) -> None:
         """Close the connections."""
-        await self._http.aclose()
+        await self._connections.http.aclose()
 
     async def _exchange(self, request: Request[T]) -> T:
         exchange = Exchange(request, self._retries, api=self._api)
         while not exchange.done:
             await asyncio.sleep(exchange.pause_s)
+            attempt = self._connections.attempt()
             try:
-                answer = await request.send(self._http.request)
+                answer = await request.send(self._connections.http.request, extensions=attempt.extensions)
             except httpx2.RequestError as error:
-                exchange.take(lost(error))
+                exchange.take(lost(error, closed=attempt.met_closed(error)))
             else:
                 exchange.take(Answer(answer.status_code, answer.headers, answer.content))
         return exchange.result
@@ -226,8 +240,11 @@ class AsyncClient(_Methods[httpx2.AsyncClient]):
         reading.begin(self._retries, api=self._api)
         while not reading.ended:
             await asyncio.sleep(reading.pause_s)
+            attempt = self._connections.attempt()
             try:
-                async with reading.request().send(self._http.stream) as answer:
+                async with reading.request().send(
+                    self._connections.http.stream, extensions=attempt.extensions
+                ) as answer:
                     head = Answer(answer.status_code, answer.headers, b"")
                     if reading.accepts(head):
                         async for piece in answer.aiter_bytes():
@@ -239,4 +256,4 @@ class AsyncClient(_Methods[httpx2.AsyncClient]):
                     else:
                         reading.failed(Answer(head.status, head.headers, await answer.aread()))
             except httpx2.RequestError as error:
-                reading.failed(lost(error))
+                reading.failed(lost(error, closed=attempt.met_closed(error)))

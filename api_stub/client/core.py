@@ -37,8 +37,8 @@ class Request(Generic[T]):
     body: Mapping[str, Any] | None = None
     silence_s: float = SILENCE_S
 
-    def send(self, http: Callable[..., R]) -> R:
-        """Pass the request to a function of the HTTP library, `request` or `stream`."""
+    def send(self, http: Callable[..., R], **options: Any) -> R:
+        """Pass the request to a function of the HTTP library, `request` or `stream`, with more *options* of it."""
         headers = {name: value.encode() for name, value in self.headers.items()}
         if self.body is not None:
             headers["Content-Type"] = b"application/json"
@@ -49,6 +49,7 @@ class Request(Generic[T]):
             headers=headers,
             content=None if self.body is None else json.dumps(self.body).encode(),
             timeout=(CONNECT_S, self.silence_s, self.silence_s, None),
+            **options,
         )
 
 
@@ -63,10 +64,14 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """No readable answer. If it was `sent`, the request may have been carried out."""
+    """No readable answer. If it was `sent`, the request may have been carried out.
+
+    `closed`: the server closed a connection that was kept from an earlier request, without an answer.
+    """
 
     reason: str
     sent: bool = True
+    closed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +109,11 @@ class Backoff:
             RequestFailed: another try cannot help, or this was the last one.
             Unreachable: this was the last try.
         """
+        if isinstance(failure, Lost) and failure.closed:
+            # No failure of the server: it closes idle connections, here just before this request came. Each such try
+            # uses up a kept connection, so a new one follows soon.
+            self._sent = True
+            return 0.0
         self.failures += 1
         if isinstance(failure, Lost):
             self._sent |= failure.sent
@@ -237,10 +247,11 @@ class Listing(Generic[T]):
         return page["data"]
 
 
-def lost(error: Exception) -> Lost:
+def lost(error: Exception, *, closed: bool) -> Lost:
     """Return the meaning of an error of the HTTP library."""
     name = type(error).__name__
-    return Lost(f"{name}: {error}" if str(error) else name, sent=name not in ("ConnectError", "ConnectTimeout"))
+    sent = name not in ("ConnectError", "ConnectTimeout")
+    return Lost(f"{name}: {error}" if str(error) else name, sent=sent, closed=closed)
 
 
 def retry_after(answer: Answer) -> float | None:

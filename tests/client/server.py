@@ -1,8 +1,10 @@
-"""A server on a socket that answers as a test says, byte by byte, and keeps what it was asked. One request each time.
+"""A server on a socket that answers as a test says, byte by byte, and keeps what it was asked.
 
-Answers are bytes, so that a test can cut them anywhere. `RESET` among them ends the connection with a reset.
+Answers are bytes, so that a test can cut them anywhere. `RESET` among them ends the connection with a reset. After one
+request the connection is closed, unless the answer is `kept`.
 """
 
+import itertools
 import json
 import socket
 import socketserver
@@ -14,17 +16,19 @@ from dataclasses import dataclass
 from typing import Any
 
 RESET = None
+KEEP = b"Connection: keep-alive"
 Answering = Callable[["Asked"], Iterable[bytes | None]]
 
 
 @dataclass(frozen=True)
 class Asked:
-    """One request, as it came; names of headers in lower case."""
+    """One request, as it came, and the number of its connection; names of headers in lower case."""
 
     method: str
     target: str
     headers: dict[str, str]
     body: Any
+    connection: int
 
 
 def answer(status: int, body: object = None, **headers: str) -> list[bytes]:
@@ -33,6 +37,11 @@ def answer(status: int, body: object = None, **headers: str) -> list[bytes]:
     more = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items())
     head = f"HTTP/1.1 {status} Said\r\nContent-Length: {len(said)}\r\nConnection: close\r\n{more}\r\n"
     return [head.encode() + said]
+
+
+def kept(status: int, body: object = None) -> list[bytes]:
+    """Return a whole answer, after which the connection is kept for the next request."""
+    return [piece.replace(b"Connection: close", KEEP) for piece in answer(status, body)]
 
 
 def problem(status: int, code: str, **headers: str) -> list[bytes]:
@@ -60,31 +69,43 @@ class Server:
     def __init__(self, answering: Answering) -> None:
         self.asked: list[Asked] = []
         self.left = threading.Event()
+        self._numbers = itertools.count(1)
         outer = self
 
         class Handler(socketserver.StreamRequestHandler):
             def handle(self) -> None:
-                asked = self._read()
+                number = next(outer._numbers)
+                while (asked := self._read(number)) and self._answer(asked):
+                    pass
+
+            def _answer(self, asked: Asked) -> bool:
+                """Answer a request, and return whether the connection is kept."""
                 outer.asked.append(asked)
+                keep = False
                 for piece in answering(asked):
                     if piece is RESET:
                         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                         self.connection.close()
-                        return
+                        return False
+                    keep |= KEEP in piece
                     try:
                         self.wfile.write(piece)
                     except ConnectionError:
                         outer.left.set()
-                        return
+                        return False
+                return keep
 
-            def _read(self) -> Asked:
-                method, target, _ = self.rfile.readline().decode().split(" ")
+            def _read(self, number: int) -> Asked | None:
+                line = self.rfile.readline().decode()
+                if not line:
+                    return None
+                method, target, _ = line.split(" ")
                 headers: dict[str, str] = {}
                 while line := self.rfile.readline().decode("latin-1").strip():
                     name, _, value = line.partition(": ")
                     headers[name.lower()] = value
                 body = self.rfile.read(int(headers.get("content-length", "0")))
-                return Asked(method, target, headers, json.loads(body) if body else None)
+                return Asked(method, target, headers, json.loads(body) if body else None, number)
 
             def finish(self) -> None:
                 with suppress(OSError):
