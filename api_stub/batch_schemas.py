@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from api_stub.schemas import Page, Texts
 from worker.batches import accept, prices
-from worker.domain import BatchRun, Principal, Usage, check_id, check_text, validate_time
+from worker.domain import BatchRun, Principal, Usage, bounds, check_id, check_text, validate_time
 from worker.domain import batch as domain
 from worker.domain.fields import Time, field
 from worker.errors import BatchInvalid
@@ -144,11 +144,11 @@ def batch_order(body: BatchRequest, *, prices_file: Path | None) -> domain.Batch
     """Return the order in a body, with the current prices.
 
     Raises:
-        InvalidText, InvalidIdentifier, InvalidTime, BatchInvalid
+        InvalidText, InvalidIdentifier, InvalidTime, ValueTooLarge, BatchInvalid
     """
     for name, value in asdict(body.select).items():
         if isinstance(value, str):
-            check_text(value, field=name)
+            bounds.check_name(value, field=name)
         elif isinstance(value, datetime):
             validate_time(value, field=name)
     if body.name is not None:

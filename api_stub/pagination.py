@@ -5,13 +5,14 @@ checked again for every page.
 """
 
 import base64
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Annotated, Any, Generic, TypeVar
 
 from fastapi import Query
 from pydantic import TypeAdapter
 
 from worker.errors import InvalidCursor
+from worker.store import Page
 
 Cursor = Annotated[
     str | None,
@@ -20,7 +21,9 @@ Cursor = Annotated[
         examples=["cnVuczoi…"],
     ),
 ]
-Limit = Annotated[int, Query(ge=1, le=200, description="Entries in a page, at most.", examples=[50])]
+Limit = Annotated[
+    int, Query(ge=1, le=200, description="Entries in a page, at most; fewer if they are large.", examples=[50])
+]
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -34,10 +37,9 @@ class Pages(Generic[T, K]):
         self._adapter: TypeAdapter[K] = TypeAdapter(key_type)
         self._key = key
 
-    def page(self, rows: Sequence[T], *, limit: int) -> tuple[list[T], str | None]:
-        """Return the first *limit* of *rows*, and the cursor of the next page; None: there are no more rows."""
-        data = list(rows[:limit])
-        return data, self.encode(self._key(data[-1])) if len(rows) > limit else None
+    def next_cursor(self, page: Page[T]) -> str | None:
+        """Return the cursor of the next page; None: there are no more rows."""
+        return self.encode(self._key(page[-1])) if page and page.more else None
 
     def encode(self, key: K) -> str:
         """Return the cursor of the page after the entry with this key."""

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import BaseModel, Field, WithJsonSchema
 
-from worker.domain import Message, Refresh, Run, RunOrder, SessionSummary, Status, check_json
+from worker.domain import Message, Refresh, Run, RunOrder, SessionSummary, Status, bounds
 from worker.domain.fields import TEXT, Metadata, SessionId, TeamId, Time, UserId, field
 
 NextCursor = Annotated[
@@ -16,6 +16,8 @@ NextCursor = Annotated[
 ]
 T = TypeVar("T")
 Texts = list[Annotated[str, WithJsonSchema({"type": "string"} | TEXT)]]
+NAME = TEXT | {"maxLength": bounds.NAME_LENGTH}
+DESCRIPTION = TEXT | {"maxLength": bounds.DESCRIPTION_LENGTH}
 Responses = dict[int | str, dict[str, Any]]
 _LOCATION = {"Location": {"description": "The path of the created object.", "schema": {"type": "string"}}}
 COMMITTED: Responses = {202: {"description": "Accepted and committed to the database.", "headers": _LOCATION}}
@@ -78,10 +80,15 @@ class Session(BaseModel, from_attributes=True):
 class SessionChange(BaseModel, extra="forbid"):
     """Fields to replace. An omitted field is not changed; null removes a name or a description."""
 
-    name: Annotated[str | None, field("Name for people.", "Where is my parcel?", None, schema=TEXT)] = None
-    description: Annotated[str | None, field("Description for people.", "Sent on Monday.", None, schema=TEXT)] = None
-    tags: Texts = Field(
-        default_factory=list, description="All tags; they replace the old ones.", examples=[["parcel", "urgent"]]
+    name: Annotated[str | None, field("Name for people.", "Where is my parcel?", None, schema=NAME)] = None
+    description: Annotated[
+        str | None, field("Description for people.", "Sent on Monday.", None, schema=DESCRIPTION)
+    ] = None
+    tags: list[Annotated[str, WithJsonSchema({"type": "string"} | NAME)]] = Field(
+        default_factory=list,
+        max_length=bounds.TAGS,
+        description="All tags; they replace the old ones.",
+        examples=[["parcel", "urgent"]],
     )
     metadata: Metadata = Field(default_factory=dict)
 
@@ -89,11 +96,12 @@ class SessionChange(BaseModel, extra="forbid"):
         """Return the fields that were sent.
 
         Raises:
-            InvalidText, InvalidJson
+            InvalidText, InvalidJson, ValueTooLarge
         """
         values = self.model_dump(exclude_unset=True)
         for name, value in values.items():
-            check_json(value, field=name)
+            if value is not None:
+                bounds.OF_SESSION[name](value, field=name)
         return values
 
 

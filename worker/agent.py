@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
-from worker.domain import ChatModel, check_id
+from worker.domain import ChatModel, bounds, check_id
 from worker.errors import DefinitionInvalid, TeamSessionsError, ToolNotDescribable
 from worker.loop import delegation, history_tools
 from worker.loop.definition import Definition
@@ -109,10 +109,14 @@ def checked_members(members: Sequence[object], mistakes: list[str]) -> tuple[Def
 def checked_state(state: Mapping[str, Any] | None, mistakes: list[str]) -> dict[str, Any]:
     """Return the state as it will be stored; add what is wrong to *mistakes*."""
     try:
-        return cast(dict[str, Any], json.loads(json.dumps(dict(state or {}), allow_nan=False)))
+        stored = cast(dict[str, Any], json.loads(json.dumps(dict(state or {}), allow_nan=False)))
+        bounds.check_state(stored, before={}, field="session_state")
+        return stored
     except (TypeError, ValueError) as error:
         mistakes.append(f"session_state cannot be stored as JSON: {error}")
-        return {}
+    except TeamSessionsError as error:
+        mistakes.append(error.message)
+    return {}
 
 
 def raise_if_any(what: str, mistakes: list[str]) -> None:

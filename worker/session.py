@@ -1,12 +1,12 @@
 """`Session`: what `team.get_session()` returns to a script."""
 
-from collections.abc import Callable
 from enum import Enum
 from itertools import chain, islice
 from operator import attrgetter
 from typing import Any
 
-from worker.domain import Message, Run, SessionRow, Summary, ToolCall, check_object, check_text, check_texts
+from worker.domain import Message, Run, SessionRow, Summary, ToolCall
+from worker.domain.bounds import OF_SESSION
 from worker.errors import SessionNotFound
 from worker.loop.definition import Definition
 from worker.process.runtime import Runtime
@@ -15,12 +15,6 @@ from worker.summaries import due
 from worker.summaries.in_process import refresh_now
 
 PAGE = 500
-CHECKS: dict[str, Callable[..., Any]] = {
-    "name": check_text,
-    "description": check_text,
-    "tags": check_texts,
-    "metadata": check_object,
-}
 EMPTY: dict[str, Any] = {"tags": [], "metadata": {}}  # of the others: None
 
 
@@ -64,12 +58,12 @@ class Session:
 
         Raises:
             SessionNotFound: it was deleted.
-            InvalidType, InvalidText, InvalidJson
+            InvalidType, InvalidText, InvalidJson, ValueTooLarge
         """
         fields = {"name": name, "description": description, "tags": tags, "metadata": metadata}
         values = {field: value for field, value in fields.items() if not isinstance(value, Keep)}
         for field, value in values.items():
-            values[field] = EMPTY.get(field) if value is None else CHECKS[field](value, field=field)
+            values[field] = EMPTY.get(field) if value is None else OF_SESSION[field](value, field=field)
         with self._runtime.db.write() as tx:
             if not sessions.lock(tx, self.pk):
                 raise SessionNotFound(session_id=self._row.session_id)

@@ -108,7 +108,7 @@ class TeamSessions:
         """Set top-level keys of the session's state, and return the state. Other keys keep concurrent changes.
 
         Raises:
-            SessionNotFound, InvalidType, InvalidText, InvalidJson
+            SessionNotFound, InvalidType, InvalidText, InvalidJson, ValueTooLarge
         """
         values = check_object(changes, field="session_state")
         session = self._session(session_id, user_id)

@@ -75,9 +75,8 @@ def list_batches(
     """List batches, newest first. A key bound to teams sees the batches of keys that are bound to the same teams."""
     before = BATCHES.decode(cursor)
     with service.db.read() as tx:
-        rows = batches.page(tx, principal=_acting_for(principal, user_id), before=before, limit=limit + 1)
-    page, next_cursor = BATCHES.page(rows, limit=limit)
-    return schemas.BatchPage(data=[schemas.Batch.of(batch) for batch in page], next_cursor=next_cursor)
+        rows = batches.page(tx, principal=_acting_for(principal, user_id), before=before, limit=limit)
+    return schemas.BatchPage(data=[schemas.Batch.of(batch) for batch in rows], next_cursor=BATCHES.next_cursor(rows))
 
 
 @router.get("/{batch_id}", responses=errors.responses(404, 422))
@@ -98,9 +97,8 @@ def list_items(
 ) -> schemas.ItemPage:
     """List the items of a batch in order, each with the current status of its run or of its session's refresh."""
     after, principal = ITEMS.decode(cursor) or 0, _acting_for(principal, user_id)
-    rows = lifecycle.items(service.db, batch_id, principal=principal, after=after, limit=limit + 1, status=status)
-    page, next_cursor = ITEMS.page(rows, limit=limit)
-    return schemas.ItemPage(data=page, next_cursor=next_cursor)
+    rows = lifecycle.items(service.db, batch_id, principal=principal, after=after, limit=limit, status=status)
+    return schemas.ItemPage(data=rows, next_cursor=ITEMS.next_cursor(rows))
 
 
 @router.post("/{batch_id}/items", status_code=202, responses=errors.responses(400, 404, 409, 413, 422))

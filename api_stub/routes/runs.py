@@ -64,9 +64,8 @@ def list_runs(
     filters = runs.RunFilters(user_id, team, status, session_id, idempotency_key)
     before = RUNS.decode(cursor)
     with service.db.read() as tx:
-        rows = runs.page(tx, filters, principal=principal, before=before, limit=limit + 1)
-    data, next_cursor = RUNS.page(rows, limit=limit)
-    return schemas.RunPage(data=data, next_cursor=next_cursor)
+        rows = runs.page(tx, filters, principal=principal, before=before, limit=limit)
+    return schemas.RunPage(data=rows, next_cursor=RUNS.next_cursor(rows))
 
 
 @router.get("/{run_id}", responses=errors.responses(404, 422))

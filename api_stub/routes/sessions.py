@@ -43,9 +43,9 @@ def list_sessions(
         principal.check_team(team)
     filters, before = sessions.SessionFilters(user_id, team, name, tag), SESSIONS.decode(cursor)
     with service.db.read() as tx:
-        rows = sessions.active(tx, filters, principal=principal, before=before, limit=limit + 1)
-    data, next_cursor = SESSIONS.page(rows, limit=limit)
-    return schemas.SessionPage(data=[schemas.Session.model_validate(row) for _pk, row in data], next_cursor=next_cursor)
+        rows = sessions.active(tx, filters, principal=principal, before=before, limit=limit)
+    data = [schemas.Session.model_validate(row) for _pk, row in rows]
+    return schemas.SessionPage(data=data, next_cursor=SESSIONS.next_cursor(rows))
 
 
 @router.get("/{session_id}", responses=errors.responses(404, 409, 422))
@@ -100,9 +100,8 @@ def list_messages(
     with service.db.read() as tx:
         pk = _find(tx, session_id, principal, user_id).pk
         only = Role(role) if role else None
-        rows = messages.page(tx, session_pk=pk, after_seq=after_seq, limit=limit + 1, role=only)
-    data, next_cursor = MESSAGES.page(rows, limit=limit)
-    return schemas.MessagePage(data=data, next_cursor=next_cursor)
+        rows = messages.page(tx, session_pk=pk, after_seq=after_seq, limit=limit, role=only)
+    return schemas.MessagePage(data=rows, next_cursor=MESSAGES.next_cursor(rows))
 
 
 @router.get("/{session_id}/runs", responses=errors.responses(404, 409, 422))
@@ -119,9 +118,8 @@ def list_runs_of_session(
     with service.db.read() as tx:
         owner = _find(tx, session_id, principal, user_id).user_id
         filters = runs.RunFilters(owner, session_id=session_id)
-        rows = runs.page(tx, filters, principal=principal, before=before, limit=limit + 1)
-    data, next_cursor = RUNS.page(rows, limit=limit)
-    return schemas.RunPage(data=data, next_cursor=next_cursor)
+        rows = runs.page(tx, filters, principal=principal, before=before, limit=limit)
+    return schemas.RunPage(data=rows, next_cursor=RUNS.next_cursor(rows))
 
 
 @router.get("/{session_id}/summary", responses=errors.responses(404, 409, 422))

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from api_stub.app import make_app
+from worker.domain import bounds
 from worker.settings import Settings
+from worker.store import pages
 
 Schema = dict[str, Any]
 
@@ -38,6 +40,11 @@ def page() -> str:
         "Every request except the probes needs `Authorization: Bearer KEY`. Any of them can be answered with 401, 403, "
         "429 or 503; an error is a [Problem](#problem), whose `code` is listed in [errors](errors.md). "
         "A query parameter that a route does not have is refused with 422; only the probes and `/metrics` ignore it. "
+        f"A page of a list has about {pages.PAGE_BYTES >> 20} MiB at most, so it can have fewer entries than `limit`: "
+        "go on until `next_cursor` is null. "
+        f"Metadata has at most {bounds.METADATA_BYTES >> 10} KiB as JSON in UTF-8, and a session's state "
+        f"{bounds.STATE_BYTES >> 20} MiB; a name and a tag {bounds.NAME_LENGTH} characters, a description "
+        f"{bounds.DESCRIPTION_LENGTH:,}; a session has at most {bounds.TAGS} tags. "
         "[Events](events.md) lists the events that a run's stream sends. For programs: [`openapi.json`]"
         "(openapi.json), which a running API also serves at `/openapi.json`.\n\n"
         f"## Routes\n\n{routes}## Objects\n{objects}"

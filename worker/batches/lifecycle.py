@@ -7,7 +7,7 @@ from worker.batches.feed import Send, stop_runs
 from worker.domain import Batch, BatchStatus, Budget, Item, PausedBy, Principal
 from worker.domain.batch import order_to_json
 from worker.errors import BatchConflict, BatchInvalid, BatchNotFound
-from worker.store import Database, LockedBatch, Transaction, batch_items, batches
+from worker.store import Database, LockedBatch, Page, Transaction, batch_items, batches
 
 
 def get(db: Database, batch_id: str, *, principal: Principal) -> Batch:
@@ -28,8 +28,10 @@ def items(
     limit: int = 50,
     status: str | None = None,
     texts: bool = False,
-) -> list[Item]:
-    """Return up to *limit* items after number *after*; with *texts* as `Result`, with the old and the new output.
+) -> Page[Item]:
+    """Return up to *limit* items after number *after*, as many as fit into a page.
+
+    With *texts* as `Result`, with the old and the new output.
 
     Raises:
         BatchNotFound

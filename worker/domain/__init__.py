@@ -3,6 +3,7 @@
 Other rooms import these names from here: `from worker.domain import Run, Status`.
 """
 
+from worker.domain import bounds
 from worker.domain.backoff import Backoff, ask_again_at_once, silence_limit
 from worker.domain.batch import (
     Batch,

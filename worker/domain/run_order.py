@@ -16,9 +16,10 @@ from pydantic import AwareDatetime, BeforeValidator, ConfigDict, Field, TypeAdap
 from pydantic.json_schema import SkipJsonSchema
 
 from worker.clock import rfc3339
+from worker.domain.bounds import check_metadata
 from worker.domain.fields import ID, INPUT, Metadata, check_rfc3339, field, in_place
 from worker.domain.run import OnBusy, Priority, Replay, Run
-from worker.domain.text import check_id, check_input, check_object, wrong_type
+from worker.domain.text import check_id, check_input, wrong_type
 from worker.errors import InvalidTime
 
 MAX_TIMEOUT_S = 86_400.0
@@ -153,14 +154,14 @@ def validate_order(order: RunOrder, *, max_input_bytes: int) -> None:
     """Check an order before anything is written.
 
     Raises:
-        EmptyInput, InputTooLarge, InvalidType, InvalidText, InvalidIdentifier, InvalidJson, InvalidTime
+        EmptyInput, InputTooLarge, ValueTooLarge, InvalidType, InvalidText, InvalidIdentifier, InvalidJson, InvalidTime
     """
     check_id(order.team, field="team")
     if order.session_id is not None:
         check_id(order.session_id, field="session_id")
     if order.user_id is not None and order.user_id != "":
         check_id(order.user_id, field="user_id")
-    check_object(order.metadata, field="metadata")
+    check_metadata(order.metadata, field="metadata")
     check_input(order.input, limit=max_input_bytes)
     if order.not_before is not None:
         validate_time(order.not_before, field="not_before")

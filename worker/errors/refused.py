@@ -65,6 +65,13 @@ class InputTooLarge(RequestRefused):
     status = 413
 
 
+class ValueTooLarge(RequestRefused):
+    """{field} has {size}; the limit is {limit}. Send less, and keep large values in a store of your own."""
+
+    code = "value_too_large"
+    status = 413
+
+
 class UnknownTeam(RequestRefused):
     """No worker has announced a team {team!r}. Check the name, or start a worker that serves it."""
 

@@ -10,12 +10,12 @@ import contextvars
 import copy
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from worker.domain import NO_CHANGE, Draft, Message, Role, StateChange, ToolCall, ToolCallProgress, open_calls
+from worker.domain import NO_CHANGE, Draft, Message, Role, StateChange, ToolCall, ToolCallProgress, bounds, open_calls
 from worker.domain.event import TOOL_CALL_COMPLETED, TOOL_CALL_STARTED
-from worker.errors import LimitReached, ReplayDiverged
+from worker.errors import LimitReached, ReplayDiverged, ValueTooLarge
 from worker.loop import delegation, history_tools
 from worker.loop.conversation import Conversation
 from worker.loop.definition import Definition, Mode
@@ -25,6 +25,10 @@ from worker.loop.tools import CUT_OFF, OUTCOME_UNKNOWN, RunContext, Tool, state_
 from worker.observe import metrics, tracing
 
 Converse = Callable[[Conversation], Draft]
+STATE_UNCHANGED = (
+    "Error: the call was made, but its change of session_state was not stored. {reason} It returned: {text}"
+)
+CUT = "\n(Cut here: this result has {length:,} characters, and the first {limit:,} are stored.)"
 Outcome = tuple[ToolCall, str, StateChange] | BaseException | None
 """A call with its result; or the error that ends the run; None: the run was stopped."""
 
@@ -158,9 +162,21 @@ def _call(
 
 
 def _write(conversation: Conversation, call: ToolCall, text: str, change: StateChange) -> None:
+    """Write a result with its change of the state. A change that makes the state too large is left out."""
+    text = _bounded(text, conversation.journal.log)
     result = Draft(Role.TOOL, call.name, text, tool_call_id=call.id, delegation=conversation.delegation)
-    conversation.journal.write([result], change=change)
+    try:
+        conversation.journal.write([result], change=change)
+    except ValueTooLarge as error:
+        conversation.journal.write([replace(result, content=STATE_UNCHANGED.format(reason=error.message, text=text))])
     conversation.journal.publish(TOOL_CALL_COMPLETED(**_progress(conversation, call)))
+
+
+def _bounded(text: str, log: Sequence[Message]) -> str:
+    """Return the part of a result that is stored: the results of a run share a limit, so that it fits into memory."""
+    used = sum(len(message.content) for message in list(log) if message.role is Role.TOOL)
+    limit = min(bounds.RESULT_LENGTH, max(bounds.LEAST_RESULT_LENGTH, bounds.RESULTS_LENGTH - used))
+    return text if len(text) <= limit else text[:limit] + CUT.format(length=len(text), limit=limit)
 
 
 def _progress(conversation: Conversation, call: ToolCall) -> ToolCallProgress:

@@ -32,6 +32,7 @@ CUT_OFF = (
     "Error: this call was not made. Your reply reached its limit of output tokens, and the arguments of the call were "
     "cut off. Make the call again with shorter arguments."
 )
+LISTED = 100  # errors of arguments; a list of a million would fill the memory
 NO_RESULT = "No result: {because}. Whether it took effect is not known."
 
 
@@ -92,7 +93,9 @@ class Tool:
         try:
             values = self.arguments.model_validate(parsed)
         except ValidationError as error:
-            problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+            problems = f"{error.error_count():,} errors"
+            if error.error_count() <= LISTED:
+                problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
             return f"Error: the arguments of {self.name!r} do not fit its schema: {problems}."
         return {name: getattr(values, name) for name in type(values).model_fields}
 

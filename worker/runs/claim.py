@@ -65,10 +65,11 @@ def claim_head(
 
     def take(tx: Transaction) -> Claim | NotClaimed | Suspect:
         asked_at = clock.monotonic()
-        session = sessions.lock_of_run(tx, run_id)
+        locked = sessions.lock_with_state(tx, run_id)
         waited_s = clock.monotonic() - asked_at
-        if session is None:
+        if locked is None:
             return NotClaimed(End.GONE, run_id)
+        session, state = locked
         if not is_head(session, run_id):
             return NotClaimed(End.NOT_HEAD, run_id, session.head_run_id)
         take_over = may_take_over() and waited_s < WAITED_S
@@ -76,6 +77,7 @@ def claim_head(
             tx,
             run_id=run_id,
             session=session,
+            state=state,
             owner=owner,
             ttl_s=ttl_s,
             version=definition.version,
@@ -91,11 +93,10 @@ def claim_head(
             log = messages.append(tx, [draft], run_id=run_id, session_pk=session.pk, last_seq=claim.last_seq)
         else:
             log = messages.of_run(tx, session_pk=session.pk, first_seq=claim.first_seq, last_seq=claim.last_seq)
-        state = claim.state
         begins = claim.position == 1 and claim.attempt == 1 and claim.replay is None
         if begins and definition.session_state:
             initial = {k: v for k, v in definition.session_state.items() if k not in state}
-            state = sessions.change_state(tx, session.pk, StateChange(initial))
+            state = sessions.change_state(tx, session.pk, StateChange(initial), bounded=False)  # a team's own is small
         return replace(claim, log=tuple(log), state=state)
 
     def committed(tx: Transaction, result: Claim | NotClaimed | Suspect) -> bool:

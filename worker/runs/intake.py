@@ -18,6 +18,7 @@ from worker.domain import (
     RunError,
     RunOrder,
     Status,
+    bounds,
     check_id,
     mend,
     parse_order,
@@ -112,6 +113,8 @@ def _parse(fields: dict[str, Any]) -> RunOrder:
     Raises:
         OrderInvalid, InvalidTime: for the first field that is wrong.
     """
+    if len(fields) > bounds.ARGUMENTS:  # each unknown one is an error of its own, and a million fill the memory
+        raise OrderInvalid(field="(all)", problem=f"{len(fields):,} arguments; expected {bounds.ARGUMENTS} at most")
     empty = {"on_busy": "", "priority": "", "not_before": ""}
     values = {name: value for name, value in fields.items() if value is not None and value != empty.get(name)}
     try:
@@ -124,7 +127,7 @@ def _parse(fields: dict[str, Any]) -> RunOrder:
         return parse_order(values)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
-        field, problem = ".".join(map(str, first["loc"])), first["msg"]
+        field, problem = ".".join(map(str, first["loc"]))[:ID_LIMIT], first["msg"]
         if first["type"] == "unexpected_keyword_argument":
             problem = f"unknown; an order has {', '.join(field.name for field in dataclasses.fields(RunOrder))}"
         if first["type"] in OUT_OF_RANGE:
@@ -135,12 +138,14 @@ def _parse(fields: dict[str, Any]) -> RunOrder:
 
 
 def _readable(fields: dict[str, Any], *, limit: int) -> RunOrder:
-    """Return what can be kept of a refused order: its ids, and at most *limit* characters of its input."""
+    """Return what can be kept of a refused order: its ids, and at most *limit* bytes of its input."""
 
     def text(field: str, limit: int) -> str:
-        return mend(str(fields.get(field) or ""))[:limit]
+        value = fields.get(field) or ""
+        return mend(value[:limit] if isinstance(value, str) else f"({type(value).__name__})")
 
-    return RunOrder(text("team", ID_LIMIT), text("input", limit), user_id=text("user_id", ID_LIMIT))
+    kept = text("input", limit).encode()[:limit].decode(errors="ignore")
+    return RunOrder(text("team", ID_LIMIT), kept, user_id=text("user_id", ID_LIMIT))
 
 
 def _refuse_in(tx: Transaction, order: RunOrder, error: RunError, *, settings: Settings, idempotency_key: str) -> None:

@@ -8,7 +8,7 @@ Other rooms import its files as modules: `from worker.store import Database, Tra
 
 from worker.store.batch_items import PendingItem
 from worker.store.batches import LockedBatch
-from worker.store.engine import Database, Transaction
+from worker.store.engine import Database, Page, Transaction
 from worker.store.leases import Lease
 from worker.store.runs import RunFilters
 from worker.store.summary_jobs import RefreshRequest

@@ -8,13 +8,15 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, bindparam, case, func, or_, select, tuple_, update
 
 from worker.domain import Item, ItemOutcome, Result, RunError, Status, Usage
+from worker.store import pages
 from worker.store.batches import Ended
-from worker.store.columns import columns_of, db_time, from_columns
-from worker.store.engine import Transaction
+from worker.store.columns import byte_length, columns_of, db_time, from_columns
+from worker.store.engine import Page, Transaction
 from worker.store.tables import batch_items, runs, sessions, summaries, summary_jobs
 from worker.store.usage import NAMES, OF_RUN, usage_of
 
 _source = runs.alias("source")
+_SIZE = pages.size_of_columns(runs.c.error_message)
 _TERMINAL = (Status.COMPLETED, Status.FAILED, Status.CANCELLED)
 _in_flight = and_(batch_items.c.fed_at.is_not(None), batch_items.c.ended_at.is_(None))
 _job_failed = and_(summary_jobs.c.session_pk.is_not(None), summary_jobs.c.send_at.is_(None))
@@ -113,13 +115,16 @@ def requeue_unsuccessful(tx: Transaction, batch_id: str) -> Counter[str]:
 
 def page(
     tx: Transaction, batch_id: str, *, after: int, limit: int, status: str | None = None, texts: bool = False
-) -> list[Item]:
-    """Return up to *limit* items after number *after*, in order; with *texts* also the old and the new output."""
+) -> Page[Item]:
+    """Return up to *limit* items after number *after*, as many as fit into a page, in order.
+
+    With *texts* also the old and the new output.
+    """
     status_now = _status()
     is_open = batch_items.c.ended_at.is_(None)  # once an item has ended, the job of its session is another refresh
     refresh_error = case((is_open, summary_jobs.c.error_code))
     columns = (
-        batch_items,
+        *(column for column in batch_items.c if column is not batch_items.c.request),
         sessions.c.session_id,
         sessions.c.user_id.label("session_user"),
         status_now.label("status"),
@@ -134,17 +139,20 @@ def page(
     if status is not None:
         conditions.append(status_now == status)
     statement = select(*columns, *outputs, *OF_RUN).select_from(joined).where(*conditions)
-    rows = tx.execute(statement.order_by(batch_items.c.number).limit(limit))
-    return [_item(row, texts=texts) for row in rows]
+    size = _SIZE + byte_length(runs.c.output) + byte_length(_source.c.output) if texts else _SIZE
+    rows, more = pages.fitting(tx, statement.order_by(batch_items.c.number), size, limit=limit)
+    return pages.page((_item(row, texts=texts) for row in rows), more=more)
 
 
-def with_requests(tx: Transaction, user_id: str, *, after: tuple[str, int], limit: int) -> list[dict[str, Any]]:
+def with_requests(tx: Transaction, user_id: str, *, after: tuple[str, int], limit: int) -> Page[dict[str, Any]]:
     """Return up to *limit* items that hold requests of a user, after the item of this batch and number."""
     order = (batch_items.c.batch_id, batch_items.c.number)
     columns = (*order, batch_items.c.custom_id, batch_items.c.request)
     own = (batch_items.c.user_id == user_id, batch_items.c.request.is_not(None), tuple_(*order) > after)
-    rows = tx.execute(select(*columns).where(*own).order_by(*order).limit(limit))
-    return [dict(row._mapping) for row in rows]
+    statement = select(*columns).select_from(batch_items).where(*own).order_by(*order)
+    size = pages.size_of_columns(batch_items.c.request)
+    rows, more = pages.fitting(tx, statement, size, limit=limit)
+    return pages.page((dict(row._mapping) for row in rows), more=more)
 
 
 def erase_user(tx: Transaction, user_id: str) -> None:

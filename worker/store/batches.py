@@ -15,8 +15,9 @@ from sqlalchemy import ColumnElement, and_, func, select, true, update
 
 from worker.domain import Batch, BatchOrder, BatchStatus, PausedBy, Principal, Spent, Usage
 from worker.domain.batch import order_from_json, order_to_json
+from worker.store import pages
 from worker.store.columns import db_time, from_columns, upsert
-from worker.store.engine import Transaction
+from worker.store.engine import Page, Transaction
 from worker.store.tables import batches
 from worker.store.usage import NAMES, usage_of
 
@@ -88,11 +89,15 @@ def get(tx: Transaction, batch_id: str, *, principal: Principal) -> Batch | None
     return None if row is None else _batch(row)
 
 
-def page(tx: Transaction, *, principal: Principal, before: str | None, limit: int) -> list[Batch]:
-    """Return up to *limit* batches that *principal* may see, newest first, older than the one with id *before*."""
+def page(tx: Transaction, *, principal: Principal, before: str | None, limit: int) -> Page[Batch]:
+    """Return up to *limit* batches that *principal* may see, newest first, older than the one with id *before*.
+
+    As many as fit into a page.
+    """
     older = true() if before is None else batches.c.id < before
-    rows = tx.execute(select(batches).where(visible(principal), older).order_by(batches.c.id.desc()).limit(limit))
-    return [_batch(row) for row in rows]
+    statement = select(batches).select_from(batches).where(visible(principal), older).order_by(batches.c.id.desc())
+    rows, more = pages.fitting(tx, statement, pages.size_of_row(batches), limit=limit)
+    return pages.page(map(_batch, rows), more=more)
 
 
 def visible(principal: Principal) -> ColumnElement[bool]:

@@ -117,6 +117,23 @@ def _on_sqlite(element: db_time, compiler: SQLCompiler, **kw: Any) -> str:
     return f"utc_now({compiler.process(element.clauses, **kw)})"
 
 
+class byte_length(FunctionElement[int]):  # noqa: N801 - as above
+    """The bytes of a text or of JSON as its column holds it; 0 for NULL. On Postgres the value itself is not read."""
+
+    type = Integer()
+    inherit_cache = True
+
+
+@compiles(byte_length, "postgresql")
+def _bytes_on_postgres(element: byte_length, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"coalesce(octet_length(CAST({compiler.process(element.clauses, **kw)} AS TEXT)), 0)"
+
+
+@compiles(byte_length, "sqlite")
+def _bytes_on_sqlite(element: byte_length, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"coalesce(length(CAST({compiler.process(element.clauses, **kw)} AS BLOB)), 0)"
+
+
 def utc_now(offset_s: float) -> str:
     """Return the time as text: `db_time` calls this on SQLite, whose own clock has no microseconds. See `engine.py`."""
     return (clock.now() + timedelta(seconds=offset_s)).strftime("%Y-%m-%d %H:%M:%S.%f")

@@ -36,6 +36,12 @@ Transaction = Connection
 """A connection inside a transaction that `Database.write` or `Database.read` began."""
 
 
+class Page(list[T]):
+    """Some rows of a list, in order. `more`: others follow."""
+
+    more: bool = False
+
+
 class Database:
     """Connections to one SQLite file or one Postgres database, also through a pooler: `?pooler=transaction`.
 
@@ -77,13 +83,14 @@ class Database:
     ) -> Iterator[list[T]]:
         """Yield each page that `read(tx, after=…, limit=…)` returns, read in a transaction of its own.
 
-        The next page is read after the *key* of the last row. A page of fewer than *limit* rows is the last.
+        The next page is read after the *key* of the last row. A `Page` says whether more follow; of other lists, one of
+        fewer than *limit* rows is the last.
         """
         while True:
             with self.read() as tx:
                 page = read(tx, after=after, limit=limit)
             yield page
-            if len(page) < limit:
+            if not page or not (page.more if isinstance(page, Page) else len(page) >= limit):
                 return
             after = key(page[-1])
 

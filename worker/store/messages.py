@@ -19,8 +19,9 @@ from sqlalchemy import (
 )
 
 from worker.domain import Draft, Excerpt, Extra, Message, Role, ToolCall, Viewpoint, mend, size_of
+from worker.store import pages
 from worker.store.columns import columns_of, db_time, from_columns
-from worker.store.engine import Transaction
+from worker.store.engine import Page, Transaction
 from worker.store.summaries import Current
 from worker.store.tables import messages, runs, sessions
 
@@ -30,6 +31,7 @@ _WHOLE = columns_of(Message, messages)  # read for a context
 _COLUMNS = tuple(
     column for column in _WHOLE if column is not messages.c.extra
 )  # read for all else: an extra can be large
+_BYTES = pages.size_of_columns(messages.c.content, messages.c.tool_calls)
 _of_leader = messages.c.delegation.is_(None)
 
 
@@ -282,12 +284,24 @@ def _caller_of(replies: list[Message], result: Message) -> Message | None:
     return next((r for r in reversed(before) if any(c.id == result.tool_call_id for c in r.tool_calls)), None)
 
 
-def page(tx: Transaction, *, session_pk: int, after_seq: int, limit: int, role: Role | None = None) -> list[Message]:
-    """Return up to *limit* messages after *after_seq*, oldest first. A range of the primary key."""
-    statement = select(*_COLUMNS).where(messages.c.session_pk == session_pk, messages.c.seq > after_seq)
-    if role is not None:
-        statement = statement.where(messages.c.role == role)
-    return [_message(row) for row in tx.execute(statement.order_by(messages.c.seq).limit(limit))]
+def page(tx: Transaction, *, session_pk: int, after_seq: int, limit: int, role: Role | None = None) -> Page[Message]:
+    """Return up to *limit* messages after *after_seq*, as many as fit into a page, oldest first.
+
+    A range of the primary key.
+    """
+    of_role = [] if role is None else [messages.c.role == role]
+    own = (messages.c.session_pk == session_pk, messages.c.seq > after_seq, *of_role)
+    statement = select(*_COLUMNS).select_from(messages).where(*own).order_by(messages.c.seq)
+    rows, more = pages.fitting(tx, statement, _BYTES, limit=limit)
+    return pages.page(map(_message, rows), more=more)
+
+
+def page_of_run(tx: Transaction, run_id: str, *, after: int, limit: int) -> Page[Message]:
+    """Return up to *limit* messages of one run after the seq *after*, as many as fit into a page, in order."""
+    own = (runs.c.session_pk == messages.c.session_pk) & messages.c.seq.between(runs.c.first_seq, runs.c.last_seq)
+    statement = select(*_COLUMNS).select_from(messages.join(runs, own)).order_by(messages.c.seq)
+    rows, more = pages.fitting(tx, statement.where(runs.c.id == run_id, messages.c.seq > after), _BYTES, limit=limit)
+    return pages.page(map(_message, rows), more=more)
 
 
 def _newest(

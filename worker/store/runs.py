@@ -12,9 +12,9 @@ from typing import Any
 from sqlalchemy import ColumnElement, Insert, Update, bindparam, case, func, insert, literal, or_, select, update
 
 from worker.domain import Origin, Principal, Priority, Run, RunError, RunOrder, RunTrace, Status, Usage, Viewpoint
-from worker.store import leases
+from worker.store import leases, pages
 from worker.store.columns import TTL, UtcTime, db_time, from_columns
-from worker.store.engine import Transaction
+from worker.store.engine import Page, Transaction
 from worker.store.leases import Lease, replay_of
 from worker.store.sessions import AppendedRun, find, visible
 from worker.store.tables import idempotency, runs, sessions
@@ -224,9 +224,10 @@ def get(tx: Transaction, run_id: str, *, principal: Principal, user_id: str | No
     return None if row is None else from_row(row)
 
 
-def page(tx: Transaction, filters: RunFilters, *, principal: Principal, before: str | None, limit: int) -> list[Run]:
+def page(tx: Transaction, filters: RunFilters, *, principal: Principal, before: str | None, limit: int) -> Page[Run]:
     """Return up to *limit* runs that *principal* may see, newest first, older than the run *before*.
 
+    As many as fit into a page.
     Each filter has an index that holds the list in its order; further filters are applied to its rows. The order is
     that of the ids, which sort by time; in one session that of acceptance. Replays are listed only with a session id.
 
@@ -254,15 +255,21 @@ def page(tx: Transaction, filters: RunFilters, *, principal: Principal, before: 
         conditions.append(_under_key(tx, filters.idempotency_key, principal.acting_for(filters.user_id)))
     if before is not None:
         conditions.append(order < last)
-    own = select(*COLUMNS).join(sessions, sessions.c.pk == runs.c.session_pk)
-    return [from_row(row) for row in tx.execute(own.where(*conditions).order_by(order.desc()).limit(limit))]
+    return _page(tx, *conditions, order=order, limit=limit)
 
 
-def of_session(tx: Transaction, session_pk: int, *, before: int | None, limit: int) -> list[Run]:
-    """Return up to *limit* runs of a session, newest first, those before position *before*."""
-    own = select(*COLUMNS).join(sessions, sessions.c.pk == runs.c.session_pk).where(runs.c.session_pk == session_pk)
-    earlier = own if before is None else own.where(runs.c.position < before)
-    return [from_row(row) for row in tx.execute(earlier.order_by(runs.c.position.desc()).limit(limit))]
+def of_session(tx: Transaction, session_pk: int, *, before: int | None, limit: int) -> Page[Run]:
+    """Return up to *limit* runs of a session, as many as fit into a page, newest first, before position *before*."""
+    conditions = [runs.c.session_pk == session_pk]
+    if before is not None:
+        conditions.append(runs.c.position < before)
+    return _page(tx, *conditions, order=runs.c.position, limit=limit)
+
+
+def _page(tx: Transaction, *conditions: ColumnElement[bool], order: ColumnElement[Any], limit: int) -> Page[Run]:
+    own = select(*COLUMNS).select_from(runs.join(sessions, sessions.c.pk == runs.c.session_pk))
+    rows, more = pages.fitting(tx, own.where(*conditions).order_by(order.desc()), _SIZE, limit=limit)
+    return pages.page(map(from_row, rows), more=more)
 
 
 def _under_key(tx: Transaction, key: str, acting: str | None) -> ColumnElement[bool]:
@@ -288,6 +295,7 @@ def viewpoint(tx: Transaction, run_id: str) -> Viewpoint | None:
     return None if row is None or row.first_seq is None else Viewpoint(*row[:4])
 
 
+_SIZE = pages.size_of_columns(runs.c.input, runs.c.output, runs.c.error_message, runs.c.metadata)
 COLUMNS = (
     *(c for c in runs.c if c.name not in ("session_pk", "user_id", "team_id")),
     sessions.c.session_id,

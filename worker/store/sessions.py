@@ -11,9 +11,10 @@ from typing import Any
 from sqlalchemy import ColumnElement, Table, bindparam, func, insert, literal, select, true, tuple_, update
 from sqlalchemy.sql.dml import ReturningInsert
 
-from worker.domain import Due, Principal, SessionRow, StateChange
+from worker.domain import Due, Principal, SessionRow, StateChange, bounds
+from worker.store import pages
 from worker.store.columns import columns_of, contains, db_time, from_columns, upsert
-from worker.store.engine import Transaction
+from worker.store.engine import Page, Transaction
 from worker.store.tables import runs, sessions
 
 
@@ -51,7 +52,6 @@ class LockedSession:
     head_run_id: str | None
     last_seq: int
     run_count: int
-    state: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +109,15 @@ def lock_of_run(tx: Transaction, run_id: str) -> LockedSession | None:
     return None if row is None else LockedSession(*row)
 
 
+def lock_with_state(tx: Transaction, run_id: str) -> tuple[LockedSession, dict[str, Any]] | None:
+    """Take the lock of the session that *run_id* belongs to, and read its state, which can be large; None: it is gone.
+
+    One statement, as the claim of every run sends it.
+    """
+    row = tx.execute(_LOCK_WITH_STATE, {"run": run_id}).one_or_none()
+    return None if row is None else (LockedSession(*row[:-1]), row[-1])
+
+
 def fork(tx: Transaction, pk: int, *, session_id: str) -> None:
     """Create a fork: a session of the same user and team, with a copy of the state, and without runs.
 
@@ -138,10 +147,16 @@ def begin_run(tx: Transaction, pk: int, *, size: int, due: Due | None) -> None:
     tx.execute(_ADVANCE, {"session": pk, "messages": 1, "size": size, **thresholds}).scalar_one()
 
 
-def change_state(tx: Transaction, pk: int, change: StateChange) -> dict[str, Any]:
-    """Apply a difference of top-level keys to the session's state, and return the state. Only under the lock."""
-    state: dict[str, Any] = tx.execute(select(sessions.c.state).where(sessions.c.pk == pk)).scalar_one()
-    state = change.applied_to(state)
+def change_state(tx: Transaction, pk: int, change: StateChange, *, bounded: bool = True) -> dict[str, Any]:
+    """Apply a difference of top-level keys to the session's state, and return the state. Only under the lock.
+
+    Raises:
+        ValueTooLarge: the state would be too large, and is *bounded*; nothing is written.
+    """
+    before: dict[str, Any] = tx.execute(select(sessions.c.state).where(sessions.c.pk == pk)).scalar_one()
+    state = change.applied_to(before)
+    if bounded:
+        bounds.check_state(state, before=before, field="session_state")
     tx.execute(update(sessions).where(sessions.c.pk == pk).values(state=state))
     return state
 
@@ -203,8 +218,11 @@ def matching(tx: Transaction, filters: SessionFilters, *, principal: Principal) 
 
 def page(
     tx: Transaction, *, principal: Principal, user_id: str | None, team: str | None, before: int | None, limit: int
-) -> list[tuple[int, SessionRow]]:
-    """Return up to *limit* sessions with their pk, the newest first, those made before *before*; no forks."""
+) -> Page[tuple[int, SessionRow]]:
+    """Return up to *limit* sessions with their pk, the newest first, those made before *before*; no forks.
+
+    As many as fit into a page.
+    """
     conditions = matching(tx, SessionFilters(user_id, team), principal=principal)
     if before is not None:
         conditions.append(sessions.c.pk < before)
@@ -213,8 +231,10 @@ def page(
 
 def active(
     tx: Transaction, filters: SessionFilters, *, principal: Principal, before: tuple[datetime, int] | None, limit: int
-) -> list[tuple[int, SessionRow]]:
+) -> Page[tuple[int, SessionRow]]:
     """Return up to *limit* sessions with their pk, latest activity first, after the one of this time and pk.
+
+    As many as fit into a page.
 
     Reads a range of an index, of one user's sessions or of all; the index has no forks. Team, name and tag are
     applied to its rows.
@@ -231,9 +251,11 @@ def active(
 
 def _newest(
     tx: Transaction, conditions: list[ColumnElement[bool]], order: tuple[ColumnElement[Any], ...], *, limit: int
-) -> list[tuple[int, SessionRow]]:
-    statement = select(sessions.c.pk, *COLUMNS).where(*conditions).order_by(*(column.desc() for column in order))
-    return [(row[0], SessionRow(*row[1:])) for row in tx.execute(statement.limit(limit))]
+) -> Page[tuple[int, SessionRow]]:
+    statement = select(sessions.c.pk, *COLUMNS).select_from(sessions).where(*conditions)
+    ordered = statement.order_by(*(column.desc() for column in order))
+    rows, more = pages.fitting(tx, ordered, _SIZE, limit=limit)
+    return pages.page(((row[0], SessionRow(*row[1:])) for row in rows), more=more)
 
 
 def change(tx: Transaction, pk: int, values: dict[str, Any]) -> None:
@@ -247,6 +269,9 @@ def lock(tx: Transaction, pk: int) -> bool:
 
 
 COLUMNS = columns_of(SessionRow, sessions, team="team_id", message_count="last_seq")
+_SIZE = pages.size_of_columns(
+    sessions.c.description, sessions.c.tags, sessions.c.metadata, sessions.c.state, sessions.c.name
+)
 _LOCKED = columns_of(LockedSession, sessions, team="team_id")
 _DUE = (sessions.c.due_messages, sessions.c.due_size)
 _SUMMARY = (sessions.c.summary_version, sessions.c.covers_through_seq, sessions.c.unsummarised)
@@ -255,6 +280,7 @@ _SUMMARY = (sessions.c.summary_version, sessions.c.covers_through_seq, sessions.
 _own = sessions.c.pk == bindparam("session")
 _session_of_run = select(runs.c.session_pk).where(runs.c.id == bindparam("run")).scalar_subquery()
 _LOCK_OF_RUN = select(*_LOCKED).where(sessions.c.pk == _session_of_run).with_for_update()
+_LOCK_WITH_STATE = _LOCK_OF_RUN.add_columns(sessions.c.state)
 _ADVANCE = (
     update(sessions)
     .where(_own)

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from sqlalchemy import Column, delete, select
+from sqlalchemy import Column, ColumnElement, delete, select
 
 from worker.domain import Principal
-from worker.store import batch_items
-from worker.store.engine import Transaction
+from worker.store import batch_items, pages
+from worker.store.engine import Page, Transaction
 from worker.store.sessions import visible
 from worker.store.tables import api_keys, batches, idempotency, sessions
 
@@ -21,18 +21,25 @@ def session_pks(tx: Transaction, *, principal: Principal, user_id: str, after: i
     return list(tx.execute(select(sessions.c.pk).where(*own).order_by(sessions.c.pk).limit(limit)).scalars())
 
 
-def rows(tx: Transaction, order: Column[Any], pk: int, *, after: Any, limit: int) -> list[dict[str, Any]]:
+def rows(tx: Transaction, order: Column[Any], pk: int, *, after: Any, limit: int) -> Page[dict[str, Any]]:
     """Return up to *limit* rows of a session from the table of *order*, in its order, after its value *after*."""
     table = order.table
-    statement = select(table).where(table.c.session_pk == pk, order > after).order_by(order).limit(limit)
-    return [dict(row._mapping) for row in tx.execute(statement)]
+    return _page(tx, order, table.c.session_pk == pk, after=after, limit=limit)
 
 
-def own_rows(tx: Transaction, order: Column[Any], user_id: str, *, after: Any, limit: int) -> list[dict[str, Any]]:
+def own_rows(tx: Transaction, order: Column[Any], user_id: str, *, after: Any, limit: int) -> Page[dict[str, Any]]:
     """Return up to *limit* rows of a user from the table of *order*, in its order, after its value *after*."""
     table = order.table
-    statement = select(table).where(table.c.user_id == user_id, order > after).order_by(order).limit(limit)
-    return [dict(row._mapping) for row in tx.execute(statement)]
+    return _page(tx, order, table.c.user_id == user_id, after=after, limit=limit)
+
+
+def _page(
+    tx: Transaction, order: Column[Any], own: ColumnElement[bool], *, after: Any, limit: int
+) -> Page[dict[str, Any]]:
+    table = order.table
+    statement = select(table).select_from(table).where(own, order > after).order_by(order)
+    rows, more = pages.fitting(tx, statement, pages.size_of_row(table), limit=limit)
+    return pages.page((dict(row._mapping) for row in rows), more=more)
 
 
 def erase_rest(tx: Transaction, user_id: str) -> int:
