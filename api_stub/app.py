@@ -27,7 +27,7 @@ _NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": Fa
 
 def make_app(settings: Settings) -> FastAPI:
     """Return the application for *settings*; it opens its connections when it starts, and closes them when it ends."""
-    tracing.configure(settings.otlp_endpoint)
+    tracing.configure(settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

@@ -58,7 +58,7 @@ class SqliteDb(Db):
     """Sessions in an SQLite file: `SqliteDb(db_file="agno.db")`. The file is created if it is missing."""
 
     def __init__(self, db_file: str | os.PathLike[str]) -> None:
-        super().__init__(f"sqlite:///{os.fspath(db_file)}")
+        super().__init__(configuration.sqlite_url(db_file))
 
 
 class PostgresDb(Db):

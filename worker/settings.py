@@ -6,18 +6,20 @@ environment.
 
 import difflib
 import os
+import ssl
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
-from pydantic import AliasChoices, DirectoryPath, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic.types import DirectoryPath, FilePath
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
+from worker.environment import PREFIX, can_trace, is_http, is_of_kubernetes, own_names
 from worker.errors import SettingsInvalid
 
-PREFIX = "TEAM_SESSIONS_"
+PATHS = ("data_dir", "secrets_dir", "prices", "ca_file")  # their names may end with a blank
 
 
 class Settings(BaseSettings):
@@ -52,6 +54,16 @@ class Settings(BaseSettings):
         validation_alias="OPENAI_BASE_URL",
         pattern="^https?://",
         description="Address of an OpenAI-compatible server.",
+    )
+    model_proxy: SecretStr | None = Field(
+        None,
+        description="Proxy for model servers on other machines: http://[USER:PASSWORD@]HOST:PORT. HTTPS_PROXY and the "
+        "like have no effect. Default: none.",
+    )
+    ca_file: FilePath | None = Field(
+        None,
+        description="PEM file with the certificate authorities of model servers, of the collector and, for clients, of "
+        "the API. Default: those of the system.",
     )
     teams: str | None = Field(
         None, description="Module whose `Team` objects are served. Default: one plain team named 'team'."
@@ -148,15 +160,22 @@ class Settings(BaseSettings):
     )
     otlp_endpoint: str | None = Field(
         None,
-        validation_alias=AliasChoices(PREFIX + "OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"),
         pattern="^https?://",
         description="Collector of traces (OTLP/HTTP): http://HOST:4318. Needs `team-sessions[otel]`.",
+    )
+    standard_otlp_endpoint: str | None = Field(
+        None,
+        validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT",
+        description="Collector if TEAM_SESSIONS_OTLP_ENDPOINT is not set. It is ignored, with a warning, if it is no "
+        "address of an HTTP server or `team-sessions[otel]` is not installed.",
     )
 
     @model_validator(mode="before")
     @classmethod
-    def _empty_is_unset(cls, values: dict[str, Any]) -> dict[str, Any]:
-        return {name: value for name, value in values.items() if value != ""}  # also of secret files
+    def _clean(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Leave out what is empty, also in secret files, and line ends and blanks around values."""
+        values = {n: v.strip() if isinstance(v, str) and n not in PATHS else v for n, v in values.items()}
+        return {n: v for n, v in values.items() if v != "" and not is_of_kubernetes(n.upper(), v)}
 
     @field_validator("database_url", "redis_url")
     @classmethod
@@ -182,10 +201,27 @@ class Settings(BaseSettings):
             raise ValueError("expected redis://[:PASSWORD@]HOST:PORT/NUMBER or rediss://…")
         return url
 
+    @field_validator("model_proxy")
+    @classmethod
+    def _validate_proxy(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None and not is_http(url.get_secret_value()):
+            raise ValueError("expected http://[USER:PASSWORD@]HOST:PORT or https://…")
+        return url
+
+    @field_validator("ca_file")
+    @classmethod
+    def _validate_authorities(cls, path: Path | None) -> Path | None:
+        try:
+            if path is not None:
+                ssl.create_default_context(cafile=path)
+        except OSError:  # an SSLError is one
+            raise ValueError("it holds no certificates in PEM format, or cannot be read") from None
+        return path
+
     @field_validator("otlp_endpoint")
     @classmethod
     def _validate_tracing(cls, endpoint: str | None) -> str | None:
-        if endpoint is not None and not _can_trace():
+        if endpoint is not None and not can_trace():
             raise ValueError("the packages for traces are missing; install team-sessions[otel], or unset it")
         return endpoint
 
@@ -193,7 +229,7 @@ class Settings(BaseSettings):
     def database(self) -> str:
         """The address of the database. It contains a secret."""
         if self.database_url is None:
-            return f"sqlite:///{self.data_dir.absolute() / 'team-sessions.db'}"
+            return sqlite_url(self.data_dir.absolute() / "team-sessions.db")
         return self.database_url.get_secret_value()
 
     @property
@@ -207,9 +243,28 @@ class Settings(BaseSettings):
             raise _invalid([f"{PREFIX}REDIS_URL is not set. Set it, or let 'team-sessions up' start a broker."])
         return self.redis_url.get_secret_value()
 
+    @property
+    def collector(self) -> str | None:
+        """The address of the collector of traces; None: there is none."""
+        return self.otlp_endpoint or (None if self.ignored_collector else self.standard_otlp_endpoint)
+
+    @property
+    def ignored_collector(self) -> str | None:
+        """Why the standard variable of OpenTelemetry, which a platform may set for every process, is ignored."""
+        if self.otlp_endpoint is not None or self.standard_otlp_endpoint is None:
+            return None
+        if not is_http(self.standard_otlp_endpoint):
+            return "it is no address of an HTTP server"
+        return None if can_trace() else "team-sessions[otel] is not installed"
+
     def queue(self, name: str) -> str:
         """Return the name of queue *name* on the broker."""
         return self.queue_prefix + name
+
+
+def sqlite_url(file: str | os.PathLike[str]) -> str:
+    """Return the URL of an SQLite file, whose path may hold any character."""
+    return f"sqlite:///{quote(os.fspath(file))}"
 
 
 def load() -> Settings:
@@ -250,7 +305,7 @@ def unknown_names(environment: Mapping[str, str]) -> list[str]:
     for name, setting in Settings.model_fields.items():
         alias = setting.validation_alias
         names[name.upper()] = alias if isinstance(alias, str) else PREFIX + name.upper()
-    unknown = sorted(n for n in environment if n.startswith(PREFIX) and n not in names.values())
+    unknown = [n for n in own_names(environment) if n not in names.values()]
     # Compared without the prefix, which would make any two names similar.
     near = {n: difflib.get_close_matches(n.removeprefix(PREFIX), names, 1) for n in unknown}
     return [f"{n} is not a setting." + "".join(f" Did you mean {names[m]}?" for m in near[n]) for n in unknown]
@@ -266,13 +321,6 @@ def _unreadable(error: SettingsError) -> str:
     cause = error.__cause__
     which = f"{Path(cause.filename).name!r}" if isinstance(cause, OSError) and cause.filename else "a file"
     return f"{PREFIX}SECRETS_DIR: {which} cannot be read ({type(cause).__name__})"
-
-
-def _can_trace() -> bool:
-    try:
-        return find_spec("opentelemetry.exporter.otlp") is not None
-    except ModuleNotFoundError:  # its parent package is missing, too
-        return False
 
 
 def _names(field: str) -> list[str]:

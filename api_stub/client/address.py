@@ -3,11 +3,13 @@
     TEAM_SESSIONS_URL, TEAM_SESSIONS_KEY    of any API
     ./.team-sessions/api-url, api-key       of the API that `team-sessions up` started in this directory
                                             (in another one with TEAM_SESSIONS_DATA_DIR)
+    TEAM_SESSIONS_CA_FILE                   certificate authorities of an https:// address, if not the system's
 
 The key in the file is sent to this machine only, even if TEAM_SESSIONS_URL names another.
 """
 
 import ipaddress
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,10 +22,11 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """The URL of the API, and the key for it."""
+    """The URL of the API, the key for it, and whom its certificate is checked against."""
 
     url: str
     key: str = field(repr=False)
+    authorities: ssl.SSLContext | None = field(default=None, repr=False)  # None: those of the system
 
     @property
     def origin(self) -> str:
@@ -36,13 +39,13 @@ def find(url: str | None, key: str | None, *, environment: Mapping[str, str]) ->
     """Return the address of the API.
 
     Raises:
-        NotConfigured: there is no key, or the URL or the key is not valid.
+        NotConfigured: there is no key, or the URL, the key or the file of authorities is not valid.
     """
     directory = Path(environment.get("TEAM_SESSIONS_DATA_DIR") or ".team-sessions")
     written_url = _read(directory / "api-url")
-    url = url or environment.get("TEAM_SESSIONS_URL") or written_url or DEFAULT_URL
+    url = url or environment.get("TEAM_SESSIONS_URL", "").strip() or written_url or DEFAULT_URL
     host = _host(url)
-    key = key or environment.get("TEAM_SESSIONS_KEY")
+    key = key or environment.get("TEAM_SESSIONS_KEY", "").strip()
     if not key and (url == written_url or _is_local(host)):
         key = _read(directory / "api-key")
         if key is None:
@@ -54,7 +57,7 @@ def find(url: str | None, key: str | None, *, environment: Mapping[str, str]) ->
         raise NotConfigured(f"There is no key for the API at {host!r}. Set TEAM_SESSIONS_KEY.")
     if not (key.isascii() and key.isprintable() and " " not in key):
         raise NotConfigured("The key holds a space, a line end or another character that no key has. Copy it again.")
-    return Address(url, key)
+    return Address(url, key, _authorities(url, environment))
 
 
 def _host(url: str) -> str:
@@ -66,6 +69,16 @@ def _host(url: str) -> str:
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise NotConfigured("The URL of the API is not valid. Expected http://HOST:PORT or https://HOST.")
     return parts.hostname
+
+
+def _authorities(url: str, environment: Mapping[str, str]) -> ssl.SSLContext | None:
+    file = environment.get("TEAM_SESSIONS_CA_FILE")
+    if not file or not url.startswith("https:"):
+        return None
+    try:
+        return ssl.create_default_context(cafile=file)
+    except OSError:  # an SSLError is one
+        raise NotConfigured("TEAM_SESSIONS_CA_FILE holds no certificates in PEM format, or cannot be read.") from None
 
 
 def _is_local(host: str) -> bool:

@@ -110,13 +110,14 @@ class _Methods(Generic[Http]):
         api = address.find(url, key, environment=os.environ)
         self._api = api.origin
         self._retries = retries or Retries()
-        tls = httpx2.create_ssl_context()  # once: it takes longer than all the rest
+        tls = api.authorities or httpx2.create_ssl_context(trust_env=False)  # once: it takes longer than all the rest
 
         def make() -> Http:
             return http(
                 base_url=api.url,
                 headers={"Authorization": f"Bearer {api.key}"},
                 verify=tls,
+                trust_env=False,  # otherwise HTTP_PROXY and the like would send the key and the texts to a proxy
                 # No limit of connections: a stream holds one for long.
                 limits=httpx2.Limits(max_connections=None, max_keepalive_connections=20, keepalive_expiry=IDLE_S),
             )

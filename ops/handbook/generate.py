@@ -10,8 +10,9 @@ from pydantic_core import PydanticUndefined
 
 from ops.handbook import api_page, cli_page, client_types, events_page
 from worker import errors
+from worker.environment import PREFIX
 from worker.observe import metrics
-from worker.settings import PREFIX, Settings
+from worker.settings import Settings
 
 HERE = Path(__file__).parent
 MADE = "<!-- Made by ops/handbook/generate.py. Do not edit. -->\n\n"

@@ -55,19 +55,58 @@ def test_without_a_collector_nothing_that_sends_traces_is_loaded() -> None:
     assert (done.stdout, done.stderr) == ("[]\n[]\n", "")
 
 
-@pytest.mark.parametrize(
-    ("command", "setting"),
-    [
-        ("worker", "TEAM_SESSIONS_OTLP_ENDPOINT"),
-        ("api", "OTEL_EXPORTER_OTLP_ENDPOINT"),
-        ("up", "TEAM_SESSIONS_OTLP_ENDPOINT"),
-    ],
-)
-def test_a_collector_without_what_sends_to_it_is_an_error_at_start(command: str, setting: str, tmp_path: Path) -> None:
+ODD = {
+    "OTEL_ATTRIBUTE_COUNT_LIMIT": "many",
+    "OTEL_SPAN_LINK_COUNT_LIMIT": "-1",
+    "OTEL_BSP_MAX_QUEUE_SIZE": "0",
+    "OTEL_BSP_SCHEDULE_DELAY": "-1",
+    "OTEL_TRACES_SAMPLER": "traceidratio",
+    "OTEL_TRACES_SAMPLER_ARG": "5",
+    "OTEL_EXPORTER_OTLP_HEADERS": "hunter2",
+    "OTEL_EXPORTER_OTLP_TIMEOUT": "soon",
+    "OTEL_EXPERIMENTAL_RESOURCE_DETECTORS": "none",
+    "OTEL_PYTHON_EXPORTER_OTLP_HTTP_CREDENTIAL_PROVIDER": "none",
+    "OTEL_PROPAGATORS": "none",
+}
+ONCE = """
+from tests.traces.plain import team
+print(team.run("hello", session_id="s").content)
+"""
+
+
+def test_no_value_of_opentelemetrys_variables_ends_a_process() -> None:
+    """With a collector, which is away; no header is logged."""
+    done = python(ONCE, **ODD, TEAM_SESSIONS_OTLP_ENDPOINT=f"http://127.0.0.1:{free_port()}")
+
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+    assert "OTEL_BSP_SCHEDULE_DELAY is ignored" in done.stderr
+    assert "hunter2" not in done.stderr
+
+
+@pytest.mark.parametrize("endpoint", ["collector:4317", "http://127.0.0.1:1"])
+def test_a_collector_that_a_platform_names_is_ignored_with_one_warning(endpoint: str) -> None:
+    """It is no address, or what sends to it is not installed; one of ours would end the process."""
+    without = "import sys; sys.modules['opentelemetry.exporter'] = None" if endpoint.startswith("http") else ""
+    done = python(without + ONCE, OTEL_EXPORTER_OTLP_ENDPOINT=endpoint)
+
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+    assert done.stderr.count("OTEL_EXPORTER_OTLP_ENDPOINT is ignored") == 1
+
+
+def test_opentelemetrys_own_switch_is_obeyed_and_said() -> None:
+    """OTEL_SDK_DISABLED, which its SDK reads wherever it is used."""
+    done = python(ONCE, OTEL_SDK_DISABLED="true", TEAM_SESSIONS_OTLP_ENDPOINT="http://127.0.0.1:1")
+
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+    assert "OTEL_SDK_DISABLED" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["worker", "api", "up"])
+def test_a_collector_without_what_sends_to_it_is_an_error_at_start(command: str, tmp_path: Path) -> None:
     """It says what to install."""
     given = {"TEAM_SESSIONS_DATA_DIR": str(tmp_path), "TEAM_SESSIONS_REDIS_URL": "redis://127.0.0.1:1"}
 
-    done = python(WITHOUT_EXTRA, command, **given, **{setting: "http://127.0.0.1:4318"})
+    done = python(WITHOUT_EXTRA, command, **given, TEAM_SESSIONS_OTLP_ENDPOINT="http://127.0.0.1:4318")
 
     assert done.returncode == 2, done.stderr
     assert "TEAM_SESSIONS_OTLP_ENDPOINT" in done.stderr

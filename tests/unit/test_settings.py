@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import pytest
+from sqlalchemy import make_url
 
+from worker.environment import own_names
 from worker.errors import SettingsInvalid
 from worker.settings import load, unknown_names
 
@@ -31,7 +33,7 @@ def test_every_mistake_is_named_at_once_and_no_value_is_shown(monkeypatch):
         "TEAM_SESSIONS_MAX_TURNS": "hunter2",
         "TEAM_SESSIONS_LEASE_SECONDS": "0",
         "TEAM_SESSIONS_LOG_STYLE": "hunter2",
-        "TEAM_SESSIONS_QUEUE_PREFIX": "hunter2 ",
+        "TEAM_SESSIONS_QUEUE_PREFIX": "hunter2 !",
     }
     for name, value in wrong.items():
         monkeypatch.setenv(name, value)
@@ -60,6 +62,60 @@ def test_addresses_are_found_under_both_names_and_an_empty_variable_is_unset(mon
     assert settings.broker == "rediss://:hunter2@ours"
     assert settings.queue("runs") == "eu.runs"
     assert "hunter2" not in repr(settings)
+
+
+def test_blanks_and_line_ends_around_a_value_are_not_part_of_it(monkeypatch, tmp_path):
+    """Neither in a variable nor in a file; but the name of a directory may end with one."""
+    (tmp_path / "openai_api_key").write_text("from-a-file \r\n\n")
+    monkeypatch.setenv("TEAM_SESSIONS_SECRETS_DIR", str(tmp_path))
+    monkeypatch.setenv("TEAM_SESSIONS_REDIS_URL", " redis://h\t\n")
+    monkeypatch.setenv("TEAM_SESSIONS_MODEL", "\n")
+    monkeypatch.setenv("TEAM_SESSIONS_DATA_DIR", "odd ?\n")
+
+    settings = load()
+
+    assert (settings.broker, settings.model) == ("redis://h", "gpt-5-mini")
+    assert settings.openai_api_key.get_secret_value() == "from-a-file"
+    assert settings.data_dir == Path("odd ?\n")
+    assert make_url(settings.database).database == str(settings.data_dir.absolute() / "team-sessions.db")
+
+
+SERVICE = {
+    "SERVICE_HOST": "10.0.0.5",
+    "SERVICE_PORT": "80",
+    "SERVICE_PORT_HTTP_METRICS": "80",
+    "PORT": "tcp://10.0.0.5:80",
+    "PORT_80_TCP": "tcp://10.0.0.5:80",
+    "PORT_80_TCP_PROTO": "tcp",
+    "PORT_80_TCP_PORT": "80",
+    "PORT_53_UDP_ADDR": "10.0.0.5",
+}
+
+
+@pytest.mark.parametrize("service", ["TEAM_SESSIONS", "TEAM_SESSIONS_METRICS", "TEAM_SESSIONS_TEAMS"])
+def test_what_kubernetes_says_of_a_service_is_no_setting(monkeypatch, service):
+    """A Service whose name begins like our settings, in the same namespace."""
+    variables = {f"{service}_{name}": value for name, value in SERVICE.items()}
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+    assert load().metrics_port is None
+    assert unknown_names(variables) == own_names(variables) == []
+    assert unknown_names({"TEAM_SESSIONS_PORT": "80"}) != []
+
+
+@pytest.mark.parametrize("url", ["collector:4317", "http://", "http://h:x", "grpc://h"])
+def test_a_collector_that_a_platform_names_for_everybody_ends_nothing(monkeypatch, url):
+    """If it cannot be used, it is left out; ours is refused."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", url)
+    assert load().collector is None
+    assert load().ignored_collector == "it is no address of an HTTP server"
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://h:4318")
+    assert (load().collector, load().ignored_collector) == ("http://h:4318", None)
+
+    monkeypatch.setenv("TEAM_SESSIONS_OTLP_ENDPOINT", "collector:4317")
+    with pytest.raises(SettingsInvalid, match="TEAM_SESSIONS_OTLP_ENDPOINT"):
+        load()
 
 
 def test_secrets_are_read_from_files_where_the_environment_leaves_them_open(monkeypatch, tmp_path):

@@ -15,7 +15,7 @@ from worker import settings as configuration
 from worker.cli.checks.examine import CHECKS, Result, examine
 from worker.cli.checks.finding import Installation, Level
 from worker.cli.output import json_option, json_requested, print_object
-from worker.settings import PREFIX
+from worker.environment import PREFIX
 
 SIGNS = {Level.OK: "✓", Level.SKIPPED: "–", Level.WARNING: "!", Level.FAILED: "✗"}
 PLAIN = {Level.OK: "ok", Level.SKIPPED: "-", Level.WARNING: "!", Level.FAILED: "X"}  # where the encoding lacks those

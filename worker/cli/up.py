@@ -8,7 +8,6 @@ import socket
 import sys
 import time
 import urllib.error
-import urllib.request
 from collections.abc import Callable, Collection
 from pathlib import Path
 
@@ -16,12 +15,14 @@ import click
 
 from worker import settings as configuration
 from worker.cli import data_directory, database
+from worker.cli.direct import open_directly
 from worker.cli.supervise import Child, Supervisor
 from worker.domain import Scope
+from worker.environment import PREFIX
 from worker.errors import PortTaken
 from worker.queue import embedded
 from worker.queue.app import BACKGROUND, RUNS
-from worker.settings import PREFIX, Settings
+from worker.settings import Settings
 from worker.store import Database, api_keys, migrate
 from worker.team_module import load_teams
 
@@ -207,7 +208,7 @@ def _url(host: str, port: int) -> str:
 
 def _is_ready(url: str) -> bool:
     try:
-        with urllib.request.urlopen(f"{url}/readyz", timeout=2) as answer:  # noqa: S310 - http, to our own API
+        with open_directly(f"{url}/readyz", timeout=2) as answer:
             return bool(answer.status == 200)
     except (urllib.error.URLError, OSError):
         return False

@@ -18,6 +18,7 @@ from worker import errors
 from worker.domain import ChatMessage, ChatRequest, Extra, Reply, ToolDescription
 from worker.models import documents, extras, forms, needs
 from worker.models.answer import Answer
+from worker.models.connection import make_async_client
 from worker.models.failures import body_of, to_model_error, words
 from worker.models.needs import Need
 from worker.settings import Settings
@@ -153,7 +154,7 @@ class OpenAIChat:
         clients = _clients.setdefault(asyncio.get_running_loop(), {})
         key = (self.base_url, self.api_key)
         if key not in clients:
-            clients[key] = openai.AsyncOpenAI(api_key=self.api_key, base_url=self.base_url, max_retries=0)
+            clients[key] = make_async_client(self.api_key, self.base_url)
         return clients[key]
 
     def _address(self) -> str:

@@ -10,6 +10,7 @@ import openai
 
 from worker.domain import Problem
 from worker.domain.problem import recognise
+from worker.models.connection import make_client
 from worker.models.openai_chat import OpenAIChat
 
 TIMEOUT_S = 5.0
@@ -82,7 +83,7 @@ class ProbeResult:
 def probe(model: OpenAIChat) -> ProbeResult:
     """Ask the server of *model*."""
     try:
-        client = openai.OpenAI(api_key=model.api_key, base_url=model.base_url, max_retries=0, timeout=TIMEOUT_S)
+        client = make_client(model.api_key, model.base_url, timeout_s=TIMEOUT_S)
     except openai.OpenAIError:
         return ProbeResult(NO_KEY)
     with client:

@@ -33,6 +33,10 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from worker.domain import ID_LIMIT, ChatModel, Claim, End, Outcome, Reply, RunTrace, Stopped
 from worker.errors import TeamSessionsError
+from worker.observe import logs
+from worker.settings import Settings
+
+log = logs.get(__name__)
 
 Attributes = Mapping[str, str | int | Sequence[str]]
 
@@ -56,16 +60,21 @@ class Collector(Protocol):
 
 
 _collector: Collector | None = None
+_warned = False
 
 
-def configure(endpoint: str | None) -> None:
-    """Send the spans of this process to the collector at *endpoint*, from now on; None: make none.
+def configure(settings: Settings) -> None:
+    """Send the spans of this process to the collector of *settings*, from now on; if there is none, make none.
 
     Call it once in a process, after any fork.
     """
-    global _collector
-    if endpoint is not None and _collector is None:
-        _collector = importlib.import_module("worker.observe.spans").Collector(endpoint, next_ids=_next_ids)
+    global _collector, _warned
+    if settings.ignored_collector is not None and not _warned:
+        log.warning("OTEL_EXPORTER_OTLP_ENDPOINT is ignored: no traces are sent", reason=settings.ignored_collector)
+        _warned = True
+    if settings.collector is not None and _collector is None:
+        spans = importlib.import_module("worker.observe.spans")
+        _collector = spans.Collector(settings.collector, authorities=settings.ca_file, next_ids=_next_ids)
 
 
 def flush() -> None:

@@ -127,7 +127,7 @@ def _assemble(
     queues: Sequence[str],
     isolated: IsolatedProcesses | None,
 ) -> Runtime:
-    tracing.configure(settings.otlp_endpoint)
+    tracing.configure(settings)
     owner = owner_name()
     contact = Contact(ttl_s=settings.lease_seconds)
     broker = None if isinstance(dispatcher, NoDispatcher) else settings.broker

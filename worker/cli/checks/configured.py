@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from worker.cli.checks.finding import CLIENT, Finding, Installation, failed, ok, skipped, warning
+from worker.environment import own_names
 from worker.errors import TeamSessionsError, TeamsInvalid
 from worker.loop.definition import Definition
-from worker.settings import PREFIX, Settings, unknown_names
+from worker.settings import Settings, unknown_names
 from worker.store import database_probe
 from worker.store import teams as teams_of_workers
 from worker.team_module import load_teams
@@ -24,7 +25,7 @@ def settings(installation: Installation) -> Iterator[Finding]:
     for sentence in unknown:
         yield warning("setting_unknown", sentence, "Correct the name, or unset it. It has no effect.")
     if not installation.mistakes and not unknown:
-        count = sum(name.startswith(PREFIX) for name in installation.environment)
+        count = len(own_names(installation.environment))
         yield ok(f"{count or 'No'} TEAM_SESSIONS_* {'is' if count == 1 else 'are'} set, and all can be read.")
 
 

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from api_stub.client import Client, ClientError, NotConfigured, RequestFailed, Retries
 from api_stub.client.address import find
 from worker.cli.checks.finding import URL_NAME, Finding, Installation, failed, ok, skipped, warning
+from worker.cli.direct import open_directly
 
 TIMEOUT_S = 4.0
 
@@ -121,7 +122,7 @@ def _get(url: str, *, login: str | None = None) -> _Answer | None:
     headers = {} if login is None else {"Authorization": "Basic " + base64.b64encode(login.encode()).decode()}
     try:
         request = urllib.request.Request(url, headers=headers)  # noqa: S310 - an http address that the operator set
-        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:  # noqa: S310
+        with open_directly(request, timeout=TIMEOUT_S) as answer:
             return _Answer(answer.status, answer.read())
     except urllib.error.HTTPError as error:
         with error:
