@@ -75,7 +75,7 @@ def test_a_worker_that_is_killed_while_it_removes_leaves_nothing_half_gone(
         before = there()
     assert 0 < before < all_there, "it was killed in the middle"
     running.start_worker(queues="batch,summaries", **setting)
-    wait_until(lambda: there() == 0, description="all have gone")
+    wait_until(lambda: there() == 0, description="all have gone", timeout_s=600)
 
     check_whole(running.db)
     with running.db.read() as tx:
