@@ -5,7 +5,8 @@
                                             (in another one with TEAM_SESSIONS_DATA_DIR)
     TEAM_SESSIONS_CA_FILE                   certificate authorities of an https:// address, if not the system's
 
-The key in the file is sent to this machine only, even if TEAM_SESSIONS_URL names another.
+The key in the file is sent to this machine only, even if TEAM_SESSIONS_URL names another. The directory and its files
+are used only if no other user of the machine can have written them (`trust`).
 """
 
 import ipaddress
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from api_stub.client import trust
 from api_stub.client.errors import NotConfigured
 
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -39,13 +41,15 @@ def find(url: str | None, key: str | None, *, environment: Mapping[str, str]) ->
     """Return the address of the API.
 
     Raises:
-        NotConfigured: there is no key, or the URL, the key or the file of authorities is not valid.
+        NotConfigured: there is no key; the URL, the key or the file of authorities is not valid; or another user can
+            have written the files.
     """
     directory = Path(environment.get("TEAM_SESSIONS_DATA_DIR") or ".team-sessions")
-    written_url = _read(directory / "api-url")
-    url = url or environment.get("TEAM_SESSIONS_URL", "").strip() or written_url or DEFAULT_URL
-    host = _host(url)
+    url = url or environment.get("TEAM_SESSIONS_URL", "").strip()
     key = key or environment.get("TEAM_SESSIONS_KEY", "").strip()
+    written_url = None if url and key else _read(directory / "api-url")
+    url = url or written_url or DEFAULT_URL
+    host = _host(url)
     if not key and (url == written_url or _is_local(host)):
         key = _read(directory / "api-key")
         if key is None:
@@ -90,8 +94,12 @@ def _is_local(host: str) -> bool:
 
 def _read(path: Path) -> str | None:
     try:
+        if problem := trust.problem_of_directory(path.parent) or trust.problem_of_file(path):
+            raise NotConfigured(problem)
         return path.read_text(encoding="utf-8").strip() or None
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise NotConfigured(f"{str(path)!r} cannot be read: {error.strerror}.") from error
+    except ValueError:
+        raise NotConfigured(f"{str(path)!r} cannot be read: it is not text in UTF-8.") from None

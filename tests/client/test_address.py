@@ -76,7 +76,7 @@ def test_a_key_that_may_not_be_read_is_no_missing_key(here: Path) -> None:
     (here / ".team-sessions/api-key").unlink()
     (here / ".team-sessions/api-key").mkdir()
 
-    with pytest.raises(NotConfigured, match=r"'\.team-sessions/api-key' cannot be read: Is a directory"):
+    with pytest.raises(NotConfigured, match=r"'\.team-sessions/api-key' is a directory, not a file"):
         found()
 
 

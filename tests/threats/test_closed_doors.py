@@ -112,18 +112,21 @@ def test_nothing_listens_beyond_this_machine(house: House) -> None:
         redis.ping()
 
 
-def test_secrets_are_read_by_their_owner_only(tmp_path: Path) -> None:
-    """`up` in a directory that everybody may enter, started by somebody whose files everybody may read."""
-    (tmp_path / "data").mkdir(mode=0o755)
+@pytest.mark.parametrize(
+    "umask", ["000", pytest.param("022", marks=pytest.mark.extended), pytest.param("077", marks=pytest.mark.extended)]
+)
+def test_secrets_are_read_by_their_owner_only(tmp_path: Path, umask: str) -> None:
+    """`up` makes its directory and its files for its user alone, also where by default everybody may write files."""
+    data = tmp_path / "new/data"
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("TEAM_SESSIONS_", "OPENAI_"))}
     environment |= {"PYTHONPATH": str(ROOT), "TEAM_SESSIONS_TEAMS": "tests.support.teams"}
     ports = ["--port", str(free_port()), "--flower-port", str(free_port()), "--workers", "1"]
-    command = ["sh", "-c", 'umask 000; exec "$@"', "sh", *PROGRAM, "up", "--data-dir", str(tmp_path / "data"), *ports]
+    command = ["sh", "-c", f'umask {umask}; exec "$@"', "sh", *PROGRAM, "up", "--data-dir", str(data), *ports]
 
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=log, stderr=log)
     wait_until(lambda: "Ready." in (tmp_path / "log").read_text(), description="up is ready")
-    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "data").iterdir()}
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in data.iterdir()}
     process.send_signal(signal.SIGTERM)
     process.wait(timeout=120)
 
@@ -135,9 +138,12 @@ def test_secrets_are_read_by_their_owner_only(tmp_path: Path) -> None:
         "team-sessions.db-wal",
         "team-sessions.db-shm",
         "up.lock",
+        "api-url",
+        "flower-url",
     }
-    assert set(modes) == names | {"api-url", "flower-url", "up.lock"}
-    assert {name: oct(modes[name]) for name in names} == dict.fromkeys(names, "0o600")
+    assert {name: oct(mode) for name, mode in modes.items()} == dict.fromkeys(names, "0o600")
+    assert data.stat().st_mode & 0o777 == 0o700
+    assert data.parent.stat().st_mode & 0o022 == 0
 
 
 def test_a_secret_stands_where_it_must_and_nowhere_else(house: House) -> None:

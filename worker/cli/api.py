@@ -7,6 +7,7 @@ from worker import settings as configuration
 from worker.cli import database
 from worker.errors import DatabaseUnusable, SchemaOutdated
 from worker.observe import logs
+from worker.settings import Settings
 from worker.store.database_probe import ADDRESS
 
 log = logs.get(__name__)
@@ -23,14 +24,14 @@ def api(host: str, port: int) -> None:
     settings = configuration.load()
     _ = settings.broker  # if it is not set, this ends in one sentence instead of a traceback of the server
     logs.configure_from(settings)
-    _check_database(settings.database)
+    _check_database(settings)
     serve(settings, host=host, port=port)
 
 
-def _check_database(url: str) -> None:
+def _check_database(settings: Settings) -> None:
     """Log what is wrong with the database, which may be away for a while. An address that cannot work ends the API."""
     try:
-        with database.opened(url):
+        with database.opened(settings):
             pass
     except SchemaOutdated as error:
         log.warning("the database cannot be used yet", detail=error.message)

@@ -3,20 +3,29 @@
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
+from worker.cli import data_directory
 from worker.errors import DatabaseUnusable, SchemaOutdated
+from worker.settings import Settings
 from worker.store import Database, database_probe, migrate
 
 
 @contextmanager
-def opened(url: str, *, migrated: bool = True) -> Iterator[Database]:
-    """Yield the database at *url*, once it has answered and, with *migrated*, its schema is seen to fit.
+def opened(settings: Settings, *, migrated: bool = True) -> Iterator[Database]:
+    """Yield the database, once it has answered and, with *migrated*, its schema is seen to fit.
+
+    The one in the data directory is opened only if no other user can have written it.
 
     Raises:
         DatabaseUnusable: it cannot be used now, or failed in the block.
         SchemaOutdated: this version of the code cannot use it.
+        DirectoryUntrusted
     """
     try:
-        database = Database(url)
+        if settings.database_url is None:
+            data_directory.check(settings.data_dir)
+            if not migrated and settings.data_dir.is_dir():
+                data_directory.make_private(settings.data_dir / data_directory.DATABASE)
+        database = Database(settings.database)
         with database.read():
             pass
     except database_probe.FAILURES as error:

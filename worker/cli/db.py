@@ -28,7 +28,7 @@ def upgrade(removing: bool) -> None:
     In a rolling deploy, run it before the first process is replaced: processes of the older version keep working. When
     all of them have ended, run it again with --removing.
     """
-    with database.opened(configuration.load().database, migrated=False) as db:
+    with database.opened(configuration.load(), migrated=False) as db:
         with steps("Upgrading") as on_piece:
             migrate.upgrade(db, removing=removing, on_piece=on_piece)
         with db.read() as tx:
@@ -48,7 +48,7 @@ def retention(dry_run: bool) -> None:
     what is kept longer because a batch, a replay or a summary needs it.
     """
     settings = configuration.load()
-    with database.opened(settings.database) as db:
+    with database.opened(settings) as db:
         if dry_run:
             _print_due(db, settings)
         else:

@@ -97,7 +97,7 @@ def rotate(key_id: str, grace_s: int) -> None:
 
 
 def _database() -> AbstractContextManager[Database]:
-    return database.opened(configuration.load().database)
+    return database.opened(configuration.load())
 
 
 def _as_json(key: Key) -> dict[str, object]:

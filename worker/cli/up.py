@@ -79,8 +79,8 @@ def up(
         os.environ.setdefault(PREFIX + "LOG_STYLE", "readable")
     _prepare_database(settings, directory)
     (directory / "broker-url").unlink(missing_ok=True)
-    (directory / "api-url").write_text(f"{_url(host, port)}\n", encoding="utf-8")
-    (directory / "flower-url").write_text(f"{_url(host, flower_port)}\n", encoding="utf-8")
+    data_directory.write(directory / "api-url", f"{_url(host, port)}\n")
+    data_directory.write(directory / "flower-url", f"{_url(host, flower_port)}\n")
 
     supervisor = Supervisor()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -113,9 +113,7 @@ def _data_directory(path: Path | None) -> tuple[Settings, Path]:
 
 def _prepare_database(settings: Settings, directory: Path) -> None:
     """Upgrade the schema, and make the service key and Flower's login if they are missing."""
-    if settings.database_url is None:
-        _make_private_file(directory / "team-sessions.db")
-    with database.opened(settings.database, migrated=False) as db:
+    with database.opened(settings, migrated=False) as db:
         migrate.upgrade(db)
         _keep_secret(directory / "api-key", valid=lambda key: _is_key(db, key), make=lambda: _service_key(db))
     _keep_secret(directory / "flower-login", valid=bool, make=lambda: f"flower:{secrets.token_urlsafe(18)}")
@@ -184,17 +182,9 @@ def _is_key(db: Database, key: str) -> bool:
 
 def _keep_secret(path: Path, *, valid: Callable[[str], bool], make: Callable[[], str]) -> None:
     """Keep the secret in the file *path* if it is valid, else write a new one that only the owner can read."""
-    if path.exists() and valid(path.read_text(encoding="utf-8").strip()):
+    if valid(data_directory.read(path).decode(errors="replace").strip()):
         return
-    path.unlink(missing_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(make() + "\n")
-
-
-def _make_private_file(path: Path) -> None:
-    """Make the database file before SQLite does, so that its files, the journals too, are private to the owner."""
-    os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
+    data_directory.write(path, make() + "\n")
 
 
 def _reachable(host: str) -> str:

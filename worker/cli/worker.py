@@ -64,7 +64,7 @@ def worker(queues: str, concurrency: int, metrics_port: int | None) -> None:
     if unknown := set(names) - set(QUEUES):
         raise click.BadParameter(f"no such queue: {', '.join(sorted(unknown))}. There are: {', '.join(QUEUES)}.")
     teams = load_teams(settings)
-    with database.opened(settings.database):
+    with database.opened(settings):
         pass  # a mistake ends the worker before it consumes
     app = make_app(settings, queues=names)
     metrics.preset(teams)

@@ -2,7 +2,8 @@
 
     TeamSessionsError
     ├── SettingsInvalid, TeamsInvalid, DefinitionInvalid, ToolNotDescribable                               at start
-    ├── SchemaOutdated, DatabaseUnusable, PortTaken, DirectoryTaken, DirectoryUnusable     at the start of a command
+    ├── SchemaOutdated, DatabaseUnusable, PortTaken, DirectoryTaken, DirectoryUnusable,
+    │   DirectoryUntrusted                                                          at the start of a command
     ├── RequestRefused                           the caller can correct it
     │   ├── InvalidType, InvalidText, InvalidJson, InvalidIdentifier, EmptyInput, InputTooLarge, InvalidEventId
     │   ├── ValueTooLarge, InvalidCursor, UnknownParameter, NoLastSession

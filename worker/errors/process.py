@@ -35,6 +35,12 @@ class DirectoryUnusable(TeamSessionsError):
     code = "directory_unusable"
 
 
+class DirectoryUntrusted(TeamSessionsError):
+    """The data directory cannot be trusted. {problem}"""
+
+    code = "directory_untrusted"
+
+
 class DefinitionInvalid(TeamSessionsError):
     """The definition of {what} has {count} mistake(s):{mistakes}"""
 

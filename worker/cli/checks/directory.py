@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from worker.batches import prices
+from worker.cli import data_directory
 from worker.cli.checks.finding import Finding, Installation, failed, ok, skipped, warning
-from worker.errors import BatchInvalid
+from worker.cli.data_directory import DATABASE_FILES, FILES, SECRETS
+from worker.errors import BatchInvalid, DirectoryUntrusted, DirectoryUnusable
 from worker.store import database_probe
 
-SECRETS = ("api-key", "flower-login")
-DATABASE = ("team-sessions.db", "team-sessions.db-wal", "team-sessions.db-shm")
 LOW_SPACE, NO_SPACE = 1_000_000_000, 50_000_000  # free bytes
 MOUNTS = Path("/proc/self/mounts")  # Linux only; elsewhere file systems are not checked
 NETWORK = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre", "fuse.sshfs")
@@ -36,6 +36,7 @@ def _problems(installation: Installation) -> Iterator[Finding]:
     directory, database = installation.settings.data_dir, database_probe.file_of(installation.settings.database)
     if directory.exists():
         yield from _access(directory)
+        yield from _trust(directory)
         yield from _modes(directory)
     folders = (directory, database.parent) if database else (directory,)
     for folder in {folder.resolve() for folder in folders if folder.is_dir()}:
@@ -72,8 +73,18 @@ def _access(directory: Path) -> Iterator[Finding]:
         yield failed("data_dir_not_writable", detail, "Give it to that user (chown), or name another with --data-dir.")
 
 
+def _trust(directory: Path) -> Iterator[Finding]:
+    try:
+        data_directory.check(directory, (*SECRETS, *FILES, *DATABASE_FILES))
+    except DirectoryUntrusted as error:
+        advice = "Until then, 'up' does not start, and no command uses what is in it."
+        yield failed("data_dir_untrusted", str(error.facts["problem"]), advice)
+    except DirectoryUnusable:
+        pass  # the check before says so
+
+
 def _modes(directory: Path) -> Iterator[Finding]:
-    for name in (*SECRETS, *DATABASE):
+    for name in (*SECRETS, *DATABASE_FILES):
         try:
             mode = stat.S_IMODE((directory / name).stat().st_mode)
         except OSError:

@@ -6,11 +6,10 @@ import json
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from api_stub.client import Client, ClientError, NotConfigured, RequestFailed, Retries
+from api_stub.client import Client, ClientError, NotConfigured, RequestFailed, Retries, trust
 from api_stub.client.address import find
 from worker.cli.checks.finding import URL_NAME, Finding, Installation, failed, ok, skipped, warning
 from worker.cli.direct import open_directly
@@ -132,9 +131,13 @@ def _get(url: str, *, login: str | None = None) -> _Answer | None:
 
 
 def _read_file(installation: Installation, name: str) -> str | None:
+    """Return what `up` wrote to a file; None: there is none, or another user can have written it."""
+    directory = installation.settings.data_dir
     try:
-        return Path(installation.settings.data_dir / name).read_text(encoding="utf-8").strip() or None
-    except OSError:
+        if trust.problem_of_directory(directory) or trust.problem_of_file(directory / name):
+            return None
+        return (directory / name).read_text(encoding="utf-8").strip() or None
+    except (OSError, UnicodeDecodeError):
         return None
 
 
