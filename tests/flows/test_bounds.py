@@ -7,9 +7,9 @@ import pytest
 from sqlalchemy import update
 
 from tests.support.outcomes import execute
-from worker import Calls, RunContext, ScriptedModel, Team, tool
+from worker import Calls, Limits, RunContext, ScriptedModel, Team, tool
 from worker.db import Db
-from worker.domain import SERVICE, RunOrder, bounds
+from worker.domain import SERVICE, ChatRequest, Reply, RunOrder, ToolCall, Usage, bounds
 from worker.errors import DefinitionInvalid, ValueTooLarge
 from worker.process.runtime import Runtime
 from worker.runs import intake
@@ -132,6 +132,30 @@ def test_the_results_of_a_run_are_bounded_in_their_rows(database_url: str, monke
     assert [text.count("y") for text in results] == [1_000, 1_000, 422, 100, 100]
     assert results[1].endswith("(Cut here: this result has 1,001 characters, and the first 1,000 are stored.)")
     assert len(results[0]) == 1_000
+
+
+class Expensive:
+    """A model that counts more tokens with each call than a column can hold after a few."""
+
+    id = "m"
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    async def reply(self, request: ChatRequest, on_delta: Callable[[str], None]) -> Reply:
+        """Call a tool, and then answer."""
+        self.calls += 1
+        calls = (ToolCall("", "answer", '{"size": 1}'),) if self.calls < 30 else ()
+        return Reply("ok", calls, Usage(1, 10**12, 2**63, 10**30))
+
+
+def test_the_sum_of_any_usage_can_be_stored(database_url: str) -> None:
+    """A run is not failed by what its model counts."""
+    team = Team(id="t", model=Expensive(), tools=[answer], limits=Limits(turns=99), db=Db(database_url))
+
+    usage = team.run("go").usage
+
+    assert usage == Usage(30, 2**31 - 1, 2**31 - 1, 2**31 - 1)
 
 
 def test_an_order_that_is_too_large_is_a_failed_run(process: Process) -> None:

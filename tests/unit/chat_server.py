@@ -14,6 +14,12 @@ WAIT_S = 120.0  # far above what any of these needs; nothing is asserted about t
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
 KEY = "sk-test-0123456789"
 HELLO = ChatRequest((ChatMessage("user", "hello"),))
+
+
+class Endless(bytes):
+    """In a script: these bytes again and again, until the client has closed the connection."""
+
+
 Step = bytes | Callable[[], object] | None
 UNTIL_LEFT = None  # in a script: say nothing until the client has closed the connection
 
@@ -55,7 +61,12 @@ class Server:
                 outer.heads.put(head.decode())
                 outer.asked.put(json.loads(self.rfile.read(length)))
                 for step in next(left, script):
-                    if isinstance(step, bytes):
+                    if isinstance(step, Endless):
+                        with suppress(ConnectionError):
+                            while True:
+                                self.wfile.write(step)
+                        outer.left.set()
+                    elif isinstance(step, bytes):
                         self.wfile.write(step)
                     elif step is not UNTIL_LEFT:
                         step()

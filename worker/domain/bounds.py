@@ -27,7 +27,9 @@ REPLY_LENGTH = 4 * 1024 * 1024  # of a reply's text, and of the names and argume
 CALLS = 1_000
 EVENT_BYTES = 8 * 1024 * 1024  # of one event, or of a body that is not a stream of events
 STREAM_BYTES = 128 * 1024 * 1024  # of a whole answer, decompressed
-ERROR_BYTES = 1024 * 1024  # of the body of an error, decompressed; the rest is not read
+COMPRESSED_BYTES = 16 * 1024 * 1024  # of an answer that is compressed, as it is sent
+ERROR_BYTES = 256 * 1024  # of the body of an error; the rest is not read
+COMPRESSED_ERROR_BYTES = 16 * 1024  # of one that is compressed: a thousand times as much after it, at most
 DOCUMENTS = 1_000_000  # of one answer
 
 

@@ -65,6 +65,8 @@ class Reply:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "content", mend(self.content))
+        usage = self.usage.of_one_call() if isinstance(self.usage, Usage) else Usage(model_calls=1)
+        object.__setattr__(self, "usage", usage)
         object.__setattr__(self, "tool_calls", with_unique_ids(self.tool_calls))
 
 

@@ -80,6 +80,14 @@ class ModelAnswerInvalid(ModelError):
         self.fingerprint = fingerprint  # equal for equal answers
 
 
+class ModelAnswerTooLarge(ModelError):
+    """The answer of model {model!r} was not read to its end: {part} is larger than {limit}. Asking again does not help.
+    Limit the model's output, for example with OpenAIChat(request_params={{"max_tokens": …}}).
+    """
+
+    code = "model_answer_too_large"
+
+
 class ModelEmptyReply(ModelError):
     """Model {model!r} answered with neither text nor a tool call."""
 

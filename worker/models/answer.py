@@ -4,14 +4,17 @@ It accepts what servers send, and not only what the format says. Half an answer 
 that is known, the stream is broken, and nothing of it is used.
 """
 
-import math
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from io import StringIO
 from typing import Any
 
 from worker import errors
-from worker.domain import Extra, Reply, Usage
+from worker.domain import Extra, Reply, Usage, bounds
+from worker.domain.usage import tokens
 from worker.models import extras
 from worker.models.call_pieces import CallPieces
+from worker.models.documents import TooLarge
 from worker.models.failures import ServerFailed, error_in
 
 # Finish reasons in lower case: of OpenAI, and what compatible servers say instead.
@@ -31,7 +34,6 @@ FILTERED = frozenset(
     | {"content_policy_violation", "policy_violation", "error_toxic", "blocked"}
 )
 TEXT_PARTS = ("text", "output_text", None)  # types of content parts that are part of the text
-MOST_TOKENS = 100_000_000  # of one call; the column of a run's sum has 32 bits
 
 
 class Answer:
@@ -40,35 +42,42 @@ class Answer:
     def __init__(self, model: str, on_delta: Callable[[str], None]) -> None:
         self._model = model
         self._on_delta = on_delta
-        self._text: list[str] = []
-        self._refusal: list[str] = []
-        self._calls = CallPieces()
+        self._text = StringIO()  # grows without a piece's cost for each piece
+        self._refusal = StringIO()
+        self._room = extras.Room()
+        self._calls = CallPieces(self._room)
         self._fields: dict[str, Any] = {}
         self._usage = Usage(model_calls=1)
         self._finish_reason = ""
         self._is_answer: bool | None = None  # None: there was no document
 
-    def add(self, document: Any) -> None:
-        """Add the next document. What is no part of an answer is ignored.
+    def add(self, document: Any) -> bool:
+        """Add the next document, and return whether it is a part of an answer. Others are ignored.
 
         Raises:
             ServerFailed: the document is an error.
+            TooLarge: the reply is.
         """
         if isinstance(document, list):
-            for part in document:
-                self.add(part)
-            return
+            parts = [self.add(part) for part in document if isinstance(part, dict)]
+            return any(parts)
         self._is_answer = self._is_answer or False
         if not isinstance(document, dict):
-            return
+            return False
         if error := error_in(document):
             raise ServerFailed(error)
         if usage := document.get("usage"):
             self._use(usage)
+        is_part = bool(usage)
         for choice in _list(document.get("choices")):
             if isinstance(choice, dict) and choice.get("index") in (0, None, "0"):
-                self._is_answer = True
+                self._is_answer = is_part = True
                 self._add_choice(choice)
+        if self._text.tell() + self._refusal.tell() + self._calls.size > bounds.REPLY_LENGTH:
+            raise TooLarge("its text and its calls", f"{bounds.REPLY_LENGTH:,} characters")
+        if self._calls.count > bounds.CALLS:
+            raise TooLarge("the number of its tool calls", f"{bounds.CALLS:,}")
+        return is_part
 
     @property
     def is_whole(self) -> bool:
@@ -81,19 +90,19 @@ class Answer:
         Raises:
             ModelStreamBroken, ModelAnswerInvalid, ModelRefused, ModelEmptyReply
         """
-        text, calls, reason = "".join(self._text), self._calls.tool_calls(), _known(self._finish_reason)
+        text, calls, reason = self._text.getvalue(), self._calls.tool_calls(), _known(self._finish_reason)
         if self._is_answer is False:
             raise errors.ModelAnswerInvalid(model=self._model, reason="no part of it has a choice")
         if not reason:
             raise errors.ModelStreamBroken(model=self._model, reason="the stream ended without a finish reason")
         if reason in FILTERED:
-            words = "".join(self._refusal) or text
+            words = self._refusal.getvalue() or text
             raise errors.ModelRefused(model=self._model, reason=_quoted("its content filter stopped the answer", words))
         if reason not in COMPLETE | CUT_OFF:
             words = self._finish_reason.lower()[:60]
             raise errors.ModelStreamBroken(model=self._model, reason=f"its finish reason is {words!r}")
         if not text.strip() and not calls:
-            if refusal := "".join(self._refusal).strip():
+            if refusal := self._refusal.getvalue().strip():
                 raise errors.ModelRefused(model=self._model, reason=_quoted("it answered with a refusal", refusal))
             if reason in CONTEXT_FULL:
                 raise errors.ModelContextExceeded(model=self._model, reason=f"its finish reason is {reason!r}")
@@ -101,6 +110,9 @@ class Answer:
                 raise errors.ModelRefused(model=self._model, reason="its output tokens were used up before an answer")
             raise errors.ModelEmptyReply(model=self._model)
         extra = None
+        if self._room.is_used_up:
+            extras.log_too_large(self._model)
+            calls, self._fields = [replace(call, extra=None) for call in calls], {}
         if self._fields or any(call.extra for call in calls):
             extra = Extra(self._model, address, self._fields)
         return Reply(text, tuple(calls), self._usage, "length" if reason in CUT_OFF else self._finish_reason, extra)
@@ -123,29 +135,31 @@ class Answer:
         if content := delta.get("content"):
             self._add_text(_text(content))
         if refusal := delta.get("refusal"):
-            self._refusal.append(_text(refusal))
+            self._refusal.write(_text(refusal))
         if parts := delta.get("tool_calls"):
             self._calls.add(_list(parts))
         if call := delta.get("function_call"):
             self._calls.add([{"index": "function_call", "function": call}])
-        if fields := extras.unknown(delta, extras.OF_MESSAGE):
+        if (fields := extras.unknown(delta, extras.OF_MESSAGE)) and self._room.takes(fields):
             self._fields = extras.merge(self._fields, fields)
 
     def _add_whole(self, message: Mapping[str, Any]) -> None:
         """Add a whole message: the only one, or one that repeats what came in pieces."""
-        text, before = _text(message.get("content")), "".join(self._text)
+        text, before = _text(message.get("content")), self._text.getvalue()
         if text.startswith(before):
             self._add_text(text[len(before) :])
         if refusal := message.get("refusal"):
-            self._refusal = [_text(refusal)]
+            self._refusal = StringIO()
+            self._refusal.write(_text(refusal))
         call = message.get("function_call")
         if parts := _list(message.get("tool_calls")) or ([{"function": call}] if call else []):
             self._calls.add_whole(parts)
-        self._fields |= extras.unknown(message, extras.OF_MESSAGE)
+        if (fields := extras.unknown(message, extras.OF_MESSAGE)) and self._room.takes(fields):
+            self._fields |= fields
 
     def _add_text(self, text: str) -> None:
         if text:
-            self._text.append(text)
+            self._text.write(text)
             self._on_delta(text)
 
     def _use(self, usage: Any) -> None:
@@ -156,9 +170,9 @@ class Answer:
         cached = details.get("cached_tokens") if isinstance(details, dict) else usage.get("prompt_cache_hit_tokens")
         self._usage = Usage(
             1,
-            max(before.input_tokens, _tokens(usage.get("prompt_tokens", usage.get("input_tokens")))),
-            max(before.cached_input_tokens, _tokens(cached)),
-            max(before.output_tokens, _tokens(usage.get("completion_tokens", usage.get("output_tokens")))),
+            max(before.input_tokens, tokens(usage.get("prompt_tokens", usage.get("input_tokens")))),
+            max(before.cached_input_tokens, tokens(cached)),
+            max(before.output_tokens, tokens(usage.get("completion_tokens", usage.get("output_tokens")))),
         )
 
 
@@ -179,15 +193,6 @@ def _part_texts(parts: Iterable[Any]) -> Iterable[str]:
 
 def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value] if isinstance(value, dict) else []
-
-
-def _tokens(count: Any) -> int:
-    """Return a number of tokens: servers send text, floats, null and negative numbers."""
-    try:
-        number = float(count)
-    except (TypeError, ValueError, OverflowError):
-        return 0
-    return min(int(number), MOST_TOKENS) if math.isfinite(number) and number > 0 else 0
 
 
 def _known(reason: str) -> str:

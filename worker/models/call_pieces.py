@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from io import StringIO
 from typing import Any
 
 from worker.domain import ToolCall
@@ -25,20 +26,39 @@ _AROUND_NAME = re.compile(r"\s+|<\|.*|:\d+$|^\s*(?:functions|default_api|tools)[
 class _Call:
     id: str = ""
     name: str = ""
-    pieces: list[str] = field(default_factory=list)  # of its arguments
+    text: StringIO = field(default_factory=StringIO)  # all pieces of its arguments
+    last: str = ""  # the last piece
+    pieces: int = 0
     extra: dict[str, Any] = field(default_factory=dict)
+
+    def add(self, piece: str) -> None:
+        """Add the next piece of the arguments."""
+        self.text.write(piece)
+        self.last = piece
+        self.pieces += 1
+
+    @property
+    def has_arguments(self) -> bool:
+        return self.text.tell() > 0
 
     @property
     def is_complete(self) -> bool:
-        return bool(_objects("".join(self.pieces)))
+        return bool(_objects(self.text.getvalue()))
 
 
 class CallPieces:
     """The calls so far. `add` takes the pieces of one chunk, `add_whole` all calls of a whole message."""
 
-    def __init__(self) -> None:
+    def __init__(self, room: extras.Room | None = None) -> None:
+        self.size = 0  # characters of all that has come
+        self._room = room or extras.Room()
         self._calls: list[_Call] = []
         self._open: dict[Any, _Call] = {}  # index → the call that its next pieces belong to
+
+    @property
+    def count(self) -> int:
+        """The number of calls."""
+        return len(self._calls)
 
     def add(self, parts: Sequence[Any]) -> None:
         """Add the pieces in *parts*, entries of `tool_calls`."""
@@ -66,7 +86,7 @@ class CallPieces:
         return [
             ToolCall(call.id, _AROUND_NAME.sub("", call.name), arguments, call.extra or None)
             for call in self._calls
-            if call.name or any(call.pieces)
+            if call.name or call.has_arguments
             for arguments in _arguments(call)
         ]
 
@@ -97,23 +117,24 @@ class CallPieces:
         if any(call is other for other in touched):
             return True
         if id and call.id and id != call.id:
-            return call.is_complete or not any(call.pieces)
+            return call.is_complete or not call.has_arguments
         return name != call.name and call.is_complete
 
-    @staticmethod
-    def _fill(call: _Call, part: Mapping[str, Any]) -> None:
+    def _fill(self, call: _Call, part: Mapping[str, Any]) -> None:
         function = _function(part)
-        name = _text(function.get("name"))
+        name, arguments = _text(function.get("name")), _json_text(function.get("arguments"))
+        before = len(call.id) + len(call.name)
         call.id = call.id or _text(part.get("id"))
         if name.startswith(call.name):  # the first piece, or the name again
             call.name = name
-        elif not any(call.pieces):
+        elif not call.has_arguments:
             call.name += name
-        call.pieces.append(_json_text(function.get("arguments")))
+        call.add(arguments)
+        self.size += len(call.id) + len(call.name) - before + len(arguments)
         extra = extras.unknown(part, extras.OF_CALL)
         if function is not part and (inner := extras.unknown(function, extras.OF_FUNCTION)):
             extra["function"] = inner
-        if extra:
+        if extra and self._room.takes(extra):
             call.extra = extras.merge(call.extra, extra)
 
 
@@ -128,11 +149,11 @@ def _arguments(call: _Call) -> list[str]:
 
     Pieces that repeat or extend what came before are replaced by the last one, and `{}` before an object is no call.
     """
-    text = "".join(call.pieces)
+    text = call.text.getvalue()
     objects = _objects(text)
-    if objects is None and len(call.pieces) > 1:
-        objects = _objects(call.pieces[-1])
-        text = text if objects is None else call.pieces[-1]
+    if objects is None and call.pieces > 1:
+        objects = _objects(call.last)
+        text = text if objects is None else call.last
     if objects is None:
         return [_bare(text)]
     if len(objects) < 2:

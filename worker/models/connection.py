@@ -10,6 +10,7 @@ from typing import Any
 import openai
 
 from worker import settings as configuration
+from worker.models import compressed
 from worker.settings import Settings
 
 OPENAI = "https://api.openai.com/v1"
@@ -23,7 +24,7 @@ def make_async_client(api_key: str | None, base_url: str | None) -> openai.Async
         openai.OpenAIError: there is no key.
     """
     settings = _settings()
-    http = openai.DefaultAsyncHttpxClient(**_connection(settings))
+    http = openai.DefaultAsyncHttpxClient(**_connection(settings), event_hooks={"response": [compressed.bound]})
     client = openai.AsyncOpenAI(**_server(settings, api_key, base_url), http_client=http)
     _drop_environment(client)
     return client

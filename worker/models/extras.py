@@ -23,6 +23,24 @@ OF_CALL = {"index", "id", "type", "function", "name", "arguments"}
 OF_FUNCTION = {"name", "arguments"}
 
 
+class Room:
+    """How much of a provider's fields one answer may have. Once it has more, all of them are dropped."""
+
+    def __init__(self) -> None:
+        self._left = LIMIT
+        self.is_used_up = False
+
+    def takes(self, fields: Mapping[str, Any]) -> bool:
+        """Tell whether *fields* of the next document still fit."""
+        if not self.is_used_up:
+            try:
+                self._left -= len(json.dumps(_mended(dict(fields), JSON_DEPTH), ensure_ascii=False))
+            except (ValueError, RecursionError):
+                self._left = -1
+            self.is_used_up = self._left < 0
+        return not self.is_used_up
+
+
 def unknown(fields: Mapping[str, Any], known: set[str]) -> dict[str, Any]:
     """Return the fields that are not *known* and not null."""
     return {name: fields[name] for name in fields.keys() - known if fields[name] is not None}
@@ -65,10 +83,15 @@ def storable(extra: dict[str, Any], *, model: str) -> dict[str, Any] | None:
         log.warning("what a provider added to a reply is dropped: it cannot be stored as JSON", model=model)
         return None
     if size > LIMIT:
-        log.warning("what a provider added to a reply is dropped: it is too large", model=model, size=size)
+        log_too_large(model)
         return None
     assert isinstance(mended, dict)
     return mended
+
+
+def log_too_large(model: str) -> None:
+    """Log that the fields of an answer are dropped."""
+    log.warning("what a provider added to a reply is dropped: it is too large", model=model)
 
 
 def _mended(value: Any, depth: int) -> Any:

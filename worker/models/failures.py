@@ -17,7 +17,7 @@ import openai
 from worker import clock, errors
 from worker.domain import mend
 from worker.models import context_limit
-from worker.models.documents import NotJson
+from worker.models.documents import NotJson, TooLarge
 
 LONGEST = 300  # characters of a server's words that an error repeats
 # Names in lower case of what has a sentence for people; the last ones hold an object with it.
@@ -118,6 +118,8 @@ def to_model_error(error: Exception, *, model: str, silence_s: float, secrets: I
             return failure
         case ServerFailed(body=body):
             return _by_object(body, model=model, secrets=secrets)
+        case TooLarge(part=part, limit=limit):
+            return errors.ModelAnswerTooLarge(model=model, part=part, limit=limit)
         case NotJson(body=None, text=text):
             fingerprint = hashlib.sha256(text.encode(errors="replace")).hexdigest()
             return errors.ModelAnswerInvalid(model=model, reason="a part of it is not JSON", fingerprint=fingerprint)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, ClassVar
 
+import httpx2
 import openai
 
 from worker import errors
@@ -55,7 +56,7 @@ class OpenAIChat:
         Raises:
             ModelRateLimited, ModelUnavailable, ModelSilent, ModelStreamBroken: a retry can help.
             ModelAnswerInvalid, ModelEmptyReply: only asking again at once can help.
-            ModelRefused: a retry cannot help.
+            ModelRefused, ModelAnswerTooLarge: a retry cannot help.
         """
         if request.answer_schema is None or Need.NO_SCHEMA in needs.of(self._server):
             return await self._ask(replace(request, answer_schema=None), on_delta)
@@ -80,8 +81,8 @@ class OpenAIChat:
         try:
             async with await self._start_stream(request) as stream:
                 try:
-                    await documents.read(stream.response, answer.add)
-                except (openai.APIConnectionError, documents.NotJson):
+                    await documents.read(stream.response, answer.add, silence_s=request.silence_s)
+                except (openai.APIConnectionError, documents.NotJson, documents.TooLarge):
                     if not answer.is_whole:
                         raise
             return self._storable(answer.reply(address=self._address()))
@@ -140,15 +141,21 @@ class OpenAIChat:
     async def _create(self, body: dict[str, Any], *, silence_s: float) -> openai.AsyncStream[object]:
         """Send and receive plain JSON: with the package's own classes a reply takes twice the processor time."""
         options: Any = {name: body.pop(param) for param, name in OPTIONS.items() if param in body}
-        options["timeout"] = openai.Timeout(silence_s, connect=min(10.0, silence_s))
-        return await self._client().post(
-            "/chat/completions",
-            body=body,
-            options=options,
-            stream=True,
-            stream_cls=openai.AsyncStream[object],
-            cast_to=object,
-        )
+        connect_s = min(10.0, silence_s)
+        options["timeout"] = openai.Timeout(silence_s, connect=connect_s)
+        client = self._client()
+        try:
+            async with asyncio.timeout(silence_s + connect_s):  # for all headers, and for the body of an error
+                return await client.post(
+                    "/chat/completions",
+                    body=body,
+                    options=options,
+                    stream=True,
+                    stream_cls=openai.AsyncStream[object],
+                    cast_to=object,
+                )
+        except TimeoutError:
+            raise openai.APITimeoutError(request=httpx2.Request("POST", client.base_url)) from None
 
     def _client(self) -> openai.AsyncOpenAI:
         clients = _clients.setdefault(asyncio.get_running_loop(), {})

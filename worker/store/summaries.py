@@ -1,6 +1,6 @@
 """Rows of summaries: one a version, written by compare-and-set on the session's current one."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from sqlalchemy import bindparam, case, delete, exists, func, insert, select, update
 
@@ -9,7 +9,7 @@ from worker.store.columns import db_time, from_columns
 from worker.store.engine import Transaction
 from worker.store.sessions import due_of
 from worker.store.tables import messages, runs, sessions, summaries
-from worker.store.usage import usage_of
+from worker.store.usage import columns, usage_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +136,7 @@ def is_covered(tx: Transaction, session_pk: int, on: Base, draft: SummaryDraft) 
 def add(tx: Transaction, session_pk: int, version: int, draft: SummaryDraft, *, keep: int) -> None:
     """Write a version, and delete all but the newest *keep*. The caller holds the session's lock."""
     row = {name: getattr(draft, name) for name in ("covers_through_seq", "text", "topics", "model", "prompt_hash")}
-    row |= {"session_pk": session_pk, "version": version, "created_at": db_time(), **asdict(draft.usage)}
+    row |= {"session_pk": session_pk, "version": version, "created_at": db_time(), **columns(draft.usage)}
     tx.execute(insert(summaries).values(**row))
     old = (summaries.c.session_pk == session_pk, summaries.c.version <= version - keep)
     tx.execute(delete(summaries).where(*old))
