@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 
 from api_stub import dependencies, errors, middleware, schemas
+from api_stub.limits import limits_of, raise_file_limit
 from api_stub.routes import batches, health, runs, sessions, teams, users
 from api_stub.service import Service
 from worker.observe import logs, metrics, tracing
@@ -31,7 +32,7 @@ def make_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.service = service = Service(settings)
+        app.state.service = service = Service(settings, limits_of(settings))
         metrics.preset()
         yield
         await service.close()
@@ -61,6 +62,7 @@ def make_app(settings: Settings) -> FastAPI:
 
 def serve(settings: Settings, *, host: str, port: int) -> None:
     """Serve the application until SIGTERM or SIGINT. A requested stop is no error: the process exits with 0."""
+    raise_file_limit()
     app = make_app(settings)
     config = uvicorn.Config(
         app, host=host, port=port, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=3

@@ -8,7 +8,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from api_stub.schemas import Problem
-from worker.errors import RateLimited, TeamSessionsError
+from worker.errors import RateLimited, RequestRefused, TeamSessionsError
 from worker.observe import logs, metrics
 
 log = logs.get(__name__)
@@ -65,13 +65,15 @@ _DESCRIPTIONS = {
     413: "The body or the input is too large.",
     422: "The request is invalid; `detail` says why.",
     429: "Too many requests, or a full queue. Retry after `Retry-After` seconds.",
-    503: "The database did not answer. Retry later.",
+    503: "The database did not answer, or this process is at a limit. Retry after `Retry-After` seconds.",
 }
 
 
 async def _team_sessions_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, TeamSessionsError)
-    if error.status >= 500:
+    if isinstance(error, RequestRefused):
+        request.scope["refused"] = True  # it is logged where it was refused
+    elif error.status >= 500:
         log.error("request failed", error=error)
     if error.status in (401, 403):
         # Log the ID of the key, never the key itself; the route's template, never the IDs in the path.

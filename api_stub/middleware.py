@@ -53,7 +53,7 @@ class ObservabilityMiddleware:
                 if status >= 500:
                     tracing.fail(span, str(status))
                 if not probe:
-                    write = log.warning if status >= 500 else log.debug
+                    write = log.warning if status >= 500 and not scope.get("refused") else log.debug
                     write("request answered", method=method, route=route, status=status, ms=round(seconds * 1000, 1))
 
 

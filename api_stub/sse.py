@@ -1,7 +1,8 @@
 """A run's events as text/event-stream. The terminal event carries the run."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -43,20 +44,21 @@ _RUN = TypeAdapter(Run)
 _LINE_ENDS = {ord(end): f"\\u{ord(end):04x}" for end in "\x85\u2028\u2029"}
 
 
-async def follow(service: Service, run: Run, *, after: EventId | None) -> AsyncIterator[str]:
+async def follow(service: Service, run: Run, *, after: EventId | None) -> AsyncGenerator[str]:
     """Yield the events of *run* after *after*, the terminal event last; comments while nothing happens.
 
     Ends early if the database goes away: the reader reconnects and continues after its last event.
     """
     metrics.WATCHERS.inc()
     try:
-        async for item in watch(service.db, service.follower, run, after=after):
-            if item is None:
-                yield ": still here\n\n"
-                continue
-            id, event, state = item
-            data = _RUN.dump_python(state, mode="json") if event.type in TERMINAL else event.data
-            yield _format(id, event.type, data)
+        async with aclosing(watch(service.db, service.follower, service.unfinished, run, after=after)) as events:
+            async for item in events:
+                if item is None:
+                    yield ": still here\n\n"
+                    continue
+                id, event, state = item
+                data = _RUN.dump_python(state, mode="json") if event.type in TERMINAL else event.data
+                yield _format(id, event.type, data)
     except DatabaseUnavailable as error:
         log.warning("stream ended early, to be resumed", run_id=run.id, session_id=run.session_id, error=error)
     finally:

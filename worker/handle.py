@@ -12,6 +12,7 @@ from worker.domain import SERVICE, Dispatch, Event, Run
 from worker.errors import RunNotFound
 from worker.events.follow import Follower
 from worker.runs.cancel import cancel
+from worker.runs.unfinished import UnfinishedRuns
 from worker.runs.watch import watch
 from worker.store import runs
 
@@ -66,7 +67,7 @@ class RunHandle:
         """Yield the run's events as they happen, up to the terminal one."""
         runtime = self.db.runtime
         follower = Follower(runtime.settings.broker, prefix=runtime.settings.queue_prefix)
-        events = watch(runtime.db, follower, self.run())
+        events = watch(runtime.db, follower, UnfinishedRuns(runtime.db), self.run())
         with asyncio.Runner() as runner:
             try:
                 while True:
@@ -76,6 +77,7 @@ class RunHandle:
             except StopAsyncIteration:
                 return
             finally:
+                runner.run(events.aclose())
                 runner.run(follower.close())
 
 

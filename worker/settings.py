@@ -120,6 +120,12 @@ class Settings(BaseSettings):
     requests_per_minute: int | None = Field(
         None, ge=1, description="Requests of one key in each API process; more are refused with 429. Default: no limit."
     )
+    max_streams: int | None = Field(
+        None, ge=1, description="Open streams in each API process; more are refused with 503. Default: by open files."
+    )
+    max_streams_per_key: int | None = Field(
+        None, ge=1, description="Those of one key; more are refused with 429. Default: half of them."
+    )
     batch_slots: int = Field(
         16, ge=1, description="Background runs at the same time in each worker that consumes the queue `batch`."
     )

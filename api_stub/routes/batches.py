@@ -13,6 +13,7 @@ from api_stub import batch_schemas as schemas
 from api_stub import errors, pagination
 from api_stub.dependencies import Batches, BatchId, ForUser, IdempotencyKey, ServiceDep
 from api_stub.schemas import COMMITTED, Responses, text_answer
+from api_stub.streams import LastingResponse
 from worker.batches import accept, lifecycle
 from worker.domain import Batch, Estimate, Item, ItemStatus, Principal, Result, Selection
 from worker.errors import BatchInvalid
@@ -123,7 +124,9 @@ def read_results(
     """Read all items in order, as JSON lines, with the answers of their runs; for replays, also the old answers."""
     principal = _acting_for(principal, user_id)
     lifecycle.get(service.db, batch_id, principal=principal)  # raises BatchNotFound before the response begins
-    return StreamingResponse(_results(service, batch_id, principal), media_type="application/x-ndjson")
+    return LastingResponse(
+        _results(service, batch_id, principal), service.streams, principal, media_type="application/x-ndjson"
+    )
 
 
 @router.post("/{batch_id}/pause", status_code=202, responses=errors.responses(404, 409, 422))

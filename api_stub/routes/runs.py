@@ -10,6 +10,7 @@ from starlette.concurrency import run_in_threadpool
 
 from api_stub import dependencies as deps
 from api_stub import errors, pagination, schemas, sse
+from api_stub.streams import LastingResponse
 from worker import clock
 from worker.domain import EventId, Principal, Run, Status, check_id, validate_order
 from worker.domain.event import TERMINAL
@@ -77,8 +78,17 @@ async def get_run(
     wait: Annotated[float, Query(ge=0, le=60, description="Seconds to wait for its end.", examples=[30])] = 0,
 ) -> Run:
     """One run. With `wait`, answers as soon as the run has ended, or after `wait` seconds."""
-    deadline = clock.monotonic() + wait
-    last_id = await service.follower.newest(run_id) if wait else EventId(0, 0)
+    if not wait:
+        return await _find(service, principal, run_id, user_id)
+    async with service.streams.open(principal):
+        return await _wait(service, principal, run_id, user_id, wait_s=wait)
+
+
+async def _wait(
+    service: deps.ServiceDep, principal: Principal, run_id: str, user_id: str | None, *, wait_s: float
+) -> Run:
+    deadline = clock.monotonic() + wait_s
+    last_id = await service.follower.newest(run_id)
     run = await _find(service, principal, run_id, user_id)
     while not (run.status.terminal or service.follower.leaving) and (left := deadline - clock.monotonic()) > 0:
         events = await service.follower.read(run_id, after=last_id, wait_s=min(left, POLL_S))
@@ -146,7 +156,14 @@ async def watch_run(
     if last_event_id and (after is None or after.fence > run.fence or after.n >= 2**64):
         raise InvalidEventId(value=last_event_id[:40])
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamingResponse(sse.follow(service, run, after=after), media_type="text/event-stream", headers=headers)
+    return LastingResponse(
+        sse.follow(service, run, after=after),
+        service.streams,
+        principal,
+        media_type="text/event-stream",
+        headers=headers,
+        resumable=True,
+    )
 
 
 @router.get("/{run_id}/why", responses=errors.responses(404, 422))

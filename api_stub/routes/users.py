@@ -10,6 +10,7 @@ from fastapi.responses import StreamingResponse
 
 from api_stub import dependencies as deps
 from api_stub import errors, schemas
+from api_stub.streams import LastingResponse
 from worker import privacy
 
 router = APIRouter(prefix="/v1/users", tags=["users"])
@@ -26,7 +27,7 @@ def export_user(user_id: deps.UserId, service: deps.ServiceDep, principal: deps.
     lines = privacy.export(service.db, user_id, principal=principal)
     first = next(lines, None)  # so that an error is raised before the answer starts
     objects = chain([first], lines) if first is not None else iter(())
-    return StreamingResponse(_json_lines(objects), media_type="application/jsonl")
+    return LastingResponse(_json_lines(objects), service.streams, principal, media_type="application/jsonl")
 
 
 @router.delete("/{user_id}", responses=errors.responses(422))

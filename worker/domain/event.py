@@ -160,6 +160,7 @@ class EventId:
 
 
 QUEUED_ID = EventId(0, 1)
+FIRST_MESSAGE = "0"  # id of a run's input for watchers
 
 
 def queued(run: Run) -> Event:

@@ -152,6 +152,29 @@ class QueueFull(RequestRefused):
     retry = True
 
 
+class TooManyStreams(RequestRefused):
+    """This process has {limit} open streams, its limit. Try again later, or start more API processes.
+
+    Counted are event streams, waits for the end of a run, and downloads. TEAM_SESSIONS_MAX_STREAMS is the limit.
+    """
+
+    code = "too_many_streams"
+    status = 503
+    retry = True
+
+
+class TooManyStreamsOfKey(RequestRefused):
+    """This key has {limit} open streams in this process, its limit. Close some, or try again later.
+
+    Counted are event streams, waits for the end of a run, and downloads.
+    TEAM_SESSIONS_MAX_STREAMS_PER_KEY is the limit.
+    """
+
+    code = "too_many_streams_of_key"
+    status = 429
+    retry = True
+
+
 class RunNotRetryable(RequestRefused):
     """Run {run_id!r} is {status}. {requirement}."""
 

@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import re
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -65,6 +66,11 @@ def verify(tx: Transaction, key: str) -> Principal | None:
     if row is None or not hmac.compare_digest(row.secret_hash, _hash(secret)):
         return None
     return Principal(key_id, row.user_id, teams=frozenset(row.teams), scopes=frozenset(row.scopes))
+
+
+def in_force_of(tx: Transaction, key_ids: Sequence[str]) -> set[str]:
+    """Return those of *key_ids* whose keys are valid."""
+    return set(tx.execute(select(api_keys.c.id).where(api_keys.c.id.in_(key_ids), _in_force())).scalars())
 
 
 def public_id(key: str) -> str | None:

@@ -3,6 +3,7 @@
 Pages of runs are newest first, each read in the order of one index.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -222,6 +223,12 @@ def get(tx: Transaction, run_id: str, *, principal: Principal, user_id: str | No
     statement = own.where(runs.c.id == run_id, visible(principal, user_id))
     row = tx.execute(statement).one_or_none()
     return None if row is None else from_row(row)
+
+
+def unfinished_of(tx: Transaction, run_ids: Sequence[str]) -> set[str]:
+    """Return those of *run_ids* that are queued or running."""
+    unfinished = runs.c.status.in_((Status.QUEUED, Status.RUNNING))
+    return set(tx.execute(select(runs.c.id).where(runs.c.id.in_(run_ids), unfinished)).scalars())
 
 
 def page(tx: Transaction, filters: RunFilters, *, principal: Principal, before: str | None, limit: int) -> Page[Run]:
