@@ -130,7 +130,7 @@ STEERS = "red \x1b[31mnow\x1b]0;title\x07 \x9b2J back\rover\n\ttab é🦉"
 def test_an_answer_cannot_steer_the_terminal() -> None:
     """Its control characters are shown as such; a line and a tab are what they are."""
     code = (
-        "from tests.cli.test_answer import *; "
+        "from tests.cli.test_answer import *; from worker.cli.terminal import guard; guard(); "
         "Answer().show(numbered(delta(STEERS), whole(STEERS), ('tool_call.started', {'name': 'x\\x1b[2J', "
         "'author': 't', 'delegation': None}), ENDED))"
     )

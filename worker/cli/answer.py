@@ -1,7 +1,6 @@
 """Print a run as it happens: the leader's text to stdout; tool calls, delegations and problems, dimmed, to stderr.
 
-A terminal gets the text without control characters, so an answer cannot control the terminal. A pipe or a file gets the
-text unchanged.
+A terminal gets the text without control characters (`terminal`), a pipe or a file gets it unchanged.
 """
 
 import math
@@ -16,10 +15,9 @@ import click
 
 from api_stub.client import Client, Event, Run
 from worker import clock
-from worker.cli.output import terminal_safe, without_controls
 from worker.cli.silence import explained
+from worker.cli.terminal import ERASE_LINE, control, echo
 
-ERASE_LINE = "\r\x1b[K"
 PAUSES = {  # why a run waits, by the code of its error; events of other codes show the code
     "model_rate_limited": "the model answers 429",
     "model_busy": "TEAM_SESSIONS_MODEL_CALLS_IN_FLIGHT is reached",
@@ -66,7 +64,7 @@ class Answer:
         with self._lock:
             self._erase_count()
             if self._printed and sys.stdout.isatty():
-                click.echo(err=True)
+                echo("", err=True)
             show_aside(reason)
 
     def count(self, seconds: float) -> None:
@@ -74,11 +72,12 @@ class Answer:
         with self._lock:
             if not self._printed and _is_terminal():
                 self._counts = True
-                click.secho(f"{ERASE_LINE}[waiting for the answer: {seconds:.0f} s]", dim=True, err=True, nl=False)
+                control(ERASE_LINE, err=True)
+                echo(f"[waiting for the answer: {seconds:.0f} s]", dim=True, err=True, nl=False)
 
     def _erase_count(self) -> None:
         if self._counts:
-            click.echo(ERASE_LINE, err=True, nl=False)
+            control(ERASE_LINE, err=True)
         self._counts = False
 
     def _print_event(self, event: Event) -> None:
@@ -115,12 +114,11 @@ class Answer:
 
     def _print(self, text: str) -> None:
         self._printed += text
-        # Without color=True click removes escape sequences when it writes into a pipe.
-        click.echo(terminal_safe(text), nl=False, color=True)
+        echo(text, nl=False)
 
     def _end_line(self) -> None:
         if self._printed:
-            click.echo()
+            echo("")
         self._printed = ""
 
     def _note(self, text: str) -> None:
@@ -130,7 +128,7 @@ class Answer:
 
 def show_aside(text: str) -> None:
     """Print a remark about a run to stderr, dimmed."""
-    click.secho(f"[{without_controls(text)}]", dim=True, err=True)
+    echo(f"[{text}]", dim=True, err=True)
 
 
 def _pause(data: dict[str, Any]) -> str:

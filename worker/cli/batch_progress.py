@@ -9,6 +9,8 @@ from typing import cast
 import click
 
 from api_stub.client import Batch, Client
+from worker.cli.terminal import ERASE_LINE, control
+from worker.controls import visible
 
 POLL_S = 0.5
 LINE_S = 10.0  # between two lines without a terminal
@@ -53,7 +55,7 @@ class Progress:
         """Print the progress if it changed."""
         text = _line(batch, bar=self._terminal)
         if self._terminal:
-            click.echo(f"\r{text}\x1b[K", nl=False, err=True)
+            control(f"\r{visible(text)}{ERASE_LINE[1:]}", err=True)
         elif text != self._printed and (time.monotonic() - self._at >= LINE_S or is_settled(batch)):
             self._at = time.monotonic()
             click.echo(text, err=True)

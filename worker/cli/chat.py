@@ -8,8 +8,9 @@ import click
 
 from api_stub.client import Client, RequestFailed, Run
 from worker.cli import typed
-from worker.cli.answer import Answer, require_completed
+from worker.cli.answer import Answer, require_completed, show_aside
 from worker.cli.connection import client_errors_shown, connect
+from worker.cli.terminal import echo
 
 MAX_NAMES = 5  # in one sentence
 
@@ -68,7 +69,7 @@ class Conversation:
             run = self._enqueue(text, session_id=session_id, key=key)
             self._client.cancel(run["id"])
             ended = answer.run or answer.follow(self._client, run["id"])
-            click.secho(f"[{ended['status']}]", dim=True, err=True)
+            show_aside(ended["status"])
             raise
 
     def print_how_to_continue(self) -> None:
@@ -76,7 +77,7 @@ class Conversation:
         if self._accepted and self._session_id is not None:
             user = f" --user {shlex.quote(self._user_id)}" if self._user_id else ""
             command = f"team-sessions chat {shlex.quote(self._team)} --session {shlex.quote(self._session_id)}{user}"
-            click.secho(f"Session {self._session_id}. Continue with: {command}", dim=True, err=True)
+            echo(f"Session {self._session_id}. Continue with: {command}", dim=True, err=True)
 
     def _enqueue(self, text: str, *, session_id: str | None, key: str) -> Run:
         run = self._client.enqueue(self._team, text, session_id=session_id, user_id=self._user_id, idempotency_key=key)

@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from worker import settings as configuration
+from worker.cli import terminal
 from worker.cli.checks.examine import CHECKS, Result, examine
 from worker.cli.checks.finding import Installation, Level
 from worker.cli.output import json_option, json_requested, print_object
@@ -62,7 +63,9 @@ def doctor(data_dir: Path | None, flower_url: str | None, within_s: float) -> No
 def _examine(installation: Installation, *, within_s: float) -> list[Result]:
     """Run the checks, with a progress bar on a terminal."""
     hidden = not sys.stderr.isatty()
-    with click.progressbar(length=len(CHECKS), label="Looking", file=sys.stderr, hidden=hidden, width=24) as bar:
+    with click.progressbar(
+        length=len(CHECKS), label="Looking", file=terminal.unguarded(sys.stderr), hidden=hidden, width=24
+    ) as bar:
         return examine(installation, within_s=within_s, on_result=lambda _: bar.update(1))
 
 
@@ -77,9 +80,9 @@ def _print(results: Sequence[Result]) -> None:
     margin = " " * (names + 5)
     for result in results:
         for finding in result.findings:
-            sign = click.style(signs[finding.level].ljust(2), fg=COLOURS[finding.level])
+            terminal.echo(signs[finding.level].ljust(2), colour=COLOURS[finding.level], nl=False)
             detail = click.wrap_text(finding.detail, width, initial_indent=margin, subsequent_indent=margin)
-            click.echo(f"{sign} {result.name.ljust(names)}  {detail[len(margin) :]}")
+            click.echo(f" {result.name.ljust(names)}  {detail[len(margin) :]}")
             if finding.advice is not None:
                 click.echo(click.wrap_text(arrow + finding.advice, width, margin, margin + "  "))
     click.echo(_conclusion(results))

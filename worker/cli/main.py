@@ -7,6 +7,7 @@ import sys
 import click
 from click.shell_completion import CompletionItem
 
+from worker.cli import terminal
 from worker.errors import DatabaseUnavailable, TeamSessionsError
 
 # Where each command is, and its line in the list of commands. A command's module is imported when the command is used:
@@ -28,6 +29,9 @@ COMMANDS = {
     "keys": ("worker.cli.keys:keys", "Create, list, rotate and revoke API keys."),
     "db": ("worker.cli.db:group", "Maintain the database."),
 }
+
+# They print logs, which hold no control characters, and what your tools print.
+SERVERS = {"worker", "api", "flower"}
 
 
 class _Commands(click.Group):
@@ -79,6 +83,8 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line. A TeamSessionsError is printed as one sentence, without a traceback."""
+    if not SERVERS.intersection(sys.argv[1:2]):
+        terminal.guard()
     sys.path.insert(0, os.getcwd())  # TEAM_SESSIONS_TEAMS can name a module of the current directory
     try:
         cli(standalone_mode=True)

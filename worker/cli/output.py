@@ -9,17 +9,18 @@ import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import count
-from typing import IO, Any, TypeVar
+from typing import IO, Any, TypeVar, cast
 
 import click
 
+from worker.cli import terminal
 from worker.cli.table import print_pages
+from worker.controls import escaped
 
 F = TypeVar("F", bound=Callable[..., object])
 T = TypeVar("T")
 M = TypeVar("M", bound=Mapping[str, Any])
 _REQUESTED = f"{__name__}.json"
-_CONTROL = {n: "\ufffd" for n in (*range(0x20), *range(0x7F, 0xA0)) if chr(n) not in "\n\t"} | {ord("\r"): None}
 
 
 def json_option(help: str) -> Callable[[F], F]:
@@ -49,7 +50,7 @@ def json_requested() -> bool:
 
 def print_object(value: T, as_text: Callable[[T], str]) -> None:
     """Print one object."""
-    click.echo(json.dumps(value, ensure_ascii=False, indent=2) if json_requested() else as_text(value))
+    terminal.echo(_json(value, indent=2) if json_requested() else as_text(value))
 
 
 def print_lines(items: Iterable[T], as_text: Callable[[T], str], *, label: str) -> None:
@@ -57,7 +58,7 @@ def print_lines(items: Iterable[T], as_text: Callable[[T], str], *, label: str) 
     line = json_line if json_requested() else as_text
     with counted(items, label=label, to=sys.stdout) as counting:
         for item in counting:
-            click.echo(line(item))
+            terminal.echo(line(item))
 
 
 def print_list(
@@ -76,7 +77,7 @@ def print_list(
     with counted(items, label=label, to=sys.stdout) as counting:
         if json_requested():
             for item in counting:
-                click.echo(json_line({name: value for name, value in item.items() if name not in omit}))
+                terminal.echo(json_line({name: value for name, value in item.items() if name not in omit}))
         else:
             print_pages(head, map(row, counting), whole=whole)
 
@@ -84,22 +85,18 @@ def print_list(
 def note(text: str, *, dim: bool = False) -> None:
     """Print a remark for people to stderr; nothing with `--json`."""
     if not json_requested():
-        click.secho(text, dim=dim, err=True)
+        terminal.echo(text, dim=dim, err=True)
 
 
 def json_line(value: object) -> str:
     """Return *value* as one line of JSON."""
-    return json.dumps(value, ensure_ascii=False)
+    return _json(value)
 
 
-def without_controls(text: str) -> str:
-    """Return *text* with its control characters replaced, so that it cannot control a terminal."""
-    return text.translate(_CONTROL)
-
-
-def terminal_safe(text: str) -> str:
-    """Return *text* for stdout: without control characters if that is a terminal, else unchanged."""
-    return without_controls(text) if sys.stdout.isatty() else text
+def _json(value: object, *, indent: int | None = None) -> str:
+    """Return JSON that is readable in any language, with the characters escaped that a terminal must not get."""
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    return escaped(text)
 
 
 @contextmanager
@@ -111,9 +108,9 @@ def counted(items: Iterable[T], *, label: str, to: IO[Any] | None, length: int |
     if to is not None and to.isatty():
         yield items
         return
-    hidden = not sys.stderr.isatty()
+    stream, hidden = terminal.unguarded(sys.stderr), not sys.stderr.isatty()
     with click.progressbar(
-        items, length=length, label=label, file=sys.stderr, show_pos=True, show_eta=False, hidden=hidden
+        items, length=length, label=label, file=stream, show_pos=True, show_eta=False, hidden=hidden
     ) as bar:
         yield bar
 
@@ -121,8 +118,12 @@ def counted(items: Iterable[T], *, label: str, to: IO[Any] | None, length: int |
 @contextmanager
 def steps(label: str) -> Iterator[Callable[[str], None]]:
     """Yield a function to call after each step with the step's name; the number of steps is not known."""
-    hidden = not sys.stderr.isatty()
+    stream, hidden = terminal.unguarded(sys.stderr), not sys.stderr.isatty()
     with click.progressbar(
-        count(), label=label, file=sys.stderr, show_pos=True, item_show_func=lambda name: name, hidden=hidden
+        count(), label=label, file=stream, show_pos=True, item_show_func=_shown, hidden=hidden
     ) as bar:
         yield lambda name: bar.update(1, name)  # type: ignore[arg-type]  # click takes it for an item of *count*
+
+
+def _shown(name: Any) -> str | None:
+    return cast(str | None, name)

@@ -23,7 +23,6 @@ from worker.cli.output import (
     note,
     print_list,
     print_object,
-    terminal_safe,
 )
 from worker.cli.silence import explained
 from worker.cli.table import age, format_fields
@@ -167,7 +166,7 @@ def _as_text(run: Run) -> str:
     fields = {name: value for name, value in run.items() if name not in TEXTS}
     text = format_fields({**fields, "usage": usage, "error": error, "metadata": metadata})
     texts = {"input": run["input"], "output": run["output"]}
-    return text + "".join(f"\n\n{name}:\n{terminal_safe(value)}" for name, value in texts.items() if value)
+    return text + "".join(f"\n\n{name}:\n{value}" for name, value in texts.items() if value)
 
 
 def _as_row(run: Mapping[str, Any]) -> tuple[str, ...]:

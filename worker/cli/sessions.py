@@ -9,7 +9,7 @@ import click
 from api_stub.client import Message, Session
 from worker import clock
 from worker.cli.connection import FOR_USER, connect, object_options
-from worker.cli.output import JSON_LINES, list_options, note, print_lines, print_list, print_object, terminal_safe
+from worker.cli.output import JSON_LINES, list_options, note, print_lines, print_list, print_object
 from worker.cli.table import age, format_fields
 
 SESSION = object_options("session_id")
@@ -107,7 +107,7 @@ def summary(session_id: str, user_id: str | None, version: int | None, refresh: 
             print_object(request, lambda _: REFRESHES[job["status"] if job else None])
             return
         current = client.summary(session_id, version=version, user_id=user_id)
-    print_object(current, lambda summary: terminal_safe(summary["text"]))
+    print_object(current, lambda summary: summary["text"])
     source = f"Version {current['version']} by {current['model']}"
     note(f"[{source}, up to message {current['covers_through_seq']}; {current['behind']} messages follow]", dim=True)
 
@@ -138,8 +138,7 @@ def _as_row(session: Session) -> tuple[str, ...]:
 
 def _format_message(message: Message) -> str:
     calls = "".join(f"\n→ {call['name']} {call['arguments']}" for call in message["tool_calls"] or ())
-    head = click.style(f"[{message['seq']} {message['role']} {message['author']}]", dim=True)
-    return f"{head} {terminal_safe(message['content'] + calls)}"
+    return f"[{message['seq']} {message['role']} {message['author']}] {message['content']}{calls}"
 
 
 def _format_value(value: object) -> str:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from types import ModuleType
 
-import click
+from worker.cli.terminal import echo
 
 PASTED_S = 0.05  # a terminal delivers the next line of a pasted text within this time
 
@@ -42,15 +42,15 @@ def messages() -> Iterator[str]:
             while select.select([sys.stdin], [], [], PASTED_S)[0]:
                 lines.append(input())
         except KeyboardInterrupt:
-            click.echo()
-            click.secho("[Ctrl-D ends the conversation]", dim=True, err=True)
+            echo("")
+            echo("[Ctrl-D ends the conversation]", dim=True, err=True)
             continue
         except EOFError:
             ended = True
         if (text := "\n".join(lines)).strip():
             yield text.strip("\n")
         if ended:
-            click.echo()
+            echo("")
             return
 
 

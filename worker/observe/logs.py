@@ -17,6 +17,7 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from worker.controls import CODES, escape
 from worker.errors import TeamSessionsError
 from worker.observe.log_origins import Origin, origin, shortened
 from worker.settings import Settings
@@ -30,9 +31,8 @@ _CHATTY = ("openai", "httpx", "httpx2", "httpcore", "httpcore2", "celery", "komb
 # They warn of what is harmless: kombu of a message that reaches a stopping worker (it is put back), Flower of workers
 # that do not answer its inspection within a second, as when they have just started (events fill its pages).
 _FALSE_ALARMS = ("kombu.transport.virtual.base", "flower.inspector")
-# C0 and C1 controls, line ends that only some programs know, marks that change the writing direction, surrogates.
-_UNSAFE = (*range(0x20), *range(0x7F, 0xA0), *range(0x2028, 0x202F), *range(0x2066, 0x206A), *range(0xD800, 0xE000))
-_ESCAPES = {code: f"\\u{code:04x}" for code in _UNSAFE}
+# A line end or a tab would forge a line or a field.
+_ESCAPES = {code: escape(chr(code)) for code in (*CODES, ord("\n"), ord("\t"))}
 _NONE: dict[str, object] = {}
 _bound: ContextVar[dict[str, object]] = ContextVar("fields of every line", default=_NONE)
 
