@@ -6,6 +6,7 @@ import click
 
 from worker import settings as configuration
 from worker.observe import logs
+from worker.queue import flower_login
 from worker.queue.app import make_app
 from worker.queue.flower import serve
 
@@ -21,7 +22,7 @@ def flower(host: str, port: int, login_file: str, url_prefix: str) -> None:
     """Serve Flower, which shows workers and tasks."""
     settings = configuration.load()
     logs.configure_from(settings)
-    with open(login_file, encoding="utf-8") as file:
-        login = file.read().strip()
+    with open(login_file, "rb") as file:
+        login = flower_login.parse(file.read(), file=login_file)
     os.environ.pop("FLOWER_UNAUTHENTICATED_API", None)
     serve(make_app(settings), address=host, port=port, login=login, url_prefix=url_prefix)

@@ -20,7 +20,7 @@ from worker.cli.supervise import Child, Supervisor
 from worker.domain import Scope
 from worker.environment import PREFIX
 from worker.errors import PortTaken
-from worker.queue import embedded
+from worker.queue import embedded, flower_login
 from worker.queue.app import BACKGROUND, RUNS
 from worker.settings import Settings
 from worker.store import Database, api_keys, migrate
@@ -117,6 +117,7 @@ def _prepare_database(settings: Settings, directory: Path) -> None:
         migrate.upgrade(db)
         _keep_secret(directory / "api-key", valid=lambda key: _is_key(db, key), make=lambda: _service_key(db))
     _keep_secret(directory / "flower-login", valid=bool, make=lambda: f"flower:{secrets.token_urlsafe(18)}")
+    flower_login.parse(data_directory.read(directory / "flower-login"), file=str(directory / "flower-login"))
 
 
 def _wait_for_port(host: str, port: int, *, option: str) -> None:

@@ -116,10 +116,13 @@ def worker(queues: str, concurrency: int, metrics_port: int | None) -> None:
 
 
 def _celery_name(owner: str, queues: Sequence[str]) -> str:
-    """Return the name of a worker in Flower: what it does, its process and its host."""
-    host, pid, _ = owner.rsplit(":", 2)
+    """Return the name of a worker in Flower: what it does, its process and its host.
+
+    Its random part tells containers apart that have one host name, and one process id in each.
+    """
+    host, pid, random = owner.rsplit(":", 2)
     work = {frozenset(RUNS): "runs", frozenset(BACKGROUND): "background", frozenset(QUEUES): "all"}
-    return f"{work.get(frozenset(queues), '+'.join(queues))}-{pid}@{host}"
+    return f"{work.get(frozenset(queues), '+'.join(queues))}-{pid}-{random}@{host}"
 
 
 def _extend_sweep(runtime: Runtime, queues: Sequence[str]) -> None:

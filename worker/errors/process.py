@@ -41,6 +41,12 @@ class DirectoryUntrusted(TeamSessionsError):
     code = "directory_untrusted"
 
 
+class LoginInvalid(TeamSessionsError):
+    """Flower's login in {file!r} cannot be used: {problem}. Expected one line: USER:PASSWORD."""
+
+    code = "login_invalid"
+
+
 class DefinitionInvalid(TeamSessionsError):
     """The definition of {what} has {count} mistake(s):{mistakes}"""
 

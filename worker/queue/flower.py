@@ -26,6 +26,7 @@ from tornado.web import HTTPError, StaticFileHandler
 from worker.domain import End, parse_outcome
 from worker.domain.outcome import NOT_CLAIMED
 from worker.queue import flower_page
+from worker.queue.flower_login import matches
 
 COLUMNS = {
     "uuid": "Run",
@@ -70,6 +71,7 @@ def serve(app: Celery, *, address: str, port: int, login: str, url_prefix: str =
     With *url_prefix* everything is served below `/PREFIX/`, for a proxy that does not rewrite paths.
     """
     BaseHandler.prepare = _require_login
+    BaseHandler.get_current_user = lambda handler: _check_login(handler, login)
     settings["static_handler_class"] = _GuardedFiles
     settings["default_handler_class"] = NotFoundErrorHandler  # paths outside the prefix require the login too
     flower.events.EventsState = Rows
@@ -83,9 +85,14 @@ def serve(app: Celery, *, address: str, port: int, login: str, url_prefix: str =
     app.start(["flower", *(f"--{name}={value}" for name, value in options.items())])
 
 
-def _require_login(handler: BaseHandler) -> None:
-    if not handler.current_user:
+def _check_login(handler: BaseHandler, login: str) -> bool:
+    if not matches(handler.request.headers.get("Authorization", ""), login):
         raise HTTPError(401)
+    return True
+
+
+def _require_login(handler: BaseHandler) -> None:
+    _ = handler.current_user  # raises without the login
     reload_s = handler.get_query_argument("reload", "")[:4]
     if reload_s.isdecimal() and int(reload_s):  # Flower's page of tasks does not refresh itself
         handler.set_header("Refresh", int(reload_s))

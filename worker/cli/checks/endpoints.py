@@ -13,6 +13,8 @@ from api_stub.client import Client, ClientError, NotConfigured, RequestFailed, R
 from api_stub.client.address import find
 from worker.cli.checks.finding import URL_NAME, Finding, Installation, failed, ok, skipped, warning
 from worker.cli.direct import open_directly
+from worker.errors import LoginInvalid
+from worker.queue import flower_login
 
 TIMEOUT_S = 4.0
 
@@ -69,13 +71,22 @@ def flower(installation: Installation) -> Iterator[Finding]:
     elif without.status == 200:
         advice = "Start it with 'team-sessions flower --login-file FILE', and check who can reach its port."
         yield failed("flower_open", "It answers without a login: everyone who can reach it sees all runs.", advice)
-    elif (login := _read_file(installation, "flower-login")) is None:
+    elif (login := _login(installation)) is None:
         yield skipped("It requires a login; there is none in the data directory to try.")
     elif (answer := _get(page, login=login)) is None or answer.status != 200:
         advice = "Restart Flower: it reads the login at its start. Or write its login to DIR/flower-login."
         yield failed("flower_login", "It refuses the login in the data directory.", advice)
     else:
         yield from [*_public("Flower", url)] or [ok("It answers with its login, and refuses without.")]
+
+
+def _login(installation: Installation) -> str | None:
+    """Return Flower's login; None: there is none that can be used."""
+    text = _read_file(installation, "flower-login")
+    try:
+        return text and flower_login.parse(text.encode(), file="flower-login")
+    except LoginInvalid:
+        return None
 
 
 def _has_address(installation: Installation) -> bool:
@@ -136,7 +147,7 @@ def _read_file(installation: Installation, name: str) -> str | None:
     try:
         if trust.problem_of_directory(directory) or trust.problem_of_file(directory / name):
             return None
-        return (directory / name).read_text(encoding="utf-8").strip() or None
+        return (directory / name).read_text(encoding="utf-8").strip("\r\n") or None
     except (OSError, UnicodeDecodeError):
         return None
 
