@@ -123,9 +123,7 @@ class Settings(BaseSettings):
     max_streams: int | None = Field(
         None, ge=1, description="Open streams in each API process; more are refused with 503. Default: by open files."
     )
-    max_streams_per_key: int | None = Field(
-        None, ge=1, description="Those of one key; more are refused with 429. Default: half of them."
-    )
+    max_streams_per_key: int | None = Field(None, ge=1, description="Those of one key: 429. Default: half of them.")
     batch_slots: int = Field(
         16, ge=1, description="Background runs at the same time in each worker that consumes the queue `batch`."
     )
