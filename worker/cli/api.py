@@ -4,7 +4,8 @@ import click
 
 from api_stub.app import serve
 from worker import settings as configuration
-from worker.cli import database
+from worker.cli import database, listening
+from worker.cli.numbers import PORT
 from worker.errors import DatabaseUnusable, SchemaOutdated
 from worker.observe import logs
 from worker.settings import Settings
@@ -15,7 +16,7 @@ log = logs.get(__name__)
 
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True, help="Port to listen on.")
+@click.option("--port", type=PORT, default=8000, show_default=True, help="Port to listen on.")
 def api(host: str, port: int) -> None:
     """Serve the HTTP API.
 
@@ -25,6 +26,7 @@ def api(host: str, port: int) -> None:
     _ = settings.broker  # if it is not set, this ends in one sentence instead of a traceback of the server
     logs.configure_from(settings)
     _check_database(settings)
+    listening.check(host, port, option="--port")
     serve(settings, host=host, port=port)
 
 

@@ -10,12 +10,12 @@ import click
 
 from api_stub.client import Batch, Client, ClientError
 from api_stub.client.types import BatchKind
+from worker.cli.numbers import COST, COUNT
 from worker.cli.output import counted
 from worker.clock import rfc3339
 
 F = TypeVar("F", bound=Callable[..., object])
 LISTS = {"refresh_summaries": "session_ids", "replay_runs": "run_ids", "retry_failed": "run_ids"}
-COUNT = click.IntRange(min=1)
 MAX_ITEMS = 1_000  # of one request
 # Characters of JSON. The API takes a body of 262,144 bytes, and more with what it allows for one input.
 MAX_CHARS = 200_000
@@ -79,7 +79,7 @@ def order_options(command: F) -> F:
         click.option("--requests-per-minute", type=COUNT, help="The most requests to the model per minute."),
         click.option("--tokens-per-minute", type=COUNT, help="The most tokens per minute."),
         click.option("--budget-tokens", type=COUNT, help="Pause when this many tokens are used."),
-        click.option("--budget-cost", type=float, help="Pause at this cost, by TEAM_SESSIONS_PRICES."),
+        click.option("--budget-cost", type=COST, help="Pause at this cost, by TEAM_SESSIONS_PRICES."),
         click.option("--rebuild", is_flag=True, help="Make summaries from the first message."),
         click.option(
             "--execute-tools", is_flag=True, help="Execute tools in replays, instead of using recorded results."

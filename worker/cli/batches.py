@@ -8,9 +8,10 @@ import click
 
 from api_stub.client import Batch, Client, Item
 from api_stub.client.types import BatchKind, Estimate, ItemStatus
-from worker.cli.batch_options import COUNT, listed_items, order_fields, order_options, send
+from worker.cli.batch_options import listed_items, order_fields, order_options, send
 from worker.cli.batch_progress import OUTCOMES, PAUSED, command, conclusion, next_steps, watch
 from worker.cli.connection import FOR_USER, connect, object_options
+from worker.cli.numbers import COST, COUNT
 from worker.cli.output import JSON, JSON_LINES, counted, json_line, json_requested, note, print_lines, print_object
 from worker.cli.table import format_fields, print_pages, print_table
 
@@ -179,7 +180,7 @@ def pause(batch_id: str, user_id: str | None) -> None:
 
 @batches.command()
 @click.option("--budget-tokens", type=COUNT, help="The new budget in total, including what is used.")
-@click.option("--budget-cost", type=float, help="The new budget in total, as a cost.")
+@click.option("--budget-cost", type=COST, help="The new budget in total, as a cost.")
 @BATCH
 def resume(batch_id: str, user_id: str | None, budget_tokens: int | None, budget_cost: float | None) -> None:
     """Resume the batch ID. After its canary, this approves all other items. Raise a used-up budget with the options."""

@@ -15,6 +15,7 @@ from worker import settings as configuration
 from worker.cli import terminal
 from worker.cli.checks.examine import CHECKS, Result, examine
 from worker.cli.checks.finding import Installation, Level
+from worker.cli.numbers import FiniteRange
 from worker.cli.output import json_option, json_requested, print_object
 from worker.environment import PREFIX
 
@@ -28,7 +29,7 @@ MAX_WIDTH = 120
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Data directory of 'team-sessions up'.")
 @click.option("--flower-url", metavar="URL", help="Address of a Flower that 'up' did not start here.")
 @click.option(
-    "--within", "within_s", type=click.FloatRange(1, 600), default=15.0, show_default=True, help="Seconds per check."
+    "--within", "within_s", type=FiniteRange(1, 600), default=15.0, show_default=True, help="Seconds per check."
 )
 @json_option("Print the findings as JSON.")
 def doctor(data_dir: Path | None, flower_url: str | None, within_s: float) -> None:

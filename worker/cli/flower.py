@@ -5,6 +5,8 @@ import os
 import click
 
 from worker import settings as configuration
+from worker.cli import listening
+from worker.cli.numbers import PORT
 from worker.observe import logs
 from worker.queue import flower_login
 from worker.queue.app import make_app
@@ -13,7 +15,7 @@ from worker.queue.flower import serve
 
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", type=click.IntRange(1, 65535), default=5555, show_default=True, help="Port to listen on.")
+@click.option("--port", type=PORT, default=5555, show_default=True, help="Port to listen on.")
 @click.option(
     "--login-file", type=click.Path(exists=True, dir_okay=False), required=True, help="File that holds user:password."
 )
@@ -25,4 +27,5 @@ def flower(host: str, port: int, login_file: str, url_prefix: str) -> None:
     with open(login_file, "rb") as file:
         login = flower_login.parse(file.read(), file=login_file)
     os.environ.pop("FLOWER_UNAUTHENTICATED_API", None)
+    listening.check(host, port, option="--port")
     serve(make_app(settings), address=host, port=port, login=login, url_prefix=url_prefix)

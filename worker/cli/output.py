@@ -14,6 +14,7 @@ from typing import IO, Any, TypeVar, cast
 import click
 
 from worker.cli import terminal
+from worker.cli.numbers import COUNT
 from worker.cli.table import print_pages
 from worker.controls import escaped
 
@@ -34,7 +35,7 @@ def json_option(help: str) -> Callable[[F], F]:
 
 JSON = json_option("Print JSON.")
 JSON_LINES = json_option("Print JSON, one object a line.")
-_LIMIT = click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="At most this many.")
+_LIMIT = click.option("--limit", type=COUNT, default=20, show_default=True, help="At most this many.")
 _ALL = click.option("--all", "every", is_flag=True, help="No limit: print all, page by page.")
 
 

@@ -9,6 +9,7 @@ import click
 from api_stub.client import Message, Session
 from worker import clock
 from worker.cli.connection import FOR_USER, connect, object_options
+from worker.cli.numbers import COUNT
 from worker.cli.output import JSON_LINES, list_options, note, print_lines, print_list, print_object
 from worker.cli.table import age, format_fields
 
@@ -92,7 +93,7 @@ def messages(session_id: str, user_id: str | None, role: Literal["user", "assist
 
 
 @sessions.command()
-@click.option("--version", type=click.IntRange(min=1), help="Print this older version.")
+@click.option("--version", type=COUNT, help="Print this older version.")
 @click.option("--refresh", is_flag=True, help="Request a refresh, and print its status.")
 @click.option("--rebuild", is_flag=True, help="Request a new summary of the session from its first message.")
 @SESSION

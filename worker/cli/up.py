@@ -1,12 +1,9 @@
 """`team-sessions up`: everything on one machine, in one terminal."""
 
-import errno
 import os
 import secrets
 import signal
-import socket
 import sys
-import time
 import urllib.error
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -14,22 +11,19 @@ from pathlib import Path
 import click
 
 from worker import settings as configuration
-from worker.cli import data_directory, database
+from worker.cli import data_directory, database, listening
 from worker.cli.direct import open_directly
+from worker.cli.numbers import MAX_PORT, PORT, PROCESSES, THREADS
 from worker.cli.supervise import Child, Supervisor
 from worker.domain import Scope
 from worker.environment import PREFIX
-from worker.errors import PortTaken
 from worker.queue import embedded, flower_login
 from worker.queue.app import BACKGROUND, RUNS
 from worker.settings import Settings
 from worker.store import Database, api_keys, migrate
 from worker.team_module import load_teams
 
-PORT = click.IntRange(1, 65535)
-COUNT = click.IntRange(min=1)
 START_S = 60.0
-PORT_S = 5.0  # an `up` that was killed may hold its port this long
 
 
 @click.command()
@@ -39,13 +33,13 @@ PORT_S = 5.0  # an `up` that was killed may hold its port this long
 @click.option("--flower-port", type=PORT, default=5555, show_default=True, help="Port of Flower.")
 @click.option(
     "--workers",
-    type=COUNT,
+    type=PROCESSES,
     default=2,
     show_default=True,
     help="Workers for runs. One more runs batches and summaries.",
 )
 @click.option(
-    "--concurrency", type=COUNT, default=100, show_default=True, help="Tasks at the same time in each worker."
+    "--concurrency", type=THREADS, default=100, show_default=True, help="Tasks at the same time in each worker."
 )
 @click.option(
     "--metrics-port",
@@ -73,8 +67,11 @@ def up(
     settings, directory = _data_directory(data_dir)
     data_directory.lock(directory)
     teams = load_teams(settings)
+    first_metrics_port = metrics_port or settings.metrics_port
     for number, option in ((port, "--port"), (flower_port, "--flower-port")):
-        _wait_for_port(host, number, option=option)
+        listening.check(host, number, option=option)
+    for number in _metrics_ports(first_metrics_port, workers, others=(port, flower_port)):
+        listening.check(settings.metrics_host, number, option="--metrics-port")
     if sys.stderr.isatty():
         os.environ.setdefault(PREFIX + "LOG_STYLE", "readable")
     _prepare_database(settings, directory)
@@ -88,7 +85,7 @@ def up(
     try:
         if settings.redis_url is None:
             _start_broker(supervisor, directory)
-        supervisor.start(*_workers(settings, workers, concurrency, metrics_port or settings.metrics_port))
+        supervisor.start(*_workers(settings, workers, concurrency, first_metrics_port))
         supervisor.start(*_servers(directory, host=host, port=port, flower_port=flower_port))
         url = _url(_reachable(host), port)
         if supervisor.wait_until(lambda: _is_ready(url), timeout_s=START_S):
@@ -120,22 +117,19 @@ def _prepare_database(settings: Settings, directory: Path) -> None:
     flower_login.parse(data_directory.read(directory / "flower-login"), file=str(directory / "flower-login"))
 
 
-def _wait_for_port(host: str, port: int, *, option: str) -> None:
-    """Wait until the port is free; a process that is ending may still hold it for a moment.
+def _metrics_ports(first: int | None, workers: int, *, others: Collection[int]) -> range:
+    """Return the port of each worker, of the one for background work too.
 
     Raises:
-        PortTaken: it is still in use after PORT_S seconds. Its answers would be taken for those of our server.
+        click.UsageError: there are not enough, or another server has one of them.
     """
-    deadline = time.monotonic() + PORT_S
-    while True:
-        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                return probe.bind((host, port))
-            except OSError as error:
-                if error.errno != errno.EADDRINUSE or time.monotonic() > deadline:
-                    raise PortTaken(host=host, port=port, reason=error.strerror, option=option) from error
-        time.sleep(0.2)
+    if first is None:
+        return range(0)
+    ports = range(first, first + workers + 1)
+    if ports[-1] > MAX_PORT or any(port in ports for port in others):
+        detail = f"The metrics of {workers + 1} workers take the ports {ports[0]} to {ports[-1]}"
+        raise click.UsageError(f"{detail}. These have to be free, and at most {MAX_PORT}. Change --metrics-port.")
+    return ports
 
 
 def _start_broker(supervisor: Supervisor, directory: Path) -> None:

@@ -13,6 +13,7 @@ from worker import tasks
 from worker.batches.feed import feed as feed_batches
 from worker.cli import database
 from worker.cli.isolated_run import execute_alone
+from worker.cli.numbers import PORT, THREADS
 from worker.errors import DatabaseUnavailable
 from worker.observe import logs, metrics
 from worker.process.isolated import IsolatedProcesses
@@ -39,14 +40,14 @@ log = logs.get(__name__)
 @click.option("--queues", default=",".join(RUNS), show_default=True, help="Queues to consume, in order of precedence.")
 @click.option(
     "--concurrency",
-    type=click.IntRange(min=1),
+    type=THREADS,
     default=100,
     show_default=True,
     help="Tasks at the same time, each on a thread.",
 )
 @click.option(
     "--metrics-port",
-    type=click.IntRange(1, 65535),
+    type=PORT,
     help="Answer GET /metrics on this port. Default: TEAM_SESSIONS_METRICS_PORT.",
 )
 def worker(queues: str, concurrency: int, metrics_port: int | None) -> None:

@@ -3,7 +3,7 @@
     TeamSessionsError
     ├── SettingsInvalid, TeamsInvalid, DefinitionInvalid, ToolNotDescribable                               at start
     ├── SchemaOutdated, DatabaseUnusable, PortTaken, DirectoryTaken, DirectoryUnusable,
-    │   DirectoryUntrusted, LoginInvalid                                            at the start of a command
+    │   DirectoryUntrusted, LoginInvalid, HostUnusable                              at the start of a command
     ├── RequestRefused                           the caller can correct it
     │   ├── InvalidType, InvalidText, InvalidJson, InvalidIdentifier, EmptyInput, InputTooLarge, InvalidEventId
     │   ├── ValueTooLarge, InvalidCursor, UnknownParameter, NoLastSession

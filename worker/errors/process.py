@@ -21,6 +21,12 @@ class PortTaken(TeamSessionsError):
     code = "port_taken"
 
 
+class HostUnusable(TeamSessionsError):
+    """No server can listen at host {host!r} ({reason}). Name an address of this machine with --host: 127.0.0.1, ::1."""
+
+    code = "host_unusable"
+
+
 class DirectoryTaken(TeamSessionsError):
     """Another 'team-sessions up', process {pid}, uses the data directory {directory!r}. Stop it (Ctrl-C in its
     terminal, or: kill {pid}), or start this one with another --data-dir.
