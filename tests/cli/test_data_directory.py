@@ -2,13 +2,16 @@
 
 import os
 import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from tests.support.system import PROGRAM
+from tests.support.system import PROGRAM, ROOT
+from worker.cli import data_directory
+from worker.errors import DirectoryTaken
 from worker.store import Database, migrate
 
 NAMES = ["api-url", "api-key", "flower-url", "flower-login", "broker-url", "up.lock"]
@@ -118,6 +121,30 @@ def test_a_database_is_made_for_its_user_alone(tmp_path: Path) -> None:
     run(tmp_path / "data", "db", "upgrade")
 
     assert (made, file.stat().st_mode & 0o777) == (0o600, 0o600)
+
+
+def test_one_directory_is_locked_under_each_of_its_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Relative, absolute, through a link. The lock ends with its process, however that ends."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(data_directory, "WAIT_S", 0.0)
+    (tmp_path / "link").symlink_to("data")
+    holder = "import time; from pathlib import Path; from worker.cli import data_directory as d; "
+    holder += "d.lock(d.make(Path('data'))); print('locked', flush=True); time.sleep(600)"
+    with subprocess.Popen(
+        [sys.executable, "-c", holder],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "locked\n"
+        for name in ("data", tmp_path / "data", "link", "link/../data"):
+            with pytest.raises(DirectoryTaken, match=f"process {process.pid}, uses"):
+                data_directory.lock(data_directory.make(Path(name)))
+        process.kill()
+
+    os.close(data_directory.lock(data_directory.make(Path("link"))))
 
 
 @pytest.mark.extended

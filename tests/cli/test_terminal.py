@@ -19,6 +19,7 @@ from worker.controls import PATTERN, escaped, visible
 # What commands write themselves: dimmed text and its end, the erasing of a line, the cursor around a progress bar.
 OWN = re.compile(r"\x1b\[2m|\x1b\[0m|\r\x1b\[K|\x1b\[\?25[lh]|\r(?=\n)")
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("TEAM_SESSIONS_")}
+ENVIRONMENT["PYTHONWARNINGS"] = "always::ResourceWarning"
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +44,7 @@ def test_no_command_passes_control_characters_on_to_a_terminal(api: Server) -> N
     shown = OWN.sub("", terminal.raw)
     assert PATTERN.findall(shown) == []
     assert "Traceback" not in shown
+    assert "ResourceWarning" not in shown, "a command left a connection or a file open"
     assert shown.count(PLAIN) > len(COMMANDS)
 
 
