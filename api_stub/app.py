@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 
 from api_stub import dependencies, errors, middleware, schemas
+from api_stub.connections import KEEP_ALIVE_S, Connections
 from api_stub.limits import limits_of, raise_file_limit
 from api_stub.routes import batches, health, runs, sessions, teams, users
 from api_stub.service import Service
@@ -65,7 +66,15 @@ def serve(settings: Settings, *, host: str, port: int) -> None:
     raise_file_limit()
     app = make_app(settings)
     config = uvicorn.Config(
-        app, host=host, port=port, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=3
+        app,
+        host=host,
+        port=port,
+        http=Connections(limit=limits_of(settings).connections).make,  # type: ignore[arg-type]  # it is only called
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=3,
     )
     _Server(config).run()
 

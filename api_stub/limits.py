@@ -8,7 +8,7 @@ from worker.settings import Settings
 
 MOST_FILES = 65_536
 OWN_FILES = 192  # for the databases, the broker, logs and what the interpreter opens
-MOST_CONNECTIONS = 8_000  # whatever the number of files: a connection takes memory too
+MOST_CONNECTIONS = 4_000  # whatever the number of files: an open stream takes about 80 KB of memory
 LEAST = 8
 
 log = logs.get(__name__)

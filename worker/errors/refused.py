@@ -175,6 +175,17 @@ class TooManyStreamsOfKey(RequestRefused):
     retry = True
 
 
+class TooManyConnections(RequestRefused):
+    """This process has {limit} open connections, its limit. Try again later, or start more API processes.
+
+    The limit follows the number of files that the process may open.
+    """
+
+    code = "too_many_connections"
+    status = 503
+    retry = True
+
+
 class RunNotRetryable(RequestRefused):
     """Run {run_id!r} is {status}. {requirement}."""
 
