@@ -6,11 +6,12 @@ from typing import Any
 from celery import Celery
 from celery.exceptions import Reject
 
+from worker.domain import End
 from worker.errors import DatabaseUnavailable
 from worker.observe import tracing
 from worker.observe.outcomes import delivery
 from worker.process.runtime import Runtime
-from worker.queue.dispatch import SENT_AT
+from worker.queue.envelope import SENT_AT, TRACEPARENT, UNSUPPORTED
 from worker.queue.progress_events import ProgressEvents
 from worker.runs.background import execute_in_slot
 from worker.runs.execute import execute
@@ -30,10 +31,14 @@ def register(app: Celery, runtime: Runtime, progress: ProgressEvents) -> None:
             progress.track(self) as report,
         ):
             if queue == runtime.settings.queue("batch"):
-                return str(ended(execute_in_slot(runtime, run_id, team, report=report)))
-            sent = (self.request.headers or {}).get(SENT_AT)
-            sent_at = datetime.fromisoformat(sent) if sent else None
-            return str(ended(execute(runtime, run_id, team, sent_at=sent_at, report=report)))
+                outcome = ended(execute_in_slot(runtime, run_id, team, report=report))
+            else:
+                sent = (self.request.headers or {}).get(SENT_AT)
+                sent_at = datetime.fromisoformat(sent) if sent else None
+                outcome = ended(execute(runtime, run_id, team, sent_at=sent_at, report=report))
+        if outcome.end is End.DATABASE_AWAY:
+            raise Reject(requeue=True)  # another worker may reach the database
+        return str(outcome)
 
     @app.task(name="summaries.refresh", bind=True)  # type: ignore[untyped-decorator]  # celery has no types
     def refresh_summary(self: Any, session_pk: int, session_id: str, team: str) -> str:
@@ -49,8 +54,9 @@ def register(app: Celery, runtime: Runtime, progress: ProgressEvents) -> None:
         """Accept a run that another service sent through the broker, under the task's id as its idempotency key."""
         sent = order | {"positional arguments": len(args)} if args else order  # a field that is not known
         try:
-            with tracing.enqueue_message(traceparent=_traceparent(self.request.headers)):
-                return accept_order(runtime, sent, key=self.request.id)
+            headers = self.request.headers or {}
+            with tracing.enqueue_message(traceparent=headers.get(TRACEPARENT)):
+                return accept_order(runtime, sent, key=self.request.id, options=headers.get(UNSUPPORTED, ()))
         except DatabaseUnavailable:
             raise Reject(requeue=True) from None  # back to the broker, which keeps it
 
@@ -59,9 +65,3 @@ def _queue(request: Any) -> str | None:
     """Return the name of the queue from which a task came."""
     queue = (request.delivery_info or {}).get("routing_key")
     return queue if isinstance(queue, str) else None
-
-
-def _traceparent(headers: dict[str, Any] | None) -> str | None:
-    """Return the trace that a message of another program belongs to, if it says so."""
-    value = (headers or {}).get("traceparent")
-    return value if isinstance(value, str) else None

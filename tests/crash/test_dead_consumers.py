@@ -13,7 +13,7 @@ import pytest
 from redis import Redis
 
 from tests.support import broken_worker, look
-from tests.support.broken_worker import BREAKS, FILE, SILENT_S
+from tests.support.broken_worker import FILE, SILENT, SILENT_S
 from tests.support.system import System, system, wait_until
 from tests.support.valkey import ValkeyServer
 from worker.cli.worker import DEAD
@@ -55,7 +55,7 @@ def counted(running: System) -> int:
     "how",
     [
         "block_the_loop",
-        *(pytest.param(how, marks=pytest.mark.extended) for how in sorted({*BREAKS} - {"block_the_loop"})),
+        *(pytest.param(how, marks=pytest.mark.extended) for how in sorted({*SILENT} - {"block_the_loop"})),
     ],
 )
 def test_a_worker_with_a_dead_consumer_ends_and_its_runs_go_on(running: System, valkey: ValkeyServer, how: str) -> None:

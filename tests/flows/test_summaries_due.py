@@ -198,7 +198,7 @@ def test_a_refresh_that_failed_is_asked_for_again_one_threshold_later(db: Databa
 def give_up(db: Database, session_pk: int) -> None:
     """A worker takes the refresh, and fails for good."""
     with db.write() as tx:
-        job = summary_jobs.claim(tx, session_pk, owner="other", ttl_s=60)
+        job = summary_jobs.claim(tx, session_pk, team="t", owner="other", ttl_s=60)
         assert job is not None
         summary_jobs.fail(tx, job, code="model_refused", wait_s=None)
 
@@ -216,7 +216,7 @@ def test_a_refresh_covers_what_became_due_while_it_was_made(db: Database) -> Non
     """The run that ends meanwhile finds it asked for, so whoever makes it goes on: none is lost between the two."""
     session_pk = converse(db, 2, due=FOUR)
     with db.write() as tx:
-        job = summary_jobs.claim(tx, session_pk, owner="other", ttl_s=60)
+        job = summary_jobs.claim(tx, session_pk, team="t", owner="other", ttl_s=60)
         assert job is not None
         base = summaries.base(tx, session_pk)
         assert base is not None

@@ -238,7 +238,7 @@ def test_a_script_waits_for_the_worker_that_is_at_its_summary(script: Db, databa
     assert session is not None
     with script.runtime.db.write() as tx:
         summary_jobs.request_now(tx, session.pk, through_seq=2)
-        job = summary_jobs.claim(tx, session.pk, owner="other", ttl_s=60)
+        job = summary_jobs.claim(tx, session.pk, team="t", owner="other", ttl_s=60)
     found: list[object] = []
     waiting = threading.Thread(target=lambda: found.append(session.refresh_summary()))
 

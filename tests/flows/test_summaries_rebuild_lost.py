@@ -155,11 +155,11 @@ def test_a_draft_is_read_as_it_was_kept(db: Database) -> None:
     request_rebuild(db, session_pk)
     draft = SummaryDraft("m", "h", 3, "text", ["topic"], 4, 5, 6, 7)
     with db.write() as tx:
-        job = summary_jobs.claim(tx, session_pk, owner="one", ttl_s=-1)
+        job = summary_jobs.claim(tx, session_pk, team="t", owner="one", ttl_s=-1)
         assert job is not None
         kept = summary_jobs.save_draft(tx, job, draft, ttl_s=-1)
         requested = summary_jobs.requested(tx, job)
-        other = summary_jobs.claim(tx, session_pk, owner="other", ttl_s=60)
+        other = summary_jobs.claim(tx, session_pk, team="t", owner="other", ttl_s=60)
         lost = (summary_jobs.save_draft(tx, job, draft, ttl_s=60), summary_jobs.requested(tx, job))
         stored = tx.execute(select(jobs_table.c.rebuild, jobs_table.c.fence)).one()
 

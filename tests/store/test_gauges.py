@@ -107,7 +107,7 @@ def test_summaries_that_are_wanted_and_failed_are_told_apart(db: Database) -> No
     with db.write() as tx:
         for pk in tx.execute(select(sessions.c.pk)).scalars().all():
             summary_jobs.request_now(tx, pk, through_seq=1)
-            job = summary_jobs.claim(tx, pk, owner="me", ttl_s=60)
+            job = summary_jobs.claim(tx, pk, team="t", owner="me", ttl_s=60)
             assert job is not None
         tx.execute(update(jobs).values(requested_at=db_time(-100.0), send_at=db_time(-1.0)))
         summary_jobs.fail(tx, _job(tx, pk), code="model_refused", wait_s=None)

@@ -63,7 +63,7 @@ def test_a_late_delivery_does_not_shorten_the_wait_of_a_run(db: Database) -> Non
     claim = take(db, run_id)
     with db.write() as tx:
         leases.requeue(tx, claim, wait_s=3600, waits_for=None, retried=True)
-        leases.put_back(tx, run_id, wait_s=0)
+        leases.put_back(tx, run_id, team="t", wait_s=0)
 
     assert claim_head(db, run_id, owner="other", ttl_s=60, definition=TEAM) == NotClaimed(End.NOT_FREE, run_id)
 

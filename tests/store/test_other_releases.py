@@ -234,7 +234,7 @@ def test_the_draft_of_a_rebuild_is_kept_as_the_other_release_keeps_it(db: Databa
     session_pk = long_history(db, pieces=1)
     with db.write() as tx:
         summary_jobs.request_now(tx, session_pk, through_seq=2, rebuild=True)
-        job = summary_jobs.claim(tx, session_pk, owner="w", ttl_s=60)
+        job = summary_jobs.claim(tx, session_pk, team="t", owner="w", ttl_s=60)
         assert job is not None
         assert summary_jobs.save_draft(tx, job, DRAFT, ttl_s=60)
 

@@ -48,7 +48,17 @@ def ask_for_nothing() -> None:
     redis.Channel._brpop_start = lambda _channel, timeout=None: None  # type: ignore[method-assign]  # as above
 
 
-BREAKS: dict[str, Callable[[], None]] = {f.__name__: f for f in (block_the_loop, reconnect_for_ever, ask_for_nothing)}
+def raise_past_the_net() -> None:
+    """The consumer fails where nothing expects it: while it clears up after a lost connection. The test cuts that."""
+
+    def fail(_consumer: CarefulConsumer) -> NoReturn:
+        raise RuntimeError("a bug in Celery")
+
+    CarefulConsumer.on_close = fail
+
+
+SILENT: dict[str, Callable[[], None]] = {f.__name__: f for f in (block_the_loop, reconnect_for_ever, ask_for_nothing)}
+BREAKS = {**SILENT, raise_past_the_net.__name__: raise_past_the_net}
 
 
 def break_on_request() -> None:

@@ -85,7 +85,7 @@ def live_through(db: Database) -> None:
         leases.renew_waiting(tx, [second], owner="me", ttl_s=60)
         leases.watch(tx, [first])
         leases.requeue(tx, claim, wait_s=0, waits_for="x", retried=True)
-        leases.put_back(tx, first, wait_s=0)
+        leases.put_back(tx, first, team="t", wait_s=0)
         dispatchable.take_due(tx, limit=10)
         dispatchable.take_background(tx, limit=10)
         for resumed in (True, False):
@@ -137,7 +137,7 @@ def condense(db: Database, session_pk: int) -> None:
         due.request(tx, session_pk, session_id="s", team="t")
         summary_jobs.request_if_due(tx, session_pk, covers_through_seq=0, through_seq=3, step=1)
         assert summary_jobs.take_ready(tx, teams=["t"], limit=3) == []  # it was just sent
-        job = summary_jobs.claim(tx, session_pk, owner="me", ttl_s=60)
+        job = summary_jobs.claim(tx, session_pk, team="t", owner="me", ttl_s=60)
         assert job is not None
         summary_jobs.requested(tx, job)
         summary_jobs.renew(tx, [session_pk], owner="me", ttl_s=60)
@@ -157,7 +157,7 @@ def condense(db: Database, session_pk: int) -> None:
         summary_jobs.finish(tx, job, through_seq=0, due_seq=0, ttl_s=60, rebuilt=True)
         summary_jobs.fail(tx, job, code="x", wait_s=0)
         summary_jobs.give_back(tx, job)
-        summary_jobs.put_back(tx, session_pk, wait_s=0)
+        summary_jobs.put_back(tx, session_pk, team="t", wait_s=0)
         summary_jobs.state(tx, session_pk)
         assert summary_jobs.finish(tx, job, through_seq=99, due_seq=0, ttl_s=60)
         assert summaries.get(tx, session_pk, version=1) == summaries.get(tx, session_pk)

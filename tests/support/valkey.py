@@ -20,8 +20,8 @@ class ValkeyServer:
     def __init__(self) -> None:
         self._directory = Path(tempfile.mkdtemp(prefix="ts-valkey-"))
         self._port = embedded.free_port()
-        self._password = secrets.token_hex(16)
-        self.url = embedded.url(port=self._port, password=self._password)
+        self.password = secrets.token_hex(16)
+        self.url = embedded.url(port=self._port, password=self.password)
         self.start()
 
     def start(self) -> None:
@@ -30,7 +30,7 @@ class ValkeyServer:
             embedded.command(), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         assert self._process.stdin is not None
-        configuration = embedded.configuration(port=self._port, password=self._password, directory=self._directory)
+        configuration = embedded.configuration(port=self._port, password=self.password, directory=self._directory)
         self._process.stdin.write(configuration.encode())
         self._process.stdin.close()
         deadline = time.monotonic() + 10

@@ -57,7 +57,8 @@ def worker(queues: str, concurrency: int, metrics_port: int | None) -> None:
     TEAM_SESSIONS_BATCH_SLOTS and TEAM_SESSIONS_SUMMARY_SLOTS limit its background runs and summaries at the same time.
 
     Start one worker per core. On SIGTERM a worker stops claiming runs and hands each run over at its next message. It
-    ends model calls after TEAM_SESSIONS_HANDOVER_SECONDS. Other workers continue the runs.
+    ends model calls after TEAM_SESSIONS_HANDOVER_SECONDS. Other workers continue the runs. SIGINT, SIGHUP, SIGQUIT and
+    SIGUSR2 do the same; more signals change nothing.
     """
     settings = configuration.load()
     logs.configure_from(settings)

@@ -25,6 +25,7 @@ class End(StrEnum):
     # The delivery claimed nothing.
     GONE = "Gone"  # the run was removed
     NOT_HEAD = "NotHead"  # the run has ended, or an earlier run of its session has not
+    OTHER_TEAM = "OtherTeam"  # the message names another team than that of the run or the session
     NOT_FREE = "NotFree"  # another process holds the lease, or the run waits until a time
     PUT_BACK = "PutBack"  # this worker does not serve the team, or is stopping
     DATABASE_AWAY = "DatabaseAway"  # the database was unavailable before the claim
@@ -42,7 +43,7 @@ class End(StrEnum):
 
 
 NOT_CLAIMED = frozenset(
-    {End.GONE, End.NOT_HEAD, End.NOT_FREE, End.PUT_BACK, End.DATABASE_AWAY, End.NO_SLOT, End.NO_PROCESS}
+    {End.GONE, End.NOT_HEAD, End.OTHER_TEAM, End.NOT_FREE, End.PUT_BACK, End.DATABASE_AWAY, End.NO_SLOT, End.NO_PROCESS}
 )
 
 

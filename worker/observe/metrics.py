@@ -85,6 +85,11 @@ DISPATCHES = _counter(
     "queue",
     "how",
 )
+MESSAGES_DROPPED = _counter(
+    "messages_dropped_total",
+    "Messages that were no tasks of ours, by the queue that they came from; it is empty if that is not known.",
+    "queue",
+)
 DISPATCH = _seconds("dispatch", "Seconds of sending one id to its queue.", "queue")
 
 # Summaries and batches

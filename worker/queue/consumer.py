@@ -1,10 +1,11 @@
-"""Messages of other programs: their content is never shown, and no message stops a worker.
+"""The consumer of a worker: no message and no failure of its connection ends it.
 
-Messages of `runs.enqueue` hold message text. Flower requests the arguments of tasks from workers. Celery logs a message
-that it cannot read, or ends the worker with an error; the message is then redelivered after each start.
+Celery ends a worker on errors that it does not expect from a broker. Here each of them is a lost connection, which is
+made again each second. A consumer that cannot be repaired in this way takes no tasks, which the watchdog notices.
 """
 
 import logging
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -12,13 +13,17 @@ from typing import Any
 from celery.worker.consumer import Consumer
 from celery.worker.request import Request
 
+from worker import clock
 from worker.observe import logs
+from worker.queue.transport import drop
+
+RETRY_S = 1.0  # between two connections
 
 log = logs.get(__name__)
 
 
 class PrivateRequest(Request):  # type: ignore[misc]  # celery has no types
-    """A task in progress that does not reveal its arguments."""
+    """A task in progress that does not reveal its arguments: those of `runs.enqueue` hold message text."""
 
     def info(self, safe: bool = False) -> dict[str, Any]:
         """Return what `inspect active` and similar commands show."""
@@ -26,12 +31,30 @@ class PrivateRequest(Request):  # type: ignore[misc]  # celery has no types
 
 
 class CarefulConsumer(Consumer):  # type: ignore[misc]  # as above
-    """A consumer that drops what it cannot read, and logs that without its content."""
+    """A consumer that makes its connection again after any error, and drops what it cannot read."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.connection_errors = (Exception,)
+        self._failed_at = float("-inf")
 
     def ensure_connected(self, conn: Any) -> Any:
         """Connect, and retry each second. By default the pauses grow to half a minute."""
-        conn.ensure_connection = partial(conn.ensure_connection, interval_start=1, interval_step=0)
+        conn.ensure_connection = partial(conn.ensure_connection, interval_start=RETRY_S, interval_step=0)
         return super().ensure_connected(conn)
+
+    def on_connection_error_before_connected(self, exc: Exception) -> None:
+        """Wait, unless this is the first failure for a second."""
+        super().on_connection_error_before_connected(exc)
+        self._pause()
+
+    def on_connection_error_after_connected(self, exc: Exception) -> None:
+        """Close the connection, and wait, unless this is the first failure for a second."""
+        try:
+            super().on_connection_error_after_connected(exc)
+        except Exception as error:  # noqa: BLE001 - the connection is given up, in whatever state it is
+            log.warning("a lost connection to the broker could not be closed", error=error)
+        self._pause()
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], None]:
         """Return the function that handles each message."""
@@ -41,26 +64,17 @@ class CarefulConsumer(Consumer):  # type: ignore[misc]  # as above
             try:
                 handle(message)
             except (LookupError, TypeError, ValueError, AttributeError) as error:
-                self._drop(message, error)
+                self.on_decode_error(message, error)
 
         return handle_with_care
 
-    def on_unknown_message(self, body: Any, message: Any) -> None:
-        """Drop a message that is not a task."""
-        self._drop(message, None)
-
-    def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
-        """Drop a message of an unknown task, or one that violates Celery's protocol."""
-        self._drop(message, exc)
-
-    on_invalid_task = on_unknown_task
-
     def on_decode_error(self, message: Any, exc: Exception) -> None:
-        """Drop a message that is not JSON."""
-        self._drop(message, exc)
-
-    def _drop(self, message: Any, error: Exception | None) -> None:
-        headers = message.headers if isinstance(message.headers, dict) else {}
-        log.error("message dropped: it cannot be read", task_id=str(headers.get("id"))[:255], error=error)
+        """Drop a message that Celery cannot read: a command of its remote control. Tasks were read before."""
+        drop(type(exc).__name__, queue="")
         if not message.acknowledged:
             message.reject_log_error(logging.getLogger(__name__), self.connection_errors)
+
+    def _pause(self) -> None:
+        if clock.monotonic() - self._failed_at < RETRY_S:
+            time.sleep(RETRY_S)
+        self._failed_at = clock.monotonic()

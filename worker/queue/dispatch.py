@@ -14,10 +14,10 @@ from worker.clock import monotonic
 from worker.domain import Dispatch
 from worker.observe import logs, metrics
 from worker.queue.app import RUNS
+from worker.queue.envelope import SENT_AT
 from worker.settings import Settings
 
 PAUSE_S = 1.0
-SENT_AT = "sent_at"  # header of a message: the time of the dispatch in the row
 TURN_S = 1.0  # how long a send waits for earlier ones; after that, Redis counts as away
 
 log = logs.get(__name__)

@@ -1,9 +1,12 @@
-"""kombu's Redis transport, fixed so that a broker's restart ends no worker, and extended by a sign of life.
+"""kombu's Redis transport, fixed so that no message and no answer of the broker ends a worker, with a sign of life.
+
+A message that is no task of ours is dropped: see `queue/envelope.py`. It is out of its queue when it is read, and is
+not noted as unacknowledged before it is known to be a task. Whatever the broker answers instead of a message (it is
+read-only, full, loading, it refuses a command) counts as a lost connection, which Celery makes again.
 
 A task that outlives its connection is acknowledged, or put back, through a closed channel. kombu opens a new pool for
-that, fails on the missing connection, and raises an AttributeError, which Celery takes for a bug: every worker with a
-task in flight ended some time after the broker was restarted. Here it is raised as a lost connection; the sweep repairs
-what the broker did not learn.
+that, fails on the missing connection, and raises an AttributeError. Here it is raised as a lost connection; the sweep
+repairs what the broker did not learn.
 
 A consumer can be dead in a live process: its loop hangs, it reconnects endlessly, or it is connected and polls nothing
 (https://github.com/celery/celery/issues/8030 and similar). So a consumer counts as alive when the server answers its
@@ -15,13 +18,66 @@ from typing import Any, ClassVar
 
 from celery.worker import state
 from kombu.transport import TRANSPORT_ALIASES, redis
+from kombu.transport.virtual import QoS
 
 from worker import clock
+from worker.observe import logs, metrics
+from worker.queue.envelope import NotATask, cleaned
 
 FULL_S = 1.0  # how often a consumer whose slots are all taken counts as alive
+ERRORS = redis.Transport.connection_errors + redis.Transport.channel_errors
+LOST = tuple(
+    error for error in ERRORS if error is not KeyError
+)  # kombu counts it: a reader of a lost connection is gone
+
+log = logs.get(__name__)
+
+
+def drop(reason: str, *, queue: str) -> None:
+    """Log and count a message that is not delivered, without its content."""
+    metrics.MESSAGES_DROPPED.labels(queue).inc()
+    log.error("message dropped: it cannot be read", queue=queue, reason=reason)
+
+
+class _QoS(redis.QoS):
+    """The messages that were received and not acknowledged yet, in this process and at the broker.
+
+    The broker's copy is for the case that this process is lost. If the broker refuses a change, its copy is delivered
+    once more later, which does nothing; here the change must not be lost, since it is the number of free slots.
+    """
+
+    def append(self, message: Any, delivery_tag: str) -> None:
+        """Note a message. It is out of its queue, so it is delivered even if the broker is full and cannot note it."""
+        try:
+            super().append(message, delivery_tag)  # type: ignore[no-untyped-call]  # kombu has no types
+        except LOST as error:
+            log.warning("message delivered without a copy at the broker", error=error)
+            QoS.append(self, message, delivery_tag)  # type: ignore[no-untyped-call]  # as above
+
+    def ack(self, delivery_tag: str) -> None:
+        """Remove a message."""
+        try:
+            super().ack(delivery_tag)  # type: ignore[no-untyped-call]  # as above
+        finally:
+            QoS.ack(self, delivery_tag)  # type: ignore[no-untyped-call]  # as above
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        """Remove a message, or put it back into its queue."""
+        try:
+            super().reject(delivery_tag, requeue=requeue)  # type: ignore[no-untyped-call]  # as above
+        finally:
+            QoS.ack(self, delivery_tag)  # type: ignore[no-untyped-call]  # as above
+
+    def restore_visible(self, *args: Any, **kwargs: Any) -> None:
+        """Put back what lost processes did not acknowledge. Consuming does not depend on it."""
+        try:
+            super().restore_visible(*args, **kwargs)  # type: ignore[no-untyped-call]  # as above
+        except Exception as error:  # noqa: BLE001 - another program can have written anything there
+            log.warning("unacknowledged messages could not be put back", error=error)
 
 
 class _Channel(redis.Channel):
+    QoS = _QoS
     _shared: Any = None
 
     def _create_client(self, asynchronous: bool = False) -> Any:
@@ -32,14 +88,35 @@ class _Channel(redis.Channel):
             self._shared = super()._create_client()  # type: ignore[no-untyped-call]  # as above
         return self._shared
 
+    def basic_consume(self, queue: str, no_ack: bool, *args: Any, **kwargs: Any) -> Any:
+        """Consume a queue. What is acknowledged is a task; remote control, its answers and events are not."""
+        if not no_ack:
+            self.connection.task_queues.add(queue)
+        return super().basic_consume(queue, no_ack, *args, **kwargs)  # type: ignore[no-untyped-call]  # as above
+
     def _brpop_read(self, **options: Any) -> Any:
         try:
             read = super()._brpop_read(**options)  # type: ignore[no-untyped-call]  # as above
         except Empty:
             Transport.alive_at = clock.monotonic()
             raise
+        except LOST:
+            raise
+        except Exception as error:  # noqa: BLE001 - it is not JSON: the only thing between the answer and `_deliver`
+            drop(f"not JSON: {type(error).__name__}", queue="")
+            read = True
         Transport.alive_at = clock.monotonic()
         return read
+
+    def _receive_one(self, client: Any) -> Any:
+        """Receive one message of remote control, or one event."""
+        try:
+            return super()._receive_one(client)  # type: ignore[no-untyped-call]  # as above
+        except (Empty, *LOST):
+            raise
+        except Exception as error:  # noqa: BLE001 - as above; what a command does is caught where it is executed
+            drop(f"malformed: {type(error).__name__}", queue="")
+            raise Empty from None
 
     def _connparams(self, *args: Any, **kwargs: Any) -> Any:
         if getattr(self.connection, "client", None) is None:
@@ -51,7 +128,28 @@ class Transport(redis.Transport):
     """The broker's transport. `alive_at`: when a consumer of this process could last take a task."""
 
     Channel = _Channel
+    connection_errors = ERRORS
+    channel_errors = ()
     alive_at: ClassVar[float] = float("-inf")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]  # as above
+        self.task_queues: set[str] = set()
+
+    def _deliver(self, message: Any, queue: str) -> None:
+        """Give a message to the consumer of *queue*, or drop it if it must be a task and is none."""
+        if queue not in self.task_queues:
+            return super()._deliver(message, queue)  # type: ignore[no-any-return, no-untyped-call]  # as above
+        try:
+            message = cleaned(message, queue=queue)
+        except NotATask as error:
+            return drop(str(error), queue=queue)
+        try:
+            super()._deliver(message, queue)  # type: ignore[no-untyped-call]  # as above
+        except LOST:
+            raise
+        except Exception as error:
+            raise ConnectionError("a task could not be started; its connection puts it back") from error
 
     def register_with_event_loop(self, connection: Any, loop: Any) -> None:
         """Let *loop* serve the consumer's connection. What is registered here is dropped with the connection."""

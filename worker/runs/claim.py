@@ -21,8 +21,9 @@ WAITED_S = 1.0
 class NotClaimed:
     """Why a run cannot be claimed now.
 
-    GONE: it was removed. NOT_HEAD: it has ended, or an earlier run of its session, `head_run_id`, has not. NOT_FREE:
-    another process holds its lease, or it waits for its time.
+    GONE: it was removed. OTHER_TEAM: it is none of the team that would execute it. NOT_HEAD: it has ended, or an
+    earlier run of its session, `head_run_id`, has not. NOT_FREE: another process holds its lease, or it waits for its
+    time.
     """
 
     end: End
@@ -70,6 +71,8 @@ def claim_head(
         if locked is None:
             return NotClaimed(End.GONE, run_id)
         session, state = locked
+        if session.team != definition.id:  # a message named that team; only the row says whose run it is
+            return NotClaimed(End.OTHER_TEAM, run_id)
         if not is_head(session, run_id):
             return NotClaimed(End.NOT_HEAD, run_id, session.head_run_id)
         take_over = may_take_over() and waited_s < WAITED_S

@@ -65,12 +65,14 @@ def execute(
     *sent_at* is when its delivery was sent; *report* receives its progress.
     """
     definition = runtime.teams.get(team)
-    claim = _claim(runtime, run_id, definition)
+    claim = _claim(runtime, run_id, team, definition)
     if isinstance(claim, Suspect):
         with logs.bound(run_id=run_id, session_id=claim.session_id):
             return _execute_isolated(runtime, run_id, team)
     if isinstance(claim, Outcome) or definition is None:
         return claim if isinstance(claim, Outcome) else Outcome(End.PUT_BACK)
+    if sent_at is not None:
+        sent_at = min(sent_at, claim.claimed_at)  # a time to come would make all that was sent before it count as lost
     _observe(claim, sent_at=sent_at)
     if sent_at is not None:
         runtime.sweep.note_claim(claim, sent_at=sent_at)
@@ -79,7 +81,7 @@ def execute(
         return replace(outcome, attempt=claim.attempt)
 
 
-def _claim(runtime: Runtime, run_id: str, definition: Definition | None) -> Claim | Suspect | Outcome:
+def _claim(runtime: Runtime, run_id: str, team: str, definition: Definition | None) -> Claim | Suspect | Outcome:
     """Claim the run, or leave it to another worker if this one is stopping or does not serve its team."""
     try:
         if definition is not None and not runtime.keeper.handing_over:
@@ -96,16 +98,16 @@ def _claim(runtime: Runtime, run_id: str, definition: Definition | None) -> Clai
                 give_up=lambda failing_s: runtime.keeper.handing_over or failing_s > DATABASE_AWAY_S,
             )
             return Outcome(claim.end) if isinstance(claim, NotClaimed) else claim
-        _put_back(runtime, run_id, wait_s=NOT_SERVED_S if definition is None else 0)
+        _put_back(runtime, run_id, team, wait_s=NOT_SERVED_S if definition is None else 0)
         return Outcome(End.PUT_BACK)
     except DatabaseUnavailable:
         return Outcome(End.DATABASE_AWAY)
 
 
-def _put_back(runtime: Runtime, run_id: str, *, wait_s: float) -> None:
+def _put_back(runtime: Runtime, run_id: str, team: str, *, wait_s: float) -> None:
     """Let the sweep send the run again. If the database is away, it does so without this."""
     with runtime.db.write() as tx:
-        leases.put_back(tx, run_id, wait_s=wait_s)
+        leases.put_back(tx, run_id, team=team, wait_s=wait_s)
 
 
 def _observe(claim: Claim, *, sent_at: datetime | None) -> None:
@@ -285,7 +287,7 @@ def _execute_isolated(runtime: Runtime, run_id: str, team: str) -> Outcome:
     exit_code = runtime.isolated.execute(run_id, team, stopping=lambda: runtime.keeper.handing_over)
     if exit_code is None:
         with suppress(DatabaseUnavailable):
-            _put_back(runtime, run_id, wait_s=NO_PROCESS_S)
+            _put_back(runtime, run_id, team, wait_s=NO_PROCESS_S)
         return Outcome(End.NO_PROCESS)
     metrics.RUNS_ISOLATED.labels("killed" if exit_code else "ended").inc()
     log.info("executed in a process of its own", exit_code=exit_code)

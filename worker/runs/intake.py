@@ -6,6 +6,7 @@ session of its own, so the sender can look up the reason by its key.
 
 import dataclasses
 import time
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -46,17 +47,26 @@ log = logs.get(__name__)
 DATABASE_AWAY_S = 60  # an order keeps its slot for so long; then it goes back to the broker
 # How pydantic names what is wrong with a number of seconds.
 OUT_OF_RANGE = {"greater_than", "less_than_equal"}
+# What is wrong with an option of the Celery call. The others let a task follow, but there is no result to call it with.
+PROBLEMS = {
+    "countdown or eta": "not supported; send 'not_before'",
+    "expires": "not supported; cancel the run, or send 'timeout'",
+    "compression": "not supported; send the task uncompressed",
+}
+NO_RESULT = "not supported, since the task has no result; look up the run by its key, the task's id"
 
 
-def accept_order(runtime: Runtime, fields: dict[str, Any], *, key: str) -> str:
+def accept_order(runtime: Runtime, fields: dict[str, Any], *, key: str, options: Sequence[str] = ()) -> str:
     """Accept what was sent under *key*, and say in a few words, without message text, what became of it.
+
+    *options* are those of the Celery call that no worker honours. With any, the order is refused.
 
     Raises:
         DatabaseUnavailable: for a minute; nothing is accepted.
     """
     for waited_s in range(DATABASE_AWAY_S + 1):
         try:
-            return _taken(runtime, fields, key=key)
+            return _taken(runtime, fields, key=key, options=options)
         except DatabaseUnavailable:
             if waited_s == DATABASE_AWAY_S or runtime.keeper.handing_over:
                 raise
@@ -64,13 +74,15 @@ def accept_order(runtime: Runtime, fields: dict[str, Any], *, key: str) -> str:
     raise AssertionError("unreachable")
 
 
-def _taken(runtime: Runtime, fields: dict[str, Any], *, key: str) -> str:
+def _taken(runtime: Runtime, fields: dict[str, Any], *, key: str, options: Sequence[str]) -> str:
     settings = runtime.settings
     try:
         check_id(key, field="task_id")
     except RequestRefused as error:  # no run can be found under such a key
         return _refused(error, key)
     try:
+        if options:
+            raise OrderInvalid(field=options[0], problem=PROBLEMS.get(options[0], NO_RESULT))
         order = _parse(fields)
         validate_order(order, max_input_bytes=settings.max_input_bytes)
         KnownTeams(runtime.db).check(order.team)

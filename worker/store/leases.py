@@ -30,7 +30,7 @@ from worker.domain import Claim, LeaseState, Priority, Replay, Status, Usage
 from worker.store.columns import TTL, db_time, from_columns
 from worker.store.engine import Transaction
 from worker.store.sessions import LockedSession
-from worker.store.tables import runs, teams, tool_starts
+from worker.store.tables import runs, sessions, teams, tool_starts
 from worker.store.usage import NAMES, amounts, booked, usage_of
 
 SUSPECT = 2  # losses in a row after which a run gets a process of its own; after one more loss it fails
@@ -215,14 +215,15 @@ def requeue(
     ).scalar_one_or_none()
 
 
-def put_back(tx: Transaction, run_id: str, *, wait_s: float) -> None:
-    """Let the sweep send a run again in *wait_s* seconds, unless it is claimed first."""
+def put_back(tx: Transaction, run_id: str, *, team: str, wait_s: float) -> None:
+    """Let the sweep send a run of *team* again in *wait_s* seconds, unless it is claimed first."""
+    of_team = select(sessions.c.team_id).where(sessions.c.pk == runs.c.session_pk).scalar_subquery() == team
     due = {"not_before": db_time(wait_s), "waits_for": "not_served" if wait_s else None, "dispatched_at": None}
     sent = runs.c.dispatched_at.is_not(None)  # a run that waits already keeps its own time
-    tx.execute(update(runs).where(runs.c.id == run_id, runs.c.status == Status.QUEUED, sent).values(**due))
+    tx.execute(update(runs).where(runs.c.id == run_id, of_team, runs.c.status == Status.QUEUED, sent).values(**due))
     expired = and_(runs.c.status == Status.RUNNING, runs.c.lease_until < db_time())
     later = {"lease_until": db_time(wait_s), "dispatched_at": None}
-    tx.execute(update(runs).where(runs.c.id == run_id, expired).values(**later))
+    tx.execute(update(runs).where(runs.c.id == run_id, of_team, expired).values(**later))
 
 
 def renew(tx: Transaction, run_ids: Sequence[str], *, owner: str, ttl_s: float) -> None:

@@ -98,15 +98,17 @@ def take_ready(tx: Transaction, *, teams: Iterable[str], limit: int) -> list[Dis
     return [summary_dispatch(row[0], session_id=row[1], team=row[2], version=row[3]) for row in rows]
 
 
-def claim(tx: Transaction, session_pk: int, *, owner: str, ttl_s: float, take_over: bool = True) -> Job | None:
-    """Take a job that is free, for *ttl_s* seconds; None: it is done, taken, or waits.
+def claim(
+    tx: Transaction, session_pk: int, *, team: str, owner: str, ttl_s: float, take_over: bool = True
+) -> Job | None:
+    """Take a job of *team* that is free, for *ttl_s* seconds; None: it is done, taken, or waits.
 
     With *take_over* one is free, too, whose process let its lease run out.
     """
     free = _free if take_over else and_(_free, summary_jobs.c.lease_owner.is_(None))
     row = tx.execute(
         update(summary_jobs)
-        .where(summary_jobs.c.session_pk == session_pk, free, summary_jobs.c.send_at.is_not(None))
+        .where(summary_jobs.c.session_pk == session_pk, _of(team), free, summary_jobs.c.send_at.is_not(None))
         .values(fence=summary_jobs.c.fence + 1, lease_owner=owner, **_until(ttl_s))
         .returning(summary_jobs.c.fence, summary_jobs.c.requested_at)
     ).one_or_none()
@@ -165,9 +167,9 @@ def give_back(tx: Transaction, job: Job) -> None:
     tx.execute(update(summary_jobs).where(_mine(job)).values(**values))
 
 
-def put_back(tx: Transaction, session_pk: int, *, wait_s: float) -> None:
-    """Let a job that no process has taken wait *wait_s* seconds."""
-    waits = (summary_jobs.c.session_pk == session_pk, _free, summary_jobs.c.send_at.is_not(None))
+def put_back(tx: Transaction, session_pk: int, *, team: str, wait_s: float) -> None:
+    """Let a job of *team* that no process has taken wait *wait_s* seconds."""
+    waits = (summary_jobs.c.session_pk == session_pk, _of(team), _free, summary_jobs.c.send_at.is_not(None))
     tx.execute(update(summary_jobs).where(*waits).values(**_until(wait_s)))
 
 
@@ -218,6 +220,11 @@ def _draft_from_json(values: dict[str, Any]) -> SummaryDraft:
 def _mine(job: Job) -> ColumnElement[bool]:
     of_session = summary_jobs.c.session_pk == job.session_pk
     return and_(of_session, summary_jobs.c.requested_at == job.requested_at, summary_jobs.c.fence == job.fence)
+
+
+def _of(team: str) -> ColumnElement[bool]:
+    """Only the row of a session says whose it is: a message can name any team."""
+    return select(sessions.c.team_id).where(sessions.c.pk == summary_jobs.c.session_pk).scalar_subquery() == team
 
 
 def _until(wait_s: float) -> dict[str, object]:

@@ -66,7 +66,7 @@ def refresh(runtime: Runtime, session_pk: int, team: str) -> Outcome:
         return Outcome(End.NO_SLOT)
     try:
         with logs.bound(session_pk=session_pk):
-            return _claim_and_refresh(runtime, session_pk, runtime.teams.get(team))
+            return _claim_and_refresh(runtime, session_pk, team)
     except DatabaseUnavailable as error:
         log.error("summary left to its lease", session_pk=session_pk, error=error)
         return Outcome(End.DATABASE_UNAVAILABLE)
@@ -92,14 +92,14 @@ def feed(runtime: Runtime) -> None:
     runtime.dispatcher.send(dispatches)
 
 
-def _claim_and_refresh(runtime: Runtime, session_pk: int, definition: Definition | None) -> Outcome:
-    ttl_s = runtime.settings.lease_seconds
+def _claim_and_refresh(runtime: Runtime, session_pk: int, team: str) -> Outcome:
+    ttl_s, definition = runtime.settings.lease_seconds, runtime.teams.get(team)
     with runtime.db.write() as tx:
         if definition is None:
-            summary_jobs.put_back(tx, session_pk, wait_s=NOT_SERVED_S)
+            summary_jobs.put_back(tx, session_pk, team=team, wait_s=NOT_SERVED_S)
             return Outcome(End.NOT_SERVED)
         take_over = runtime.contact.is_old()
-        job = summary_jobs.claim(tx, session_pk, owner=runtime.owner, ttl_s=ttl_s, take_over=take_over)
+        job = summary_jobs.claim(tx, session_pk, team=team, owner=runtime.owner, ttl_s=ttl_s, take_over=take_over)
     if job is None:
         return Outcome(End.NOTHING_TO_DO)
     left_s = runtime.settings.max_run_seconds
