@@ -21,8 +21,10 @@ from worker.runs.finish import Ending
 from worker.runs.why import Why
 from worker.settings import Settings
 from worker.store import Database, leases, messages, sessions, teams
+from worker.store.columns import db_time
 from worker.store.tables import messages as message_rows
 from worker.store.tables import runs
+from worker.store.tables import teams as team_rows
 
 TO_ANN = ToolCall("d", "delegate_task_to_member", '{"member_id": "ann", "task": "secret-text"}')
 Explain = Callable[[str], Why]
@@ -139,7 +141,7 @@ def test_a_run_that_a_worker_could_not_execute_says_so(db: Database, why: Explai
     """It is no failure of a model."""
     run_id = accept(db, "hello").run.id
     with db.write() as tx:
-        leases.put_back(tx, run_id, wait_s=5)
+        leases.put_back(tx, run_id, team="t", wait_s=5)
 
     answer = why(run_id)
 
@@ -198,3 +200,32 @@ def test_a_run_that_waits_for_a_slot_of_its_model_is_said(db: Database, why: Exp
     assert (answer.reason, answer.facts["waits_for"], answer.facts["model"]) == ("running", "model_slot", "m")
     assert "TEAM_SESSIONS_MODEL_CALLS_IN_FLIGHT" in answer.detail
     assert waits_for_slot(valkey.url, claim.run_id, prefix="") is None
+
+
+class Depths(Dispatcher):
+    """A broker with so many messages in the queue `runs`."""
+
+    def __init__(self, runs: int) -> None:
+        self.runs = runs
+
+    def depths(self) -> dict[str, int]:
+        """Return them."""
+        return {"resumed": 0, "runs": self.runs}
+
+
+@pytest.mark.parametrize(
+    ("waiting", "seen_s", "reason"),
+    [(0, 0, "not_claimed"), (3, 0, "in_queue"), (3, 10, "database_not_reached"), (3, 60, "team_not_served")],
+)
+def test_slots_are_named_only_where_a_run_waits_for_one(db: Database, waiting: int, seen_s: float, reason: str) -> None:
+    """It does not if a worker took it from its queue, or if no worker reaches the database."""
+    run_id = accept(db, "hello").run.id
+    with db.write() as tx:
+        teams.announce(tx, worker="w", versions={"t": "1"}, queues=["runs"])
+        tx.execute(team_rows.update().values(seen_at=db_time(-seen_s)))
+
+    answer = explained.why(db, Depths(waiting), Settings(), run_id)
+
+    assert answer.reason == reason
+    assert ("slot" in answer.detail) is (reason == "in_queue")
+    assert ("database" in answer.detail) is (reason != "in_queue")

@@ -105,6 +105,7 @@ def worker(queues: str, concurrency: int, metrics_port: int | None) -> None:
         queues=[settings.queue(name) for name in names],
         concurrency=concurrency,
         log_level=settings.log_level,
+        may_take=lambda: not runtime.keeper.reach.is_lost(),
         on_ready=on_ready,
         on_stopping=on_stopping,
     )

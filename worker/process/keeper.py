@@ -2,18 +2,20 @@
 
 One thread. Every half second it reads, in one statement for each kind, which were cancelled or taken over. Every third
 of a lease it renews them all with one statement more. It also enforces deadlines: that ends a model call that has sent
-nothing yet.
+nothing yet. Its reads show whether the database can be reached: see `process/reach.py`.
 """
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from worker import clock
 from worker.domain import LeaseState, Reason, Stop
-from worker.store import Database, Transaction, leases
+from worker.errors import DatabaseUnavailable
+from worker.process.reach import Reach
+from worker.store import Database, Transaction, columns, leases
 from worker.ticker import Ticker
 
 TICK_S = 0.5
@@ -39,10 +41,12 @@ class _Kept:
 
 
 class Keeper:
-    """The leases of one process. *owner* is its name in the rows."""
+    """The leases of one process. *owner* is its name in the rows. *probes*: it reads also when there are no leases."""
 
-    def __init__(self, db: Database, *, owner: str, ttl_s: float) -> None:
+    def __init__(self, db: Database, *, owner: str, ttl_s: float, probes: bool) -> None:
         self._db = db.dedicated()
+        self._probes = probes
+        self.reach = Reach()
         self._owner = owner
         self._ttl_s = ttl_s
         self._kept: dict[str | int, _Kept] = {}  # ids of runs are text, keys of sessions numbers
@@ -106,6 +110,7 @@ class Keeper:
         with self._lock:
             kept, waiting = list(self._kept.values()), list(self._waiting)
         if not kept and not waiting:
+            self._probe()
             return
         for lease in kept:
             if clock.monotonic() > lease.deadline:
@@ -119,7 +124,7 @@ class Keeper:
                     leases.renew_waiting(tx, waiting, owner=self._owner, ttl_s=self._ttl_s)
             self._renewed_at = clock.monotonic()
         for kind in kinds:
-            with self._db.read() as tx:
+            with self.reach.observed(), self._db.read() as tx:
                 rows = {row.key: row for row in kind.watch(tx, _keys(kept, kind))}
             for lease in kept:
                 if lease.kind is kind:
@@ -134,6 +139,11 @@ class Keeper:
         """Stop the thread."""
         self._ticker.close()
         self._db.close()
+
+    def _probe(self) -> None:
+        if self._probes:
+            with suppress(DatabaseUnavailable), self.reach.observed(), self._db.read() as tx:
+                columns.db_now(tx)
 
     def _end_all(self) -> None:
         with self._lock:

@@ -142,7 +142,7 @@ def _assemble(
         event_loop=EventLoop(),
         model_slots=ModelSlots(broker, prefix=settings.queue_prefix, limit=settings.model_calls_in_flight),
         isolated=isolated,
-        keeper=Keeper(db, owner=owner, ttl_s=settings.lease_seconds),
+        keeper=Keeper(db, owner=owner, ttl_s=settings.lease_seconds, probes=isolated is not None),
         contact=contact,
         sweep=Sweep(db, dispatcher, contact, extra_steps=[presence.announce]),
         presence=presence,

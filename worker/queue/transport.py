@@ -10,9 +10,11 @@ repairs what the broker did not learn.
 
 A consumer can be dead in a live process: its loop hangs, it reconnects endlessly, or it is connected and polls nothing
 (https://github.com/celery/celery/issues/8030 and similar). So a consumer counts as alive when the server answers its
-BRPOP, which it does each second, or when its loop runs while every slot is taken: then it polls nothing.
+BRPOP, which it does each second, or when its loop runs while it polls nothing: every slot is taken, or the database is
+away.
 """
 
+from collections.abc import Callable
 from queue import Empty
 from typing import Any, ClassVar
 
@@ -94,6 +96,11 @@ class _Channel(redis.Channel):
             self.connection.task_queues.add(queue)
         return super().basic_consume(queue, no_ack, *args, **kwargs)  # type: ignore[no-untyped-call]  # as above
 
+    def _brpop_start(self, timeout: float | None = None) -> None:
+        # The loop asks again at its next turn. A request that is in flight is answered before that, within a second.
+        if Transport.may_take():
+            super()._brpop_start(timeout)  # type: ignore[no-untyped-call]  # as above
+
     def _brpop_read(self, **options: Any) -> Any:
         try:
             read = super()._brpop_read(**options)  # type: ignore[no-untyped-call]  # as above
@@ -125,12 +132,16 @@ class _Channel(redis.Channel):
 
 
 class Transport(redis.Transport):
-    """The broker's transport. `alive_at`: when a consumer of this process could last take a task."""
+    """The broker's transport.
+
+    `alive_at`: when a consumer of this process could last take a task. `may_take`: whether it should, see `consume`.
+    """
 
     Channel = _Channel
     connection_errors = ERRORS
     channel_errors = ()
     alive_at: ClassVar[float] = float("-inf")
+    may_take: ClassVar[Callable[[], bool]] = staticmethod(lambda: True)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]  # as above
@@ -154,13 +165,13 @@ class Transport(redis.Transport):
     def register_with_event_loop(self, connection: Any, loop: Any) -> None:
         """Let *loop* serve the consumer's connection. What is registered here is dropped with the connection."""
         super().register_with_event_loop(connection, loop)  # type: ignore[no-untyped-call]  # as above
-        loop.call_repeatedly(FULL_S, self._mark_alive_if_full)
+        loop.call_repeatedly(FULL_S, self._mark_alive_if_idle)
 
-    def _mark_alive_if_full(self) -> None:
+    def _mark_alive_if_idle(self) -> None:
         # Full without a task means that prefetch credit was lost: such a consumer takes no task any more.
         poller: Any = self.cycle
         full = any(channel.active_queues and not channel.qos.can_consume() for channel in poller._channels)
-        if full and state.requests:
+        if (full and state.requests) or not Transport.may_take():
             Transport.alive_at = clock.monotonic()
 
 

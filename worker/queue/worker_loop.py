@@ -27,11 +27,13 @@ def consume(
     queues: Sequence[str],
     concurrency: int,
     log_level: str,
+    may_take: Callable[[], bool],
     on_ready: Callable[[], None],
     on_stopping: Callable[[], None],
 ) -> int:
     """Consume *queues* until a signal of `STOP_SIGNALS`; the first queue is polled first. Return the exit code.
 
+    While *may_take* returns false, no message is requested; it is called each second or more often.
     *on_stopping* is called once, on a thread, as soon as the worker stops for any reason: a signal, an error, a
     command. It must tell the tasks in flight to end: the thread pool can neither interrupt them nor limit their time.
     The worker then waits until they have ended. Further signals change nothing.
@@ -42,6 +44,7 @@ def consume(
         "ignore", category=CPendingDeprecationWarning
     )  # at each lost connection, of a setting of ours
     remote_control.limit()
+    Transport.may_take = staticmethod(may_take)
     # A signal handler may interrupt code that holds a lock. It may only put into such a queue, which takes none.
     stopping: SimpleQueue[None] = SimpleQueue()
 

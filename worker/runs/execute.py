@@ -53,7 +53,7 @@ log = logs.get(__name__)
 
 NOT_SERVED_S = 5.0  # how long a run waits after its delivery to a worker without its team
 NO_PROCESS_S = 2.0  # how long a run waits when no isolated process is free
-DATABASE_AWAY_S = 180.0  # how long a delivery waits for the database; else an outage would drop all deliveries
+DATABASE_AWAY_S = 3.0  # how long a delivery waits for the database; then it goes back, for a worker that reaches it
 BACKOFF = Backoff(first_s=1.0, longest_s=60.0)
 
 

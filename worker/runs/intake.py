@@ -44,7 +44,7 @@ from worker.store import Transaction, sessions
 
 log = logs.get(__name__)
 
-DATABASE_AWAY_S = 60  # an order keeps its slot for so long; then it goes back to the broker
+DATABASE_AWAY_S = 3  # an order waits so long for the database; then it goes back, for a worker that reaches it
 # How pydantic names what is wrong with a number of seconds.
 OUT_OF_RANGE = {"greater_than", "less_than_equal"}
 # What is wrong with an option of the Celery call. The others let a task follow, but there is no result to call it with.
@@ -62,7 +62,7 @@ def accept_order(runtime: Runtime, fields: dict[str, Any], *, key: str, options:
     *options* are those of the Celery call that no worker honours. With any, the order is refused.
 
     Raises:
-        DatabaseUnavailable: for a minute; nothing is accepted.
+        DatabaseUnavailable: for seconds; nothing is accepted.
     """
     for waited_s in range(DATABASE_AWAY_S + 1):
         try:

@@ -9,6 +9,8 @@ The first check that applies gives the reason:
 5. No live worker serves its team or consumes its queue.
 6. It waits until a given time.
 7. The broker is unreachable, or the run is not sent yet.
+8. A worker took it from its queue, and has not claimed it.
+9. No worker of its queue reaches the database.
 
 Otherwise it waits in its queue for a free slot.
 """
@@ -22,6 +24,7 @@ from worker.domain import SERVICE, Message, Principal, Status
 from worker.domain.dispatch import queue_of
 from worker.errors import RunNotFound
 from worker.events.model_slots import waits_for_slot
+from worker.process import presence
 from worker.queue.dispatch import Dispatcher, NoDispatcher
 from worker.runs.executing import sentences, waiting
 from worker.settings import Settings
@@ -32,6 +35,7 @@ Fact = str | int | None
 # A process renews its lease after each third of the lease's duration. After half of it without a renewal, `why` reports
 # the process as silent.
 SILENT_AFTER = 1 / 2
+UNSEEN_S = presence.EVERY_S * 1.5  # a worker that has not announced itself for so long does not reach the database
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +104,7 @@ def _of_run(row: RunState, known: _Known, log: Sequence[Message]) -> Why:
         until = rfc3339(row.not_before)
         detail = f"The script that enqueued it, {row.lease_owner!r}, executes it; its lease ends at {until}."
         return _because(row, "held_by_script", detail, {"worker": row.lease_owner, "lease_until": until})
-    return _unserved(row, known.team) or _waiting(row) or _queued(row, known.dispatcher)
+    return _unserved(row, known.team) or _waiting(row) or _queued(row, known)
 
 
 def _ended(row: RunState) -> Why:
@@ -159,7 +163,7 @@ def _unserved(row: RunState, team: Served) -> Why | None:
     seen_at = rfc3339(team.seen_at) if team.seen_at else None
     if not team.queues:
         last = f"the last one was seen at {seen_at}" if seen_at else "none was ever seen"
-        detail = f"No live worker serves team {row.team!r}; {last}. Start one."
+        detail = f"No live worker serves team {row.team!r}; {last}. Start one, if none is cut off from the database."
         return _because(row, "team_not_served", detail, {"team": row.team, "last_heard_at": seen_at})
     if queue not in team.queues:
         detail = f"No live worker of team {row.team!r} consumes the queue {queue!r}. Start one that does."
@@ -190,18 +194,32 @@ def _waiting(row: RunState) -> Why | None:
     return _because(row, "waits", f"A model call failed with {row.waits_for!r}. It is retried at {until}.", facts)
 
 
-def _queued(row: RunState, dispatcher: Dispatcher | NoDispatcher) -> Why:
+def _queued(row: RunState, known: _Known) -> Why:
     queue = queue_of(attempt=row.attempt, priority=row.priority)
     sent = rfc3339(row.dispatched_at) if row.dispatched_at else None
     facts: dict[str, Fact] = {"queue": queue, "dispatched_at": sent}
-    depths = dispatcher.depths()
+    depths = known.dispatcher.depths()
     if depths is None:
         detail = "The broker cannot be reached. The run is kept, and is sent when the broker is back."
         return _because(row, "broker_unreachable", detail, facts)
     if sent is None:
         return _because(row, "to_be_sent", "It will be sent to its queue within seconds.", facts)
+    waiting, seen_at = depths.get(queue), known.team.queues[queue]
+    facts |= {"waiting_in_queue": waiting}
+    if waiting == 0:
+        detail = (
+            f"It was sent to the queue {queue!r} at {sent}, and taken from it, but no worker has claimed it yet. If "
+            "that worker was lost or does not reach the database, it is sent again within seconds."
+        )
+        return _because(row, "not_claimed", detail, facts)
+    if row.now - seen_at > timedelta(seconds=UNSEEN_S):
+        detail = (
+            f"It was sent to the queue {queue!r} at {sent}. No worker that consumes it has reached the database since "
+            f"{rfc3339(seen_at)}. Workers take no runs until they do."
+        )
+        return _because(row, "database_not_reached", detail, facts | {"last_heard_at": rfc3339(seen_at)})
     detail = f"It was sent to the queue {queue!r} at {sent}. It waits there until a worker has a free slot."
-    return _because(row, "in_queue", detail, facts | {"waiting_in_queue": depths.get(queue)})
+    return _because(row, "in_queue", detail, facts)
 
 
 def _with_summary(why: Why, row: RunState) -> Why:

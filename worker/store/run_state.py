@@ -40,10 +40,10 @@ class RunState:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """Which workers serve a team: when one was last seen (None: never), and the queues of live ones."""
+    """Which workers serve a team: when one was last seen (None: never), and when one of each queue was, if it lives."""
 
     seen_at: datetime | None
-    queues: frozenset[str]
+    queues: dict[str, datetime]
 
 
 def of_run(tx: Transaction, run_id: str) -> RunState | None:
@@ -67,6 +67,7 @@ def of_run(tx: Transaction, run_id: str) -> RunState | None:
 
 def served(tx: Transaction, team: str) -> Served:
     """Return who serves *team*."""
-    rows = tx.execute(select(teams.c.seen_at, teams.c.queues, is_live()).where(teams.c.team_id == team)).all()
-    queues = {queue for _seen, consumed, is_live in rows if is_live for queue in consumed}
-    return Served(max((row[0] for row in rows), default=None), frozenset(queues))
+    columns = (teams.c.seen_at, teams.c.queues, is_live())
+    rows = tx.execute(select(*columns).where(teams.c.team_id == team).order_by(teams.c.seen_at)).all()
+    queues = {queue: seen_at for seen_at, consumed, is_live in rows if is_live for queue in consumed}
+    return Served(rows[-1][0] if rows else None, queues)
