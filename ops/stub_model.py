@@ -48,7 +48,7 @@ MARK = re.compile(r"\[(delay|words|pace|steps|calls|cut|fail|retry-after)=([0-9.
 CALL = re.compile(r"\[call=(\w+) (\{.*?\})\]")
 DELEGATES = re.compile(r"\[delegate=([\w,-]+)\]")
 TELLS_NAME = re.compile(r"\b(?:[Mm]y name is|I am|I'm)\s+([A-Z]\w*)")
-BLOCK = re.compile(r"<(session_state|past_tool_call)>\n.*?\n</\1>", re.DOTALL)
+BLOCK = re.compile(r"<(session_summary|session_state|past_tool_call)>\n.*?\n</\1>", re.DOTALL)
 ASKS_NAME = re.compile(r"\bmy name\b[^.]*\?")
 BODY = ["Lorem", "ipsum", "dolor", "sit", "amet", "consectetur", "adipiscing", "elit", "sed", "do"]
 

@@ -53,8 +53,9 @@ def test_a_script_gets_its_summaries_without_workers(script: Db) -> None:
     assert (first.text, first.topics, first.covers_through_seq) == ("Ada likes tea.", ["tea"], 4)
     assert isinstance(team.definition.model, ScriptedModel)
     third = [m.content for m in team.definition.model.requests[2].messages]
-    assert "(its messages 1 to 4):\n<session_summary>\nAda likes tea.\n</session_summary>" in third[0]
-    assert third[1:] == ["input 2"]
+    assert third[1].endswith("(its messages 1 to 4):\n<session_summary>\nAda likes tea.\n</session_summary>\n\ninput 2")
+    assert len(third) == 2
+    assert "tea" not in third[0]
     model.check_finished()
 
 

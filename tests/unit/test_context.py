@@ -44,11 +44,13 @@ def test_a_context_goes_from_what_stays_to_what_changes():
     assert [(m.role, m.content) for m in built] == [
         (
             "system",
-            f"Be kind.\nBe brief.\n\n{data_block.NOTE}\n\n"
-            "Summary of this conversation so far (its messages 1 to 10):\n"
-            "<session_summary>\nAda likes tea.\n</session_summary>",
+            f"Be kind.\nBe brief.\n\n{data_block.NOTE}",
         ),
-        ("user", "before"),
+        (
+            "user",
+            "Summary of this conversation so far (its messages 1 to 10):\n"
+            "<session_summary>\nAda likes tea.\n</session_summary>\n\nbefore",
+        ),
         ("assistant", "answer"),
         ("user", "now"),
         ("assistant", ""),
@@ -65,7 +67,7 @@ def test_nothing_is_said_of_what_is_not_there():
 
 
 def test_what_is_left_out_is_named_where_it_is_missing():
-    """Behind the summary, as words of the system; without a summary too."""
+    """Behind the summary, before the first message; without a summary too."""
     shown = (message(31, Role.USER, "shown"),)
     line = "(Messages 21 to 30 are left out here for size.)"
 
@@ -73,11 +75,11 @@ def test_what_is_left_out_is_named_where_it_is_missing():
     without = build(Team(id="t").definition, History(shown, missing=(1, 30)), [], {})
 
     assert [m.content for m in with_summary] == [
-        f"{data_block.NOTE}\n\nSummary of this conversation so far (its messages 1 to 20):\n"
-        f"<session_summary>\nAda.\n</session_summary>\n\n{line}",
-        "shown",
+        data_block.NOTE,
+        "Summary of this conversation so far (its messages 1 to 20):\n"
+        f"<session_summary>\nAda.\n</session_summary>\n\n{line}\n\nshown",
     ]
-    assert [m.content for m in without] == [line.replace("21", "1"), "shown"]
+    assert [m.content for m in without] == [f"{line.replace('21', '1')}\n\nshown"]
 
 
 @given(
@@ -101,6 +103,10 @@ def test_a_result_stands_right_behind_its_call(past: list[int], calls: int, stat
 
     sent = [(m.role, m.content) for m in built if m.role != "system"]
     stored = [(m.role, m.content) for m in said]
+    if summary:
+        block = data_block.block(data_block.SUMMARY, summary)
+        about = f"Summary of this conversation so far (its messages 1 to 0):\n{block}"
+        stored[0] = ("user", f"{about}\n\n{stored[0][1]}")
     if state:
         role, last = stored[-1]
         stored[-1] = (role, f"{last}\n\n{STATE_BLOCK}")

@@ -1,7 +1,8 @@
 """The messages of one model call: instructions, summary, history, the conversation, and the session's state last.
 
 Until the next summary, the context only grows at its end (apart from the state, which is last), so that a provider's
-prompt cache hits. `fit` puts all of it into a form that every server accepts.
+prompt cache hits. `fit` puts all of it into a form that every server accepts. The system message holds only what the
+team's definition says: the summary stands before the first message, and the state behind the last one.
 """
 
 import json
@@ -29,6 +30,7 @@ def build(
     messages = fit(
         (*_system(definition, history), *(_sent(m) for m in history.messages), *(_sent(m) for m in log)), tools=tools
     )
+    messages = _with_summary(messages, history)
     return _with_state(messages, state) if definition.add_session_state_to_context else messages
 
 
@@ -36,11 +38,20 @@ def _system(definition: Definition, history: History) -> list[ChatMessage]:
     role = f"You are {definition.name}. Your role: {definition.role}" if definition.role else ""
     parts = [role, *definition.instructions, introduction(definition)]
     has_data = bool(history.summary) or definition.add_session_state_to_context
-    texts = ["\n".join(part for part in parts if part), data_block.NOTE if has_data else "", *_summary(history)]
+    texts = ["\n".join(part for part in parts if part), data_block.NOTE if has_data else ""]
     return [ChatMessage("system", text) for text in texts]
 
 
-def _summary(history: History) -> Iterable[str]:
+def _with_summary(messages: tuple[ChatMessage, ...], history: History) -> tuple[ChatMessage, ...]:
+    """Return *messages* with the summary, and what is left out, before the first one, which is a user's."""
+    if not (texts := list(_before(history))):
+        return messages
+    first = next(n for n, message in enumerate(messages) if message.role == "user")
+    content = "\n\n".join((*texts, messages[first].content))
+    return (*messages[:first], replace(messages[first], content=content), *messages[first + 1 :])
+
+
+def _before(history: History) -> Iterable[str]:
     if history.summary:
         covered = f"its messages 1 to {history.covers_through_seq}"
         summary = data_block.block(data_block.SUMMARY, history.summary)

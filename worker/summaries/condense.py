@@ -6,11 +6,11 @@ stands between tags that it cannot contain.
 """
 
 import hashlib
-import re
 from collections.abc import Sequence
 from typing import Any
 
 from worker.domain import ChatMessage, Message, Role, width
+from worker.loop.data_block import Tags
 
 PROMPT = """\
 You condense a conversation between a user and an assistant, so that it can go on without its old messages. Keep what a
@@ -33,7 +33,7 @@ TEXT_LIMIT = 8_000  # characters of a summary, so that the next prompt stays bou
 LINE_LIMIT = 4_000  # characters of one message, in a piece
 LEAST_PIECE = 400  # characters of a piece, after a model refused a longer one
 MIN_LINE = 200  # characters kept of each message, if a call has more results than fit
-_TAG = re.compile(r"<(?=\s*/?\s*(?:summary|messages)\b)", re.IGNORECASE)
+_TAGS = Tags(("summary", "messages"))
 
 
 def prompt_hash(prompt: str | None) -> str:
@@ -69,10 +69,10 @@ def piece(messages: Sequence[Message], *, size: int) -> int:
 def context(prompt: str | None, summary: str, messages: Sequence[Message], *, size: int) -> tuple[ChatMessage, ...]:
     """Return the messages of the model call that makes the next version; the piece takes about *size* characters."""
     lines = "\n".join(_lines(messages, size=size))
-    before = f"The summary so far:\n{_block('summary', summary)}\n\n" if summary else ""
+    before = f"The summary so far:\n{_TAGS.block('summary', summary)}\n\n" if summary else ""
     return (
         ChatMessage("system", f"{prompt or PROMPT}\n\n{DATA}\n\n{FORM}"),
-        ChatMessage("user", f"{before}The messages that follow it:\n{_block('messages', lines)}"),
+        ChatMessage("user", f"{before}The messages that follow it:\n{_TAGS.block('messages', lines)}"),
     )
 
 
@@ -98,10 +98,6 @@ def _line(message: Message) -> str:
     speaker = f"{message.author} returned" if message.role is Role.TOOL else message.role.value
     # Lines within a message are indented, so that none of them looks like another message.
     return bounded(f"{speaker}: {text}", LINE_LIMIT).replace("\n", "\n  ")
-
-
-def _block(tag: str, text: str) -> str:
-    return f"<{tag}>\n{_TAG.sub('&lt;', text)}\n</{tag}>"
 
 
 def bounded(text: str, limit: int) -> str:
