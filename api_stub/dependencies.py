@@ -94,6 +94,7 @@ RunsWrite = Annotated[Principal, Security(get_principal, scopes=[Scope.RUNS_WRIT
 SessionsRead = Annotated[Principal, Security(get_principal, scopes=[Scope.SESSIONS_READ.value])]
 SessionsWrite = Annotated[Principal, Security(get_principal, scopes=[Scope.SESSIONS_WRITE.value])]
 Batches = Annotated[Principal, Security(get_principal, scopes=[Scope.BATCHES.value])]
+BatchResults = Annotated[Principal, Security(get_principal, scopes=[Scope.BATCHES.value, Scope.RUNS_READ.value])]
 
 
 def _storable(name: str) -> AfterValidator:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import BaseModel, Field, WithJsonSchema
 
-from worker.domain import Message, Refresh, Run, RunOrder, SessionSummary, Status, bounds
+from worker.domain import Message, Principal, Refresh, Run, RunOrder, Scope, SessionSummary, Status, bounds
 from worker.domain.fields import TEXT, Metadata, SessionId, TeamId, Time, UserId, field
 
 NextCursor = Annotated[
@@ -47,6 +47,24 @@ class Why(BaseModel, extra="allow"):
     status: Status = field("Status of the run.", "queued")
     reason: str = field("Stable code of the reason.", "behind_run")
     detail: str = field("One sentence.", "It is behind run 'run_019…' of its session. That run: Worker 'w' executes…")
+
+
+class RunReceipt(BaseModel, from_attributes=True):
+    """What a key without the scope `runs:read` is shown of a run: no text, and nothing that the run has made."""
+
+    id: str = field("Its ID.", "run_019ab3c4d5e6f708192a3b4c5d6e7f80")
+    team: TeamId
+    session_id: SessionId
+    user_id: UserId
+    status: Status = field("Its status.", "queued")
+    position: int = field("Position in its session, from 1.", 3)
+    retry_of: str | None = field("The run it repeats.", "run_019ab3c4d5e6f708192a3b4c5d6e7f80", None)
+    created_at: Time = Field(description="When it was accepted.")
+
+    @classmethod
+    def of(cls, run: Run, principal: Principal) -> "Run | RunReceipt":
+        """Return *run*, or what *principal* may see of it."""
+        return run if principal.has_scope(Scope.RUNS_READ) else cls.model_validate(run)
 
 
 class RunPage(Page[Run]):

@@ -104,6 +104,9 @@ class OpenStreams:
         with self._db.read() as tx:
             for first in range(0, len(key_ids), KEYS_AT_ONCE):
                 found |= api_keys.in_force_of(tx, key_ids[first : first + KEYS_AT_ONCE])
+        if len(found) < len(key_ids):
+            with self._db.write() as tx:
+                api_keys.seal_ended(tx)
         return found
 
     def _end(self, key_id: str) -> None:

@@ -11,7 +11,7 @@ from pydantic import Field, TypeAdapter
 
 from api_stub import batch_schemas as schemas
 from api_stub import errors, pagination
-from api_stub.dependencies import Batches, BatchId, ForUser, IdempotencyKey, ServiceDep
+from api_stub.dependencies import Batches, BatchId, BatchResults, ForUser, IdempotencyKey, ServiceDep
 from api_stub.schemas import COMMITTED, Responses, text_answer
 from api_stub.streams import LastingResponse
 from worker.batches import accept, lifecycle
@@ -119,9 +119,12 @@ def add_items(
 
 @router.get("/{batch_id}/results", response_class=StreamingResponse, responses=LINES | errors.responses(404, 422))
 def read_results(
-    batch_id: BatchId, service: ServiceDep, principal: Batches, user_id: ForUser = None
+    batch_id: BatchId, service: ServiceDep, principal: BatchResults, user_id: ForUser = None
 ) -> StreamingResponse:
-    """Read all items in order, as JSON lines, with the answers of their runs; for replays, also the old answers."""
+    """Read all items in order, as JSON lines, with the answers of their runs; for replays, also the old answers.
+
+    The key needs the scope `runs:read` too.
+    """
     principal = _acting_for(principal, user_id)
     lifecycle.get(service.db, batch_id, principal=principal)  # raises BatchNotFound before the response begins
     return LastingResponse(

@@ -32,7 +32,7 @@ def enqueue_run(
     principal: deps.RunsWrite,
     response: Response,
     idempotency_key: deps.IdempotencyKey = None,
-) -> Run:
+) -> Run | schemas.RunReceipt:
     """Accept a run. It is committed before this answers; a worker executes it when its turn in its session comes."""
     principal.check_team(body.team)
     order = replace(body, user_id=principal.acting_for(body.user_id))
@@ -44,7 +44,7 @@ def enqueue_run(
     accepted = enqueue.enqueue(service.db, order, settings=service.settings, idempotency_key=idempotency_key)
     service.dispatcher.send(accepted.dispatches)
     response.headers["Location"] = f"/v1/runs/{accepted.run.id}"
-    return accepted.run
+    return schemas.RunReceipt.of(accepted.run, principal)
 
 
 @router.get("", responses=errors.responses(422))
@@ -101,11 +101,11 @@ async def _wait(
 @router.post("/{run_id}/cancel", status_code=202, responses=errors.responses(404, 422))
 def cancel_run(
     run_id: deps.RunId, service: deps.ServiceDep, principal: deps.RunsWrite, user_id: deps.ForUser = None
-) -> Run:
+) -> Run | schemas.RunReceipt:
     """Cancel a run: at once if it is queued or its worker is silent, else within a second. Its messages are kept."""
     run, dispatches = cancel.cancel(service.db, run_id, principal=principal, user_id=user_id)
     service.dispatcher.send(dispatches)
-    return run
+    return schemas.RunReceipt.of(run, principal)
 
 
 @router.post("/{run_id}/retry", status_code=202, responses=schemas.COMMITTED | errors.responses(404, 409, 422))
@@ -116,7 +116,7 @@ def retry_run(
     response: Response,
     user_id: deps.ForUser = None,
     idempotency_key: deps.IdempotencyKey = None,
-) -> Run:
+) -> Run | schemas.RunReceipt:
     """Repeat a failed or cancelled run: a new run with the same input at the end of its session, with `retry_of`."""
     if idempotency_key is not None:
         check_id(idempotency_key, field="Idempotency-Key")
@@ -131,7 +131,7 @@ def retry_run(
     )
     service.dispatcher.send(accepted.dispatches)
     response.headers["Location"] = f"/v1/runs/{accepted.run.id}"
-    return accepted.run
+    return schemas.RunReceipt.of(accepted.run, principal)
 
 
 @router.get("/{run_id}/events", response_class=StreamingResponse, responses=sse.ANSWER | errors.responses(404, 422))

@@ -60,7 +60,8 @@ def _operations(schema: Schema) -> Iterator[tuple[str, str, Schema]]:
 def _route(method: str, path: str, operation: Schema) -> str:
     """Return one route: its scope, description, parameters, body and answers."""
     scopes = [scope for option in operation.get("security", []) for scope in option["key"]]
-    key = f"scope `{scopes[0]}`" if scopes else "any key" if "security" in operation else "no key"
+    needed = " and ".join(f"`{scope}`" for scope in scopes)
+    key = f"scope {needed}" if scopes else "any key" if "security" in operation else "no key"
     lines = [f"### `{method} {path}`\n", f"*{key}.* {operation['description']}\n"]
     lines += [
         f"- `{parameter['name']}` ({parameter['in']}): {parameter['description']}"

@@ -22,6 +22,7 @@ class Route:
     status: int = 200
     query: dict[str, str] = field(default_factory=dict)
     body: dict[str, Any] | None = None
+    also: Scope | None = None  # a second scope that it needs
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}"
@@ -68,7 +69,7 @@ ROUTES = [
     Route("GET", "/v1/batches/{batch_id}", Scope.BATCHES),
     Route("GET", "/v1/batches/{batch_id}/items", Scope.BATCHES),
     Route("POST", "/v1/batches/{batch_id}/items", Scope.BATCHES, 202, body={"requests": [], "more": True}),
-    Route("GET", "/v1/batches/{batch_id}/results", Scope.BATCHES),
+    Route("GET", "/v1/batches/{batch_id}/results", Scope.BATCHES, also=Scope.RUNS_READ),
     Route("POST", "/v1/batches/{batch_id}/pause", Scope.BATCHES, 202),
     Route("POST", "/v1/batches/{batch_id}/resume", Scope.BATCHES, 202),
     Route("POST", "/v1/batches/{batch_id}/cancel", Scope.BATCHES, 202),
@@ -127,7 +128,7 @@ def answer(kind: Kind, route: Route, thing: str) -> tuple[int, str | None]:
     """Return the status and the code that a key of *kind* is to meet at *route*, for *thing*."""
     if kind.refused:
         return 401, kind.refused
-    if not kind.has(route.scope):
+    if not (kind.has(route.scope) and kind.has(route.also)):
         return 403, "scope_missing"
     if route.of_everybody:
         return (403, "key_bound") if kind.user is not None or kind.teams else (200, None)

@@ -176,7 +176,8 @@ def test_every_route_stands_in_the_matrix(door: Door) -> None:
         if path not in ("/healthz", "/readyz")
     }
 
-    assert described == {(route.method, route.path, *([route.scope] if route.scope else [])) for route in ROUTES}
+    needed = {(route.method, route.path, *filter(None, (route.scope, route.also))) for route in ROUTES}
+    assert described == needed
 
 
 def test_a_users_key_enqueues_for_its_user_only(door: Door, own: httpx2.Client, user: str) -> None:
@@ -219,3 +220,42 @@ def test_a_teams_key_enqueues_for_its_team_only(door: Door) -> None:
         assert door.rows() == before
 
         assert http.post("/v1/runs", json={"team": "plain", "input": "x"}).status_code == 202
+
+
+def test_a_key_that_only_writes_is_shown_no_text(door: Door) -> None:
+    """Neither what others have sent nor what was answered, whichever way it names a run: ids, status and times only."""
+    ended = door.ended(door.enqueue("what was said", team="plain")["id"])
+    failed = door.cancel(door.enqueue("what was said", not_before="2100-01-01T00:00:00Z")["id"])
+    order = {"team": "plain", "input": "what was said", "session_id": name("s")}
+    sent = {"Idempotency-Key": name("k")}
+    door.ended(door.http.post("/v1/runs", json=order, headers=sent).json()["id"])
+    with door.with_key(door.new_key(scopes=frozenset({"runs:write"}))) as http:
+        answers = [
+            http.post("/v1/runs", json=order, headers=sent),
+            http.post(f"/v1/runs/{ended['id']}/cancel"),
+            http.post(f"/v1/runs/{failed['id']}/retry"),
+        ]
+
+    shown = {"id", "team", "session_id", "user_id", "status", "position", "retry_of", "created_at"}
+    assert [(answer.status_code, set(answer.json())) for answer in answers] == [(202, shown)] * 3
+    assert [answer.json()["status"] for answer in answers[:2]] == ["completed"] * 2
+    assert "said" not in "".join(answer.text for answer in answers)
+    door.ended(answers[2].json()["id"])
+
+
+def test_a_conflict_does_not_tell_what_the_key_may_not_see(door: Door, user: str) -> None:
+    """The idempotency key and the session of another team: neither its run nor its name."""
+    order = {"team": "with-tool", "input": "x", "session_id": name("s"), "user_id": user}
+    sent = {"Idempotency-Key": name("k")}
+    hidden = door.http.post("/v1/runs", json=order, headers=sent).json()
+    with door.with_key(door.new_key(teams=frozenset({"plain"}))) as http:
+        conflicts = [
+            http.post("/v1/runs", json=order | {"team": "plain"}, headers=sent),
+            http.post("/v1/runs", json=order | {"team": "plain"}),
+        ]
+
+    codes = [check_problem(answer, status=409, code=answer.json()["code"])["code"] for answer in conflicts]
+    assert codes == ["idempotency_conflict", "session_of_other_team"]
+    told = "".join(answer.text for answer in conflicts)
+    assert hidden["id"] not in told
+    assert "with-tool" not in told

@@ -26,7 +26,7 @@ def test_a_session_belongs_to_one_team(database_url: str) -> None:
     owner, other = (Team(id=name, model=ScriptedModel(["mine"]), db=db) for name in ("owner", "other"))
     owner.run("hello", session_id="s")
 
-    with pytest.raises(SessionOfOtherTeam, match="belongs to team 'owner', not 'other'"):
+    with pytest.raises(SessionOfOtherTeam, match="belongs to another team than 'other'"):
         other.run("hello", session_id="s")
 
     assert other.get_session("s") is None

@@ -64,7 +64,7 @@ def create(
         if not added and request_key is not None:
             earlier, earlier_hash = batches.by_request(tx, request_key)
             if earlier_hash != order_hash:
-                raise IdempotencyConflict(key=idempotency_key, run_id=earlier)
+                raise IdempotencyConflict(key=idempotency_key)
             return _get(tx, earlier, principal)
         locked = batches.lock(tx, batch_id)
         if items is not None and locked is not None:

@@ -48,7 +48,8 @@ def create(name: str, user_id: str | None, teams: tuple[str, ...], scopes: tuple
     """Create a key and print it. It is not shown again.
 
     A service key names the user that it acts for in each request; without a user it sees all users. A key bound to a
-    user acts as that user. Without --scope it has every scope but admin; admin includes all scopes.
+    user acts as that user. Without --scope it has every scope but admin; admin includes all scopes. Without runs:read,
+    answers about runs have only ids, status and times, and the results of batches cannot be read.
     """
     check_id(name, field="name")
     for value, field in [(user_id, "user"), *((team, "team") for team in teams)]:

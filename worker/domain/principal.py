@@ -13,7 +13,7 @@ class Scope(StrEnum):
     RUNS_READ = "runs:read"
     SESSIONS_READ = "sessions:read"  # with their messages and runs
     SESSIONS_WRITE = "sessions:write"  # change, delete
-    BATCHES = "batches"
+    BATCHES = "batches"  # their results need runs:read too
     ADMIN = "admin"  # all of these, and what is done to a whole installation
 
 
@@ -51,9 +51,13 @@ class Principal:
         if not self.may_use(team):
             raise TeamForbidden(team=team)
 
+    def has_scope(self, scope: Scope) -> bool:
+        """Tell whether this principal has *scope*."""
+        return not self.scopes.isdisjoint((scope, Scope.ADMIN)) or not (self.scopes or scope is Scope.ADMIN)
+
     def check_scope(self, scope: Scope) -> None:
         """Raise ScopeMissing unless this principal has *scope*."""
-        if self.scopes.isdisjoint((scope, Scope.ADMIN)) and (self.scopes or scope is Scope.ADMIN):
+        if not self.has_scope(scope):
             raise ScopeMissing(scope=scope.value)
 
 

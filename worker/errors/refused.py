@@ -111,7 +111,10 @@ class NoLastSession(RequestRefused):
 
 
 class SessionOfOtherTeam(RequestRefused):
-    """Session {session_id!r} belongs to team {owner!r}, not {team!r}. Name team {owner!r}, or open a new session."""
+    """Session {session_id!r} belongs to another team than {team!r}. Name its team, or open a new session.
+
+    It does not say which: the key may not see that team.
+    """
 
     code = "session_of_other_team"
     status = 409
@@ -221,7 +224,7 @@ class SummaryNotFound(RequestRefused):
 
 
 class IdempotencyConflict(RequestRefused):
-    """Idempotency-Key {key!r} was already used for {run_id!r} with another request. Use a new key for a new request."""
+    """Idempotency-Key {key!r} was already used with another request. Use a new key for a new request."""
 
     code = "idempotency_conflict"
     status = 409

@@ -29,6 +29,10 @@ class KeyCache:
         """
         with self._db.read() as tx:
             principal = api_keys.verify(tx, key)
+            ended = principal is None and api_keys.has_ended(tx, key)
+        if ended:
+            with self._db.write() as tx:
+                api_keys.seal_ended(tx)
         if principal is None:
             self._verified.pop(key, None)
             raise KeyInvalid()

@@ -76,7 +76,7 @@ def enqueue_in(
         earlier = idempotency.take(tx, user_id=user_id, key=idempotency_key, run_id=run_id, request_hash=fingerprint)
         if earlier is not None:
             if earlier.request_hash != fingerprint:
-                raise IdempotencyConflict(key=idempotency_key, run_id=earlier.run_id)
+                raise IdempotencyConflict(key=idempotency_key)
             return Accepted(_existing(tx, earlier.run_id), (), repeated=True)
     if order.on_busy is OnBusy.COALESCE and (joined := busy.join(tx, order, origin=origin, settings=settings)):
         if idempotency_key is not None:
@@ -85,7 +85,7 @@ def enqueue_in(
     order = replace(order, session_id=session_id, user_id=user_id)
     appended = sessions.append_run(tx, user_id=user_id, session_id=session_id, team=order.team, run_id=run_id)
     if appended.team != order.team:
-        raise SessionOfOtherTeam(session_id=session_id, owner=appended.team, team=order.team)
+        raise SessionOfOtherTeam(session_id=session_id, team=order.team)
     is_head = appended.head_run_id == run_id
     ahead = None if is_head else busy.check(tx, order, appended, settings=settings)
     traceparent = tracing.mark_accepted(run_id=run_id, session_id=session_id)

@@ -17,6 +17,7 @@ from worker.store.columns import columns_of, db_time
 from worker.store.engine import Transaction
 from worker.store.tables import api_keys
 
+_SEALED = ""  # no secret has this hash
 _SHAPE = re.compile("ts_([0-9a-f]{16})_")
 
 
@@ -68,9 +69,22 @@ def verify(tx: Transaction, key: str) -> Principal | None:
     return Principal(key_id, row.user_id, teams=frozenset(row.teams), scopes=frozenset(row.scopes))
 
 
+def has_ended(tx: Transaction, key: str) -> bool:
+    """Tell whether *key* has ended, and its secret is not removed yet."""
+    ended = (api_keys.c.secret_hash == _hash(key.split("_", 2)[-1]), api_keys.c.revoked_at <= db_time())
+    found = select(api_keys.c.id).where(api_keys.c.id == public_id(key), *ended)
+    return public_id(key) is not None and tx.execute(found).one_or_none() is not None
+
+
 def in_force_of(tx: Transaction, key_ids: Sequence[str]) -> set[str]:
     """Return those of *key_ids* whose keys are valid."""
     return set(tx.execute(select(api_keys.c.id).where(api_keys.c.id.in_(key_ids), _in_force())).scalars())
+
+
+def seal_ended(tx: Transaction) -> None:
+    """Remove the secrets of all keys that have ended, so that none is valid again if the clock is set back."""
+    ended = (api_keys.c.secret_hash != _SEALED, api_keys.c.revoked_at <= db_time())
+    tx.execute(update(api_keys).where(*ended).values(secret_hash=_SEALED))
 
 
 def public_id(key: str) -> str | None:
@@ -92,7 +106,8 @@ def revoke(tx: Transaction, key_id: str, *, after_s: float = 0.0) -> None:
         KeyNotFound: there is none, or it has ended.
     """
     end = case((api_keys.c.revoked_at < db_time(after_s), api_keys.c.revoked_at), else_=db_time(after_s))
-    ended = update(api_keys).where(api_keys.c.id == key_id, _in_force()).values(revoked_at=end)
+    values = {"revoked_at": end} | ({} if after_s > 0 else {"secret_hash": _SEALED})
+    ended = update(api_keys).where(api_keys.c.id == key_id, _in_force()).values(values)
     if tx.execute(ended.returning(api_keys.c.id)).one_or_none() is None:
         raise KeyNotFound(key_id=key_id)
 
@@ -110,7 +125,8 @@ def rotate(tx: Transaction, key_id: str, *, grace_s: float) -> str:
 
 
 def _in_force() -> ColumnElement[bool]:
-    return or_(api_keys.c.revoked_at.is_(None), api_keys.c.revoked_at > db_time())
+    in_time = or_(api_keys.c.revoked_at.is_(None), api_keys.c.revoked_at > db_time())
+    return (api_keys.c.secret_hash != _SEALED) & in_time
 
 
 def _hash(secret: str) -> str:
