@@ -1,5 +1,6 @@
 """The teams that test workers serve."""
 
+import ctypes
 import os
 import signal
 import time
@@ -36,6 +37,16 @@ def charge(context: RunContext) -> str:
     return "charged"
 
 
+@tool
+def block(seconds: int, context: RunContext) -> str:
+    """Let no other Python code run in this process: PyDLL keeps the interpreter's lock."""
+    effects = Path(os.environ["TEAM_SESSIONS_DATA_DIR"]) / "effects"
+    with effects.open("a") as file:
+        file.write(f"{context.idempotency_key}\n")
+    ctypes.PyDLL(None).sleep(seconds)
+    return "done"
+
+
 model = OpenAIChat(id="rules")
 plain = Team(id="plain", model=model)
 remembers = Team(id="remembers", model=model, add_history_to_context=True, num_history_runs=3)
@@ -67,6 +78,7 @@ condensed_never = Team(
     enable_session_summaries=True,
 )
 notes = Team(id="notes", model=model, tools=[note], add_history_to_context=True)
+blocks = Team(id="blocks", model=model, tools=[block])
 charges = Team(id="charges", model=model, tools=[charge])
 
 

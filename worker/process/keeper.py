@@ -7,7 +7,7 @@ nothing yet. Its reads show whether the database can be reached: see `process/re
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -15,6 +15,7 @@ from worker import clock
 from worker.domain import LeaseState, Reason, Stop
 from worker.errors import DatabaseUnavailable
 from worker.process.reach import Reach
+from worker.process.shared_leases import SharedLeases
 from worker.store import Database, Transaction, columns, leases
 from worker.ticker import Ticker
 
@@ -24,8 +25,10 @@ TICK_S = 0.5
 class Leases(Protocol):
     """The rows of one kind of thing that can be leased: `store.leases` for runs, `store.summary_jobs`."""
 
-    def renew(self, tx: Transaction, keys: Any, /, *, owner: str, ttl_s: float) -> None:
-        """Renew the leases of these rows; locked rows are skipped."""
+    __name__: str
+
+    def renew(self, tx: Transaction, keys: Any, /, *, owner: str, ttl_s: float) -> Any:
+        """Renew the leases of these rows, and return their keys; locked rows are skipped."""
 
     def watch(self, tx: Transaction, keys: Any, /) -> list[LeaseState]:
         """Return the state of these rows. Reads only, and waits for no lock."""
@@ -41,11 +44,17 @@ class _Kept:
 
 
 class Keeper:
-    """The leases of one process. *owner* is its name in the rows. *probes*: it reads also when there are no leases."""
+    """The leases of one process. *owner* is its name in the rows. *probes*: it reads also when there are no leases.
 
-    def __init__(self, db: Database, *, owner: str, ttl_s: float, probes: bool) -> None:
+    *shared* shows the leases to the guard of this process, if it has one.
+    """
+
+    def __init__(
+        self, db: Database, *, owner: str, ttl_s: float, probes: bool, shared: SharedLeases | None = None
+    ) -> None:
         self._db = db.dedicated()
         self._probes = probes
+        self._shared = shared
         self.reach = Reach()
         self._owner = owner
         self._ttl_s = ttl_s
@@ -76,8 +85,11 @@ class Keeper:
             kept.stop.set(Reason.CANCELLED)
         elif left_s <= 0:
             kept.stop.set(Reason.DEADLINE)  # its time was over while it waited: the model is not called again
+        kind_name = kind.__name__.rpartition(".")[2]
+        shared = self._shared
         try:
-            yield kept.stop
+            with nullcontext() if shared is None else shared.keeping(kind_name, key, deadline=kept.deadline):
+                yield kept.stop
         finally:
             with self._lock:
                 if self._kept.get(key) is kept:
@@ -103,7 +115,10 @@ class Keeper:
             lease.stop.set_at_boundary()
         timer = threading.Timer(grace_s, self._end_all)
         timer.daemon = True
-        timer.start()
+        try:
+            timer.start()
+        except RuntimeError:  # there are no threads left: nothing would end the wait
+            self._end_all()
 
     def once(self) -> None:
         """Renew the leases if it is time, and stop the runs that must stop."""
@@ -116,13 +131,16 @@ class Keeper:
             if clock.monotonic() > lease.deadline:
                 lease.stop.set(Reason.DEADLINE)
         kinds = {id(lease.kind): lease.kind for lease in kept}.values()
-        if clock.monotonic() - self._renewed_at > self._ttl_s / 3:
+        begun_at = clock.monotonic()
+        if begun_at - self._renewed_at > self._ttl_s / 3:
             with self._db.write() as tx:
                 for kind in kinds:
                     kind.renew(tx, _keys(kept, kind), owner=self._owner, ttl_s=self._ttl_s)
                 if waiting:
                     leases.renew_waiting(tx, waiting, owner=self._owner, ttl_s=self._ttl_s)
             self._renewed_at = clock.monotonic()
+            if self._shared is not None:
+                self._shared.mark_renewed(begun_at)
         for kind in kinds:
             with self.reach.observed(), self._db.read() as tx:
                 rows = {row.key: row for row in kind.watch(tx, _keys(kept, kind))}

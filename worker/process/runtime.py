@@ -14,9 +14,11 @@ from worker.loop.definition import Definition
 from worker.models.event_loop import EventLoop
 from worker.observe import tracing
 from worker.observe.model_calls import ModelCall
+from worker.process import lease_guard
 from worker.process.contact import Contact
 from worker.process.isolated import IsolatedProcesses
 from worker.process.keeper import Keeper
+from worker.process.lease_guard import LeaseGuard
 from worker.process.presence import Presence
 from worker.process.semaphore import Semaphore
 from worker.process.sweep import Sweep
@@ -39,6 +41,7 @@ class Runtime:
     model_slots: ModelSlots
     isolated: IsolatedProcesses | None  # None: this process is an isolated one
     keeper: Keeper
+    guard: LeaseGuard | None  # None: nothing renews the leases while a tool blocks this process
     contact: Contact
     sweep: Sweep
     presence: Presence
@@ -86,6 +89,8 @@ class Runtime:
         self.event_loop.close()
         self.model_slots.close()
         self.keeper.close()
+        if self.guard is not None:
+            self.guard.close()
         self.publisher.close()
         self.db.close()
         tracing.flush()
@@ -104,13 +109,15 @@ def start(
     *isolated* executes runs that may crash their process. None: this process was started for such a run.
     """
     db = Database(settings.database, pool_size=20)
-    return _assemble(settings, db, _publisher(settings), dispatcher, teams=teams, queues=queues, isolated=isolated)
+    publisher = _publisher(settings)
+    return _assemble(settings, db, publisher, dispatcher, teams=teams, queues=queues, isolated=isolated, guarded=True)
 
 
 def start_in_process(settings: Settings, db: Database, dispatcher: Dispatcher | None) -> Runtime:
     """Return a runtime for a script that executes runs. It consumes no queue and needs no broker."""
     listeners = Listeners(None if dispatcher is None else _publisher(settings))
-    return _assemble(settings, db, listeners, dispatcher or NoDispatcher(), teams={}, queues=(), isolated=None)
+    sender = dispatcher or NoDispatcher()
+    return _assemble(settings, db, listeners, sender, teams={}, queues=(), isolated=None, guarded=False)
 
 
 def _publisher(settings: Settings) -> Publisher:
@@ -126,10 +133,12 @@ def _assemble(
     teams: Mapping[str, Definition],
     queues: Sequence[str],
     isolated: IsolatedProcesses | None,
+    guarded: bool,
 ) -> Runtime:
     tracing.configure(settings)
-    owner = owner_name()
-    contact = Contact(ttl_s=settings.lease_seconds)
+    owner, ttl_s = owner_name(), settings.lease_seconds
+    guard = lease_guard.start(settings.database, owner=owner, ttl_s=ttl_s, alone=isolated is None) if guarded else None
+    contact = Contact(ttl_s=ttl_s)
     broker = None if isinstance(dispatcher, NoDispatcher) else settings.broker
     presence = Presence(db, worker=owner, definitions=teams.values(), queues=queues)
     return Runtime(
@@ -142,7 +151,14 @@ def _assemble(
         event_loop=EventLoop(),
         model_slots=ModelSlots(broker, prefix=settings.queue_prefix, limit=settings.model_calls_in_flight),
         isolated=isolated,
-        keeper=Keeper(db, owner=owner, ttl_s=settings.lease_seconds, probes=isolated is not None),
+        keeper=Keeper(
+            db,
+            owner=owner,
+            ttl_s=ttl_s,
+            probes=isolated is not None,
+            shared=None if guard is None else guard.shared,
+        ),
+        guard=guard,
         contact=contact,
         sweep=Sweep(db, dispatcher, contact, extra_steps=[presence.announce]),
         presence=presence,

@@ -226,8 +226,8 @@ def put_back(tx: Transaction, run_id: str, *, team: str, wait_s: float) -> None:
     tx.execute(update(runs).where(runs.c.id == run_id, of_team, expired).values(**later))
 
 
-def renew(tx: Transaction, run_ids: Sequence[str], *, owner: str, ttl_s: float) -> None:
-    """Keep the leases of these runs of *owner* for *ttl_s* seconds more.
+def renew(tx: Transaction, run_ids: Sequence[str], *, owner: str, ttl_s: float) -> list[str]:
+    """Keep the leases of these runs of *owner* for *ttl_s* seconds more, and return their ids.
 
     Only of these: the lease of a run that the process gave up has to run out.
 
@@ -236,7 +236,8 @@ def renew(tx: Transaction, run_ids: Sequence[str], *, owner: str, ttl_s: float) 
     """
     own = (runs.c.id.in_(run_ids), runs.c.lease_owner == owner, runs.c.status == Status.RUNNING)
     unlocked = select(runs.c.id).where(*own).with_for_update(skip_locked=True)
-    tx.execute(update(runs).where(runs.c.id.in_(unlocked)).values(lease_until=db_time(ttl_s)))
+    renewed = update(runs).where(runs.c.id.in_(unlocked)).values(lease_until=db_time(ttl_s)).returning(runs.c.id)
+    return list(tx.execute(renewed).scalars())
 
 
 def renew_held(tx: Transaction, claim: Claim, *, ttl_s: float) -> None:

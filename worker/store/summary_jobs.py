@@ -173,11 +173,12 @@ def put_back(tx: Transaction, session_pk: int, *, team: str, wait_s: float) -> N
     tx.execute(update(summary_jobs).where(*waits).values(**_until(wait_s)))
 
 
-def renew(tx: Transaction, keys: Sequence[int], *, owner: str, ttl_s: float) -> None:
-    """Keep these jobs of *owner* for *ttl_s* seconds more; locked rows are skipped."""
-    own = (summary_jobs.c.session_pk.in_(keys), summary_jobs.c.lease_owner == owner)
-    free = select(summary_jobs.c.session_pk).where(*own).with_for_update(skip_locked=True)
-    tx.execute(update(summary_jobs).where(summary_jobs.c.session_pk.in_(free)).values(**_until(ttl_s)))
+def renew(tx: Transaction, keys: Sequence[int], *, owner: str, ttl_s: float) -> list[int]:
+    """Keep these jobs of *owner* for *ttl_s* seconds more, and return their keys; locked rows are skipped."""
+    pk = summary_jobs.c.session_pk
+    free = select(pk).where(pk.in_(keys), summary_jobs.c.lease_owner == owner).with_for_update(skip_locked=True)
+    renewed = update(summary_jobs).where(pk.in_(free)).values(**_until(ttl_s)).returning(pk)
+    return list(tx.execute(renewed).scalars())
 
 
 def watch(tx: Transaction, keys: Sequence[int]) -> list[LeaseState]:
