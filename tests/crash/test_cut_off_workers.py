@@ -26,6 +26,7 @@ class Wire(Listener):
         self._passes = threading.Event()
         self._passes.set()
         self._sockets: list[socket.socket] = []
+        self._threads: list[threading.Thread] = []
         self._refuses = False
         super().__init__()
 
@@ -41,7 +42,8 @@ class Wire(Listener):
         """Forward in both directions."""
         self._sockets += [client, server]
         for source, target in ((client, server), (server, client)):
-            threading.Thread(target=self._forward, args=(source, target), daemon=True).start()
+            self._threads.append(threading.Thread(target=self._forward, args=(source, target), daemon=True))
+            self._threads[-1].start()
 
     def hold(self) -> None:
         """Forward nothing, and keep the connections."""
@@ -58,6 +60,16 @@ class Wire(Listener):
         """Forward all again."""
         self._refuses = False
         self._passes.set()
+
+    def close(self) -> None:
+        """End all connections."""
+        super().close()
+        self._passes.set()
+        self.refuse()
+        for thread in self._threads:
+            thread.join()
+        for one in self._sockets:
+            one.close()
 
     def _forward(self, source: socket.socket, target: socket.socket) -> None:
         with suppress(OSError):
