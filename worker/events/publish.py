@@ -9,23 +9,27 @@ import json
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
 from redis import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError
 from redis.exceptions import ResponseError as Refused
 
 from worker.domain import Event, EventId
 from worker.domain.event import MESSAGE_DELTA
 from worker.events import stream_key
 from worker.events.erase import Eraser
-from worker.observe import logs
+from worker.observe import logs, metrics
+from worker.observe.rare_log import RareLog
 
 BATCH_S = 0.05
 PAUSE_S = 1.0  # how long a process leaves Redis alone after a failed publish
 QUEUE_LIMIT = 20_000  # entries kept while Redis is away
 STREAM_LIMIT = 20_000  # entries of one run, approximately
+
+_TEMPORARY = ("MISCONF", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN")
 
 Listener = Callable[[Event], None]
 
@@ -50,6 +54,7 @@ class Publisher:
 
     def __init__(self, url: str, *, prefix: str, ttl_s: int) -> None:
         self._redis = Redis.from_url(url, socket_timeout=2, socket_connect_timeout=2)
+        self._refused = RareLog(partial(log.warning, "events refused by Redis"))
         self._eraser = Eraser(url, prefix=prefix, ttl_s=ttl_s)
         self._prefix = prefix
         self._ttl_s = ttl_s
@@ -111,10 +116,14 @@ class Publisher:
             pipeline.xadd(key, fields, id=str(entry.id), maxlen=STREAM_LIMIT, approximate=True)
         for run_id, ttl_s in {entry.run_id: entry.ttl_s for entry in batch}.items():
             pipeline.expire(stream_key(self._prefix, run_id), self._ttl_s if ttl_s is None else ttl_s)
-        for answer in pipeline.execute(raise_on_error=False):
-            # Redis refuses an id that is not above the last one: it was sent before, or a later claim has written.
-            if isinstance(answer, RedisError) and not isinstance(answer, Refused):
-                raise answer
+        errors = [answer for answer in pipeline.execute(raise_on_error=False) if isinstance(answer, RedisError)]
+        refusals = [error for error in errors if isinstance(error, Refused) and not _is_of_old_id(error)]
+        for error in refusals:
+            metrics.EVENTS_REFUSED.labels(type(error).__name__).inc()
+            self._refused.note(error=error)
+        for failure in errors:
+            if not isinstance(failure, Refused) or _is_temporary(failure):
+                raise failure  # all are sent again; Redis refuses those that it has, by their ids
 
 
 class Listeners:
@@ -177,6 +186,19 @@ class RunStream:
     def end(self, event: Event) -> None:
         """Queue the terminal event. Ending a run raised its fence, so the event follows all others."""
         self.publisher.put(_Entry(self.run_id, EventId(self.fence + 1, 0), event, self.ttl_s))
+
+
+def _is_of_old_id(error: Refused) -> bool:
+    """Tell whether Redis has the entry, or one with a higher id: it was sent before, or a later claim has written.
+
+    A stream that was erased has the highest id there is.
+    """
+    return any(text in str(error) for text in ("equal or smaller than", "exhausted the last possible ID"))
+
+
+def _is_temporary(error: Refused) -> bool:
+    """Tell whether Redis refuses all writes for now: it is full, a replica, or cannot save its data."""
+    return isinstance(error, (ReadOnlyError, OutOfMemoryError)) or str(error).startswith(_TEMPORARY)
 
 
 def _merged(batch: list[_Entry]) -> list[_Entry]:

@@ -92,6 +92,8 @@ MESSAGES_DROPPED = _counter(
 )
 DISPATCH = _seconds("dispatch", "Seconds of sending one id to its queue.", "queue")
 
+EVENTS_REFUSED = _counter("events_refused_total", "Writes of events that Redis refused, except old ids.", "error")
+
 # Summaries and batches
 SUMMARY_VERSIONS = _counter("summary_versions_total", "Versions of summaries that were written.")
 SUMMARY_FAILURES = _counter("summary_failures_total", "Refreshes of a summary that failed, by error code.", "code")
