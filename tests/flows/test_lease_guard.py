@@ -33,7 +33,7 @@ def test_the_guard_renews_the_leases_of_a_worker_that_does_not_run(db: Database,
     session_pk = look.row(db, kept).session_pk
     with db.write() as tx:
         summary_jobs.request_now(tx, session_pk, through_seq=1)
-        job = summary_jobs.claim(tx, session_pk, owner="me", ttl_s=TTL_S)
+        job = summary_jobs.claim(tx, session_pk, team="t", owner="me", ttl_s=TTL_S)
     assert job is not None
 
     def lease_of_job() -> datetime:
