@@ -8,8 +8,10 @@ import http.server
 import socket
 import socketserver
 import threading
+from contextlib import suppress
 from typing import Any
 
+from worker import clock
 from worker.errors import KeyMissing, TeamSessionsError
 from worker.observe import logs, metrics
 from worker.process.key_cache import KeyCache
@@ -19,6 +21,7 @@ from worker.store import Database
 
 AT_ONCE = 8  # connections; further ones are closed immediately
 CLIENT_TIMEOUT_S = 5.0  # a connection that sends nothing for that long is closed
+SERVED_S = 15.0  # a connection is closed after that long, whatever it sends or reads
 RETRY_S = 1.0
 TICK_S = 0.5
 
@@ -52,6 +55,7 @@ class MetricsServer:
                     log.info("metrics are served", host=self._address[0], port=self._address[1])
                     while not self._closing.is_set():
                         server.handle_request()
+                        server.close_overdue()
             except OSError as error:
                 if not logged:
                     log.warning("metrics cannot be served yet; trying again", port=self._address[1], error=error)
@@ -68,6 +72,7 @@ class _Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         self.metrics_access = metrics_access
         self._slots = Semaphore(AT_ONCE)
+        self._since: dict[socket.socket, float] = {}  # when each open connection was accepted
         super().__init__(address, _Handler)
 
     def server_bind(self) -> None:
@@ -78,10 +83,20 @@ class _Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
         return self._slots.acquire()
 
     def process_request_thread(self, request: Any, client_address: object) -> None:
+        self._since[request] = clock.monotonic()
         try:
             super().process_request_thread(request, client_address)
         finally:
+            del self._since[request]
             self._slots.release()
+
+    def close_overdue(self) -> None:
+        """End the connections that have been open for too long: a byte now and then would hold a slot for ever."""
+        now = clock.monotonic()
+        for request, since in list(self._since.items()):
+            if now - since > SERVED_S:
+                with suppress(OSError):  # it has just ended by itself
+                    request.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Log nothing: the client has disconnected, and its address belongs in no log."""
