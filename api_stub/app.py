@@ -75,6 +75,10 @@ def serve(settings: Settings, *, host: str, port: int) -> None:
         server_header=False,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=3,
+        # Otherwise from WEB_CONCURRENCY and FORWARDED_ALLOW_IPS, which are often another server's.
+        workers=1,
+        forwarded_allow_ips=["127.0.0.1", "::1"],
+        ws="none",
     )
     _Server(config).run()
 

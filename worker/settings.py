@@ -217,7 +217,7 @@ class Settings(BaseSettings):
     def _validate_authorities(cls, path: Path | None) -> Path | None:
         try:
             if path is not None:
-                ssl.create_default_context(cafile=path)
+                ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
         except OSError:  # an SSLError is one
             raise ValueError("it holds no certificates in PEM format, or cannot be read") from None
         return path

@@ -1,7 +1,9 @@
 """The teams of a worker: those in the module that TEAM_SESSIONS_TEAMS names."""
 
 import importlib
+import os
 import re
+import sys
 
 from worker.errors import TeamSessionsError, TeamsInvalid
 from worker.loop.definition import Definition
@@ -12,6 +14,8 @@ from worker.team import Team
 def load_teams(settings: Settings) -> dict[str, Definition]:
     """Return the teams of the module by id; without a module, a plain team 'team' with history.
 
+    The module may be in the current directory.
+
     Raises:
         TeamsInvalid: it cannot be imported, has no team, or has two teams with the same id.
     """
@@ -20,6 +24,8 @@ def load_teams(settings: Settings) -> dict[str, Definition]:
     if re.search(r"/|\\|\.py$", settings.teams):
         name = re.sub(r"\.py$", "", settings.teams).strip("./\\").replace("/", ".").replace("\\", ".")
         raise TeamsInvalid(module=settings.teams, problem=f"name the module as an import does, {name!r}.")
+    if (here := os.getcwd()) not in sys.path:  # only now: files beside the teams must not hide packages that we use
+        sys.path.insert(0, here)
     try:
         module = importlib.import_module(settings.teams)
     except TeamSessionsError as error:

@@ -79,8 +79,10 @@ def _authorities(url: str, environment: Mapping[str, str]) -> ssl.SSLContext | N
     file = environment.get("TEAM_SESSIONS_CA_FILE")
     if not file or not url.startswith("https:"):
         return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
-        return ssl.create_default_context(cafile=file)
+        context.load_verify_locations(file)
+        return context
     except OSError:  # an SSLError is one
         raise NotConfigured("TEAM_SESSIONS_CA_FILE holds no certificates in PEM format, or cannot be read.") from None
 

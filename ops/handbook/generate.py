@@ -49,6 +49,8 @@ def settings_page() -> str:
         "Each process reads them from the environment once, at start, and reports all mistakes together. "
         "Durations are in seconds, sizes in bytes. "
         "Commands that call the API also read `TEAM_SESSIONS_URL` and `TEAM_SESSIONS_KEY`.\n\n"
+        "Variables of other programs, such as `HTTP_PROXY`, `CELERY_BROKER_URL`, `FLOWER_PORT` or `PGPASSWORD`, change "
+        "nothing; your tools can use them: [decision 36](decisions/0036-only-our-own-variables-count.md).\n\n"
         "| name | default | what it does |\n|---|---|---|\n"
     )
     return MADE + text + "\n".join(rows) + "\n"

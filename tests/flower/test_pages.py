@@ -17,6 +17,7 @@ from flower.urls import handlers
 from api_stub.client import Client
 from tests.support.system import PROGRAM, System, system, wait_until
 from tests.support.valkey import ValkeyServer
+from tests.support.variables import foreign
 from worker.queue.embedded import free_port
 from worker.queue.flower import COLUMNS, OPTIONS
 from worker.queue.flower_page import WIDTHS
@@ -40,11 +41,11 @@ class Shop:
     port: int
 
     def start_flower(self) -> subprocess.Popen[bytes]:
-        """Start it where a `flowerconfig.py` lies about, and wait until it answers."""
+        """Start it beside a `flowerconfig.py`, with all its variables set to odd values; wait until it answers."""
         (self.system.directory / "login").write_text(":".join(LOGIN) + "\n")
         (self.system.directory / "flowerconfig.py").write_text("read_only = False\nopen('executed', 'w').close()\n")
         options = ["--port", str(self.port), "--login-file", "login", "--url-prefix", "flower"]
-        environment = self.system.environment
+        environment = foreign() | self.system.environment
         process = self.system.start(
             "flower", [*PROGRAM, "flower", *options], environment=environment, cwd=self.system.directory
         )

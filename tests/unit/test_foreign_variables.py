@@ -12,10 +12,13 @@ from tests.client.server import serving as serving_api
 from tests.support.clients import Connect
 from tests.unit.chat_server import HEAD, HELLO, KEY, Server, chunk, serving
 from worker.domain import Stop
+from worker.environment import drop_switches
 from worker.errors import ModelRefused
 from worker.models.event_loop import EventLoop
 from worker.models.openai_chat import OpenAIChat
 from worker.models.probe import NO_KEY, probe
+from worker.queue.app import make_app
+from worker.settings import load
 
 RUN = {"id": "r", "status": "completed"}
 SCHEMES = ("http", "https", "all")
@@ -113,3 +116,48 @@ def test_certificates_are_checked_against_the_file_of_the_settings(
     (tmp_path / "empty").write_text("no certificate")
     with pytest.raises(NotConfigured, match="TEAM_SESSIONS_CA_FILE"):
         find(None, None, environment=named | {"TEAM_SESSIONS_CA_FILE": str(tmp_path / "empty")})
+
+
+def test_celery_is_configured_by_our_settings_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another program's broker, result backend, loader and module of settings are not used."""
+    monkeypatch.setenv("TEAM_SESSIONS_REDIS_URL", "redis://:hunter2@ours:6379/0")
+    for name in ("BROKER_URL", "BROKER_READ_URL", "BROKER_WRITE_URL", "RESULT_BACKEND", "CONFIG_MODULE", "LOADER"):
+        monkeypatch.setenv(f"CELERY_{name}", "shop")
+    monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "shop.settings")
+
+    app = make_app(load())
+
+    connections = [app.connection(), app.connection_for_read(), app.connection_for_write()]
+    assert {connection.as_uri() for connection in connections} == {"redis://:**@ours:6379/0"}
+    assert app.backend.as_uri() == "disabled://"
+    assert app.conf.task_acks_late
+
+
+def test_switches_of_libraries_are_dropped_and_what_tools_may_read_is_kept() -> None:
+    """A plug-in of OpenTelemetry is kept if it is installed."""
+    dropped = (
+        "C_STRICT_APP",
+        "CELERY_BENCH_EVERY",
+        "PICKLE_PROTOCOL",
+        "PSYCOPG_IMPL",
+        "PGTZ",
+        "PROMETHEUS_MULTIPROC_DIR",
+    )
+    kept = (
+        "CELERY_BROKER_URL",
+        "PGHOST",
+        "PGPASSWORD",
+        "HTTP_PROXY",
+        "OTEL_SDK_DISABLED",
+        "OPENAI_ORG_ID",
+        "PATH",
+        "TZ",
+    )
+    environment = dict.fromkeys([*dropped, *kept], "odd") | {"OTEL_PROPAGATORS": "odd", "OTEL_PYTHON_CONTEXT": ""}
+
+    drop_switches(environment)
+
+    assert list(environment) == list(kept)
+    installed = {"OTEL_PROPAGATORS": "tracecontext, baggage", "OTEL_PYTHON_CONTEXT": "contextvars_context"}
+    drop_switches(installed)
+    assert len(installed) == 2

@@ -1,7 +1,5 @@
 """`team-sessions flower`: Flower, with a login on every path."""
 
-import os
-
 import click
 
 from worker import settings as configuration
@@ -26,6 +24,5 @@ def flower(host: str, port: int, login_file: str, url_prefix: str) -> None:
     logs.configure_from(settings)
     with open(login_file, "rb") as file:
         login = flower_login.parse(file.read(), file=login_file)
-    os.environ.pop("FLOWER_UNAUTHENTICATED_API", None)
     listening.check(host, port, option="--port")
     serve(make_app(settings), address=host, port=port, login=login, url_prefix=url_prefix)

@@ -8,6 +8,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from worker.cli import terminal
+from worker.environment import drop_switches
 from worker.errors import DatabaseUnavailable, TeamSessionsError
 
 # Where each command is, and its line in the list of commands. A command's module is imported when the command is used:
@@ -83,11 +84,11 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line. A TeamSessionsError is printed as one sentence, without a traceback."""
+    drop_switches(os.environ)
     if not SERVERS.intersection(sys.argv[1:2]):
         terminal.guard()
-    sys.path.insert(0, os.getcwd())  # TEAM_SESSIONS_TEAMS can name a module of the current directory
     try:
-        cli(standalone_mode=True)
+        cli(prog_name="team-sessions")  # also if it was started by the path of a file
     except TeamSessionsError as error:
         if isinstance(error, DatabaseUnavailable):
             error = importlib.import_module("worker.cli.database").unusable(error)

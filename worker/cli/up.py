@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+import team_sessions
 from worker import settings as configuration
 from worker.cli import data_directory, database, listening
 from worker.cli.direct import open_directly
@@ -161,8 +162,11 @@ def _servers(directory: Path, *, host: str, port: int, flower_port: int) -> list
 
 
 def _program() -> list[str]:
-    """Return the command that starts this program in the same Python environment."""
-    return [sys.executable, str(Path(sys.executable).with_name("team-sessions"))]
+    """Return the command that starts this program with this interpreter; the script may be anywhere, or of another one.
+
+    By its path, and with -P, so that no directory is searched for it: neither PYTHONPATH nor the working directory.
+    """
+    return [sys.executable, "-P", team_sessions.__file__]
 
 
 def _service_key(db: Database) -> str:

@@ -57,7 +57,8 @@ def _connection(settings: Settings) -> dict[str, Any]:
     """Return the options of the HTTP client: with `trust_env` it reads proxies, certificates and .netrc files."""
     options: dict[str, Any] = {"trust_env": False}
     if settings.ca_file is not None:
-        options["verify"] = ssl.create_default_context(cafile=settings.ca_file)
+        options["verify"] = context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_verify_locations(settings.ca_file)
     if settings.model_proxy is not None:
         options |= {"proxy": settings.model_proxy.get_secret_value(), "mounts": dict.fromkeys(LOOPBACK)}
     return options

@@ -21,7 +21,8 @@ class IsolatedProcesses:
         self._target = target
         self._slots = Semaphore(AT_ONCE)
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload([target.__module__])
+        # The first one makes sure that the second is ours, and not of a `worker.py` in the working directory.
+        self._context.set_forkserver_preload(["team_sessions", target.__module__])
 
     def execute(self, run_id: str, team: str, *, stopping: Callable[[], bool]) -> int | None:
         """Execute a run in an isolated process and return the exit code; negative: the signal that killed it.

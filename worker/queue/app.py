@@ -1,9 +1,12 @@
-"""The Celery app, with the reason for each setting."""
+"""The Celery app, with the reason for each setting. It is made from our settings alone."""
 
 from collections.abc import Sequence
 from ssl import CERT_REQUIRED
+from typing import Any
 
 from celery import Celery
+from celery.app.utils import Settings as Configuration
+from celery.loaders.app import AppLoader
 from kombu.entity import Exchange, Queue
 
 from worker.queue import transport
@@ -14,6 +17,23 @@ BACKGROUND = ("enqueue", "batch", "summaries")  # no user waits for these; polle
 QUEUES = RUNS + BACKGROUND
 
 
+class _Configuration(Configuration):  # type: ignore[misc]  # celery has no types
+    """Celery's own puts CELERY_BROKER_URL and three other variables, often another program's, before what is set."""
+
+    @property
+    def broker_url(self) -> Any:
+        return self.get("broker_url")
+
+    broker_read_url = broker_write_url = broker_url
+    result_backend = None
+
+
+class _Loader(AppLoader):  # type: ignore[misc]  # as above
+    def read_configuration(self, env: str = "") -> dict[str, Any]:
+        """Read nothing. Celery's own imports the module that CELERY_CONFIG_MODULE names."""
+        return {}
+
+
 def make_app(settings: Settings, *, queues: Sequence[str] = ()) -> Celery:
     """Return a Celery app for *settings*, which may consume *queues*; tasks are registered by `worker.tasks`.
 
@@ -21,7 +41,9 @@ def make_app(settings: Settings, *, queues: Sequence[str] = ()) -> Celery:
         SettingsInvalid: no broker is set.
     """
     transport.use()
-    app = Celery("team-sessions", broker=settings.broker, set_as_current=False, fixups=[])
+    # Named, so that neither CELERY_LOADER nor DJANGO_SETTINGS_MODULE choose something else.
+    app = Celery("team-sessions", broker=settings.broker, loader=_Loader, set_as_current=False, fixups=[])
+    object.__setattr__(app.conf, "__class__", _Configuration)  # it is made in Celery's __init__; it stays this object
     app.conf.update(
         # Celery's default accepts any certificate. Name a private authority in the URL: ?ssl_ca_certs=FILE.
         broker_use_ssl={"ssl_cert_reqs": CERT_REQUIRED} if settings.broker.startswith("rediss://") else None,

@@ -4,6 +4,7 @@ It listens on loopback with a password, and persists nothing: nothing needs that
 its configuration from standard input, so that the password is on no command line.
 """
 
+import os
 import random
 import shutil
 import socket
@@ -45,7 +46,7 @@ def configuration(*, port: int, password: str, directory: Path) -> str:
             "bind 127.0.0.1",
             f"port {port}",
             f"requirepass {password}",
-            f'dir "{directory}"',
+            f"dir {_quote(os.fsencode(directory))}",
             'save ""',
             "appendonly no",
             "maxmemory-policy noeviction",
@@ -60,6 +61,11 @@ def configuration(*, port: int, password: str, directory: Path) -> str:
             "",
         ]
     )
+
+
+def _quote(path: bytes) -> str:
+    """Return a path as the server's configuration takes it, whatever its characters: quotes, line ends, umlauts."""
+    return '"' + "".join(f"\\x{byte:02x}" for byte in path) + '"'
 
 
 def _wheel_binary() -> str | None:

@@ -8,16 +8,21 @@ in green, and a running one in a state that none of its filters has. So the even
 """
 
 import ast
-import os
+import atexit
+import logging
 import signal
 import sys
+from contextlib import suppress
 from typing import Any
 
 import flower.events
 from celery import Celery, states
 from celery.events.state import Task
+from flower.app import Flower
 from flower.events import EventsState
+from flower.options import options
 from flower.urls import settings
+from flower.utils import prepend_url
 from flower.views import BaseHandler
 from flower.views.error import NotFoundErrorHandler
 from flower.views.tasks import TASK_COLUMNS
@@ -39,8 +44,9 @@ COLUMNS = {
     "runtime": "Runtime",
     "worker": "Worker",
 }
+# Set on Flower's own object, so none comes from FLOWER_*, from a command line or from a flowerconfig.py: its command
+# reads all three. Kubernetes sets FLOWER_PORT for a Service `flower`.
 OPTIONS = {
-    "conf": os.devnull,  # otherwise it executes a flowerconfig.py in its working directory
     "read_only": True,
     "max_tasks": 10_000,  # about 90 MB
     "max_workers": 500,  # a restarted worker has a new name
@@ -77,12 +83,18 @@ def serve(app: Celery, *, address: str, port: int, login: str, url_prefix: str =
     flower.events.EventsState = Rows
     TASK_COLUMNS.update(COLUMNS)
     settings["template_loader"] = flower_page.loader(settings["template_path"])
-    os.environ["FLOWER_BASIC_AUTH"] = login  # not an argument: the list of processes shows those
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    options: dict[str, object] = {"address": address, "port": port, **OPTIONS}
     if url_prefix:
-        options["url_prefix"] = url_prefix
-    app.start(["flower", *(f"--{name}={value}" for name, value in options.items())])
+        options.url_prefix = url_prefix
+        settings.update({name: prepend_url(settings[name], url_prefix) for name in ("login_url", "static_url_prefix")})
+    for name, value in {"address": address, "port": port, "basic_auth": [login], **OPTIONS}.items():
+        setattr(options, name, value)
+    logging.getLogger("tornado.access").disabled = True  # it warns of each request that is refused
+    server = Flower(capp=app, options=options, **settings)
+    atexit.register(server.stop)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    server.start_http_server()
+    with suppress(KeyboardInterrupt, SystemExit):
+        server.start()
 
 
 def _check_login(handler: BaseHandler, login: str) -> bool:

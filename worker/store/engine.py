@@ -4,9 +4,10 @@
 nothing. Every function of this package takes such a transaction. No model call, Redis call or sleep happens inside.
 """
 
+import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +20,7 @@ from sqlalchemy.pool import StaticPool
 from worker import clock
 from worker.errors import DatabaseUnavailable
 from worker.store.columns import utc_now
+from worker.store.libpq import ignore_environment
 from worker.store.tables import SCHEMA
 
 IDLE_S = 2.0  # a connection that was idle for this long is tested before it is used
@@ -123,6 +125,8 @@ def translated() -> Iterator[None]:
 def _sqlite(url: URL, pool_size: int) -> Engine:
     if url.database:
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+        with suppress(OSError):  # SQLite says it better. Its journals get the mode of the file.
+            os.close(os.open(url.database, os.O_WRONLY | os.O_CREAT, 0o600))
     # One more reader is one more file handle; writers wait for the mutex. In memory, another connection sees nothing.
     pool: dict[str, Any] = {"pool_size": pool_size, "max_overflow": -1} if url.database else {"poolclass": StaticPool}
     engine = create_engine(
@@ -169,6 +173,8 @@ def _postgres(url: URL, pool_size: int) -> Engine:
             **(_POOLED if pooled else _DIRECT),
         },
     )
+
+    ignore_environment(engine)
 
     @event.listens_for(engine, "handle_error")
     def leave_read_only(context: Any) -> None:
