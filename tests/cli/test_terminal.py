@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -46,6 +47,22 @@ def test_no_command_passes_control_characters_on_to_a_terminal(api: Server) -> N
     assert "Traceback" not in shown
     assert "ResourceWarning" not in shown, "a command left a connection or a file open"
     assert shown.count(PLAIN) > len(COMMANDS)
+
+
+def test_random_answers_lose_their_control_characters_and_nothing_else(tmp_path: Path) -> None:
+    """Sequences that are cut into pieces too."""
+    command = [sys.executable, "-m", "tests.cli.random_texts", str(tmp_path / "texts")]
+    terminal = Terminal(command, environment=ENVIRONMENT, directory=ROOT)
+    try:
+        assert terminal.end() == 0
+    finally:
+        terminal.close()
+
+    texts = json.loads((tmp_path / "texts").read_text())
+    expected = "".join(PATTERN.sub("", text) + "\n" for text in texts if text).replace("\ufffd", "")
+    shown = terminal.raw.replace("\r\n", "\n")
+    assert PATTERN.findall(shown) == []
+    assert shown.replace("\ufffd", "") == expected
 
 
 def test_a_pipe_gets_an_answer_unchanged_and_json_escaped(api: Server) -> None:
