@@ -15,6 +15,7 @@ import sys
 from contextlib import suppress
 from typing import Any
 
+import flower.app
 import flower.events
 from celery import Celery, states
 from celery.events.state import Task
@@ -31,6 +32,7 @@ from tornado.web import HTTPError, StaticFileHandler
 from worker.domain import End, parse_outcome
 from worker.domain.outcome import NOT_CLAIMED
 from worker.queue import flower_page
+from worker.queue.flower_events import PersistentEvents
 from worker.queue.flower_login import matches
 
 COLUMNS = {
@@ -81,6 +83,7 @@ def serve(app: Celery, *, address: str, port: int, login: str, url_prefix: str =
     settings["static_handler_class"] = _GuardedFiles
     settings["default_handler_class"] = NotFoundErrorHandler  # paths outside the prefix require the login too
     flower.events.EventsState = Rows
+    flower.app.Events = PersistentEvents
     TASK_COLUMNS.update(COLUMNS)
     settings["template_loader"] = flower_page.loader(settings["template_path"])
     if url_prefix:
