@@ -13,6 +13,7 @@ from worker.errors import (
     ModelAnswerInvalid,
     ModelContextExceeded,
     ModelError,
+    ModelNoAnswer,
     ModelRateLimited,
     ModelRefused,
     ModelStreamBroken,
@@ -187,14 +188,11 @@ def test_an_error_that_is_no_document_is_one(ask, sent, expected, before):
     [
         (HEL, b"data: {broken\n\n"),
         (HEL, b"data: " + b"[" * 100_000 + b"\n\n"),
-        (b"data: \xff\xfe\n\n",),
-        (b'{"status": "ok"}',),
-        (b'"hello"',),
-        (sse({"type": "ping"}),),
+        (sse({"usage": {"total_tokens": 9, "completion_tokens": 9}, "output": "Hello"}),),
     ],
 )
 def test_an_answer_that_cannot_be_read_is_not_retried_later(ask, script):
-    """The server would send it again."""
+    """A part of it has come, or its tokens, so each is paid for; the server would send it again."""
     with serving(HEAD, *script) as server, pytest.raises(ModelAnswerInvalid) as raised:
         ask(server)
 
@@ -202,11 +200,31 @@ def test_an_answer_that_cannot_be_read_is_not_retried_later(ask, script):
 
 
 @pytest.mark.parametrize(
+    "script",
+    [
+        (b"data: {broken\n\n", HEL),
+        (b"data: \xff\xfe\n\n",),
+        (b"\x00\xff\n\n",),
+        (b'{"status": "ok"}',),
+        (b'"hello"',),
+        (sse({"type": "ping"}),),
+        (b"<html>Come back later",),
+    ],
+)
+def test_what_is_no_part_of_an_answer_is_asked_again_later(ask, script):
+    """A gateway or a proxy sends it while the model is away, with status 200; no answer was paid for."""
+    with serving(HEAD, *script) as server, pytest.raises(ModelNoAnswer) as raised:
+        ask(server)
+
+    assert raised.value.retry
+
+
+@pytest.mark.parametrize(
     "body", [b"<html><head><style>p {}</style></head><p>Log in to&nbsp;the portal</html>", b"Log in to the portal"]
 )
 def test_a_page_in_place_of_an_answer_names_the_address(ask, body):
     """A wrong address answers with a page, and with status 200."""
-    with serving(HEAD.replace(b"event-stream", b"html"), body) as server, pytest.raises(ModelRefused) as raised:
+    with serving(HEAD.replace(b"event-stream", b"html"), body) as server, pytest.raises(ModelNoAnswer) as raised:
         ask(server)
 
     assert "check OPENAI_BASE_URL: Log in to the portal." in str(raised.value)

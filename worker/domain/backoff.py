@@ -22,14 +22,16 @@ class Backoff:
     def wait_s(self, error: ModelError, *, failures: int, max_failures: int) -> float | None:
         """Return the seconds to wait after *failures* in a row before this one; None: do not try again.
 
-        An error that is not counted is retried without end. The model's Retry-After overrides the backoff.
+        An error that is not counted is retried without end. The model's Retry-After is the first wait; later ones are
+        as long at least. A server that says one second in each refusal would otherwise use up all retries in seconds.
         """
         failures = failures if error.counted else 0
         if not error.retry or (error.counted and failures >= max_failures):
             return None
-        if error.retry_after_s is not None:
-            return error.retry_after_s
-        return min(self.longest_s, self.first_s * 2.0**failures) * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
+        own_s = min(self.longest_s, self.first_s * 2.0**failures) * random.uniform(0.75, 1.0)  # noqa: S311 - no secret
+        if error.retry_after_s is None:
+            return own_s
+        return max(error.retry_after_s, own_s) if failures else error.retry_after_s
 
 
 def silence_limit(first_s: float, *, failures: int) -> float:
@@ -57,6 +59,8 @@ def ask_again_at_once(ask: Callable[[], Reply], *, most: int, before_each: Calla
             if again >= min(most, AT_ONCE):
                 raise
         except ModelAnswerInvalid as error:
+            if error.retry:
+                raise
             if unread is not None and unread.fingerprint != error.fingerprint:
                 raise ModelStreamBroken(model=error.facts["model"], reason="two answers cannot be read") from error
             if unread is not None or again >= min(most, AT_ONCE):

@@ -13,7 +13,7 @@
     │   └── KeyMissing, KeyInvalid, ScopeMissing, TeamForbidden, UserForbidden, KeyBound, RateLimited
     ├── ModelError                               a failed model call; retrying the last ones does not help
     │   ├── ModelRateLimited/ModelBusy, ModelUnavailable, ModelSilent, ModelStreamBroken, SummaryUnusable
-    │   └── ModelRefused/ModelContextExceeded, ModelAnswerInvalid, ModelAnswerTooLarge, ModelEmptyReply
+    │   └── ModelRefused/ModelContextExceeded, ModelAnswerInvalid/ModelNoAnswer, ModelAnswerTooLarge, ModelEmptyReply
     └── KeyNotFound, DatabaseUnavailable, LeaseLost, LimitReached, ReplayDiverged, WorkersLost, SummaryFailed, RunFailed
 
 The first paragraph of an error's docstring is its message; `{fact}` is filled in from the constructor. It says what was

@@ -80,6 +80,13 @@ class ModelAnswerInvalid(ModelError):
         self.fingerprint = fingerprint  # equal for equal answers
 
 
+class ModelNoAnswer(ModelAnswerInvalid):
+    """In place of an answer of model {model!r}, something else came: {reason}."""
+
+    code = "model_no_answer"
+    retry = True
+
+
 class ModelAnswerTooLarge(ModelError):
     """The answer of model {model!r} was not read to its end: {part} is larger than {limit}. Asking again does not help.
     Limit the model's output, for example with OpenAIChat(request_params={{"max_tokens": …}}).

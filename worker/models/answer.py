@@ -80,6 +80,11 @@ class Answer:
         return is_part
 
     @property
+    def has_begun(self) -> bool:
+        """Whether a part of an answer has come, or the number of its tokens: then it may be paid for."""
+        return bool(self._is_answer) or self._usage.tokens > 0
+
+    @property
     def is_whole(self) -> bool:
         """Whether its finish reason has come: what follows is no part of it, and may be lost."""
         return _known(self._finish_reason) in COMPLETE | CUT_OFF
@@ -92,7 +97,9 @@ class Answer:
         """
         text, calls, reason = self._text.getvalue(), self._calls.tool_calls(), _known(self._finish_reason)
         if self._is_answer is False:
-            raise errors.ModelAnswerInvalid(model=self._model, reason="no part of it has a choice")
+            if self.has_begun:
+                raise errors.ModelAnswerInvalid(model=self._model, reason="no part of it has a choice")
+            raise errors.ModelNoAnswer(model=self._model, reason="no part of it has a choice")
         if not reason:
             raise errors.ModelStreamBroken(model=self._model, reason="the stream ended without a finish reason")
         if reason in FILTERED:

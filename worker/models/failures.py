@@ -102,8 +102,13 @@ def _is_success(result: Mapping[str, Any]) -> bool:
     return bool(codes) and all((code.lower() if isinstance(code, str) else code) in SUCCESS for code in codes)
 
 
-def to_model_error(error: Exception, *, model: str, silence_s: float, secrets: Iterable[str]) -> errors.ModelError:
-    """Return the error of one call as a ModelError. An error that is none of the server or the package is raised."""
+def to_model_error(
+    error: Exception, *, model: str, silence_s: float, secrets: Iterable[str], has_begun: bool
+) -> errors.ModelError:
+    """Return the error of one call as a ModelError. An error that is none of the server or the package is raised.
+
+    *has_begun*: a part of an answer had come before.
+    """
     match error:
         case openai.APITimeoutError():
             return errors.ModelSilent(model=model, silence_s=silence_s)
@@ -120,12 +125,14 @@ def to_model_error(error: Exception, *, model: str, silence_s: float, secrets: I
             return _by_object(body, model=model, secrets=secrets)
         case TooLarge(part=part, limit=limit):
             return errors.ModelAnswerTooLarge(model=model, part=part, limit=limit)
-        case NotJson(body=None, text=text):
-            fingerprint = hashlib.sha256(text.encode(errors="replace")).hexdigest()
-            return errors.ModelAnswerInvalid(model=model, reason="a part of it is not JSON", fingerprint=fingerprint)
         case NotJson(body=str() as body):
             reason = _line(f"it is no Chat Completions answer, check OPENAI_BASE_URL: {words(body)}", secrets)
-            return errors.ModelRefused(model=model, reason=reason)
+            return errors.ModelNoAnswer(model=model, reason=reason)
+        case NotJson() if not has_begun:
+            return errors.ModelNoAnswer(model=model, reason="it is not JSON")
+        case NotJson(text=text):
+            fingerprint = hashlib.sha256(text.encode(errors="replace")).hexdigest()
+            return errors.ModelAnswerInvalid(model=model, reason="a part of it is not JSON", fingerprint=fingerprint)
         case openai.OpenAIError():
             return errors.ModelRefused(model=model, reason="OPENAI_API_KEY is not set")
         case UnicodeEncodeError():

@@ -54,7 +54,7 @@ class OpenAIChat:
         """Answer *request*; see `ChatModel.reply`.
 
         Raises:
-            ModelRateLimited, ModelUnavailable, ModelSilent, ModelStreamBroken: a retry can help.
+            ModelRateLimited, ModelUnavailable, ModelSilent, ModelStreamBroken, ModelNoAnswer: a retry can help.
             ModelAnswerInvalid, ModelEmptyReply: only asking again at once can help.
             ModelRefused, ModelAnswerTooLarge: a retry cannot help.
         """
@@ -89,7 +89,10 @@ class OpenAIChat:
         except errors.ModelError:
             raise
         except Exception as error:  # noqa: BLE001 - `to_model_error` raises what it does not know
-            raise to_model_error(error, model=self.id, silence_s=request.silence_s, secrets=self._secrets()) from None
+            silence_s, secrets = request.silence_s, self._secrets()
+            raise to_model_error(
+                error, model=self.id, silence_s=silence_s, secrets=secrets, has_begun=answer.has_begun
+            ) from None
 
     async def _start_stream(self, request: ChatRequest) -> openai.AsyncStream[object]:
         """Start the stream. If the server refuses a part or a form of the request, ask without it, or in another."""
