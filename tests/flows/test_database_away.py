@@ -2,13 +2,14 @@
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import event, select, update
+from sqlalchemy.exc import OperationalError
 
 from tests.support import look
 from tests.support.failing import Moment, failing
@@ -17,6 +18,8 @@ from tests.support.outcomes import execute
 from worker import Calls, RunContext, ScriptedModel, Team, tool
 from worker.domain import Claim, Dispatch, End, RunOrder
 from worker.errors import DatabaseUnavailable, ModelUnavailable
+from worker.process.contact import Contact
+from worker.process.presence import Presence
 from worker.process.runtime import Runtime
 from worker.queue.dispatch import NoDispatcher
 from worker.runs.claim import NotClaimed, claim_head
@@ -144,6 +147,32 @@ def test_after_an_outage_a_living_owner_keeps_its_run(process: Process, db: Data
     assert (early, outcomes) == ("NotFree", ["completed"])
     assert expired < look.row(db, run_id).finished_at
     assert look.row(db, run_id).attempt == 1
+
+
+def test_a_disk_that_takes_no_write_is_an_outage(db: Database) -> None:
+    """A sweep that finds nothing to change succeeds on a full disk, while the owners of leases cannot renew them."""
+    contact = Contact(ttl_s=15)
+    presence = Presence(db, contact, worker="me", definitions=[TEAM], queues=["runs"], ttl_s=15)
+
+    with full_disk(db), suppress(DatabaseUnavailable):
+        presence.announce()
+
+    assert not contact.is_old()
+
+
+@contextmanager
+def full_disk(db: Database) -> Iterator[None]:
+    """Fail each statement that changes a row inside the block, when it changes one."""
+
+    def refuse(_connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith(("INSERT", "UPDATE", "DELETE")) and cursor.rowcount > 0:
+            raise OperationalError(statement, None, OSError("no space left on device"))
+
+    event.listen(db.engine, "after_cursor_execute", refuse)
+    try:
+        yield
+    finally:
+        event.remove(db.engine, "after_cursor_execute", refuse)
 
 
 @pytest.mark.parametrize("lives", [True, False], ids=["lives", "is gone"])

@@ -26,7 +26,10 @@ class Contact:
 
     @contextmanager
     def observed(self) -> Iterator[None]:
-        """Observe the transaction in the block, one every second or so: a failure or a long wait is a break."""
+        """Observe the transaction in the block, one every second or so: a failure or a long wait is a break.
+
+        One of them must write every few seconds: on a full disk, a transaction that changes nothing succeeds.
+        """
         begun = self._trying_since = clock.monotonic()
         try:
             yield

@@ -140,7 +140,9 @@ def _assemble(
     guard = lease_guard.start(settings.database, owner=owner, ttl_s=ttl_s, alone=isolated is None) if guarded else None
     contact = Contact(ttl_s=ttl_s)
     broker = None if isinstance(dispatcher, NoDispatcher) else settings.broker
-    presence = Presence(db, worker=owner, definitions=teams.values(), queues=queues)
+    presence = Presence(
+        db, contact, worker=owner, definitions=teams.values(), queues=queues, ttl_s=settings.lease_seconds
+    )
     return Runtime(
         settings=settings,
         owner=owner,
