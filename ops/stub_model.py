@@ -18,6 +18,7 @@ server:
     [retry-after=9]  send this Retry-After with the refusal
     [cut=3]        end the connection after 3 chunks
     [garbage]      send a chunk that is no JSON
+    [page]         answer with a page for people, and status 200, as a gateway in front of a model does
     [echo]         answer with the request as it came, in JSON
 
 For a request with a JSON schema it makes a summary: the names, and the number of lines; with [words=N] N more words.
@@ -41,7 +42,7 @@ from typing import Any
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, StreamingResponse
+from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 MARK = re.compile(r"\[(delay|words|pace|steps|calls|cut|fail|retry-after)=([0-9.]+)\]")
@@ -60,10 +61,10 @@ class Model:
         self._pace_s = pace_s
         self._also = also
         self._contexts = contexts
-        self._journal = journal.open("a", buffering=1) if journal else None
-        self._calls = 0
+        self._journal = journal.open("a+", buffering=1) if journal else None
+        self._calls = self._calls_before()
 
-    async def answer(self, request: Request) -> StreamingResponse | JSONResponse:
+    async def answer(self, request: Request) -> Response:
         """Answer one Chat Completions request, streamed or whole."""
         payload = await request.json()
         if "messages" not in payload:
@@ -96,6 +97,8 @@ class Model:
             refusal = {"error": {"message": f"It was asked to refuse: {input}"}}
             headers = {"Retry-After": f"{marks['retry-after']:g}"} if "retry-after" in marks else None
             return JSONResponse(refusal, status_code=int(marks["fail"]), headers=headers)
+        if "[page]" in own:
+            return HTMLResponse("<html><body><h1>We will be back soon</h1></body></html>")
         tools = [t["function"]["name"] for t in payload.get("tools", ())]
         if calls:
             chunks = _tool_calls(turn, calls)
@@ -136,6 +139,13 @@ class Model:
                 self._note(call, "answered", fields)
 
         return StreamingResponse(stream(), media_type="text/event-stream")
+
+    def _calls_before(self) -> int:
+        """Return how many calls the journal has: of a server that ran before this one."""
+        if self._journal is None:
+            return 0
+        self._journal.seek(0)
+        return sum('"event": "asked"' in line for line in self._journal)
 
     def _note(self, call: int, event: str, fields: dict[str, Any]) -> None:
         if self._journal is not None:

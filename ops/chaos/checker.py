@@ -169,12 +169,8 @@ def nothing_thrown_away(e: Evidence) -> Iterator[str]:
 
 
 def failed_by_outages(e: Evidence) -> list[Any]:
-    """Return the runs that failed although their model was not set to refuse them.
-
-    A model that sends what is no JSON twice fails a run: decision 24.
-    """
-    failed = [run for run in e.runs.values() if run.status == "failed" and "[fail=400]" not in run.input]
-    return [run for run in failed if run.error_code != "model_answer_invalid"]
+    """Return the runs that failed although their model was not set to refuse them."""
+    return [run for run in e.runs.values() if run.status == "failed" and "[fail=400]" not in run.input]
 
 
 def unsafe_once(e: Evidence) -> Iterator[str]:

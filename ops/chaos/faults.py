@@ -133,7 +133,7 @@ def shift_clock(fleet: Fleet, chance: random.Random) -> None:
 def fill_disk(fleet: Fleet, chance: random.Random) -> None:
     """One worker can write no file beyond a small size: its transactions meet a full disk (RLIMIT_FSIZE).
 
-    The others and the API can write: a disk that is full for all of them is not tried.
+    The others and the API can write; `--outage full_disk_of_sqlite` fills the disk of all.
     """
     if (victim := _victim(fleet, chance)) and victim.process is not None:
         pid = fleet.signal(victim, signal.SIGCONT, "fill_disk")

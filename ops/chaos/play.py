@@ -84,7 +84,7 @@ def play(
             thread.join()
         workload.stop()
         tell(f"{kind}: waiting until every run has ended")
-        _settle(broke, within_s=SETTLE_BROKEN_S if broken else SETTLE_S)
+        settle(broke, within_s=SETTLE_BROKEN_S if broken else SETTLE_S)
         workload.finish(within_s=15)
         collected = evidence.read(broke, workload.book)
     # A fault counts if it hit a process; a point that no worker reached in time did nothing.
@@ -119,6 +119,22 @@ def recoveries(e: Evidence) -> list[tuple[float, list[str]]]:
     return sorted(taken)
 
 
+def settle(broke: Fleet, *, within_s: float) -> None:
+    """Wait until every run has ended and every summary is made; the checker reports the others."""
+    deadline = time.monotonic() + within_s
+    while time.monotonic() < deadline:
+        try:
+            with broke.db.read() as tx:
+                run = tx.execute(select(runs.c.id).where(runs.c.status.not_in(TERMINAL)).limit(1)).first()
+                jobs = select(summary_jobs.c.session_pk).where(summary_jobs.c.send_at.is_not(None))
+                job = tx.execute(jobs.limit(1)).first()
+        except DatabaseUnavailable:
+            continue
+        if run is None and job is None:
+            return
+        time.sleep(0.2)
+
+
 def p50(values: list[float]) -> float:
     """Return the median, 0 for no values."""
     return statistics.median(values) if values else 0.0
@@ -135,22 +151,6 @@ def _break(
             broke.hits.append({"at": time.time(), "pid": 0, "fault": fault.name})
         fault.do(broke, chance)
         done[fault.name] += 1
-
-
-def _settle(broke: Fleet, *, within_s: float) -> None:
-    """Wait until every run has ended and every summary is made; the checker reports the others."""
-    deadline = time.monotonic() + within_s
-    while time.monotonic() < deadline:
-        try:
-            with broke.db.read() as tx:
-                run = tx.execute(select(runs.c.id).where(runs.c.status.not_in(TERMINAL)).limit(1)).first()
-                jobs = select(summary_jobs.c.session_pk).where(summary_jobs.c.send_at.is_not(None))
-                job = tx.execute(jobs.limit(1)).first()
-        except DatabaseUnavailable:
-            continue
-        if run is None and job is None:
-            return
-        time.sleep(0.2)
 
 
 def _counts(e: Evidence) -> dict[str, int]:

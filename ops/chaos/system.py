@@ -7,10 +7,11 @@ for them alone. All files are in one directory; all processes end with the block
 import json
 import os
 import signal
+import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ import httpx2
 
 from api_stub.client import Client, Retries
 from ops.chaos import audit
+from tests.support.commit_proxy import CommitProxy
 from tests.support.postgres import PostgresServer
 from tests.support.system import PROGRAM, System, wait_until
 from tests.support.valkey import ValkeyServer
@@ -57,7 +59,9 @@ class Fleet:
         self.db = running.db
         self.valkey = valkey
         self.postgres = postgres
+        self.proxy: CommitProxy | None = None  # between the processes and Postgres, if they were given one
         self.directory = running.directory
+        self.store = self.directory / "store"  # where the database has its files
         self.marks = self.directory / "marks"  # of the model server, for every call
         self.points = self.directory / "points"
         self.points.mkdir()
@@ -132,25 +136,82 @@ class Fleet:
         return False
 
 
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What a fault needs of the stores that it breaks.
+
+    `port`: Postgres listens on one, so it can refuse connections as over a network. `proxy`: the processes reach it
+    through a proxy. `disk_mb`: the files of the database have a disk of this size for them alone.
+    """
+
+    port: bool = False
+    proxy: bool = False
+    disk_mb: int | None = None
+
+
+class NotPossible(Exception):
+    """This machine does not allow it."""
+
+
 @contextmanager
-def fleet(kind: str, *, broken: str | None = None) -> Iterator[Fleet]:
-    """A `Fleet` on a new database of *kind*; all its workers run the *broken* build, if one is named."""
+def fleet(
+    kind: str, *, broken: str | None = None, settings: Mapping[str, str] = SETTINGS, needs: Needs = Needs()
+) -> Iterator[Fleet]:
+    """A `Fleet` on a new database of *kind*; all its workers run the *broken* build, if one is named.
+
+    Raises:
+        NotPossible: a need cannot be met.
+    """
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ts-chaos-")))
-        postgres = stack.enter_context(closing(PostgresServer(durable=True))) if kind == "postgres" else None
-        url = postgres.new_database() if postgres else f"sqlite:///{directory / 'team-sessions.db'}"
+        directory.chmod(0o755)  # Postgres runs as another user
+        store = directory / "store"
+        store.mkdir()
+        if needs.disk_mb is not None:
+            stack.enter_context(small_disk(store, needs.disk_mb))
+        postgres = None
+        if kind == "postgres":
+            port = free_port() if needs.port else None
+            postgres = stack.enter_context(closing(PostgresServer(durable=True, port=port, root=store)))
+        url = postgres.new_database() if postgres else f"sqlite:///{store / 'team-sessions.db'}"
         with closing(Database(url)) as db:
             migrate.upgrade(db)
             audit.create(db)
+        own = {"CHAOS_BREAK": broken} if broken else {}
+        proxy = None
+        if needs.proxy and postgres is not None:
+            proxy = stack.enter_context(closing(CommitProxy(postgres.socket)))
+            name = url.split("?")[0].rsplit("/", 1)[1]
+            own["TEAM_SESSIONS_DATABASE_URL"] = f"postgresql://postgres@127.0.0.1:{proxy.port}/{name}"
         valkey = stack.enter_context(closing(ValkeyServer()))
         options = ["--also", str(directory / "marks")]
-        settings = SETTINGS | ({"CHAOS_BREAK": broken} if broken else {})
-        running = System(directory, database_url=url, redis_url=valkey.url, settings=settings, model_options=options)
+        running = System(
+            directory, database_url=url, redis_url=valkey.url, settings={**settings, **own}, model_options=options
+        )
         stack.enter_context(closing(running))
         made = Fleet(running, valkey, postgres)
+        made.proxy = proxy
         stack.enter_context(closing(made))
         made.start()
         yield made
+
+
+@contextmanager
+def small_disk(directory: Path, size_mb: int) -> Iterator[None]:
+    """Let *directory* be a disk of its own inside the block.
+
+    Raises:
+        NotPossible: this user may not mount a file system.
+    """
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size_mb}m,mode=755", "tmpfs", str(directory)]
+    try:
+        subprocess.run(mount, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise NotPossible("it needs the right to mount a file system") from error
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(directory)], check=True)
 
 
 def thaw(pid: int) -> None:

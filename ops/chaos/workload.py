@@ -173,24 +173,7 @@ class Workload:
         self._guarded(lambda: client.delete_session(old.session, user_id=old.user))
 
     def _watch(self, run_id: str, slot: Slot, chance: random.Random) -> None:
-        """Watch a run to its end; disconnect after a few events, and continue after the last of them."""
-        view = RunView()
-        self.book.watched.append((run_id, view))
-        with self._fleet.client(tries=2) as client:
-            while not view.ended and not self._over.is_set():
-                left = chance.randrange(1, 30)
-                try:
-                    for event in client.stream(run_id, after=view.last_id, user_id=slot.user):
-                        view.take(event)
-                        left -= 1
-                        if not left or self._over.is_set():
-                            break
-                except Unreachable:
-                    continue
-                except RequestFailed as error:
-                    if error.status == 404:
-                        return  # its session was deleted
-                    time.sleep(0.5)
+        watch(self._fleet, self.book, run_id, user=slot.user, chance=chance, over=self._over)
 
     def _poll_rows(self) -> None:
         """Note which runs have ended, and count the others."""
@@ -205,3 +188,24 @@ class Workload:
                 continue
             for row in rows:
                 self.book.saw_end(*row)
+
+
+def watch(fleet: Fleet, book: Book, run_id: str, *, user: str, chance: random.Random, over: threading.Event) -> None:
+    """Watch a run to its end, or until *over*; disconnect after a few events, and continue after the last of them."""
+    view = RunView()
+    book.watched.append((run_id, view))
+    with fleet.client(tries=2) as client:
+        while not view.ended and not over.is_set():
+            left = chance.randrange(1, 30)
+            try:
+                for event in client.stream(run_id, after=view.last_id, user_id=user):
+                    view.take(event)
+                    left -= 1
+                    if not left or over.is_set():
+                        break
+            except Unreachable:
+                continue
+            except RequestFailed as error:
+                if error.status == 404:
+                    return  # its session was deleted
+                time.sleep(0.5)

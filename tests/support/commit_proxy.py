@@ -1,4 +1,6 @@
-"""A proxy in front of Postgres, on loopback, that loses answers: of a COMMIT, it ends the connection instead.
+"""A proxy in front of Postgres, on loopback, that loses answers, or forwards nothing for a while.
+
+Of a COMMIT whose answer it loses, it ends the connection instead.
 
 It reads the messages of the client: https://www.postgresql.org/docs/current/protocol-message-formats.html. What the
 client has sent reaches the server, so a COMMIT whose answer is lost has happened.
@@ -17,17 +19,23 @@ NO_TLS = (80877103, 80877104)  # requests for encryption, which come before the 
 
 
 class CommitProxy(Listener):
-    """Loses the answer of each COMMIT with *probability*. `lost` counts them."""
+    """Loses the answer of each COMMIT with *probability*. `lost` counts them.
+
+    While `flows` is not set, it forwards nothing and breaks nothing: a black hole, also for new connections.
+    """
 
     def __init__(self, server: Path, *, seed: int = 0) -> None:
         self.probability = 0.0
         self.lost = 0
+        self.flows = threading.Event()
+        self.flows.set()
         self._server = server
         self._chance = random.Random(seed)
         super().__init__()
 
     def connect(self) -> socket.socket:
         """Connect to the server's socket file."""
+        self.flows.wait()
         server = socket.socket(socket.AF_UNIX)
         server.connect(str(self._server))
         return server
@@ -53,6 +61,7 @@ class CommitProxy(Listener):
                 if kind in b"QP" and b"COMMIT" in body[:40] and self._chance.random() < self.probability:
                     self.lost += 1
                     loses.set()
+                self.flows.wait()
                 server.sendall(kind + size + body)
         with suppress(OSError):
             server.shutdown(socket.SHUT_WR)
@@ -62,5 +71,6 @@ class CommitProxy(Listener):
             while data := server.recv(65536):
                 if loses.is_set():
                     break
+                self.flows.wait()
                 client.sendall(data)
             client.shutdown(socket.SHUT_RDWR)

@@ -1,7 +1,8 @@
 """A real Postgres for tests and benches, without Docker.
 
 Any bin directory will do: TEAM_SESSIONS_TEST_POSTGRES_BIN, the one on PATH, Debian's, or the wheel's. It listens on a
-Unix socket only. As root only the server runs as another user: Postgres refuses to run as root.
+Unix socket, and on loopback if a port is given. As root only the server runs as another user: Postgres refuses to run
+as root.
 """
 
 import importlib.util
@@ -47,19 +48,21 @@ def find_bin() -> Path:
 
 
 class PostgresServer:
-    """A server in a new directory. `durable` False trades safety against a power cut for speed."""
+    """A server in a new directory. `durable` False trades safety against a power cut for speed.
 
-    def __init__(self, *, durable: bool = False) -> None:
-        self._root = Path(tempfile.mkdtemp(prefix="ts-pg-"))
+    *port*: it listens there too, on loopback, and its URLs name it. *root*: an empty directory for its files.
+    """
+
+    def __init__(self, *, durable: bool = False, port: int | None = None, root: Path | None = None) -> None:
+        self._root = root or Path(tempfile.mkdtemp(prefix="ts-pg-"))
         self._root.chmod(0o755)
+        self._port = port
         self._user = self._server_user()
         self._bin = self._reachable(find_bin())
         self._data = self._root / "data"
         self._sockets = self._root / "sockets"
         for directory in (self._data, self._sockets):
-            directory.mkdir(mode=0o700)
-            if self._user is not None:
-                os.chown(directory, self._user.pw_uid, self._user.pw_gid)
+            self._make(directory)
         self._run("initdb", "-D", self._data, "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--no-sync")
         self._durable = durable
         self.start()
@@ -68,7 +71,7 @@ class PostgresServer:
     @property
     def socket(self) -> Path:
         """The socket of the server."""
-        return self._sockets / ".s.PGSQL.5432"
+        return self._sockets / f".s.PGSQL.{self._port or 5432}"
 
     @property
     def pid(self) -> int:
@@ -77,7 +80,8 @@ class PostgresServer:
 
     def start(self) -> None:
         """Start the server and wait until it answers."""
-        options = f"-k {self._sockets} -c listen_addresses='' -c max_connections=300 -c log_min_messages=fatal"
+        options = f"-k {self._sockets} -c max_connections=300 -c log_min_messages=fatal"
+        options += f" -c listen_addresses=127.0.0.1 -p {self._port}" if self._port else " -c listen_addresses=''"
         if not self._durable:
             options += " -c fsync=off -c full_page_writes=off"
         self._run("pg_ctl", "-D", self._data, "-l", self._data / "log", "-w", "-o", options, "start")
@@ -94,7 +98,26 @@ class PostgresServer:
 
     def url(self, name: str) -> str:
         """Return the URL of a database of this server."""
+        if self._port:
+            return f"postgresql://postgres@127.0.0.1:{self._port}/{name}"
         return f"postgresql://postgres@/{name}?host={self._sockets}"
+
+    def start_standby(self) -> None:
+        """Copy the server, and start the copy: it receives every commit of this one, until `promote_standby`."""
+        self._standby, sockets = self._root / "standby", self._root / "standby-sockets"
+        for directory in (self._standby, sockets):
+            self._make(directory)
+        source = ("-h", self._sockets, "-p", self._port or 5432, "-U", "postgres")
+        self._run("pg_basebackup", "-D", self._standby, *source, "-R", "-c", "fast")
+        options = f"-k {sockets} -c listen_addresses='' -c max_connections=300"
+        self._run("pg_ctl", "-D", self._standby, "-l", self._standby / "log", "-w", "-o", options, "start")
+
+    def promote_standby(self) -> None:
+        """Start the standby in place of this server, which has been stopped, and let it accept writes."""
+        self._run("pg_ctl", "-D", self._standby, "-w", "stop")
+        self._data = self._standby
+        self.start()
+        self._run("pg_ctl", "-D", self._data, "-w", "promote")
 
     def drop(self, url: str) -> None:
         """Remove a database, even while clients are connected."""
@@ -120,6 +143,11 @@ class PostgresServer:
         with engine.connect() as connection:
             connection.execute(text(statement))
         engine.dispose()
+
+    def _make(self, directory: Path) -> None:
+        directory.mkdir(mode=0o700)
+        if self._user is not None:
+            os.chown(directory, self._user.pw_uid, self._user.pw_gid)
 
     def _server_user(self) -> pwd.struct_passwd | None:
         if os.getuid() != 0:

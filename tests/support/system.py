@@ -53,9 +53,8 @@ class System:
         self._processes: list[subprocess.Popen[bytes]] = []
         model_port = free_port()
         command = [sys.executable, str(ROOT / "ops/stub_model.py"), "--port", str(model_port)]
-        self.model = self.start(
-            "model", [*command, "--journal", str(self.journal_file), *model_options], environment=os.environ
-        )
+        self._model_command = [*command, "--journal", str(self.journal_file), *model_options]
+        self.start_model()
         self.environment = {
             **{
                 k: v
@@ -86,6 +85,10 @@ class System:
             process = subprocess.Popen(command, env=dict(environment), cwd=cwd, stdout=log, stderr=log)
         self._processes.append(process)
         return process
+
+    def start_model(self) -> None:
+        """Start the model server, again on its port after it ended."""
+        self.model = self.start("model", self._model_command, environment=os.environ)
 
     def start_worker(
         self, *, concurrency: int = 20, queues: str = "resumed,runs", **settings: str

@@ -18,7 +18,7 @@ class ValkeyServer:
     """A server on loopback with a password. It can be killed and started again on the same port."""
 
     def __init__(self) -> None:
-        self._directory = Path(tempfile.mkdtemp(prefix="ts-valkey-"))
+        self.directory = Path(tempfile.mkdtemp(prefix="ts-valkey-"))
         self._port = embedded.free_port()
         self.password = secrets.token_hex(16)
         self.url = embedded.url(port=self._port, password=self.password)
@@ -30,7 +30,7 @@ class ValkeyServer:
             embedded.command(), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         assert self._process.stdin is not None
-        configuration = embedded.configuration(port=self._port, password=self.password, directory=self._directory)
+        configuration = embedded.configuration(port=self._port, password=self.password, directory=self.directory)
         self._process.stdin.write(configuration.encode())
         self._process.stdin.close()
         deadline = time.monotonic() + 10
@@ -62,4 +62,4 @@ class ValkeyServer:
         """End the server."""
         self._process.terminate()
         self._process.wait()
-        shutil.rmtree(self._directory, ignore_errors=True)
+        shutil.rmtree(self.directory, ignore_errors=True)
