@@ -4,7 +4,7 @@ from api_stub.installation_metrics import InstallationMetrics
 from api_stub.limits import Limits
 from api_stub.rate_limit import RateLimiter
 from api_stub.streams import OpenStreams
-from worker.events import erase, follow
+from worker.events import broker_probe, erase, follow
 from worker.process import key_cache, metrics_access
 from worker.queue import app, dispatch
 from worker.runs import enqueue, queue_limits, unfinished
@@ -19,6 +19,7 @@ class Service:
         self.settings = settings
         self.db = Database(settings.database, pool_size=20)
         self.dispatcher = dispatch.Dispatcher(app.make_app(settings), settings)
+        self.broker = broker_probe.Prober(settings.broker, prefix=settings.queue_prefix)
         self.follower = follow.Follower(settings.broker, prefix=settings.queue_prefix)
         self.unfinished = unfinished.UnfinishedRuns(self.db)
         self.eraser = erase.Eraser(settings.broker, prefix=settings.queue_prefix, ttl_s=settings.stream_seconds)

@@ -9,6 +9,7 @@ import threading
 from functools import cache
 
 from worker import settings as configuration
+from worker.addresses.database import sqlite_url
 from worker.errors import SchemaOutdated
 from worker.process import runtime
 from worker.process.runtime import Runtime
@@ -58,7 +59,7 @@ class SqliteDb(Db):
     """Sessions in an SQLite file: `SqliteDb(db_file="agno.db")`. The file is created if it is missing."""
 
     def __init__(self, db_file: str | os.PathLike[str]) -> None:
-        super().__init__(configuration.sqlite_url(db_file))
+        super().__init__(sqlite_url(db_file))
 
 
 class PostgresDb(Db):

@@ -7,15 +7,24 @@ environment.
 import difflib
 import os
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import quote, urlsplit
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    AliasChoices,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic.types import DirectoryPath, FilePath
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
+from worker.addresses import broker as broker_address
+from worker.addresses import database as database_address
 from worker.environment import PREFIX, can_trace, is_http, is_of_kubernetes, own_names
 from worker.errors import SettingsInvalid
 
@@ -44,7 +53,8 @@ class Settings(BaseSettings):
     redis_url: SecretStr | None = Field(
         None,
         validation_alias=AliasChoices(PREFIX + "REDIS_URL", "REDIS_URL"),
-        description="redis://… or rediss://…. If it is not set, `up` starts its own Valkey.",
+        description="redis://[[USER]:PASSWORD@]HOST[:PORT][/NUMBER], or rediss://… with TLS (a private authority: "
+        "…?ssl_ca_certs=FILE). If it is not set, `up` starts its own Valkey.",
     )
     openai_api_key: SecretStr | None = Field(
         None, validation_alias="OPENAI_API_KEY", description="Key of the model provider."
@@ -70,7 +80,9 @@ class Settings(BaseSettings):
     )
     model: str = Field("gpt-5-mini", min_length=1, description="Model of teams that name none.")
     queue_prefix: str = Field(
-        "", pattern=r"^[A-Za-z0-9_.-]*$", description="Prefix of the queues' names, for a separate set of workers."
+        "",
+        pattern=r"^[A-Za-z0-9_.-]*$",
+        description="Prefix of every key and channel in Redis, for a separate set of workers.",
     )
     lease_seconds: float = Field(
         15.0, ge=1, le=3600, description="Time after which another worker may take over the runs of a silent worker."
@@ -183,27 +195,14 @@ class Settings(BaseSettings):
 
     @field_validator("database_url", "redis_url")
     @classmethod
-    def _validate_port(cls, url: SecretStr | None) -> SecretStr | None:
-        try:
-            if url is not None:
-                _ = urlsplit(url.get_secret_value()).port
-        except ValueError:
-            raise ValueError("its port is not a number; write special characters of the password as %XX") from None
-        return url
-
-    @field_validator("database_url")
-    @classmethod
-    def _validate_database(cls, url: SecretStr | None) -> SecretStr | None:
-        if url is not None and not url.get_secret_value().startswith(("postgres://", "postgresql", "sqlite:///")):
-            raise ValueError("expected postgresql://USER:PASSWORD@HOST/NAME or sqlite:///FILE")
-        return url
-
-    @field_validator("redis_url")
-    @classmethod
-    def _validate_broker(cls, url: SecretStr | None) -> SecretStr | None:
-        if url is not None and not url.get_secret_value().startswith(("redis://", "rediss://")):
-            raise ValueError("expected redis://[:PASSWORD@]HOST:PORT/NUMBER or rediss://…")
-        return url
+    def _validate_address(cls, url: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if url is None:
+            return None
+        parse: Callable[[str], object] = (
+            database_address.parse if info.field_name == "database_url" else broker_address.parse
+        )
+        parse(url.get_secret_value())
+        return SecretStr(url.get_secret_value().strip())
 
     @field_validator("model_proxy")
     @classmethod
@@ -233,7 +232,7 @@ class Settings(BaseSettings):
     def database(self) -> str:
         """The address of the database. It contains a secret."""
         if self.database_url is None:
-            return sqlite_url(self.data_dir.absolute() / "team-sessions.db")
+            return database_address.sqlite_url(self.data_dir.absolute() / "team-sessions.db")
         return self.database_url.get_secret_value()
 
     @property
@@ -262,13 +261,8 @@ class Settings(BaseSettings):
         return None if can_trace() else "team-sessions[otel] is not installed"
 
     def queue(self, name: str) -> str:
-        """Return the name of queue *name* on the broker."""
+        """Return the key of queue *name* in Redis."""
         return self.queue_prefix + name
-
-
-def sqlite_url(file: str | os.PathLike[str]) -> str:
-    """Return the URL of an SQLite file, whose path may hold any character."""
-    return f"sqlite:///{quote(os.fspath(file))}"
 
 
 def load() -> Settings:

@@ -1,4 +1,4 @@
-"""Probes, which need no key and answer a status only, and metrics for Prometheus."""
+"""Probes, which need no key, and metrics for Prometheus."""
 
 from typing import Literal
 
@@ -7,10 +7,10 @@ from pydantic import BaseModel, Field
 
 from api_stub import dependencies as deps
 from api_stub import errors, schemas
-from worker.errors import DatabaseUnavailable
+from worker.domain import Problem
 from worker.observe.metrics import CONTENT_TYPE
 from worker.queue.app import QUEUES
-from worker.store import migrate, teams
+from worker.store import database_probe, migrate, teams
 
 router = APIRouter(tags=["health"])
 METRICS = schemas.text_answer("text/plain", "Metrics, one sample a line.")
@@ -30,6 +30,11 @@ class Readiness(BaseModel):
         "'no broker' or 'no worker'.",
         examples=["ready", "ready; nobody consumes batch, summaries"],
     )
+    detail: str | None = Field(
+        None,
+        description="What is wrong with the database or the broker, and what to do, in the words of 'doctor'.",
+        examples=["No server listens at its address. Start it."],
+    )
 
 
 @router.get("/healthz")
@@ -40,13 +45,14 @@ async def healthz() -> Health:
 
 @router.get(
     "/readyz",
+    response_model_exclude_none=True,
     responses={503: {"model": Readiness, "description": "A run would have to wait; `status` says for what."}},
 )
 def readyz(service: deps.ServiceDep, response: Response) -> Readiness:
-    """Ready when the database and the broker answer, and a live worker consumes the queue `runs`."""
-    status = _missing(service)
-    response.status_code = 200 if status.startswith("ready") else 503
-    return Readiness(status=status)
+    """Ready when database and broker do what a worker needs, and a live worker consumes the queue `runs`."""
+    readiness = _readiness(service)
+    response.status_code = 200 if readiness.status.startswith("ready") else 503
+    return readiness
 
 
 @router.get("/metrics", response_class=Response, responses=METRICS | errors.responses())
@@ -55,17 +61,25 @@ def metrics(service: deps.ServiceDep, _principal: deps.MetricsRead) -> Response:
     return Response(service.installation_metrics.render(), media_type=CONTENT_TYPE)
 
 
-def _missing(service: deps.ServiceDep) -> str:
+def _readiness(service: deps.ServiceDep) -> Readiness:
     try:
-        if migrate.misfit(service.db):
-            return "no schema"
+        if problem := database_probe.unsuitable(service.db):
+            return _lacking("no database", problem)
+        if misfit := migrate.misfit(service.db):
+            return Readiness(status="no schema", detail=misfit)
+        if problem := database_probe.forbidden(service.db):
+            return _lacking("no database", problem)
         with service.db.read() as tx:
             consumed = teams.live_workers(tx)
-    except DatabaseUnavailable:
-        return "no database"
-    if service.dispatcher.depths() is None:
-        return "no broker"
+    except database_probe.REFUSALS as error:
+        return _lacking("no database", database_probe.problem(error))
+    if problem := service.broker.problem():
+        return _lacking("no broker", problem)
     if "runs" not in consumed:
-        return "no worker"
+        return Readiness(status="no worker")
     unconsumed = [queue for queue in QUEUES if queue not in consumed]
-    return f"ready; nobody consumes {', '.join(unconsumed)}" if unconsumed else "ready"
+    return Readiness(status=f"ready; nobody consumes {', '.join(unconsumed)}" if unconsumed else "ready")
+
+
+def _lacking(status: str, problem: Problem) -> Readiness:
+    return Readiness(status=status, detail=f"{problem.sentence} {problem.advice}")

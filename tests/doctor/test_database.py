@@ -264,8 +264,9 @@ def test_an_address_with_a_driver_that_there_is_none_of(installed: House) -> Non
     driver = installed.ask(TEAM_SESSIONS_DATABASE_URL=f"postgresql+nothing://ada:{PASSWORD}@127.0.0.1/x")
     option = installed.ask(TEAM_SESSIONS_DATABASE_URL=f"postgresql://ada:{PASSWORD}@127.0.0.1/x?pool=5")
 
-    assert (driver.code, driver.ill) == (1, {"database_address": "failed"})
-    assert (option.code, option.ill) == (1, {"database_address": "failed"})
+    for found, reason in ((driver, "its driver is not used here"), (option, "its option 'pool' is not supported")):
+        assert (found.code, found.ill) == (1, {"setting_invalid": "failed"})
+        assert reason in found.told("setting_invalid")[0]
 
 
 def test_a_database_that_no_worker_works_on(installed: House, database_url: str) -> None:

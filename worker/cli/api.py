@@ -4,12 +4,11 @@ import click
 
 from api_stub.app import serve
 from worker import settings as configuration
-from worker.cli import database, listening
+from worker.cli import broker, database, listening
 from worker.cli.numbers import PORT
-from worker.errors import DatabaseUnusable, SchemaOutdated
+from worker.errors import BrokerUnusable, DatabaseUnusable, SchemaOutdated
 from worker.observe import logs
 from worker.settings import Settings
-from worker.store.database_probe import ADDRESS
 
 log = logs.get(__name__)
 
@@ -23,21 +22,29 @@ def api(host: str, port: int) -> None:
     It is stateless: start several behind a proxy.
     """
     settings = configuration.load()
-    _ = settings.broker  # if it is not set, this ends in one sentence instead of a traceback of the server
     logs.configure_from(settings)
+    _check_broker(settings)
     _check_database(settings)
     listening.check(host, port, option="--port")
     serve(settings, host=host, port=port)
 
 
+def _check_broker(settings: Settings) -> None:
+    """Log what is wrong with the broker. It does not end the API, which accepts runs without one."""
+    try:
+        broker.check(settings)
+    except BrokerUnusable as error:
+        log.warning("the broker cannot be used", detail=error.message)
+
+
 def _check_database(settings: Settings) -> None:
-    """Log what is wrong with the database, which may be away for a while. An address that cannot work ends the API."""
+    """Log what is wrong with the database, which may be away for a while. What waiting does not mend ends the API."""
     try:
         with database.opened(settings):
             pass
     except SchemaOutdated as error:
         log.warning("the database cannot be used yet", detail=error.message)
     except DatabaseUnusable as error:
-        if error.facts["name"] == ADDRESS.code:
+        if error.facts["lasting"]:
             raise
         log.warning("the database cannot be used yet", detail=error.message)

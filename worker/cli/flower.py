@@ -3,7 +3,7 @@
 import click
 
 from worker import settings as configuration
-from worker.cli import listening
+from worker.cli import broker, listening
 from worker.cli.numbers import PORT
 from worker.observe import logs
 from worker.queue import flower_login
@@ -22,6 +22,7 @@ def flower(host: str, port: int, login_file: str, url_prefix: str) -> None:
     """Serve Flower, which shows workers and tasks."""
     settings = configuration.load()
     logs.configure_from(settings)
+    broker.check(settings)
     with open(login_file, "rb") as file:
         login = flower_login.parse(file.read(), file=login_file)
     listening.check(host, port, option="--port")

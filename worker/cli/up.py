@@ -12,7 +12,7 @@ import click
 
 import team_sessions
 from worker import settings as configuration
-from worker.cli import data_directory, database, listening
+from worker.cli import broker, data_directory, database, listening
 from worker.cli.direct import open_directly
 from worker.cli.numbers import MAX_PORT, PORT, PROCESSES, THREADS
 from worker.cli.supervise import Child, Supervisor
@@ -76,6 +76,8 @@ def up(
     if sys.stderr.isatty():
         os.environ.setdefault(PREFIX + "LOG_STYLE", "readable")
     _prepare_database(settings, directory)
+    if settings.redis_url is not None:
+        broker.require(settings)
     (directory / "broker-url").unlink(missing_ok=True)
     data_directory.write(directory / "api-url", f"{_url(host, port)}\n")
     data_directory.write(directory / "flower-url", f"{_url(host, flower_port)}\n")

@@ -11,7 +11,7 @@ import click
 from worker import settings as configuration
 from worker import tasks
 from worker.batches.feed import feed as feed_batches
-from worker.cli import database
+from worker.cli import broker, database
 from worker.cli.isolated_run import execute_alone
 from worker.cli.numbers import PORT, THREADS
 from worker.errors import DatabaseUnavailable
@@ -68,6 +68,7 @@ def worker(queues: str, concurrency: int, metrics_port: int | None) -> None:
     teams = load_teams(settings)
     with database.opened(settings):
         pass  # a mistake ends the worker before it consumes
+    broker.check(settings)
     app = make_app(settings, queues=names)
     metrics.preset(teams)
     isolated = IsolatedProcesses(execute_alone)
@@ -102,7 +103,7 @@ def worker(queues: str, concurrency: int, metrics_port: int | None) -> None:
     code = consume(
         app,
         name=worker_name,
-        queues=[settings.queue(name) for name in names],
+        queues=names,
         concurrency=concurrency,
         log_level=settings.log_level,
         may_take=lambda: not runtime.keeper.reach.is_lost(),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 class Problem:
     """One known problem. Its error is an instance of *errors* and, if there are *signs*, its text contains one of them.
 
-    `code` is stable. Signs are in lower case.
+    `code` is stable. Signs are in lower case. *lasting*: waiting does not mend it, so a process does not start.
     """
 
     code: str
@@ -20,6 +20,7 @@ class Problem:
     advice: str
     errors: tuple[type[BaseException], ...] = (BaseException,)
     signs: tuple[str, ...] = ()
+    lasting: bool = False
 
 
 def recognise(problems: Iterable[Problem], error: BaseException, text: str) -> Problem | None:

@@ -87,6 +87,12 @@ class DatabaseUnusable(TeamSessionsError):
     code = "database_unusable"
 
 
+class BrokerUnusable(TeamSessionsError):
+    """The broker cannot be used. {problem} {advice}"""
+
+    code = "broker_unusable"
+
+
 class LeaseLost(TeamSessionsError):
     """The lease on run {run_id!r} (fence {fence}) is lost: another process claimed the run, or it has ended."""
 

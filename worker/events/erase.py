@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from typing import Any
 
-from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as Disconnected
 from redis.exceptions import RedisError
@@ -11,6 +10,7 @@ from redis.retry import Retry
 
 from worker.domain.event import ERASED
 from worker.events import stream_key
+from worker.events.connections import connect
 from worker.observe import logs
 
 HIGHEST = f"{2**64 - 1}-{2**64 - 1}"
@@ -25,7 +25,7 @@ class Eraser:
         # A restart of the server closes the connection: retry once, on a new one. Do not retry after a timeout,
         # because the caller of the deletion is waiting.
         retry = Retry(NoBackoff(), 1, supported_errors=(Disconnected,))
-        self._redis = Redis.from_url(url, socket_timeout=2, socket_connect_timeout=2, retry=retry)
+        self._redis = connect(url, timeout_s=2, retry=retry)
         self._prefix = prefix
         self._ttl_s = ttl_s
 

@@ -13,12 +13,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from worker.clock import monotonic
 from worker.domain import Event, EventId
 from worker.events import stream_key
+from worker.events.connections import connect_async
 
 PAUSE_S = 1.0  # between two tries while Redis is away
 ANSWER_S = 2.0  # a frozen server does not answer at all
@@ -53,8 +54,7 @@ class Follower:
     def __init__(self, url: str, *, prefix: str) -> None:
         self._url = url
         self._prefix = prefix
-        pool = BlockingConnectionPool.from_url(url, max_connections=PAGES_AT_ONCE, timeout=ANSWER_S, **_OPTIONS)
-        self._redis: Redis = Redis.from_pool(pool)
+        self._redis = connect_async(url, size=PAGES_AT_ONCE, wait_s=ANSWER_S, **_OPTIONS)
         self._streams: dict[str, _Stream] = {}
         self._reader: asyncio.Task[None] | None = None
         self._added = asyncio.Event()
@@ -147,7 +147,7 @@ class Follower:
 
     async def _read_on(self) -> None:
         """Read all streams until there has been none for a while."""
-        redis: Redis = Redis.from_url(self._url, max_connections=1, **_OPTIONS)
+        redis = connect_async(self._url, size=1, wait_s=ANSWER_S, **_OPTIONS)
         try:
             while self._streams or await self._is_added():
                 await asyncio.sleep(len(self._streams) * GATHER_S)

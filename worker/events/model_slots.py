@@ -19,6 +19,7 @@ from worker import clock
 from worker.domain import Stop
 from worker.errors import ModelBusy
 from worker.events import slot_key
+from worker.events.connections import connect
 from worker.observe import logs
 from worker.ticker import Ticker
 
@@ -67,7 +68,7 @@ class ModelSlots:
         self._away_until = 0.0
         self._redis: Redis | None = None
         if url is not None and limit:
-            self._redis = Redis.from_url(url, socket_timeout=2, socket_connect_timeout=2)
+            self._redis = connect(url, timeout_s=2)
             self._ticker = Ticker("model slots", SLOT_TTL_S / 3, self._renew, failure="model slots were not renewed")
 
     @contextmanager
@@ -171,7 +172,7 @@ class ModelSlots:
 
 def waits_for_slot(url: str, run_id: str, *, prefix: str) -> str | None:
     """Return the model for one of whose slots a run waits; None: it does not, or Redis is away."""
-    with Redis.from_url(url, socket_timeout=1, socket_connect_timeout=1, decode_responses=True) as redis:
+    with connect(url, timeout_s=1, decode_responses=True) as redis:
         try:
             model = redis.get(slot_key(prefix, run_id))
         except RedisError:

@@ -13,13 +13,13 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
-from redis import Redis
 from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError
 from redis.exceptions import ResponseError as Refused
 
 from worker.domain import Event, EventId
 from worker.domain.event import MESSAGE_DELTA
 from worker.events import stream_key
+from worker.events.connections import connect
 from worker.events.erase import Eraser
 from worker.observe import logs, metrics
 from worker.observe.rare_log import RareLog
@@ -53,7 +53,7 @@ class Publisher:
     """The queue of events, and the thread that sends them."""
 
     def __init__(self, url: str, *, prefix: str, ttl_s: int) -> None:
-        self._redis = Redis.from_url(url, socket_timeout=2, socket_connect_timeout=2)
+        self._redis = connect(url, timeout_s=2)
         self._refused = RareLog(partial(log.warning, "events refused by Redis"))
         self._eraser = Eraser(url, prefix=prefix, ttl_s=ttl_s)
         self._prefix = prefix

@@ -1,7 +1,6 @@
 """The Celery app, with the reason for each setting. It is made from our settings alone."""
 
 from collections.abc import Sequence
-from ssl import CERT_REQUIRED
 from typing import Any
 
 from celery import Celery
@@ -9,6 +8,7 @@ from celery.app.utils import Settings as Configuration
 from celery.loaders.app import AppLoader
 from kombu.entity import Exchange, Queue
 
+from worker.addresses import broker
 from worker.queue import transport
 from worker.settings import Settings
 
@@ -41,12 +41,12 @@ def make_app(settings: Settings, *, queues: Sequence[str] = ()) -> Celery:
         SettingsInvalid: no broker is set.
     """
     transport.use()
+    address = broker.parse(settings.broker)
     # Named, so that neither CELERY_LOADER nor DJANGO_SETTINGS_MODULE choose something else.
-    app = Celery("team-sessions", broker=settings.broker, loader=_Loader, set_as_current=False, fixups=[])
+    app = Celery("team-sessions", broker=address.url, loader=_Loader, set_as_current=False, fixups=[])
     object.__setattr__(app.conf, "__class__", _Configuration)  # it is made in Celery's __init__; it stays this object
     app.conf.update(
-        # Celery's default accepts any certificate. Name a private authority in the URL: ?ssl_ca_certs=FILE.
-        broker_use_ssl={"ssl_cert_reqs": CERT_REQUIRED} if settings.broker.startswith("rediss://") else None,
+        broker_use_ssl=None if address.tls is None else dict(address.tls),
         # JSON only: with pickle, anyone who can write to the broker could run code.
         task_serializer="json",
         accept_content=["json"],
@@ -61,6 +61,11 @@ def make_app(settings: Settings, *, queues: Sequence[str] = ()) -> Celery:
         worker_prefetch_multiplier=1,
         # A second delivery does nothing, so unacknowledged messages need not be restored early.
         broker_transport_options={
+            # All keys and channels of Celery begin with it, as ours do, and two sets of workers share none. So the
+            # queues have plain names, and `<prefix>runs` is the key of the queue `runs`.
+            "global_keyprefix": settings.queue_prefix,
+            "client_name": address.client_name,
+            "protocol": address.protocol,
             "visibility_timeout": 600,
             # Without timeouts, a publish to a frozen server never returns.
             "socket_timeout": 5,
@@ -83,9 +88,9 @@ def make_app(settings: Settings, *, queues: Sequence[str] = ()) -> Celery:
         # Not possible on threads, and the fence makes a second delivery harmless.
         worker_cancel_long_running_tasks_on_connection_loss=False,
         # A misspelled name must not create a queue without a consumer.
-        task_queues=[_queue(settings.queue(name)) for name in QUEUES],
+        task_queues=[_queue(name) for name in QUEUES],
         task_create_missing_queues=False,
-        task_default_queue=settings.queue("runs"),
+        task_default_queue="runs",
         # Flower's source. It costs 0.2 ms a task.
         worker_send_task_events=True,
         task_send_sent_event=False,  # one more publish in each request; the worker's events are enough

@@ -63,7 +63,7 @@ class Dispatcher:
                     dispatch.task,
                     kwargs=dispatch.ids,
                     task_id=dispatch.task_id,
-                    queue=self._settings.queue(dispatch.queue),
+                    queue=dispatch.queue,
                     headers={SENT_AT: dispatch.sent_at.isoformat()} if dispatch.sent_at else {},
                     retry=False,
                 )
@@ -80,6 +80,6 @@ class Dispatcher:
         try:
             with self._app.connection_for_read() as connection:
                 client = connection.default_channel.client
-                return {queue: int(client.llen(self._settings.queue(queue))) for queue in RUNS}
+                return {queue: int(client.llen(queue)) for queue in RUNS}
         except Exception:  # noqa: BLE001 - Redis errors may be imported by worker.events only; each means "no answer"
             return None

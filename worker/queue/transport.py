@@ -81,6 +81,8 @@ class _QoS(redis.QoS):
 class _Channel(redis.Channel):
     QoS = _QoS
     _shared: Any = None
+    protocol: int | None = None  # version of RESP
+    from_transport_options: Any = (*redis.Channel.from_transport_options, "protocol")
 
     def _create_client(self, asynchronous: bool = False) -> Any:
         """Return one client for all commands except those of the event loop. kombu creates one for each command."""
@@ -128,7 +130,8 @@ class _Channel(redis.Channel):
     def _connparams(self, *args: Any, **kwargs: Any) -> Any:
         if getattr(self.connection, "client", None) is None:
             raise ConnectionError("the connection of this channel is closed")
-        return super()._connparams(*args, **kwargs)  # type: ignore[no-untyped-call]  # as above
+        params = super()._connparams(*args, **kwargs)  # type: ignore[no-untyped-call]  # as above
+        return params if self.protocol is None else {**params, "protocol": self.protocol}
 
 
 class Transport(redis.Transport):

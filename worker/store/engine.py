@@ -11,13 +11,14 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DisconnectionError, InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import StaticPool
 
 from worker import clock
+from worker.addresses.database import PostgresAddress, SqliteAddress, parse
 from worker.errors import DatabaseUnavailable
 from worker.store.columns import utc_now
 from worker.store.libpq import ignore_environment
@@ -25,13 +26,40 @@ from worker.store.tables import SCHEMA
 
 IDLE_S = 2.0  # a connection that was idle for this long is tested before it is used
 
-# A process that stalls inside a transaction must not keep its locks, nor block those who wait for them.
-_DIRECT: dict[str, Any] = {
-    "options": "-c timezone=UTC -c idle_in_transaction_session_timeout=10000 -c lock_timeout=5000"
+# A lost server is noticed within seconds. TCP alone takes a quarter of an hour. The address may name other values.
+_PARAMETERS: dict[str, Any] = {
+    "connect_timeout": 5,
+    "keepalives_idle": 20,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+    "target_session_attrs": "read-write",  # after a failover, skip the old server
+    "client_encoding": "utf8",
 }
-# `?pooler=transaction`: each transaction can get another connection of the server, so a connection has no options and
-# no prepared statements. The role has the options then: `ops/handbook/sizing.md`.
-_POOLED: dict[str, Any] = {"prepare_threshold": None}
+# What a role, a database or a server can set to another value, and would change what we do. A process that stalls
+# inside a transaction must not keep its locks, nor block those who wait for them.
+_OPTIONS = " ".join(
+    f"-c {setting}"
+    for setting in (
+        "timezone=UTC",
+        "idle_in_transaction_session_timeout=10000",
+        "lock_timeout=5000",
+        "statement_timeout=0",
+        "default_transaction_isolation=read\\ committed",
+        "standard_conforming_strings=on",
+        "datestyle=ISO",
+        "intervalstyle=postgres",
+        "bytea_output=hex",
+    )
+)
+# An accepted run must survive a crash of the server. A stricter value (remote_apply) stays. Not every server has the
+# timeouts.
+_SETTINGS = """
+    SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'
+    UNION ALL
+    SELECT set_config(name, '0', false) FROM (VALUES ('idle_session_timeout'), ('transaction_timeout')) AS t (name)
+    WHERE current_setting(name, true) <> '0'
+"""
 
 T = TypeVar("T")
 Transaction = Connection
@@ -52,14 +80,20 @@ class Database:
     """
 
     def __init__(self, url: str, *, pool_size: int = 10) -> None:
-        self._url = _with_driver(url)
-        self.is_sqlite = self._url.get_backend_name() == "sqlite"
-        self.engine = _sqlite(self._url, pool_size) if self.is_sqlite else _postgres(self._url, pool_size)
+        """Read the address *url*; nothing is connected before the first transaction.
+
+        Raises:
+            AddressError: it cannot be used.
+        """
+        self._url = url
+        self.address = parse(url)
+        self.is_sqlite = isinstance(self.address, SqliteAddress)
+        self.engine = _engine(self.address, pool_size)
         self._writer = threading.RLock() if self.is_sqlite else nullcontext()
-        self._in_memory = self.is_sqlite and not self._url.database
+        self._in_memory = self.address == SqliteAddress(None)
 
     def __repr__(self) -> str:
-        return f"Database({self._url.render_as_string(hide_password=True)!r})"
+        return f"Database({str(self.address)!r})"
 
     @contextmanager
     def write(self) -> Iterator[Transaction]:
@@ -101,16 +135,11 @@ class Database:
 
         SQLite returns itself: all writers of a process queue on one mutex.
         """
-        return self if self.is_sqlite else Database(self._url.render_as_string(hide_password=False), pool_size=1)
+        return self if self.is_sqlite else Database(self._url, pool_size=1)
 
     def close(self) -> None:
         """Close every connection."""
         self.engine.dispose()
-
-
-def _with_driver(url: str) -> URL:
-    parsed = make_url(url.replace("postgres://", "postgresql://", 1))
-    return parsed.set(drivername="postgresql+psycopg") if parsed.drivername == "postgresql" else parsed
 
 
 @contextmanager
@@ -122,15 +151,23 @@ def translated() -> Iterator[None]:
         raise DatabaseUnavailable(reason=type(error.__cause__ or error).__name__) from error
 
 
-def _sqlite(url: URL, pool_size: int) -> Engine:
-    if url.database:
-        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+def _engine(address: PostgresAddress | SqliteAddress, pool_size: int) -> Engine:
+    if isinstance(address, SqliteAddress):
+        return _sqlite(address.file, pool_size)
+    return _postgres(address, pool_size)
+
+
+def _sqlite(file: str | None, pool_size: int) -> Engine:
+    if file is not None:
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
         with suppress(OSError):  # SQLite says it better. Its journals get the mode of the file.
-            os.close(os.open(url.database, os.O_WRONLY | os.O_CREAT, 0o600))
+            os.close(os.open(file, os.O_WRONLY | os.O_CREAT, 0o600))
     # One more reader is one more file handle; writers wait for the mutex. In memory, another connection sees nothing.
-    pool: dict[str, Any] = {"pool_size": pool_size, "max_overflow": -1} if url.database else {"poolclass": StaticPool}
+    pool: dict[str, Any] = {"poolclass": StaticPool}
+    if file is not None:
+        pool = {"pool_size": pool_size, "max_overflow": -1}
     engine = create_engine(
-        url,
+        URL.create("sqlite", database=file),
         **pool,
         hide_parameters=True,  # parameters are message text, which must not be logged
         connect_args={"timeout": 30, "check_same_thread": False},
@@ -155,26 +192,31 @@ def _sqlite(url: URL, pool_size: int) -> Engine:
     return engine
 
 
-def _postgres(url: URL, pool_size: int) -> Engine:
-    pooled = url.query.get("pooler") == "transaction"
+def _postgres(address: PostgresAddress, pool_size: int) -> Engine:
+    # `?pooler=transaction`: each transaction can get another connection of the server, so a connection has no options
+    # and no prepared statements. The role has the options then: `ops/handbook/sizing.md`.
+    parameters: dict[str, Any] = {**_PARAMETERS, **address.parameters}
+    if address.pooled:
+        parameters["prepare_threshold"] = None
+    else:
+        parameters["options"] = f"{parameters.get('options', '')} {_OPTIONS}".strip()
     engine = create_engine(
-        url.difference_update_query(["pooler"]) if pooled else url,
+        URL.create("postgresql+psycopg"),
         pool_size=pool_size,
         max_overflow=pool_size,
         hide_parameters=True,
-        connect_args={
-            # A lost server is noticed within seconds. TCP alone takes a quarter of an hour.
-            "connect_timeout": 5,
-            "keepalives_idle": 20,
-            "keepalives_interval": 5,
-            "keepalives_count": 3,
-            "tcp_user_timeout": 10_000,
-            "target_session_attrs": "read-write",  # after a failover, skip the old server
-            **(_POOLED if pooled else _DIRECT),
-        },
+        isolation_level="READ COMMITTED",  # part of each BEGIN: no further statement, and it holds behind a pooler
+        connect_args=parameters,
     )
-
     ignore_environment(engine)
+
+    if not address.pooled:
+
+        @event.listens_for(engine, "connect")
+        def prepare(connection: Any, _record: Any) -> None:
+            connection.autocommit = True
+            connection.execute(_SETTINGS)
+            connection.autocommit = False
 
     @event.listens_for(engine, "handle_error")
     def leave_read_only(context: Any) -> None:

@@ -111,9 +111,9 @@ def _begin(db: Database, to: str) -> str | None:
     """Bring an empty database to *to*; return the revision that the database is at."""
 
     def begin(tx: Transaction) -> str | None:
-        if not db.is_sqlite:
-            tx.execute(text(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"))
         if current_revision(tx) is None:
+            if not db.is_sqlite and not inspect(tx).has_schema(SCHEMA):  # creating it needs a right on the database
+                tx.execute(text(f"CREATE SCHEMA {SCHEMA}"))
             _apply(tx, to)
         return current_revision(tx)
 

@@ -1,12 +1,12 @@
 """The broker: whether it answers, keeps what it accepts, and can be written."""
 
 from collections.abc import Iterator
-from urllib.parse import urlsplit
 
+from worker.addresses.broker import parse
 from worker.cli.checks import endpoints
 from worker.cli.checks.finding import CLIENT, Finding, Installation, failed, has, ok, skipped, warning
 from worker.domain import Problem
-from worker.events.broker_probe import NO_MEMORY, OLDEST, Broker, probe
+from worker.events.broker_probe import NO_MEMORY, Broker, probe
 
 NAMES = ("TEAM_SESSIONS_REDIS_URL", "REDIS_URL")
 NEARLY_FULL = 0.9
@@ -27,7 +27,7 @@ def check(installation: Installation) -> Iterator[Finding]:
             yield has(result)
         else:
             yield from list(_problems(result, url)) or [
-                ok(f"{result.name} {result.version}, evicts nothing, accepts writes.")
+                ok(f"{result.name} {result.version}, evicts nothing, does all that workers need.")
             ]
 
 
@@ -45,12 +45,6 @@ def _embedded(installation: Installation) -> Finding:
 
 
 def _problems(broker: Broker, url: str) -> Iterator[Finding]:
-    if broker.write is not None:
-        yield has(broker.write)
-    if broker.too_old:
-        expected = ".".join(map(str, OLDEST))
-        detail = f"It is {broker.name} {broker.version}; expected {expected} or newer."
-        yield failed("broker_too_old", detail, "Upgrade it.")
     advice = "CONFIG SET maxmemory-policy noeviction, and set the same in its configuration file."
     if broker.policy is None:
         yield warning("broker_policy_unknown", "It does not say what it does when its memory is full.", advice)
@@ -60,9 +54,9 @@ def _problems(broker: Broker, url: str) -> Iterator[Finding]:
     elif broker.policy != "noeviction":
         detail = f"Its maxmemory-policy is {broker.policy!r}: when its memory is full, it drops the streams of runs."
         yield warning("broker_evicts_streams", detail, advice)
-    if broker.filled is not None and broker.filled >= NEARLY_FULL and broker.write is None:
+    if broker.filled is not None and broker.filled >= NEARLY_FULL:
         yield warning("broker_nearly_full", f"{broker.filled:.0%} of its memory is used.", NO_MEMORY.advice)
-    parts = urlsplit(url)
-    if not parts.password and parts.hostname and not endpoints.is_local(parts.hostname):
+    address = parse(url)
+    if not address.password and not endpoints.is_local(address.host):
         detail = "It accepts connections from other machines without a password."
         yield warning("broker_open", detail, "Set requirepass or a user on it, and add it to TEAM_SESSIONS_REDIS_URL.")

@@ -28,6 +28,9 @@ def answers(installation: Installation) -> Iterator[Finding]:
             yield missing
             return
         with installation.open_database() as db:
+            if unsuitable := database_probe.unsuitable(db):
+                yield has(unsuitable)
+                return
             server = database_probe.server(db)
             yield from list(_problems(db, server)) or [ok(_description(server))]
     except database_probe.FAILURES as error:
@@ -46,25 +49,26 @@ def writes(installation: Installation) -> Iterator[Finding]:
 
 def _missing_file(installation: Installation) -> Finding | None:
     """Return what to do if there is no SQLite file. Opening it would create it."""
-    url = installation.settings.database
-    file = database_probe.file_of(url)
+    file = database_probe.file_of(installation.settings.database)
     if file is not None and not file.exists():
         where = "in the data directory" if installation.settings.database_url is None else "at its address"
         advice = "Start 'team-sessions up', or run 'team-sessions db upgrade'; or correct TEAM_SESSIONS_DATABASE_URL."
         return failed("database_missing", f"There is no SQLite file {where}.", advice)
-    if file is None and url.startswith("sqlite"):
-        detail = "It is an SQLite database in the memory of each process: nothing is kept or shared."
-        return failed("database_in_memory", detail, "Name a file in TEAM_SESSIONS_DATABASE_URL: sqlite:///FILE.")
     return None
 
 
 def _problems(db: Database, server: Server) -> Iterator[Finding]:
-    if server.oldest is not None:
-        detail = f"It is {server.name} {server.version}; expected {server.oldest} or newer."
-        yield failed("database_too_old", detail, "Upgrade it.")
     if misfit := migrate.misfit(db):
         problem, _, advice = misfit.partition(". ")
         yield failed("database_schema", f"Its schema does not fit this version: {problem}.", advice)
+        if not database_probe.may_migrate(db):
+            yield has(database_probe.MAY_NOT_MIGRATE)
+    elif forbidden := database_probe.forbidden(db):
+        yield has(forbidden)
+    if lacking := database_probe.role_settings(db):
+        detail = "The role of its pooled connections has settings that Team Sessions cannot set itself."
+        advice = "".join(f"ALTER ROLE … SET {setting}; " for setting in lacking)
+        yield warning("database_role_settings", detail, advice.strip())
     left = server.connections_left
     if left is not None and left < FEW_CONNECTIONS:
         detail = f"{max(0, left)} of its connections are left; one worker may open {FEW_CONNECTIONS}."
