@@ -18,7 +18,7 @@ class Service:
     def __init__(self, settings: Settings, limits: Limits) -> None:
         self.settings = settings
         self.db = Database(settings.database, pool_size=20)
-        self.dispatcher = dispatch.Dispatcher(app.make_app(settings), settings)
+        self.dispatcher = dispatch.Dispatcher(app.make_app(settings))
         self.broker = broker_probe.Prober(settings.broker, prefix=settings.queue_prefix)
         self.follower = follow.Follower(settings.broker, prefix=settings.queue_prefix)
         self.unfinished = unfinished.UnfinishedRuns(self.db)

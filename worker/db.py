@@ -41,7 +41,7 @@ class Db:
                 if misfit := migrate.misfit(database):
                     database.close()
                     raise SchemaOutdated(misfit=misfit)
-                dispatcher = Dispatcher(make_app(settings), settings) if settings.redis_url else None
+                dispatcher = Dispatcher(make_app(settings)) if settings.redis_url else None
                 self._runtime = runtime.start_in_process(settings, database, dispatcher)
                 atexit.register(self._runtime.close)
             return self._runtime

@@ -99,7 +99,7 @@ def _backlogged(kind: str, url: str, broker: str, size: int, in_one_session: boo
     addresses = {"TEAM_SESSIONS_DATABASE_URL": url, "TEAM_SESSIONS_REDIS_URL": broker}
     own = {"queue_prefix": f"{size}-{'behind' if in_one_session else 'heads'}-", "max_queued_per_session": 1_000_000}
     settings = Settings.model_validate({**addresses, **own})
-    dispatcher, team = Dispatcher(make_app(settings), settings), Team(id=TEAM, model=InstantModel())
+    dispatcher, team = Dispatcher(make_app(settings)), Team(id=TEAM, model=InstantModel())
     runtime = runtimes.start(settings, dispatcher, {TEAM: team.definition}, ["runs"], isolated=None)
     try:
         order = RunOrder(TEAM, "Hello.", session_id=HOT if in_one_session else None)

@@ -59,7 +59,7 @@ def measure(report: Report, kinds: tuple[str, ...]) -> None:
             settings = Settings.model_validate({"TEAM_SESSIONS_DATABASE_URL": url, "TEAM_SESSIONS_REDIS_URL": broker})
             model = InstantModel()
             team = Team(id=TEAM, model=model, add_history_to_context=True, num_history_runs=HISTORY_RUNS)
-            dispatcher = Dispatcher(make_app(settings), settings)
+            dispatcher = Dispatcher(make_app(settings))
             runtime = runtimes.start(settings, dispatcher, {TEAM: team.definition}, ["runs"], isolated=None)
             stack.callback(runtime.close)
             runtime.sweep.start()

@@ -64,7 +64,7 @@ def _make_due(running: System, *, like: str) -> None:
                 summary_jobs.request_if_due(tx, pk, covers_through_seq=0, through_seq=2, step=1)
     settings = Settings.model_validate({"TEAM_SESSIONS_REDIS_URL": running.environment["TEAM_SESSIONS_REDIS_URL"]})
     bells = [summary_dispatch(pk, session_id=name, team=TEAM, version=0) for pk, name in pks.items()]
-    Dispatcher(make_app(settings), settings).send(bells)
+    Dispatcher(make_app(settings)).send(bells)
 
 
 def _until_all_bells_are_heard(running: System, client: Client) -> list[Timed]:

@@ -73,7 +73,7 @@ def _runtime(url: str, model: str) -> Iterator[Runtime]:
         settings = Settings.model_validate({f"TEAM_SESSIONS_{name}": value for name, value in addresses.items()})
         answering = OpenAIChat(id="rules", base_url=model, api_key="none")
         team = Team(id=TEAM, model=answering, tools=[look_up])
-        dispatcher = Dispatcher(make_app(settings), settings)
+        dispatcher = Dispatcher(make_app(settings))
         runtime = runtimes.start(settings, dispatcher, {TEAM: team.definition}, ["runs"], isolated=None)
         stack.callback(runtime.close)
         runtime.sweep.start()

@@ -76,6 +76,24 @@ def test_what_the_user_of_the_broker_may_not_do(
         assert isinstance(probe(ada(*granted, number=number), prefix=prefix), Broker)
 
 
+def test_a_cluster_is_refused() -> None:
+    """By its name, whether or not our user may ask for INFO. So is a number that a server does not have."""
+    cluster = ValkeyServer("cluster-enabled yes")
+    with Redis.from_url(cluster.url) as redis:
+        redis.execute_command("ACL", "SETUSER", "ada", "on", ">x", "~*", "&*", "+@all", "-info")
+        redis.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+        wait_until(lambda: redis.cluster("INFO")["cluster_state"] == "ok", description="the cluster has all slots")
+    user = cluster.url.replace("redis://:", "redis://ada:x@").split("@")
+    results = [probe(url, prefix="") for url in (cluster.url, f"{user[0]}@{user[-1]}", cluster.url[:-1] + "9")]
+    cluster.close()
+
+    assert [getattr(result, "code", None) for result in results] == [
+        "broker_cluster",
+        "broker_cluster",
+        "broker_no_database",
+    ]
+
+
 def test_nothing_is_left_of_a_probe(valkey: ValkeyServer) -> None:
     """Its keys are removed again, and queues keep their messages."""
     with Redis.from_url(valkey.url, decode_responses=True) as redis:
@@ -96,7 +114,7 @@ def test_the_probe_knows_the_names_of_celery() -> None:
     assert [0, *broker_probe.STEPS] == channel.priority_steps
 
 
-@pytest.mark.parametrize("options", ["", "?protocol=2&client_name=shop"])
+@pytest.mark.parametrize("options", ["", "?protocol=2&client_name=shop", "?protocol=3"])
 def test_celery_and_we_connect_alike(ada: Callable[..., str], monkeypatch: pytest.MonkeyPatch, options: str) -> None:
     """As the same user, to the same database, with the same options."""
     url = ada("~*", "&*", "+@all", number=2) + options
@@ -107,7 +125,9 @@ def test_celery_and_we_connect_alike(ada: Callable[..., str], monkeypatch: pytes
     with app.make_app(loaded).connection_for_write() as connection, connect(loaded.broker, timeout_s=5) as redis:
         theirs = connection.default_channel.client.connection_pool.connection_kwargs
         ours = redis.connection_pool.connection_kwargs
-        assert redis.ping()
+        redis.xadd("stream", {"a": "b"})
+        redis.expire("stream", 1)
+        assert isinstance(redis.xread({"stream": "0"}), list)  # the shape that is read in every version of the protocol
         assert {name: theirs.get(name) for name in names} == {name: ours.get(name) for name in names}
         assert "hunter2" not in f"{connection!r} {connection.as_uri()}"
 

@@ -35,7 +35,7 @@ def dispatcher(running: System, monkeypatch: pytest.MonkeyPatch) -> Dispatcher:
     """A dispatcher like those of the product."""
     monkeypatch.setenv("TEAM_SESSIONS_REDIS_URL", running.environment["TEAM_SESSIONS_REDIS_URL"])
     settings = configuration.load()
-    return Dispatcher(make_app(settings), settings)
+    return Dispatcher(make_app(settings))
 
 
 def summarised(running: System, dispatcher: Dispatcher) -> int:

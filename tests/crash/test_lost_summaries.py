@@ -45,7 +45,7 @@ def dispatcher(running: System, valkey: ValkeyServer, monkeypatch: pytest.Monkey
     """A dispatcher like those of the product."""
     monkeypatch.setenv("TEAM_SESSIONS_REDIS_URL", valkey.url)
     settings = configuration.load()
-    return Dispatcher(make_app(settings), settings)
+    return Dispatcher(make_app(settings))
 
 
 def trigger(db: Database, dispatcher: Dispatcher, number: int) -> tuple[int, int]:

@@ -36,7 +36,8 @@ def test_a_broker_whose_memory_is_full(installed: House) -> None:
     with configured(installed, maxmemory="1mb"):
         found = installed.ask()
 
-    assert (found.code, found.ill) == (1, {"broker_no_memory": "failed"})
+    # The API uses the same broker, and says so.
+    assert (found.code, found.ill) == (1, {"broker_no_memory": "failed", "api_not_ready": "failed"})
 
 
 def test_a_broker_that_refuses_our_password(installed: House) -> None:

@@ -45,7 +45,7 @@ class Grown:
 
 def dispatcher(url: str) -> Dispatcher:
     settings = Settings(redis_url=url)  # type: ignore[call-arg]  # named by its alias
-    return Dispatcher(make_app(settings), settings)
+    return Dispatcher(make_app(settings))
 
 
 def test_a_write_that_the_fence_refuses_is_counted(db: Database) -> None:

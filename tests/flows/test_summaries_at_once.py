@@ -125,7 +125,7 @@ def test_a_process_makes_as_many_summaries_at_once_as_it_has_slots(db: Database,
 def test_a_free_slot_rings_for_what_has_waited_longest(db: Database, process: Start, valkey: ValkeyServer) -> None:
     """For as many as it can take, each once; a process that is full, or on its way out, rings for none."""
     one = process(team(HeldModel()), summary_slots=2, redis_url=valkey.url)
-    one = replace(one, dispatcher=Dispatcher(make_app(one.settings), one.settings))
+    one = replace(one, dispatcher=Dispatcher(make_app(one.settings)))
     for n in range(5):
         converse(db, 1, session=f"s{n}", due=TWO)
     rung = []

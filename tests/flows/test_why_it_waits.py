@@ -183,7 +183,7 @@ def test_a_run_that_waits_for_a_slot_of_its_model_is_said(db: Database, why: Exp
     settings = Settings(redis_url=valkey.url)
     claim = take(db, accept(db, "hello").run.id)
     slots, stop = ModelSlots(valkey.url, prefix="", limit=1), Stop()
-    dispatcher = Dispatcher(make_app(settings), settings)
+    dispatcher = Dispatcher(make_app(settings))
 
     def wait() -> None:
         with slots.slot("m", stop=stop, run_id=claim.run_id):

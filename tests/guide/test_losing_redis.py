@@ -41,7 +41,7 @@ def test_what_the_page_says_is_seen_and_nothing_has_to_be_done(tmp_path: Path, d
         after = follow(PAGE, LOOK, directory=tmp_path, environment=environment | {"RUN": late["id"]})
 
     assert done == ["completed"] * 2
-    assert '503 {"status":"no broker"}' in said
+    assert '503 {"status":"no broker","detail":"No server listens at its address.' in said
     assert "The broker cannot be reached." in said
     assert waiting == ["queued"] * 5
     assert [(run["status"], run["attempt"]) for run in ended] == [("completed", 1)] * 7

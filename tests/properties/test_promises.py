@@ -36,7 +36,7 @@ def processes(database_url: str, valkey: ValkeyServer, monkeypatch: pytest.Monke
     monkeypatch.setenv("TEAM_SESSIONS_LEASE_SECONDS", "3600")
     read = configuration.load()
     started = [
-        runtime.start(read, Dispatcher(make_app(read), read), {}, ["resumed", "runs"], isolated=None) for _ in range(3)
+        runtime.start(read, Dispatcher(make_app(read)), {}, ["resumed", "runs"], isolated=None) for _ in range(3)
     ]
     for process in started:
         process.keeper.close()

@@ -15,9 +15,13 @@ from worker.queue import embedded
 
 
 class ValkeyServer:
-    """A server on loopback with a password. It can be killed and started again on the same port."""
+    """A server on loopback with a password. It can be killed and started again on the same port.
 
-    def __init__(self) -> None:
+    *options* are further lines of its configuration.
+    """
+
+    def __init__(self, *options: str) -> None:
+        self._options = options
         self.directory = Path(tempfile.mkdtemp(prefix="ts-valkey-"))
         self._port = embedded.free_port()
         self.password = secrets.token_hex(16)
@@ -31,7 +35,7 @@ class ValkeyServer:
         )
         assert self._process.stdin is not None
         configuration = embedded.configuration(port=self._port, password=self.password, directory=self.directory)
-        self._process.stdin.write(configuration.encode())
+        self._process.stdin.write("\n".join((configuration, *self._options, "")).encode())
         self._process.stdin.close()
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline:

@@ -55,6 +55,7 @@ def test_what_a_broker_address_names(address: str, url: str) -> None:
             "?client_name=shop&protocol=2",
             {"client_name": "shop", "protocol": 2, "ssl_cert_reqs": ssl.CERT_REQUIRED},
         ),
+        ("?protocol=3", {"ssl_cert_reqs": ssl.CERT_REQUIRED}),
     ],
 )
 def test_options_of_a_broker_address(options: str, expected: dict[str, object]) -> None:

@@ -58,7 +58,7 @@ _IDENTITY = ("db", "virtual_host", "username", "password", "client_name", "proto
 class BrokerAddress:
     """Where the broker is, and who connects. `tls`: redis-py's options of that name; None: without TLS.
 
-    `protocol`: version of RESP, 2 or 3; None: redis-py's default.
+    `protocol`: 2 for that version of RESP; None: redis-py's default, which is 3.
     """
 
     host: str
@@ -171,4 +171,4 @@ def _client_name(name: str | None) -> str | None:
 def _protocol(version: str | None) -> int | None:
     if version not in (None, "2", "3"):
         raise AddressError("its option 'protocol' cannot be read: expected 2 or 3")
-    return None if version is None else int(version)
+    return 2 if version == "2" else None  # 3 is redis-py's default; named, it changes the shapes of answers

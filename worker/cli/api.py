@@ -23,9 +23,9 @@ def api(host: str, port: int) -> None:
     """
     settings = configuration.load()
     logs.configure_from(settings)
+    listening.check(host, port, option="--port")
     _check_broker(settings)
     _check_database(settings)
-    listening.check(host, port, option="--port")
     serve(settings, host=host, port=port)
 
 

@@ -22,8 +22,8 @@ def flower(host: str, port: int, login_file: str, url_prefix: str) -> None:
     """Serve Flower, which shows workers and tasks."""
     settings = configuration.load()
     logs.configure_from(settings)
-    broker.check(settings)
     with open(login_file, "rb") as file:
         login = flower_login.parse(file.read(), file=login_file)
     listening.check(host, port, option="--port")
+    broker.check(settings)
     serve(make_app(settings), address=host, port=port, login=login, url_prefix=url_prefix)

@@ -17,7 +17,7 @@ def execute_alone(run_id: str, team: str) -> None:
     """Execute one run; on SIGTERM hand it over."""
     settings = configuration.load()
     logs.configure_from(settings)
-    runtime = start_runtime(settings, Dispatcher(make_app(settings), settings), load_teams(settings), (), isolated=None)
+    runtime = start_runtime(settings, Dispatcher(make_app(settings)), load_teams(settings), (), isolated=None)
 
     def hand_over(*_: object) -> None:
         threading.Thread(target=runtime.keeper.hand_over, kwargs={"grace_s": settings.handover_seconds}).start()

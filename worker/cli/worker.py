@@ -72,7 +72,7 @@ def worker(queues: str, concurrency: int, metrics_port: int | None) -> None:
     app = make_app(settings, queues=names)
     metrics.preset(teams)
     isolated = IsolatedProcesses(execute_alone)
-    runtime = start_runtime(settings, Dispatcher(app, settings), teams, names, isolated=isolated)
+    runtime = start_runtime(settings, Dispatcher(app), teams, names, isolated=isolated)
     worker_name = _celery_name(runtime.owner, names)
     progress = ProgressEvents(app, worker=worker_name)
     tasks.register(app, runtime, progress)

@@ -15,7 +15,6 @@ from worker.domain import Dispatch
 from worker.observe import logs, metrics
 from worker.queue.app import RUNS
 from worker.queue.envelope import SENT_AT
-from worker.settings import Settings
 
 PAUSE_S = 1.0
 TURN_S = 1.0  # how long a send waits for earlier ones; after that, Redis counts as away
@@ -37,9 +36,8 @@ class NoDispatcher:
 class Dispatcher:
     """Sends ids through a Celery app. Safe to use from several threads."""
 
-    def __init__(self, app: Celery, settings: Settings) -> None:
+    def __init__(self, app: Celery) -> None:
         self._app = app
-        self._settings = settings
         self._paused_until = 0.0
         self._turn = threading.Lock()
 
