@@ -30,7 +30,7 @@ def register(app: Celery, runtime: Runtime, progress: ProgressEvents) -> None:
             delivery("attempt ended", queue=queue, run_id=run_id, session_id=session_id, team=team) as ended,
             progress.track(self) as report,
         ):
-            if queue in ("batch", runtime.settings.queue("batch")):  # the latter: sent by another program
+            if queue == "batch":
                 outcome = ended(execute_in_slot(runtime, run_id, team, report=report))
             else:
                 sent = (self.request.headers or {}).get(SENT_AT)
