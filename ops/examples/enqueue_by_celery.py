@@ -5,6 +5,10 @@
 The message is as durable as the broker. Send it again with the same key when you do not know whether it arrived:
 retries never create a second run. `GET /v1/runs?idempotency_key=order-17` returns the run, and the reason if it was
 refused.
+
+Only the task, its id and its arguments count. Options of Celery that start other tasks or delay this one are refused:
+`link`, `link_error`, `chain`, `chord`, `countdown`, `eta`, `expires`, and compression. An order has fields of its own
+for that, such as `not_before` and `timeout`.
 """
 
 import os
