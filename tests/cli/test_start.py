@@ -3,10 +3,13 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import click
+import pytest
 
-from tests.support.system import PROGRAM
+from tests.support.system import PROGRAM, ROOT
 from worker.cli.main import COMMANDS, cli
 
 HEAVY = {"celery", "sqlalchemy", "pydantic", "fastapi", "openai", "redis", "httpx2", "alembic"}
@@ -59,3 +62,56 @@ def test_the_shell_completes_commands_and_options() -> None:
     assert completed("team-sessions se") == ["sessions"]
     assert completed("team-sessions runs list --st") == ["--status"]
     assert completed("team-sessions runs list --status fa") == ["failed"]
+
+
+BESIDE_THE_SHOP = """
+import team_sessions
+import api_stub, worker
+from worker import settings, team_module
+print(worker.__file__, api_stub.__file__, *team_module.load_teams(settings.load()))
+"""
+SUSPECT = """
+import team_sessions
+from worker.cli import isolated_run
+from worker.process.isolated import IsolatedProcesses
+if __name__ == "__main__":
+    print(IsolatedProcesses(isolated_run.execute_alone).execute("run", "team", stopping=lambda: False))
+"""
+
+
+@pytest.fixture
+def beside_the_shop(tmp_path: Path) -> Callable[[str], "subprocess.CompletedProcess[str]"]:
+    """Run a program in a directory, and with a PYTHONPATH, in which packages of another project have our names."""
+    (tmp_path / "shop/worker").mkdir(parents=True)
+    for file in ("worker.py", "api_stub.py", "ops.py", "shop/worker/__init__.py", "shop/api_stub.py"):
+        (tmp_path / file).write_text("raise SystemExit('a file of the shop was imported')")
+    (tmp_path / "my_teams.py").write_text("from worker import Team\nteam = Team(id='t')\n")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "shop"), "TEAM_SESSIONS_TEAMS": "my_teams"}
+
+    def run(program: str) -> "subprocess.CompletedProcess[str]":
+        (tmp_path / "start.py").write_text(program)
+        command = [sys.executable, "start.py"]
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+
+    return run
+
+
+def test_packages_of_others_are_not_taken_for_ours(
+    beside_the_shop: Callable[[str], "subprocess.CompletedProcess[str]"],
+) -> None:
+    """Neither those beside the teams nor those in PYTHONPATH; the teams are found."""
+    done = beside_the_shop(BESIDE_THE_SHOP)
+
+    files = [str(ROOT / package / "__init__.py") for package in ("worker", "api_stub")]
+    assert done.stdout.split() == [*files, "t"], done.stderr
+
+
+@pytest.mark.extended
+def test_the_process_of_a_suspect_run_is_ours_too(
+    beside_the_shop: Callable[[str], "subprocess.CompletedProcess[str]"],
+) -> None:
+    """A server starts it, which searches the working directory; it comes as far as its settings."""
+    done = beside_the_shop(SUSPECT)
+
+    assert done.stdout == "1\n"
+    assert "TEAM_SESSIONS_REDIS_URL is not set" in done.stderr
