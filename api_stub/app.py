@@ -14,6 +14,7 @@ from fastapi.telemetry import TelemetryConfig
 from api_stub import dependencies, errors, middleware, schemas
 from api_stub.connections import KEEP_ALIVE_S, Connections
 from api_stub.limits import limits_of, raise_file_limit
+from api_stub.memory import Memory
 from api_stub.routes import batches, health, runs, sessions, teams, users
 from api_stub.service import Service
 from worker.observe import logs, metrics, tracing
@@ -55,7 +56,9 @@ def make_app(settings: Settings) -> FastAPI:
         return app.openapi()
 
     errors.install(app)
-    app.add_middleware(middleware.BodyLimitMiddleware, limit=settings.max_input_bytes * BODY_FACTOR + BODY_REST)
+    app.state.memory = memory = Memory()
+    body_limit = settings.max_input_bytes * BODY_FACTOR + BODY_REST
+    app.add_middleware(middleware.BodyLimitMiddleware, limit=body_limit, memory=memory)
     app.add_middleware(middleware.ObservabilityMiddleware)
     app.add_middleware(middleware.PathSegmentsMiddleware)
     return app

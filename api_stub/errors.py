@@ -8,7 +8,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from api_stub.schemas import Problem
-from worker.errors import RateLimited, RequestRefused, TeamSessionsError
+from worker.errors import ApiBusy, RateLimited, RequestRefused, TeamSessionsError
 from worker.observe import logs, metrics
 
 log = logs.get(__name__)
@@ -22,6 +22,7 @@ _HTTP = {
     404: ("route_not_found", f"This path does not exist. {_LISTED}, as does the handbook's page ops/handbook/api.md."),
     405: ("method_not_allowed", f"This path does not accept this method. {_LISTED} with their methods."),
     413: ("body_too_large", ""),  # the exception's own detail is sent
+    503: (ApiBusy.code, ""),  # as above
 }
 
 
@@ -115,7 +116,8 @@ _MESSAGES = {
 async def _http_exception(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     code, detail = _HTTP.get(error.status_code, ("http_error", ""))
-    response = problem(status=error.status_code, code=code, detail=detail or str(error.detail))
+    retry = error.status_code == ApiBusy.status
+    response = problem(status=error.status_code, code=code, detail=detail or str(error.detail), retry=retry)
     response.headers.update(error.headers or {})
     if error.status_code == 405 and (methods := request.app.openapi()["paths"].get(_template(request))):
         # List all methods of the path. Starlette lists only those of the path's first route.

@@ -1,12 +1,15 @@
 """ASGI middleware: metrics, traces and logs of requests, a limit for bodies, and slashes in ids."""
 
+from contextlib import AsyncExitStack
 from urllib.parse import unquote
 
 from fastapi import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api_stub import errors
+from api_stub.memory import SMALL, Memory
 from worker import clock
+from worker.errors import ApiBusy
 from worker.observe import logs, metrics, tracing
 
 log = logs.get(__name__)
@@ -64,10 +67,11 @@ def _traceparent(scope: Scope) -> str | None:
 
 
 class BodyLimitMiddleware:
-    """Refuses a body over *limit* bytes before it is read whole."""
+    """Refuses a body over *limit* bytes before it is read whole. Large bodies wait for their place in *memory*."""
 
-    def __init__(self, app: ASGIApp, *, limit: int) -> None:
+    def __init__(self, app: ASGIApp, *, limit: int, memory: Memory) -> None:
         self._app = app
+        self._memory = memory
         self._limit = limit
         self._detail = f"The body is larger than {limit} bytes. Shorten it, or raise TEAM_SESSIONS_MAX_INPUT_BYTES."
 
@@ -81,17 +85,27 @@ class BodyLimitMiddleware:
             await response(scope, receive, send)
             return
         received = 0
+        async with AsyncExitStack() as places:
 
-        async def receive_limited() -> Message:
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > self._limit:
+            async def receive_limited() -> Message:
+                nonlocal received
+                message = await receive()
+                size = len(message.get("body", b""))
+                received += size
                 # FastAPI passes its own exception on when it reads the body, and turns every other one into a 400.
-                raise HTTPException(413, self._detail)
-            return message
+                if received > self._limit:
+                    raise HTTPException(413, self._detail)
+                try:
+                    if size:
+                        self._memory.received.take_now(size)
+                        places.callback(self._memory.received.give_back, size)
+                    if size and received > SMALL and not message.get("more_body"):
+                        await places.enter_async_context(self._memory.parsed.taken(received))
+                except ApiBusy as busy:
+                    raise HTTPException(busy.status, busy.message) from None
+                return message
 
-        await self._app(scope, receive_limited, send)
+            await self._app(scope, receive_limited, send)
 
 
 class PathSegmentsMiddleware:

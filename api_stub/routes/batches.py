@@ -12,6 +12,7 @@ from pydantic import Field, TypeAdapter
 from api_stub import batch_schemas as schemas
 from api_stub import errors, pagination
 from api_stub.dependencies import Batches, BatchId, BatchResults, ForUser, IdempotencyKey, ServiceDep
+from api_stub.memory import BoundedRoute, ReadsLarge
 from api_stub.schemas import COMMITTED, Responses, text_answer
 from api_stub.streams import LastingResponse
 from worker.batches import accept, lifecycle
@@ -19,7 +20,7 @@ from worker.domain import Batch, Estimate, Item, ItemStatus, Principal, Result, 
 from worker.errors import BatchInvalid
 from worker.store import batches
 
-router = APIRouter(prefix="/v1/batches", tags=["batches"])
+router = APIRouter(prefix="/v1/batches", tags=["batches"], route_class=BoundedRoute)
 
 _Id = Annotated[str, Field(pattern="^batch_[0-9a-f]{32}$")]
 BATCHES = pagination.Pages[Batch, str]("batches", _Id, lambda batch: batch.id)
@@ -72,6 +73,7 @@ def list_batches(
     user_id: ForUser = None,
     cursor: pagination.Cursor = None,
     limit: pagination.Limit = 50,
+    _place: ReadsLarge = None,
 ) -> schemas.BatchPage:
     """List batches, newest first. A key bound to teams sees the batches of keys that are bound to the same teams."""
     before = BATCHES.decode(cursor)
@@ -95,6 +97,7 @@ def list_items(
     status: Annotated[ItemStatus | None, Query(description="Only items with this status.")] = None,
     cursor: pagination.Cursor = None,
     limit: pagination.Limit = 50,
+    _place: ReadsLarge = None,
 ) -> schemas.ItemPage:
     """List the items of a batch in order, each with the current status of its run or of its session's refresh."""
     after, principal = ITEMS.decode(cursor) or 0, _acting_for(principal, user_id)

@@ -10,6 +10,7 @@ from starlette.concurrency import run_in_threadpool
 
 from api_stub import dependencies as deps
 from api_stub import errors, pagination, schemas, sse
+from api_stub.memory import BoundedRoute, ReadsLarge
 from api_stub.streams import LastingResponse
 from worker import clock
 from worker.domain import EventId, Principal, Run, Status, check_id, validate_order
@@ -18,7 +19,7 @@ from worker.errors import InvalidEventId, RunNotFound
 from worker.runs import cancel, enqueue, retry, why
 from worker.store import runs
 
-router = APIRouter(prefix="/v1/runs", tags=["runs"])
+router = APIRouter(prefix="/v1/runs", tags=["runs"], route_class=BoundedRoute)
 POLL_S = 1.0  # while waiting, read the row at least this often: its event may be lost
 
 _Id = Annotated[str, Field(pattern="^(run|replay)_[0-9a-f]{32}$")]
@@ -58,6 +59,7 @@ def list_runs(
     idempotency_key: deps.ByIdempotencyKey = None,
     cursor: pagination.Cursor = None,
     limit: pagination.Limit = 50,
+    _place: ReadsLarge = None,
 ) -> schemas.RunPage:
     """Runs, newest first."""
     if team is not None:
@@ -89,13 +91,13 @@ async def _wait(
 ) -> Run:
     deadline = clock.monotonic() + wait_s
     last_id = await service.follower.newest(run_id)
-    run = await _find(service, principal, run_id, user_id)
+    run = await _find(service, principal, run_id, user_id, texts=False)  # many can wait at once
     while not (run.status.terminal or service.follower.leaving) and (left := deadline - clock.monotonic()) > 0:
         events = await service.follower.read(run_id, after=last_id, wait_s=min(left, POLL_S))
         last_id = events[-1][0] if events else last_id
         if not events or any(event.type in TERMINAL for _id, event in events):
-            run = await _find(service, principal, run_id, user_id)
-    return run
+            run = await _find(service, principal, run_id, user_id, texts=False)
+    return await _find(service, principal, run_id, user_id)
 
 
 @router.post("/{run_id}/cancel", status_code=202, responses=errors.responses(404, 422))
@@ -152,7 +154,7 @@ async def watch_run(
 ) -> StreamingResponse:
     """The run's events as they happen, as text/event-stream; the terminal event is the last one."""
     after = EventId.parse(last_event_id) if last_event_id else None
-    run = await _find(service, principal, run_id, user_id)
+    run = await _find(service, principal, run_id, user_id, texts=False)
     if last_event_id and (after is None or after.fence > run.fence or after.n >= 2**64):
         raise InvalidEventId(value=last_event_id[:40])
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
@@ -176,10 +178,12 @@ def why_run(
     return schemas.Why(**fields.pop("facts"), **fields)
 
 
-async def _find(service: deps.ServiceDep, principal: Principal, run_id: str, user_id: str | None) -> Run:
+async def _find(
+    service: deps.ServiceDep, principal: Principal, run_id: str, user_id: str | None, *, texts: bool = True
+) -> Run:
     def read() -> Run | None:
         with service.db.read() as tx:
-            return runs.get(tx, run_id, principal=principal, user_id=user_id)
+            return runs.get(tx, run_id, principal=principal, user_id=user_id, texts=texts)
 
     run = await run_in_threadpool(read)
     if run is None:

@@ -9,13 +9,14 @@ from pydantic import AwareDatetime, Field
 
 from api_stub import dependencies as deps
 from api_stub import errors, pagination, schemas
+from api_stub.memory import BoundedRoute, ReadsLarge
 from api_stub.routes.runs import RUNS
 from worker.domain import Message, Principal, Role, SessionRow, Summary
 from worker.errors import AmbiguousSession, SessionNotFound, SummaryNotFound
 from worker.store import Transaction, erasure, messages, runs, sessions, summaries, summary_jobs
 from worker.summaries import due
 
-router = APIRouter(prefix="/v1/sessions", tags=["sessions"])
+router = APIRouter(prefix="/v1/sessions", tags=["sessions"], route_class=BoundedRoute)
 
 _Pk = Annotated[int, Field(ge=1, lt=2**63)]
 _Activity = tuple[AwareDatetime, _Pk]
@@ -37,6 +38,7 @@ def list_sessions(
     tag: deps.ByTag = None,
     cursor: pagination.Cursor = None,
     limit: pagination.Limit = 50,
+    _place: ReadsLarge = None,
 ) -> schemas.SessionPage:
     """Sessions, latest activity first. A session that becomes active while you page moves to the front."""
     if team is not None:
@@ -50,7 +52,11 @@ def list_sessions(
 
 @router.get("/{session_id}", responses=errors.responses(404, 409, 422))
 def get_session(
-    session_id: deps.SessionId, service: deps.ServiceDep, principal: deps.SessionsRead, user_id: deps.ForUser = None
+    session_id: deps.SessionId,
+    service: deps.ServiceDep,
+    principal: deps.SessionsRead,
+    user_id: deps.ForUser = None,
+    _place: ReadsLarge = None,
 ) -> schemas.Session:
     """One session."""
     with service.db.read() as tx:
@@ -64,6 +70,7 @@ def change_session(
     service: deps.ServiceDep,
     principal: deps.SessionsWrite,
     user_id: deps.ForUser = None,
+    _place: ReadsLarge = None,
 ) -> schemas.Session:
     """Replace the fields that are sent, and return the session."""
     values = body.values()
@@ -94,6 +101,7 @@ def list_messages(
     cursor: pagination.Cursor = None,
     limit: pagination.Limit = 50,
     role: Annotated[Literal["user", "assistant", "tool"] | None, Query(description="Only this role.")] = None,
+    _place: ReadsLarge = None,
 ) -> schemas.MessagePage:
     """The messages of a session, oldest first."""
     after_seq = MESSAGES.decode(cursor) or 0
@@ -112,6 +120,7 @@ def list_runs_of_session(
     user_id: deps.ForUser = None,
     cursor: pagination.Cursor = None,
     limit: pagination.Limit = 50,
+    _place: ReadsLarge = None,
 ) -> schemas.RunPage:
     """The runs of a session, newest first."""
     before = RUNS.decode(cursor)

@@ -10,7 +10,7 @@
     │   ├── UnknownTeam, RunNotFound, SessionNotFound, InvalidTime, OrderInvalid, SessionOfOtherTeam, AmbiguousSession
     │   ├── IdempotencyConflict, RunGone, SessionBusy, QueueFull, RunNotRetryable, SummaryNotFound
     │   ├── BatchNotFound, BatchInvalid, BatchConflict
-    │   └── KeyMissing, KeyInvalid, ScopeMissing, TeamForbidden, UserForbidden, KeyBound, RateLimited
+    │   └── KeyMissing, KeyInvalid, ScopeMissing, TeamForbidden, UserForbidden, KeyBound, RateLimited, ApiBusy
     ├── ModelError                               a failed model call; retrying the last ones does not help
     │   ├── ModelRateLimited/ModelBusy, ModelUnavailable, ModelSilent, ModelStreamBroken, SummaryUnusable
     │   └── ModelRefused/ModelContextExceeded, ModelAnswerInvalid/ModelNoAnswer, ModelAnswerTooLarge, ModelEmptyReply

@@ -155,6 +155,14 @@ class QueueFull(RequestRefused):
     retry = True
 
 
+class ApiBusy(RequestRefused):
+    """This process has as many large requests at work as fit into its memory. Try again later."""
+
+    code = "api_busy"
+    status = 503
+    retry = True
+
+
 class TooManyStreams(RequestRefused):
     """This process has {limit} open streams, its limit. Try again later, or start more API processes.
 

@@ -10,7 +10,7 @@ from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Insert, Update, bindparam, case, func, insert, literal, or_, select, update
+from sqlalchemy import ColumnElement, Insert, Update, bindparam, case, func, insert, literal, null, or_, select, update
 
 from worker.domain import Origin, Principal, Priority, Run, RunError, RunOrder, RunTrace, Status, Usage, Viewpoint
 from worker.store import leases, pages
@@ -217,9 +217,11 @@ def mark_dispatched(tx: Transaction, run_id: str) -> Following:
     return Following(row.position, row.attempt, Priority(row.priority), row.dispatched_at)
 
 
-def get(tx: Transaction, run_id: str, *, principal: Principal, user_id: str | None = None) -> Run | None:
-    """Return a run that *principal* may see."""
-    own = select(*COLUMNS).join(sessions, sessions.c.pk == runs.c.session_pk)
+def get(
+    tx: Transaction, run_id: str, *, principal: Principal, user_id: str | None = None, texts: bool = True
+) -> Run | None:
+    """Return a run that *principal* may see; without *texts* its input, output and metadata are empty."""
+    own = select(*(COLUMNS if texts else _WITHOUT_TEXTS)).join(sessions, sessions.c.pk == runs.c.session_pk)
     statement = own.where(runs.c.id == run_id, visible(principal, user_id))
     row = tx.execute(statement).one_or_none()
     return None if row is None else from_row(row)
@@ -309,6 +311,8 @@ COLUMNS = (
     sessions.c.user_id,
     sessions.c.team_id,
 )
+_LARGE = {"input": literal(""), "output": null(), "metadata": literal({}, runs.c.metadata.type)}
+_WITHOUT_TEXTS = tuple(_LARGE[c.name].label(c.name) if c.name in _LARGE else c for c in COLUMNS)
 # Built once: building them took longer than executing them.
 _MARK_DISPATCHED = (
     update(runs)
