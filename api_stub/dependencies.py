@@ -6,6 +6,7 @@ its `principal`: `RunsRead`, or `AnyScope` if any key will do. The scope is chec
 gets the key itself. Which rows a key may see is checked where they are read, by `store.sessions.visible`.
 """
 
+from collections.abc import AsyncIterator
 from functools import partial
 from typing import Annotated, Any
 from urllib.parse import unquote
@@ -19,7 +20,7 @@ from api_stub.service import Service
 from worker.domain import Principal, Scope, check_text
 from worker.domain.fields import ID, TEXT
 from worker.errors import KeyMissing, UnknownParameter
-from worker.store import api_keys
+from worker.store import api_keys, sessions
 
 _bearer = HTTPBearer(scheme_name="key", description="A key made with 'team-sessions keys create'.", auto_error=False)
 _Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
@@ -67,6 +68,31 @@ def _check_parameters(request: Request) -> None:
             raise UnknownParameter(name=name[:40], known=f"It has: {', '.join(known)}" if known else "It has none")
 
 
+async def take_session_turn(request: Request, service: ServiceDep) -> AsyncIterator[None]:
+    """Take a turn at the session in the path, for the route's call.
+
+    Raises:
+        SessionLocked
+    """
+    async with service.turns.at("session", request.path_params["session_id"]):
+        yield
+
+
+async def take_run_turn(request: Request, service: ServiceDep) -> AsyncIterator[None]:
+    """Take a turn at the session of the run in the path, for the route's call.
+
+    Raises:
+        SessionLocked
+    """
+
+    def read() -> int | None:
+        with service.db.read() as tx:
+            return sessions.pk_of_run(tx, request.path_params["run_id"])
+
+    async with service.turns.at("pk", str(await run_in_threadpool(read))):
+        yield
+
+
 async def get_metrics_reader(request: Request, service: ServiceDep, credentials: _Credentials) -> Principal:
     """Return the principal of a key that may read metrics; also while the database is away, if it was valid lately.
 
@@ -87,6 +113,9 @@ def _key(request: Request, credentials: HTTPAuthorizationCredentials | None) -> 
     return key
 
 
+# After the principal in a route's arguments: who has no key takes no turn.
+SessionTurn = Annotated[None, Depends(take_session_turn, scope="function")]
+RunTurn = Annotated[None, Depends(take_run_turn, scope="function")]
 AnyScope = Annotated[Principal, Security(get_principal)]
 MetricsRead = Annotated[Principal, Security(get_metrics_reader, scopes=[Scope.RUNS_READ.value])]  # it checks itself
 RunsRead = Annotated[Principal, Security(get_principal, scopes=[Scope.RUNS_READ.value])]

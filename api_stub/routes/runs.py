@@ -1,5 +1,6 @@
 """Runs: enqueue, list, get, wait, cancel, retry, watch, and why one is not moving."""
 
+from contextlib import AsyncExitStack
 from dataclasses import asdict, replace
 from typing import Annotated
 
@@ -13,7 +14,7 @@ from api_stub import errors, pagination, schemas, sse
 from api_stub.memory import BoundedRoute, ReadsLarge
 from api_stub.streams import LastingResponse
 from worker import clock
-from worker.domain import EventId, Principal, Run, Status, check_id, validate_order
+from worker.domain import EventId, Principal, Run, RunOrder, Status, check_id, validate_order
 from worker.domain.event import TERMINAL
 from worker.errors import InvalidEventId, RunNotFound
 from worker.runs import cancel, enqueue, retry, why
@@ -27,7 +28,7 @@ RUNS = pagination.Pages[Run, str]("runs", _Id, lambda run: run.id)
 
 
 @router.post("", status_code=202, responses=schemas.COMMITTED | errors.responses(400, 404, 409, 413, 422))
-def enqueue_run(
+async def enqueue_run(
     body: schemas.RunRequest,
     service: deps.ServiceDep,
     principal: deps.RunsWrite,
@@ -37,15 +38,26 @@ def enqueue_run(
     """Accept a run. It is committed before this answers; a worker executes it when its turn in its session comes."""
     principal.check_team(body.team)
     order = replace(body, user_id=principal.acting_for(body.user_id))
-    validate_order(order, max_input_bytes=service.settings.max_input_bytes)
+    user = order.user_id or ""
+    rows = [("id", user, order.session_id)] if order.session_id else []
     if idempotency_key is not None:
         check_id(idempotency_key, field="Idempotency-Key")
+        rows = [("key", user, idempotency_key), *rows]
+    async with AsyncExitStack() as turns:
+        for row in rows:
+            await turns.enter_async_context(service.turns.at(*row))
+        run = await run_in_threadpool(_enqueue, service, order, idempotency_key)
+    response.headers["Location"] = f"/v1/runs/{run.id}"
+    return schemas.RunReceipt.of(run, principal)
+
+
+def _enqueue(service: deps.ServiceDep, order: RunOrder, idempotency_key: str | None) -> Run:
+    validate_order(order, max_input_bytes=service.settings.max_input_bytes)
     service.teams.check(order.team)
     service.queue_limits.check(order.user_id or "", idempotency_key=idempotency_key)
     accepted = enqueue.enqueue(service.db, order, settings=service.settings, idempotency_key=idempotency_key)
     service.dispatcher.send(accepted.dispatches)
-    response.headers["Location"] = f"/v1/runs/{accepted.run.id}"
-    return schemas.RunReceipt.of(accepted.run, principal)
+    return accepted.run
 
 
 @router.get("", responses=errors.responses(422))
@@ -102,7 +114,11 @@ async def _wait(
 
 @router.post("/{run_id}/cancel", status_code=202, responses=errors.responses(404, 422))
 def cancel_run(
-    run_id: deps.RunId, service: deps.ServiceDep, principal: deps.RunsWrite, user_id: deps.ForUser = None
+    run_id: deps.RunId,
+    service: deps.ServiceDep,
+    principal: deps.RunsWrite,
+    _turn: deps.RunTurn,
+    user_id: deps.ForUser = None,
 ) -> Run | schemas.RunReceipt:
     """Cancel a run: at once if it is queued or its worker is silent, else within a second. Its messages are kept."""
     run, dispatches = cancel.cancel(service.db, run_id, principal=principal, user_id=user_id)
@@ -115,6 +131,7 @@ def retry_run(
     run_id: deps.RunId,
     service: deps.ServiceDep,
     principal: deps.RunsWrite,
+    _turn: deps.RunTurn,
     response: Response,
     user_id: deps.ForUser = None,
     idempotency_key: deps.IdempotencyKey = None,

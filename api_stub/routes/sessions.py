@@ -69,6 +69,7 @@ def change_session(
     body: schemas.SessionChange,
     service: deps.ServiceDep,
     principal: deps.SessionsWrite,
+    _turn: deps.SessionTurn,
     user_id: deps.ForUser = None,
     _place: ReadsLarge = None,
 ) -> schemas.Session:
@@ -83,7 +84,11 @@ def change_session(
 
 @router.delete("/{session_id}", status_code=204, responses=errors.responses(404, 409, 422))
 def delete_session(
-    session_id: deps.SessionId, service: deps.ServiceDep, principal: deps.SessionsWrite, user_id: deps.ForUser = None
+    session_id: deps.SessionId,
+    service: deps.ServiceDep,
+    principal: deps.SessionsWrite,
+    _turn: deps.SessionTurn,
+    user_id: deps.ForUser = None,
 ) -> None:
     """Erase a session with its messages, runs and streams, at once. A running run ends at its next write."""
     with service.db.write() as tx:
@@ -156,6 +161,7 @@ def refresh_summary(
     session_id: deps.SessionId,
     service: deps.ServiceDep,
     principal: deps.SessionsWrite,
+    _turn: deps.SessionTurn,
     user_id: deps.ForUser = None,
     rebuild: Annotated[bool, Query(description="Start over from the first message.", examples=[True])] = False,
 ) -> schemas.Requested:

@@ -186,6 +186,17 @@ class TooManyStreamsOfKey(RequestRefused):
     retry = True
 
 
+class SessionLocked(RequestRefused):
+    """The session is locked, and other requests wait for it already. Send the request again later.
+
+    A transaction holds its row, such as your own with `enqueue(connection=...)`.
+    """
+
+    code = "session_locked"
+    status = 503
+    retry = True
+
+
 class TooManyConnections(RequestRefused):
     """This process has {limit} open connections, its limit. Try again later, or start more API processes.
 
