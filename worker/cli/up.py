@@ -18,6 +18,7 @@ from worker.cli.numbers import MAX_PORT, PORT, PROCESSES, THREADS
 from worker.cli.supervise import Child, Supervisor
 from worker.domain import Scope
 from worker.environment import PREFIX
+from worker.process import limits
 from worker.queue import embedded, flower_login
 from worker.queue.app import BACKGROUND, RUNS
 from worker.settings import Settings
@@ -67,6 +68,7 @@ def up(
         raise click.UsageError(f"--port and --flower-port are both {port}. They need one port each.")
     settings, directory = _data_directory(data_dir)
     data_directory.lock(directory)
+    limits.fitting(1)  # else its workers would end again and again
     teams = load_teams(settings)
     first_metrics_port = metrics_port or settings.metrics_port
     for number, option in ((port, "--port"), (flower_port, "--flower-port")):

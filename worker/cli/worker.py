@@ -4,6 +4,7 @@ import os
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 
 import click
@@ -16,6 +17,7 @@ from worker.cli.isolated_run import execute_alone
 from worker.cli.numbers import PORT, THREADS
 from worker.errors import DatabaseUnavailable
 from worker.observe import logs, metrics
+from worker.process import limits
 from worker.process.isolated import IsolatedProcesses
 from worker.process.metrics_server import MetricsServer
 from worker.process.runtime import Runtime
@@ -69,6 +71,8 @@ def worker(queues: str, concurrency: int, metrics_port: int | None) -> None:
     with database.opened(settings):
         pass  # a mistake ends the worker before it consumes
     broker.check(settings)
+    concurrency = limits.fitting(concurrency)
+    spare = limits.SpareHandles()
     app = make_app(settings, queues=names)
     metrics.preset(teams)
     isolated = IsolatedProcesses(execute_alone)
@@ -84,7 +88,8 @@ def worker(queues: str, concurrency: int, metrics_port: int | None) -> None:
     watchdog = Watchdog(
         alive_at=alive_at,
         broker_answers=lambda: runtime.dispatcher.depths() is not None,
-        give_up=lambda: _give_up(runtime),
+        handles_left=spare.others_left,
+        give_up=lambda: _give_up(runtime, spare),
     )
     watchdog.start()
 
@@ -141,12 +146,14 @@ def _extend_sweep(runtime: Runtime, queues: Sequence[str]) -> None:
         runtime.sweep.extra_steps += [partial(feed_batches, runtime), removal.step]
 
 
-def _give_up(runtime: Runtime) -> None:
+def _give_up(runtime: Runtime, spare: limits.SpareHandles) -> None:
     """Hand the runs over, leave, and end the process. It runs on a thread, because the main thread may be blocked."""
+    spare.release()
     grace_s = runtime.settings.handover_seconds
     deadline = threading.Timer(grace_s + LEAVE_S, os._exit, [DEAD])  # in case the steps below block, too
     deadline.daemon = True
-    deadline.start()
+    with suppress(RuntimeError):  # there are no threads left
+        deadline.start()
     runtime.keeper.hand_over(grace_s=grace_s)
     runtime.sweep.close()
     runtime.presence.leave()  # before its runs end, so that it no longer counts as a live worker

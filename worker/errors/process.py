@@ -1,5 +1,7 @@
 """Errors that end a command, the work of a process, or a run."""
 
+import errno
+
 from worker.errors.base import TeamSessionsError
 
 
@@ -97,6 +99,35 @@ class LeaseLost(TeamSessionsError):
     """The lease on run {run_id!r} (fence {fence}) is lost: another process claimed the run, or it has ended."""
 
     code = "lease_lost"
+
+
+class WorkerExhausted(TeamSessionsError):
+    """The worker has no {what} left. The run is put back, for this worker or another one."""
+
+    code = "worker_exhausted"
+
+    def __init__(self, *, what: str) -> None:
+        super().__init__(what=what)
+        self.what = what
+
+    @classmethod
+    def of(cls, error: BaseException) -> "WorkerExhausted | None":
+        """Return what an error of the system says that this process lacks; None: the error says something else."""
+        if isinstance(error, cls):
+            return error
+        if isinstance(error, RuntimeError) and str(error) == "can't start new thread":
+            return cls(what="threads")
+        if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+            return cls(what="file handles")
+        return None
+
+
+class ProcessLimitTooLow(TeamSessionsError):
+    """A worker with one task at a time needs {least} {what}, and the system gives it {found}. Raise the limit
+    ({how}).
+    """
+
+    code = "process_limit_too_low"
 
 
 class LimitReached(TeamSessionsError):

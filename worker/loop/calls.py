@@ -2,8 +2,8 @@
 
 Each call runs on its own thread, and its result is written as soon as it arrives. If a call fails, the model receives
 the error as the result. Only an error that ends the attempt is raised: a lost lease, a stop, a failed model of a member
-for which the run is retried, a replay that diverged. It is raised after every other call has reached a message
-boundary, so no paid reply is lost.
+for which the run is retried, a replay that diverged, a thread that could not be started. It is raised after every other
+call has reached a message boundary, so no paid reply is lost.
 """
 
 import contextvars
@@ -22,7 +22,7 @@ from worker.loop.definition import Definition, Mode
 from worker.loop.fit import as_object
 from worker.loop.recorded import Recorded
 from worker.loop.tools import CUT_OFF, OUTCOME_UNKNOWN, RunContext, Tool, state_change
-from worker.observe import metrics, tracing
+from worker.observe import exhaustion, metrics, tracing
 
 Converse = Callable[[Conversation], Draft]
 STATE_UNCHANGED = (
@@ -47,7 +47,7 @@ def make_open_calls(conversation: Conversation, converse: Converse) -> None:
     """Execute the calls of the last replies that have no result yet. Write each result as it arrives.
 
     Raises:
-        Stopped, LeaseLost, ModelError, LimitReached, ReplayDiverged
+        Stopped, LeaseLost, ModelError, LimitReached, ReplayDiverged, WorkerExhausted
     """
     calls = open_calls(conversation.log)
     if not calls:
@@ -132,7 +132,10 @@ def _begin(
             outcomes.put(error)
 
     context = contextvars.copy_context()  # of the run's thread, for logs and traces
-    threading.Thread(target=context.run, args=(work,), name=f"tool {tool.name}", daemon=True).start()
+    try:
+        threading.Thread(target=context.run, args=(work,), name=f"tool {tool.name}", daemon=True).start()
+    except RuntimeError as error:
+        outcomes.put(exhaustion.found(error) or error)
 
 
 def _recorded(conversation: Conversation, recorded: Recorded, reply: Message, index: int) -> Outcome:

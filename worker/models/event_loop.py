@@ -10,6 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import CancelledError
 
 from worker.domain import ChatModel, ChatRequest, Reason, Reply, Stop, Stopped
+from worker.observe import exhaustion
 
 
 class EventLoop:
@@ -25,6 +26,7 @@ class EventLoop:
 
         Raises:
             ModelError: the model failed.
+            WorkerExhausted: the call could not be made, because this process has no threads or file handles left.
             Stopped: the run must stop. The call is ended, and its late deltas are dropped.
         """
 
@@ -38,6 +40,10 @@ class EventLoop:
                 return future.result()
             except CancelledError:
                 raise Stopped(stop.reason or Reason.HANDED_OVER) from None
+            except Exception as error:
+                if (exhausted := exhaustion.found(error)) is not None:
+                    raise exhausted from error
+                raise
 
     def close(self) -> None:
         """End the calls in flight and stop the loop. A second call does nothing."""

@@ -33,7 +33,10 @@ class IsolatedProcesses:
             return None
         try:
             process = self._context.Process(target=self._target, args=(run_id, team), name=f"run {run_id}")
-            process.start()
+            try:
+                process.start()
+            except (OSError, EOFError):  # the system gives no process; the server of forks may have ended for the same
+                return None
             terminated = False
             while process.is_alive():
                 process.join(POLL_S)

@@ -56,7 +56,7 @@ def consume(
     worker = _Worker(
         app=app,
         stopping=lambda: stopping.put(None),
-        pool="threads",
+        pool="worker.queue.pool:TaskPool",
         concurrency=concurrency,
         queues=list(queues),
         hostname=name,

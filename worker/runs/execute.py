@@ -29,6 +29,7 @@ from worker.errors import (
     ModelError,
     ReplayDiverged,
     TeamSessionsError,
+    WorkerExhausted,
     WorkersLost,
 )
 from worker.events.publish import RunStream
@@ -37,7 +38,7 @@ from worker.loop.definition import Definition
 from worker.loop.loop import converse
 from worker.loop.recorded import Recorded
 from worker.models.openai_chat import default_model
-from worker.observe import logs, metrics, tracing
+from worker.observe import exhaustion, logs, metrics, tracing
 from worker.process.patience import Patience, of_attempt
 from worker.process.runtime import Runtime
 from worker.runs import cancel
@@ -52,6 +53,7 @@ from worker.summaries.due import threshold
 log = logs.get(__name__)
 
 NOT_SERVED_S = 5.0  # how long a run waits after its delivery to a worker without its team
+EXHAUSTED_S = 2.0  # how long a run waits after a worker without threads or file handles
 NO_PROCESS_S = 2.0  # how long a run waits when no isolated process is free
 DATABASE_AWAY_S = 3.0  # how long a delivery waits for the database; then it goes back, for a worker that reaches it
 BACKOFF = Backoff(first_s=1.0, longest_s=60.0)
@@ -195,6 +197,8 @@ def _converse(attempt: _Attempt) -> Outcome:
     except ReplayDiverged as error:
         return _fail(journal, error, because="the replay left the path of the run that it repeats")
     except Exception as error:  # noqa: BLE001 - a bug in a definition or here: this run fails, its session continues
+        if (exhausted := exhaustion.found(error)) is not None:
+            return _put_back_exhausted(journal, claim, exhausted)
         log.error("run failed on an unexpected error", error=error)
         return _fail(journal, TeamSessionsError(), because="the run failed")
 
@@ -264,6 +268,13 @@ def _model_failed(attempt: _Attempt, error: ModelError) -> Outcome:
         return _fail(journal, error, because="the model failed")
     wait_s = min(wait_s, max(0.0, attempt.allowed_s - claim.elapsed_s))
     at = journal.requeue(wait_s=wait_s, waits_for=error.code, retried=error.counted)
+    journal.publish(RUN_REQUEUED(run_id=claim.run_id, reason=error.code, not_before=rfc3339(at)))
+    return Outcome(End.WAITS, error.code)
+
+
+def _put_back_exhausted(journal: RunJournal, claim: Claim, error: WorkerExhausted) -> Outcome:
+    """Give the run to another worker, or to this one when it has threads and file handles again."""
+    at = journal.requeue(wait_s=EXHAUSTED_S, waits_for=error.code, retried=False)
     journal.publish(RUN_REQUEUED(run_id=claim.run_id, reason=error.code, not_before=rfc3339(at)))
     return Outcome(End.WAITS, error.code)
 

@@ -188,6 +188,9 @@ def _waiting(row: RunState) -> Why | None:
     if row.waits_for == "model_rate_limited":
         detail = f"Its model answered 429, too many requests. It is retried at {until}."
         return _because(row, "rate_limited", detail, facts)
+    if row.waits_for == "worker_exhausted":
+        lacks = "The worker that executed it had no threads or no file handles left, and put it back."
+        return _because(row, "worker_exhausted", f"{lacks} It is sent again at {until}.", facts)
     if row.waits_for == "model_busy":
         busy = "Its model has as many calls in flight as TEAM_SESSIONS_MODEL_CALLS_IN_FLIGHT allows."
         return _because(row, "model_busy", f"{busy} It is retried at {until}.", facts)
