@@ -94,7 +94,7 @@ def parse(address: str) -> PostgresAddress | SqliteAddress:
 
 def sqlite_url(file: str | PathLike[str]) -> str:
     """Return the address of an SQLite file with any name."""
-    return f"sqlite:///{quote(fspath(file), safe='/ ')}"
+    return f"sqlite:///{quote(fspath(file))}"
 
 
 def _sqlite(rest: str) -> SqliteAddress:
@@ -106,7 +106,7 @@ def _sqlite(rest: str) -> SqliteAddress:
         raise AddressError(
             f"its option {named[0][:64]!r} is not supported: SQLite has none here. Write '?' in a file's name as %3F"
         )
-    file = decode(path)
+    file = decode(path, controls=True)  # the name of a directory can hold a line end
     if file.lower().startswith("file:"):
         raise AddressError("SQLite's 'file:' addresses are not supported: write sqlite:///FILE")
     return SqliteAddress(None if file in ("", ":memory:") else file)

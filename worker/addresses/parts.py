@@ -55,8 +55,8 @@ def split(address: str, *, expected: str) -> Parts:
     )
 
 
-def decode(text: str) -> str:
-    """Return *text* with each %XX decoded.
+def decode(text: str, *, controls: bool = False) -> str:
+    """Return *text* with each %XX decoded. With *controls* it may contain control characters, but no NUL.
 
     Raises:
         AddressError: it is not UTF-8 then, or contains a control character.
@@ -65,7 +65,7 @@ def decode(text: str) -> str:
         decoded = unquote(text, errors="strict")
     except UnicodeDecodeError:
         raise AddressError("its %XX are not UTF-8") from None
-    if _CONTROL.search(decoded):
+    if "\0" in decoded or (not controls and _CONTROL.search(decoded)):
         raise AddressError("it contains a control character as %XX")
     return decoded
 
