@@ -22,6 +22,7 @@ from worker.store.tables import messages, runs
 
 HELD_S = 1.0
 ALLOWED_MS = 200
+LEASE_S = 1.0
 
 
 @tool
@@ -141,3 +142,53 @@ def test_a_long_wait_for_the_lock_of_a_session_takes_no_run_over(db: Database) -
 
     assert db.is_sqlite or waited == NotClaimed(End.NOT_FREE, run_id)
     assert db.is_sqlite or isinstance(at_once, Claim)
+
+
+def test_what_waited_for_a_lock_is_written_with_a_whole_lease(process: Callable[..., Runtime], db: Database) -> None:
+    """Claims and writes take the lease first. After a wait as long as a lease it would have run out at the commit."""
+    if db.is_sqlite:
+        pytest.skip("SQLite has one lock, which comes first")
+    leased: list[bool] = []
+    locks = [MessagesLock(db)]
+
+    @tool
+    def look_at_lease() -> str:
+        """Note whether the lease of the run is valid after its reply was written."""
+        leased.append(locks[-1].is_outlived_by(run_id))
+        return "seen"
+
+    def reply(_request: Any) -> Any:
+        leased.append(locks[-1].is_outlived_by(run_id))
+        locks.append(MessagesLock(db))
+        return Calls(("look_at_lease", {}))
+
+    runtime = process(Team(id="t", model=ScriptedModel([reply, "Done."]), tools=[look_at_lease]), lease_seconds=LEASE_S)
+    run_id = enqueue(runtime.db, RunOrder("t", "hello", session_id="s"), settings=runtime.settings).run.id
+
+    outcome = execute(runtime, run_id, "t")
+
+    assert (outcome, leased) == ("completed", [True, True])
+
+
+class MessagesLock:
+    """A lock of the table of messages, held for longer than a lease, from now on."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._held = threading.Event()
+        self._thread = threading.Thread(target=self._hold)
+        self._thread.start()
+        assert self._held.wait(10)
+
+    def is_outlived_by(self, run_id: str) -> bool:
+        """Tell whether the lease of a run runs out after the lock has ended."""
+        self._thread.join()
+        with self._db.read() as tx:
+            return bool(tx.execute(select(runs.c.lease_until).where(runs.c.id == run_id)).scalar_one() > self._ended_at)
+
+    def _hold(self) -> None:
+        with self._db.write() as tx:
+            tx.execute(text("LOCK TABLE team_sessions.messages IN SHARE MODE"))
+            self._held.set()
+            time.sleep(LEASE_S + 0.3)
+            self._ended_at = tx.execute(select(db_time())).scalar_one()

@@ -100,6 +100,8 @@ def claim_head(
         if begins and definition.session_state:
             initial = {k: v for k, v in definition.session_state.items() if k not in state}
             state = sessions.change_state(tx, session.pk, StateChange(initial), bounded=False)  # a team's own is small
+        if clock.monotonic() - asked_at > ttl_s / 3:  # it waited for a lock after it had taken the lease
+            claim = replace(claim, lease_until=leases.renew_held(tx, claim, ttl_s=ttl_s) or claim.lease_until)
         return replace(claim, log=tuple(log), state=state)
 
     def committed(tx: Transaction, result: Claim | NotClaimed | Suspect) -> bool:

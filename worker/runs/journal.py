@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from worker import clock
 from worker.domain import (
     NO_CHANGE,
     Claim,
@@ -61,11 +62,15 @@ class RunJournal:
             DatabaseUnavailable: the process gave up; the next claim reads whether anything is written.
         """
         used = sum((d.usage for d in drafts), Usage())
-        session_pk, run_id = self._claim.session_pk, self._claim.run_id
+        claim = self._claim
+        session_pk, run_id = claim.session_pk, claim.run_id
 
         def write(tx: Transaction) -> tuple[list[Message], dict[str, Any]]:
+            begun = clock.monotonic()
             last_seq = self._hold(tx, drafts, usage=used)
             written = messages.append(tx, drafts, session_pk=session_pk, run_id=run_id, last_seq=last_seq)
+            if clock.monotonic() - begun > self._ttl_s / 3:  # it waited for a lock after it had renewed the lease
+                leases.renew_held(tx, claim, ttl_s=self._ttl_s)
             return written, sessions.change_state(tx, session_pk, change) if change else self.state
 
         def committed(tx: Transaction, result: tuple[list[Message], dict[str, Any]]) -> bool:

@@ -240,10 +240,11 @@ def renew(tx: Transaction, run_ids: Sequence[str], *, owner: str, ttl_s: float) 
     return list(tx.execute(renewed).scalars())
 
 
-def renew_held(tx: Transaction, claim: Claim, *, ttl_s: float) -> None:
-    """Keep the lease of a held run for *ttl_s* seconds more."""
+def renew_held(tx: Transaction, claim: Claim, *, ttl_s: float) -> datetime | None:
+    """Keep the lease of a held run for *ttl_s* seconds more; return its end, or None: it is not held any more."""
     held = (runs.c.id == claim.run_id, still_held(claim.fence))
-    tx.execute(update(runs).where(*held).values(lease_until=db_time(ttl_s)))
+    renewed = update(runs).where(*held).values(lease_until=db_time(ttl_s)).returning(runs.c.lease_until)
+    return tx.execute(renewed).scalar_one_or_none()
 
 
 def renew_waiting(tx: Transaction, run_ids: Sequence[str], *, owner: str, ttl_s: float) -> None:
