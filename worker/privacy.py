@@ -1,7 +1,7 @@
 """Everything of one user: exported, or erased so that no row, stream or summary of the user is left."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from functools import partial
 from itertools import chain
@@ -17,6 +17,7 @@ from worker.store import Database, batch_items, erasure, sessions, users
 from worker.store.tables import api_keys, batches, idempotency, messages, runs, summaries
 
 PAGE = 200
+KEYS = 1_000  # of requests, erased in one transaction
 # Columns for the product's own use, which hold nothing of the user; hashes, of secrets and of requests, are among them.
 _INTERNAL = {"session_pk", "fence", "lease_owner", "lease_until", "losses", "retries", "dispatched_at", "claimed_seq"}
 _INTERNAL |= {"secret_hash", "request_hash", "request_key", "planned_key", "minute", "minute_at", "pace", "paced_at"}
@@ -77,21 +78,27 @@ def erase(db: Database, eraser: Eraser, settings: Settings, user_id: str, *, pri
         UserForbidden
     """
     principal.acting_for(user_id)  # raises before anything is erased
-    total = erasure.Erased()
+    total, streams = erasure.Erased(), 0
     keys = _erase_rest(db, user_id, principal=principal)
     for pk in _session_pks(db, user_id, principal=principal):
         with db.write() as tx:
             erased = erasure.erase_session(tx, pk, streams_s=settings.stream_seconds, counted=True)
         eraser.erase(erased.streaming)
-        total += erased
+        streams += len(erased.streaming)
+        total += replace(erased, streaming=())  # of many sessions, even their ids are many
     keys += _erase_rest(db, user_id, principal=principal)  # what was written meanwhile
-    return Erased(total.sessions + total.forks, total.runs, total.messages, total.summaries, len(total.streaming), keys)
+    return Erased(total.sessions + total.forks, total.runs, total.messages, total.summaries, streams, keys)
 
 
 def _erase_rest(db: Database, user_id: str, *, principal: Principal) -> int:
     """Erase what is in no session, which has no team: nothing for a key that is bound to teams."""
     if principal.teams:
         return 0
+    while True:
+        with db.write() as tx:
+            more = users.erase_some_keys(tx, user_id, limit=KEYS)
+        if not more:
+            break
     with db.write() as tx:
         return users.erase_rest(tx, user_id)
 

@@ -67,7 +67,8 @@ class Server:
                                 self.wfile.write(step)
                         outer.left.set()
                     elif isinstance(step, bytes):
-                        self.wfile.write(step)
+                        with suppress(ConnectionError):
+                            self.wfile.write(step)
                     elif step is not UNTIL_LEFT:
                         step()
                     else:

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.unit.chat_server import HEAD, HELLO, KEY, UNTIL_LEFT, WAIT_S, Endless, Server, chunk, serving, sse
+from tests.unit.chat_server import HEAD, HELLO, KEY, WAIT_S, Endless, Server, chunk, serving, sse
 from tests.unit.test_odd_answers import STOP, calls, part
 from worker.domain import ChatRequest, Reply, Stop, Usage, bounds
 from worker.domain.usage import MOST_TOKENS
@@ -165,7 +165,8 @@ SIGNS = {
 @pytest.mark.parametrize("name", SIGNS)
 def test_signs_of_life_are_no_answer(ask, name):
     """A model is silent whose server sends only comments and the like; it is asked again."""
-    with serving(HEAD, *slowly(SIGNS[name]), UNTIL_LEFT) as server, pytest.raises(ModelSilent) as raised:
+    late = (b"\n\n", chunk(content="late"), STOP)
+    with serving(HEAD, *slowly(SIGNS[name]), *late) as server, pytest.raises(ModelSilent) as raised:
         ask(server, replace(HELLO, silence_s=SILENCE_S))
 
     assert raised.value.retry
@@ -173,7 +174,8 @@ def test_signs_of_life_are_no_answer(ask, name):
 
 def test_headers_that_come_byte_by_byte_are_no_answer(ask):
     """The time of a silent model counts from the request to the last header."""
-    with serving(HEAD[:9], *slowly(b"2"), UNTIL_LEFT) as server, pytest.raises(ModelSilent):
+    late = (HEAD[15:], chunk(content="late"), STOP)
+    with serving(HEAD[:15], *slowly(b"K"), *late) as server, pytest.raises(ModelSilent):
         ask(server, replace(HELLO, silence_s=SILENCE_S))
 
 

@@ -42,6 +42,14 @@ def _page(
     return pages.page((dict(row._mapping) for row in rows), more=more)
 
 
+def erase_some_keys(tx: Transaction, user_id: str, *, limit: int) -> bool:
+    """Erase up to *limit* keys of a user's requests, and return whether there may be more."""
+    first = select(idempotency.c.key).where(idempotency.c.user_id == user_id).limit(limit)
+    keys = list(tx.execute(first).scalars())
+    tx.execute(delete(idempotency).where(idempotency.c.user_id == user_id, idempotency.c.key.in_(keys)))
+    return len(keys) == limit
+
+
 def erase_rest(tx: Transaction, user_id: str) -> int:
     """Erase what a user has outside of sessions, and return how many API keys that were.
 
