@@ -118,7 +118,7 @@ def test_what_goes_wrong_is_told_and_the_conversation_goes_on(open_chat: Chat) -
 
     assert re.search(r"Error: Run \S+ is failed: The run reached its limit of 12 turns", failed), failed
     assert "Hello Ada" in completed
-    assert "Error: Session 'told' belongs to team 'with-tool', not 'plain'." in refused
+    assert "Error: Session 'told' belongs to another team than 'plain'." in refused
 
 
 def test_lines_from_a_pipe_are_answered_one_after_the_other(pipe: Pipe) -> None:
