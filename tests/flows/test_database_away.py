@@ -160,12 +160,30 @@ def test_a_disk_that_takes_no_write_is_an_outage(db: Database) -> None:
     assert not contact.is_old()
 
 
+def test_a_process_that_cannot_renew_its_leases_takes_no_run_over(process: Process) -> None:
+    """On a disk that is nearly full some writes succeed, such as a claim, and others do not."""
+    runtime = process(Team(id="t", model=ScriptedModel([lambda _request: renew_on_a_full_disk(runtime)])))
+    run_id = accept(runtime, "hello")
+
+    outcome = execute(runtime, run_id, "t")
+
+    assert (outcome, runtime.contact.is_old()) == ("completed", False)
+
+
+def renew_on_a_full_disk(runtime: Runtime) -> str:
+    """Let the keeper renew its leases now, in vain."""
+    runtime.keeper._renewed_at -= 3600
+    with full_disk(runtime.keeper._db), suppress(DatabaseUnavailable):
+        runtime.keeper.once()
+    return "Done."
+
+
 @contextmanager
 def full_disk(db: Database) -> Iterator[None]:
-    """Fail each statement that changes a row inside the block, when it changes one."""
+    """Fail each statement inside the block that could change a row."""
 
-    def refuse(_connection: Any, cursor: Any, statement: str, *_: Any) -> None:
-        if statement.startswith(("INSERT", "UPDATE", "DELETE")) and cursor.rowcount > 0:
+    def refuse(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith(("INSERT", "UPDATE", "DELETE")):
             raise OperationalError(statement, None, OSError("no space left on device"))
 
     event.listen(db.engine, "after_cursor_execute", refuse)

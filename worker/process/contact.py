@@ -42,6 +42,15 @@ class Contact:
         if self._since is None or now - begun > self._slow_s:
             self._since = now
 
+    @contextmanager
+    def needed(self) -> Iterator[None]:
+        """Take a failure of the transaction in the block for a break. It says nothing else: `observed` does."""
+        try:
+            yield
+        except DatabaseUnavailable:
+            self._since = None
+            raise
+
     def is_old(self) -> bool:
         """Tell whether the contact lasts long enough to take over a lease that ran out."""
         since, trying_since, now = self._since, self._trying_since, clock.monotonic()

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from worker import clock
 from worker.domain import LeaseState, Reason, Stop
 from worker.errors import DatabaseUnavailable
+from worker.process.contact import Contact
 from worker.process.reach import Reach
 from worker.process.shared_leases import SharedLeases
 from worker.store import Database, Transaction, columns, leases
@@ -50,13 +51,21 @@ class Keeper:
     """
 
     def __init__(
-        self, db: Database, *, owner: str, ttl_s: float, probes: bool, shared: SharedLeases | None = None
+        self,
+        db: Database,
+        contact: Contact,
+        *,
+        owner: str,
+        ttl_s: float,
+        probes: bool,
+        shared: SharedLeases | None = None,
     ) -> None:
         self._db = db.dedicated()
         self._probes = probes
         self._shared = shared
         self.reach = Reach()
         self._owner = owner
+        self._contact = contact
         self._ttl_s = ttl_s
         self._kept: dict[str | int, _Kept] = {}  # ids of runs are text, keys of sessions numbers
         self._waiting: set[str] = set()
@@ -133,7 +142,8 @@ class Keeper:
         kinds = {id(lease.kind): lease.kind for lease in kept}.values()
         begun_at = clock.monotonic()
         if begun_at - self._renewed_at > self._ttl_s / 3:
-            with self._db.write() as tx:
+            # On a disk that is nearly full the sweep's writes can succeed, and these fail: others fail as well then.
+            with self._contact.needed(), self._db.write() as tx:
                 for kind in kinds:
                     kind.renew(tx, _keys(kept, kind), owner=self._owner, ttl_s=self._ttl_s)
                 if waiting:

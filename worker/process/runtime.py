@@ -155,6 +155,7 @@ def _assemble(
         isolated=isolated,
         keeper=Keeper(
             db,
+            contact,
             owner=owner,
             ttl_s=ttl_s,
             probes=isolated is not None,
