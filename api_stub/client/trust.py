@@ -1,7 +1,7 @@
 """Whether a file can be trusted: whose it is, and who else can change it.
 
 A URL, a key or a database that another user of the machine left in a directory would send your text to that user. So
-the data directory and the files in it are used only if they belong to this user or to root, and if nobody else can
+the data directory and the files in it are used only if they belong to this user or to root, and if no other user can
 change them. A group that has no other members counts as the user: many systems give each user such a group. So does
 group 0, which containers with any user id run with.
 """

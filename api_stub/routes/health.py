@@ -28,7 +28,7 @@ class Readiness(BaseModel):
     status: str = Field(
         description="'ready', with the queues that no worker consumes; 'no database', 'no schema' (not migrated yet), "
         "'no broker' or 'no worker'.",
-        examples=["ready", "ready; nobody consumes batch, summaries"],
+        examples=["ready", "ready; no worker consumes batch, summaries"],
     )
     detail: str | None = Field(
         None,
@@ -78,7 +78,7 @@ def _readiness(service: deps.ServiceDep) -> Readiness:
     if "runs" not in consumed:
         return Readiness(status="no worker")
     unconsumed = [queue for queue in QUEUES if queue not in consumed]
-    return Readiness(status=f"ready; nobody consumes {', '.join(unconsumed)}" if unconsumed else "ready")
+    return Readiness(status=f"ready; no worker consumes {', '.join(unconsumed)}" if unconsumed else "ready")
 
 
 def _lacking(status: str, problem: Problem) -> Readiness:

@@ -22,7 +22,7 @@ def test_probes_need_no_key_and_the_description_does(door: Door) -> None:
         assert [stranger.get(path).status_code for path in ("/docs", "/redoc")] == [404, 404]
 
     assert (health.status_code, health.json()) == (200, {"status": "ok"})
-    assert (ready.status_code, ready.json()["status"]) == (200, "ready; nobody consumes enqueue, summaries")
+    assert (ready.status_code, ready.json()["status"]) == (200, "ready; no worker consumes enqueue, summaries")
     check_problem(hidden, status=401, code="key_missing")
     description = door.http.get("/openapi.json").json()
     assert description["openapi"].startswith("3.1.")

@@ -146,7 +146,7 @@ def test_an_unknown_team_is_refused_before_anything_is_typed(pipe: Pipe, said: s
     done = pipe("chat", "no-such-team", said=said)
 
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("Error: No worker serves team 'no-such-team'. Live workers serve charges, ")
+    assert done.stderr.startswith("Error: No worker serves team 'no-such-team'. Live workers serve blocks, charges, ")
 
 
 @pytest.mark.parametrize("marked", [True, False], ids=["marked by the terminal", "as typed"])

@@ -94,7 +94,7 @@ def test_a_terminal_without_the_module_of_the_workers(installed: House) -> None:
 
     (line,) = (line for line in found.lines if line["check"] == "teams")
     assert line["level"] == "skipped"
-    assert "Live workers serve charges, condensed" in line["detail"]
+    assert "Live workers serve blocks, charges, condensed" in line["detail"]
 
 
 def test_looking_leaves_nothing_behind(installed: House) -> None:

@@ -19,7 +19,7 @@ from worker.process.shared_leases import SharedLeases
 from worker.ticker import Ticker
 
 TICK_S = 0.5
-BLOCKED_LEASES = 10  # a worker whose threads have not run for so many leases is ended
+BLOCKED_LEASES = 10  # a worker whose threads have not run for this many leases is ended
 AGAIN_S = 60.0  # between two starts of its process
 # The process imports this package from where it is, and nothing from the current directory.
 _PROGRAM = (

@@ -29,7 +29,7 @@ from typing import Any
 from worker import clock
 from worker.process.shared_leases import KINDS, KeptLease, SharedLeases
 
-NO_TICKS = 3  # so many ticks without a sign of life: the worker's threads do not run
+NO_TICKS = 3  # after this many ticks without a sign of life: the worker's threads do not run
 PAUSE_S = 3.0  # a tick that comes so much later: the guard itself did not run, and knows nothing of the worker
 SHORT_S = 10.0  # a lease for which the guard is always ready; then it has 60 MB
 CONNECT_AGAIN_S = 1.0
@@ -62,7 +62,7 @@ class Guard:
         self._given_up = False
 
     def run(self, is_gone: Callable[[float], bool]) -> None:
-        """Look each tick. *is_gone* waits so many seconds and tells whether the worker has ended."""
+        """Look each tick. *is_gone* waits for a number of seconds and tells whether the worker has ended."""
         started_at = clock.monotonic()
         while not is_gone(self._tick_s) and os.getppid() == self._worker:
             self.look()
@@ -205,7 +205,7 @@ class Renewals:
     def _wait_for(self, locked: list[KeptLease]) -> None:
         """Try these again and again, for as long as Postgres lets a blocked transaction of the worker hold their locks.
 
-        By then the lease can have run out: whoever comes first after the lock has it, and a sweep comes each second.
+        By then the lease can have run out: the first process to get the lock then has it, and a sweep comes each second.
         """
         begun_at = clock.monotonic()
         with suppress(Exception):
