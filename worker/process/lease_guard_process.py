@@ -205,7 +205,7 @@ class Renewals:
     def _wait_for(self, locked: list[KeptLease]) -> None:
         """Try these again and again, for as long as Postgres lets a blocked transaction of the worker hold their locks.
 
-        By then the lease can have run out: the first process to get the lock then has it, and a sweep comes each second.
+        By then the lease can have run out. The first to get the lock has it then, and a sweep comes each second.
         """
         begun_at = clock.monotonic()
         with suppress(Exception):
