@@ -3,12 +3,12 @@
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from sqlalchemy import event, select, update
+from sqlalchemy import event, select, text, update
 from sqlalchemy.exc import OperationalError
 
 from tests.support import look
@@ -176,6 +176,18 @@ def renew_on_a_full_disk(runtime: Runtime) -> str:
     with full_disk(runtime.keeper._db), suppress(DatabaseUnavailable):
         runtime.keeper.once()
     return "Done."
+
+
+def test_a_connection_of_a_read_only_file_is_not_used_again(new_sqlite: Callable[[], str]) -> None:
+    """SQLite opens a file read-only if it is at that moment, and the connection stays so."""
+    with closing(Database(new_sqlite(), pool_size=1)) as db:
+        with db.read() as tx:
+            tx.execute(text("PRAGMA query_only = ON"))
+
+        with pytest.raises(DatabaseUnavailable), db.write() as tx:
+            tx.execute(update(runs).values(retries=1))
+        with db.write() as tx:
+            tx.execute(update(runs).values(retries=1))
 
 
 @contextmanager

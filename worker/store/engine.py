@@ -182,6 +182,12 @@ def _sqlite(file: str | None, pool_size: int) -> Engine:
         connection.execute("PRAGMA synchronous=FULL")  # NORMAL survives kill -9, FULL a power cut too: accepted is kept
         connection.execute("PRAGMA foreign_keys=ON")
 
+    @event.listens_for(engine, "handle_error")
+    def leave_read_only(context: Any) -> None:
+        """Leave connections that were opened while the file was read-only: they stay so when it no longer is."""
+        if (getattr(context.original_exception, "sqlite_errorname", None) or "").startswith("SQLITE_READONLY"):
+            context.is_disconnect = True
+
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
         reads_only = connection.get_execution_options().get("reads_only", False)
