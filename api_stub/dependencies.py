@@ -68,31 +68,6 @@ def _check_parameters(request: Request) -> None:
             raise UnknownParameter(name=name[:40], known=f"It has: {', '.join(known)}" if known else "It has none")
 
 
-async def take_session_turn(request: Request, service: ServiceDep) -> AsyncIterator[None]:
-    """Take a turn at the session in the path, for the route's call.
-
-    Raises:
-        SessionLocked
-    """
-    async with service.turns.at("session", request.path_params["session_id"]):
-        yield
-
-
-async def take_run_turn(request: Request, service: ServiceDep) -> AsyncIterator[None]:
-    """Take a turn at the session of the run in the path, for the route's call.
-
-    Raises:
-        SessionLocked
-    """
-
-    def read() -> int | None:
-        with service.db.read() as tx:
-            return sessions.pk_of_run(tx, request.path_params["run_id"])
-
-    async with service.turns.at("pk", str(await run_in_threadpool(read))):
-        yield
-
-
 async def get_metrics_reader(request: Request, service: ServiceDep, credentials: _Credentials) -> Principal:
     """Return the principal of a key that may read metrics; also while the database is away, if it was valid lately.
 
@@ -113,9 +88,6 @@ def _key(request: Request, credentials: HTTPAuthorizationCredentials | None) -> 
     return key
 
 
-# After the principal in a route's arguments: who has no key takes no turn.
-SessionTurn = Annotated[None, Depends(take_session_turn, scope="function")]
-RunTurn = Annotated[None, Depends(take_run_turn, scope="function")]
 AnyScope = Annotated[Principal, Security(get_principal)]
 MetricsRead = Annotated[Principal, Security(get_metrics_reader, scopes=[Scope.RUNS_READ.value])]  # it checks itself
 RunsRead = Annotated[Principal, Security(get_principal, scopes=[Scope.RUNS_READ.value])]
@@ -167,3 +139,33 @@ IdempotencyKey = Annotated[
         json_schema_extra=ID,
     ),
 ]
+
+
+async def take_session_turn(session_id: SessionId, service: ServiceDep) -> AsyncIterator[None]:
+    """Take a turn at the session in the path, for the route's call.
+
+    Raises:
+        SessionLocked
+    """
+    async with service.turns.at("session", session_id):
+        yield
+
+
+async def take_run_turn(run_id: RunId, service: ServiceDep) -> AsyncIterator[None]:
+    """Take a turn at the session of the run in the path, for the route's call.
+
+    Raises:
+        SessionLocked
+    """
+
+    def read() -> int | None:
+        with service.db.read() as tx:
+            return sessions.pk_of_run(tx, run_id)
+
+    async with service.turns.at("pk", str(await run_in_threadpool(read))):
+        yield
+
+
+# After the principal in a route's arguments: who has no key takes no turn.
+SessionTurn = Annotated[None, Depends(take_session_turn, scope="function")]
+RunTurn = Annotated[None, Depends(take_run_turn, scope="function")]

@@ -90,7 +90,7 @@ class Door:
         db, order = self.system.db, RunOrder(team, "go", session_id=session_id, user_id=user_id)
         run_id = enqueue(db, order, settings=Settings()).run.id
         answer = Draft(Role.ASSISTANT, team, "done")
-        life.end(db, life.take(db, run_id), Ending(Status.COMPLETED, [answer], output="done"))
+        life.end(db, life.take(db, run_id, team=team), Ending(Status.COMPLETED, [answer], output="done"))
         return run_id
 
     def cancel(self, run_id: str) -> dict[str, Any]:

@@ -242,7 +242,9 @@ STOPS: dict[str, list[int]] = {
 )
 def test_a_worker_that_stops_hands_its_runs_over_at_once(running: System, valkey: ValkeyServer, how: str) -> None:
     """Whatever makes it stop, its run goes on in another worker, and is not lost to its lease."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # below nohup it is ignored, in child processes too
     worker = start_breakable(running)
+    signal.signal(signal.SIGHUP, before)
     installation = Installation(running, valkey)
     running.start_worker()
 

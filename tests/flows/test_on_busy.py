@@ -134,7 +134,7 @@ def test_coalesce_joins_the_newest_queued_run_once(db: Database) -> None:
     assert {joined.run.id, again.run.id} == {newest.run.id}
     assert (again.repeated, joined.dispatches, again.dispatches) == (True, (), ())
     assert look.row(db, newest.run.id).input == "two\n\nthree"
-    with pytest.raises(IdempotencyConflict, match=newest.run.id):
+    with pytest.raises(IdempotencyConflict):
         send(db, "four", "coalesce", key="k")
 
 

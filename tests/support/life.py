@@ -49,9 +49,9 @@ def accept(
     )
 
 
-def take(db: Database, run_id: str, *, owner: str = "me", ttl_s: float = 60) -> Claim:
+def take(db: Database, run_id: str, *, owner: str = "me", ttl_s: float = 60, team: str = "t") -> Claim:
     """Claim a run that is free."""
-    claim = claim_head(db, run_id, owner=owner, ttl_s=ttl_s, definition=Team(id="t").definition)
+    claim = claim_head(db, run_id, owner=owner, ttl_s=ttl_s, definition=Team(id=team).definition)
     assert isinstance(claim, Claim), claim
     return claim
 

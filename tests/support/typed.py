@@ -37,6 +37,7 @@ NOT_TYPED = {
     "ops/test": "runs the tests, this one too",
     "ops/chaos/run": "half an hour; tests/crash/test_chaos.py plays it for seconds",
     "ops/chaos/run --seconds 20": "tests/crash/test_chaos.py is this",
+    "ops/chaos/run --outage all": "more than an hour; tests/crash/test_outages.py plays some for seconds",
     "ops/chaos/run --seed 1234": "half an hour; tests/crash/test_chaos.py takes a seed too",
     "ops/chaos/run --break fence --seconds 15 --database sqlite": "tests/crash/test_chaos.py breaks each in turn",
 }

@@ -23,6 +23,7 @@ PAUSES = {  # why a run waits, by the code of its error; events of other codes s
     "model_busy": "TEAM_SESSIONS_MODEL_CALLS_IN_FLIGHT is reached",
     "model_unavailable": "the model cannot be reached, or its server fails",
     "model_silent": "the model sends nothing",
+    "model_no_answer": "something else answers in place of the model",
     "model_stream_broken": "the model's answer broke off",
 }
 DELEGATES = "delegate_task_to_member"  # not shown as a tool call: delegation.started shows it

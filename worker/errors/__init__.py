@@ -3,18 +3,21 @@
     TeamSessionsError
     ├── SettingsInvalid, TeamsInvalid, DefinitionInvalid, ToolNotDescribable                               at start
     ├── SchemaOutdated, DatabaseUnusable, PortTaken, DirectoryTaken, DirectoryUnusable,
-    │   DirectoryUntrusted, LoginInvalid, HostUnusable                              at the start of a command
+    │   DirectoryUntrusted, LoginInvalid, HostUnusable, BrokerUnusable, ProcessLimitTooLow
+    │                                                                               at the start of a command
     ├── RequestRefused                           the caller can correct it
     │   ├── InvalidType, InvalidText, InvalidJson, InvalidIdentifier, EmptyInput, InputTooLarge, InvalidEventId
     │   ├── ValueTooLarge, InvalidCursor, UnknownParameter, NoLastSession
     │   ├── UnknownTeam, RunNotFound, SessionNotFound, InvalidTime, OrderInvalid, SessionOfOtherTeam, AmbiguousSession
     │   ├── IdempotencyConflict, RunGone, SessionBusy, QueueFull, RunNotRetryable, SummaryNotFound
     │   ├── BatchNotFound, BatchInvalid, BatchConflict
+    │   ├── TooManyConnections, TooManyStreams, TooManyStreamsOfKey, SessionLocked
     │   └── KeyMissing, KeyInvalid, ScopeMissing, TeamForbidden, UserForbidden, KeyBound, RateLimited, ApiBusy
     ├── ModelError                               a failed model call; retrying the last ones does not help
     │   ├── ModelRateLimited/ModelBusy, ModelUnavailable, ModelSilent, ModelStreamBroken, SummaryUnusable
     │   └── ModelRefused/ModelContextExceeded, ModelAnswerInvalid/ModelNoAnswer, ModelAnswerTooLarge, ModelEmptyReply
-    └── KeyNotFound, DatabaseUnavailable, LeaseLost, LimitReached, ReplayDiverged, WorkersLost, SummaryFailed, RunFailed
+    ├── KeyNotFound, DatabaseUnavailable, LeaseLost, LimitReached, ReplayDiverged, WorkersLost, WorkerExhausted
+    └── SummaryFailed, RunFailed
 
 The first paragraph of an error's docstring is its message; `{fact}` is filled in from the constructor. It says what was
 found, what was expected and what to do. It contains identifiers, never message text or a secret. `code` is stable and

@@ -89,7 +89,7 @@ class ModelNoAnswer(ModelAnswerInvalid):
 
 class ModelAnswerTooLarge(ModelError):
     """The answer of model {model!r} was not read to its end: {part} is larger than {limit}. Asking again does not help.
-    Limit the model's output, for example with OpenAIChat(request_params={{"max_tokens": …}}).
+    Limit the model's output, for example with max_tokens in OpenAIChat(request_params=…).
     """
 
     code = "model_answer_too_large"
