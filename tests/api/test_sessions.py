@@ -14,7 +14,7 @@ from api_stub.client import Client
 from tests.api.door import Door, check_problem, name, read_events
 from tests.api.test_runs import TIME
 from tests.support.life import accept
-from tests.support.system import system
+from tests.support.system import system, wait_until
 from tests.support.valkey import ValkeyServer
 
 FIELDS = {
@@ -259,6 +259,6 @@ def test_a_session_is_deleted_while_redis_is_away(tmp_path: Path, database_url: 
         if away == signal.SIGSTOP:
             os.kill(valkey.pid, signal.SIGCONT)
         assert [answer.status_code for answer in answers] == [204, 404]
-        assert "streams were not erased" in running.log("api")
+        wait_until(lambda: "streams were not erased" in running.log("api"), description="the log says so")
         assert httpx2.get(f"{running.url}/v1/runs/{run.id}", headers=key).status_code == 404
     valkey.close()
