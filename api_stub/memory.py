@@ -8,6 +8,7 @@ A request that waits too long is answered with 503, and can be sent again.
 """
 
 import asyncio
+import re
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -24,7 +25,8 @@ RECEIVED_BYTES = 48 * 1024 * 1024  # of bodies at once, also those that wait to 
 SMALL = 16 * 1024  # bytes of a body for which nothing waits
 WAIT_S = 30.0
 FIELDS = 100  # of one object of a body
-OBJECTS = 250_000  # lists and fields of a body, counted by their signs: each can take a hundred bytes
+OBJECTS = 250_000  # objects, lists and fields of a body: each can take a hundred bytes
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)', re.DOTALL)  # it also matches one without an end: linear
 
 
 class Places:
@@ -57,9 +59,9 @@ class Places:
         """Give *size* places back, to those who wait first."""
         self._taken -= size
         while self._waiting and self._has_room(self._waiting[0][1]):
-            place, wanted = self._waiting.popleft()
+            place, size_of_next = self._waiting.popleft()
             if not place.done():
-                self._taken += wanted
+                self._taken += size_of_next
                 place.set_result(None)
 
     async def _take(self, size: int) -> None:
@@ -118,12 +120,21 @@ class BoundedRoute(APIRoute):
 class _BoundedRequest(Request):
     async def json(self) -> Any:
         text = await self.body()
-        if sum(text.count(sign) for sign in (b"[", b"{", b":")) > OBJECTS:
+        if has_too_many_objects(text):
             raise HTTPException(413, f"The body has more than {OBJECTS:,} objects, lists and fields.")
         body = await super().json()
         if (count := _most_fields(body)) > FIELDS:
             raise HTTPException(413, f"An object of the body has {count:,} fields; the limit is {FIELDS}.")
         return body
+
+
+def has_too_many_objects(text: bytes) -> bool:
+    """Tell whether a JSON text has more objects, lists and fields than a body may have. Strings may hold anything."""
+    return _signs(text) > OBJECTS and _signs(_STRING.sub(b"", text)) > OBJECTS
+
+
+def _signs(text: bytes) -> int:
+    return sum(text.count(sign) for sign in (b"[", b"{", b":"))
 
 
 def _most_fields(value: Any) -> int:

@@ -52,6 +52,22 @@ def test_hostile_bodies_do_not_fill_the_memory(door: Door) -> None:
     assert peak(api_process(door)) < 400
 
 
+@pytest.mark.parametrize(
+    ("text", "too_many"),
+    [
+        (json.dumps({"input": "[{:" * memory.OBJECTS}), False),
+        (json.dumps({"input": '\\"[{:' * memory.OBJECTS}), False),
+        (json.dumps({"input": [[]] * memory.OBJECTS}), True),
+        ('"' + '\\":' * memory.OBJECTS * 2, False),  # not JSON: refused when it is parsed
+        ('"' + '\\":' * memory.OBJECTS * 2 + "\\", False),
+    ],
+    ids=["signs in a text", "quotes in a text", "lists", "a text without an end", "half an escape"],
+)
+def test_objects_are_counted_outside_of_strings(text: str, too_many: bool) -> None:
+    """An input of any characters is taken; the time grows with the length of the text, whatever its quotes are."""
+    assert memory.has_too_many_objects(text.encode()) is too_many
+
+
 def test_a_batch_with_unknown_fields_names_them(door: Door) -> None:
     """A few are an error each, many are refused as one, wherever they are; metadata has any."""
     run = {"team": "plain", "input": "x", "metadata": {str(n): n for n in range(500)}}
