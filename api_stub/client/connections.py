@@ -41,7 +41,7 @@ class Connections(Generic[Http]):
         return Attempt(self._streams, asynchronous=isinstance(self.http, httpx2.AsyncClient))
 
     def leave(self) -> None:
-        """Begin anew in a child process."""
+        """Drop what was inherited, and make new connections: this is a child process."""
         for stream in list(self._streams):
             _leave(stream)
         self._streams.clear()

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from api_stub.client import RequestFailed, Unreachable
 from tests.support.run_view import RunView
 
 
@@ -61,6 +62,12 @@ class Book:
         finally:
             with self.lock:
                 slot.users -= 1
+
+    def was_refused(self, error: RequestFailed | Unreachable) -> None:
+        """Note a request that the API did not carry out; an unexpected error of the API is a problem."""
+        self.refused["unreachable" if isinstance(error, Unreachable) else error.code] += 1
+        if isinstance(error, RequestFailed) and error.status == 500:
+            self.problems.append(f"unexpected: the API answered 500, {error.code}")
 
     def saw(self, run: Any) -> None:
         """Note a run from a response; if it has ended, it must not change."""

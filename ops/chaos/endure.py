@@ -39,7 +39,7 @@ from worker.store.tables import runs
 FIRST = 0.9  # of the runs are enqueued before the outage, the others during it
 IN_FLIGHT = 40  # runs, or a quarter of all, that are running when it begins
 WATCHERS = 8
-WATCHED = 10  # one run of so many is watched
+WATCHED = 10  # every tenth run is watched
 PER_SESSION = 2
 BEGIN_S, SETTLE_S = 300.0, 900.0
 MOST_RSS_MB = 400.0
@@ -192,12 +192,8 @@ class Load:
             while not self._over.is_set():
                 try:
                     run = client.enqueue(team, text, idempotency_key=key, **options)
-                except RequestFailed as error:
-                    self.book.refused[error.code] += 1
-                    if error.status == 500:
-                        self.book.problems.append(f"unexpected: the API answered 500, {error.code}")
-                except Unreachable:
-                    self.book.refused["unreachable"] += 1
+                except (RequestFailed, Unreachable) as error:
+                    self.book.was_refused(error)
                 else:
                     self._accept(number, run["id"], sent=sent)
                     return

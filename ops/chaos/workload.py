@@ -107,12 +107,8 @@ class Workload:
     def _guarded(self, act: Any) -> None:
         try:
             act()
-        except RequestFailed as error:
-            self.book.refused[error.code] += 1
-            if error.status == 500:
-                self.book.problems.append(f"unexpected: the API answered 500, {error.code}")
-        except Unreachable:
-            self.book.refused["unreachable"] += 1
+        except (RequestFailed, Unreachable) as error:
+            self.book.was_refused(error)
 
     def _enqueue(self, client: Client, slot: Slot, chance: random.Random) -> None:
         marker = f"M{next(self._numbers)}"

@@ -296,14 +296,6 @@ def page(tx: Transaction, *, session_pk: int, after_seq: int, limit: int, role: 
     return pages.page(map(_message, rows), more=more)
 
 
-def page_of_run(tx: Transaction, run_id: str, *, after: int, limit: int) -> Page[Message]:
-    """Return up to *limit* messages of one run after the seq *after*, as many as fit into a page, in order."""
-    own = (runs.c.session_pk == messages.c.session_pk) & messages.c.seq.between(runs.c.first_seq, runs.c.last_seq)
-    statement = select(*_COLUMNS).select_from(messages.join(runs, own)).order_by(messages.c.seq)
-    rows, more = pages.fitting(tx, statement.where(runs.c.id == run_id, messages.c.seq > after), _BYTES, limit=limit)
-    return pages.page(map(_message, rows), more=more)
-
-
 def _newest(
     tx: Transaction, *conditions: ColumnElement[bool], session_pk: int, before_seq: int, limit: int, cut: int
 ) -> list[Excerpt]:
