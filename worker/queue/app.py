@@ -10,6 +10,7 @@ from kombu.entity import Exchange, Queue
 
 from worker.addresses import broker
 from worker.queue import transport
+from worker.queue.event_sender import SentOnce
 from worker.settings import Settings
 
 RUNS = ("resumed", "runs")  # a user waits for these; polled in this order
@@ -43,7 +44,7 @@ def make_app(settings: Settings, *, queues: Sequence[str] = ()) -> Celery:
     transport.use()
     address = broker.parse(settings.broker)
     # Named, so that neither CELERY_LOADER nor DJANGO_SETTINGS_MODULE choose something else.
-    app = Celery("team-sessions", broker=address.url, loader=_Loader, set_as_current=False, fixups=[])
+    app = Celery("team-sessions", broker=address.url, loader=_Loader, events=SentOnce, set_as_current=False, fixups=[])
     object.__setattr__(app.conf, "__class__", _Configuration)  # it is made in Celery's __init__; it stays this object
     app.conf.update(
         broker_use_ssl=None if address.tls is None else dict(address.tls),
