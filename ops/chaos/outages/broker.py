@@ -34,9 +34,9 @@ def frozen_broker(fleet: Fleet) -> Iterator[None]:
 
 @outage("broker")
 def paused_broker(fleet: Fleet) -> Iterator[None]:
-    """CLIENT PAUSE: the broker accepts commands and answers none of them."""
+    """CLIENT PAUSE: the broker answers PING and what reads, and lets everything that writes wait, BRPOP too."""
     with Redis.from_url(fleet.valkey.url) as redis:
-        redis.execute_command("CLIENT", "PAUSE", "600000", "ALL")
+        redis.execute_command("CLIENT", "PAUSE", "600000", "WRITE")
         yield
         redis.execute_command("CLIENT", "UNPAUSE")
 
