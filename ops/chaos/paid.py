@@ -1,10 +1,12 @@
-"""Answers that were paid for again. Only those in flight may be: their process was hit before it could write them.
+"""Answers that were paid for again. Only those in flight may be: their process was hit before it could write them, or
+the model had answered nothing for so long that the attempt ended before the answer came.
 
 A frozen process whose run was claimed by another may also request one reply when it continues: it learns of the claim
 with its next write, or from its keeper.
 """
 
 import itertools
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +20,7 @@ LASTS_S = {"fill_disk": LEASE_S + 2}  # at most; the process cannot write until 
 
 @dataclass(frozen=True, slots=True)
 class PaidAgain:
-    """A reply that the model had answered, and that was requested again. `in_flight`: its process was hit between."""
+    """A reply that the model had answered, and that was requested again. `in_flight`: nobody held it, see above."""
 
     run_id: str
     fence: int
@@ -29,13 +31,14 @@ class PaidAgain:
 
 def paid_again(e: Evidence) -> list[PaidAgain]:
     """Return them all, from the journal of the model."""
-    answered = {call["call"] for call in e.calls if call["event"] == "answered"}
+    answered = {call["call"]: call["at"] for call in e.calls if call["event"] == "answered"}
     requests: dict[tuple[str, str, str], list[dict[str, Any]]] = defaultdict(list)
     for call in e.calls:
         if call["event"] == "asked" and "by" in call:
             run_id, _fence, delegation, turn = call["by"].split()
             requests[run_id, delegation, turn].append(call)
     claims = {(note.key, note.fence): note for note in e.audit if note.what == "claim"}
+    given_up = {(note.key, note.fence): note.at.timestamp() for note in e.audit if note.what == "requeue"}
     again = []
     for (run_id, delegation, turn), calls in requests.items():
         for call, next_call in itertools.pairwise(calls):
@@ -45,6 +48,7 @@ def paid_again(e: Evidence) -> list[PaidAgain]:
                 hit = was_hit(e.hits, claim and claim.pid, since=call["at"], until=next_call["at"])
                 if earlier is not None and next_fence < fence:  # the asker was frozen, and its run claimed by another
                     hit |= was_hit(e.hits, earlier.pid, since=earlier.at.timestamp(), until=next_call["at"])
+                hit |= given_up.get((run_id, fence), math.inf) < answered[call["call"]]
                 story = tell(e, run_id, since=call["at"], until=next_call["at"])
                 again.append(PaidAgain(run_id, fence, f"{turn} of {delegation}", hit, story))
     return again

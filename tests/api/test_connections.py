@@ -70,7 +70,7 @@ def test_a_request_that_does_not_become_whole_ends_its_connection(running: Syste
         assert answers_probe(idle)
         halves = [stack.enter_context(connect(running, part)) for part in parts]
 
-        assert httpx2.get(f"{running.url}/healthz").status_code == 200
+        assert httpx2.get(f"{running.url}/healthz", timeout=60).status_code == 200
         assert all(is_closed(half) for half in halves)
         assert answers_probe(idle)
     assert "ERROR" not in running.log("api")
@@ -84,9 +84,9 @@ def test_more_connections_than_files_take_no_place_from_a_request(running: Syste
         for n in range(3 * FILES):
             stack.enter_context(connect(running, PROBE if n % 2 else b"GET /v1/teams HT"))
             if n % 100 == 99:
-                assert httpx2.get(f"{running.url}/healthz").status_code == 200
+                assert httpx2.get(f"{running.url}/healthz", timeout=60).status_code == 200
         headers = {"Authorization": f"Bearer {running.key}"}
-        assert httpx2.get(f"{running.url}/v1/teams", headers=headers).status_code == 200
+        assert httpx2.get(f"{running.url}/v1/teams", headers=headers, timeout=60).status_code == 200
         assert running.log("api").count("connections closed for others") == 1
     # Threads may have opened the database.
     wait_until(lambda: len(list(files.iterdir())) <= before + 20, description="the connections are closed")
