@@ -17,10 +17,12 @@ def test_a_key_that_asks_too_often_is_told_when_to_come_again(
         running.start_api()
         headers = {"Authorization": f"Bearer {running.key}"}
 
-        answers = [httpx2.get(f"{running.url}/v1/teams", headers=headers) for _ in range(5)]
+        answers = [httpx2.get(f"{running.url}/v1/teams", headers=headers, timeout=60) for _ in range(5)]
 
         assert [a.status_code for a in answers] == [200, 200, 200, 429, 429]
         assert answers[-1].json()["code"] == "rate_limited"
         assert 1 <= int(answers[-1].headers["Retry-After"]) <= 60
-        assert httpx2.get(f"{running.url}/healthz").status_code == 200
-        assert httpx2.get(f"{running.url}/v1/teams", headers={"Authorization": "Bearer x"}).status_code == 401
+        assert httpx2.get(f"{running.url}/healthz", timeout=60).status_code == 200
+        assert (
+            httpx2.get(f"{running.url}/v1/teams", headers={"Authorization": "Bearer x"}, timeout=60).status_code == 401
+        )

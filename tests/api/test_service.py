@@ -16,7 +16,7 @@ from worker.store import Database, migrate
 
 def test_probes_need_no_key_and_the_description_does(door: Door) -> None:
     """`/healthz` and `/readyz` are open; everything else asks who it is."""
-    with httpx2.Client(base_url=door.system.url) as stranger:
+    with httpx2.Client(base_url=door.system.url, timeout=60) as stranger:
         health, ready = stranger.get("/healthz"), stranger.get("/readyz")
         hidden = stranger.get("/openapi.json")
         assert [stranger.get(path).status_code for path in ("/docs", "/redoc")] == [404, 404]
@@ -36,18 +36,18 @@ def test_without_a_worker_nothing_is_ready(tmp_path: Path, valkey: ValkeyServer)
     migrate.upgrade(database)
     database.close()
     with system(tmp_path, database_url=url, redis_url=valkey.url) as running, running.start_api() as client:
-        ready = httpx2.get(f"{running.url}/readyz")
+        ready = httpx2.get(f"{running.url}/readyz", timeout=60)
         assert (ready.status_code, ready.json()["status"]) == (503, "no worker")
-        assert httpx2.get(f"{running.url}/healthz").status_code == 200
+        assert httpx2.get(f"{running.url}/healthz", timeout=60).status_code == 200
         with pytest.raises(RequestFailed, match="No worker has announced a team 'plain'"):
             client.enqueue("plain", "hello")
 
         worker = running.start_worker()
-        wait_until(lambda: httpx2.get(f"{running.url}/readyz").is_success, description="it is ready")
+        wait_until(lambda: httpx2.get(f"{running.url}/readyz", timeout=60).is_success, description="it is ready")
         worker.terminate()
         worker.wait()
 
-        assert httpx2.get(f"{running.url}/readyz").status_code == 503
+        assert httpx2.get(f"{running.url}/readyz", timeout=60).status_code == 503
         assert client.enqueue("plain", "waits for a worker")["status"] == "queued"
 
 

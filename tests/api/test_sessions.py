@@ -260,5 +260,5 @@ def test_a_session_is_deleted_while_redis_is_away(tmp_path: Path, database_url: 
             os.kill(valkey.pid, signal.SIGCONT)
         assert [answer.status_code for answer in answers] == [204, 404]
         wait_until(lambda: "streams were not erased" in running.log("api"), description="the log says so")
-        assert httpx2.get(f"{running.url}/v1/runs/{run.id}", headers=key).status_code == 404
+        assert httpx2.get(f"{running.url}/v1/runs/{run.id}", headers=key, timeout=60).status_code == 404
     valkey.close()

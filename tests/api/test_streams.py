@@ -56,9 +56,9 @@ def test_streams_beyond_the_limits_are_refused_in_words(running: System, valkey:
         for answer in answers:
             if answer.status_code != 200:
                 answer.read()
-        health = httpx2.get(f"{running.url}/healthz")
+        health = httpx2.get(f"{running.url}/healthz", timeout=60)
         headers = {"Authorization": f"Bearer {second}"}
-        waiting = httpx2.get(f"{running.url}/v1/runs/{run_id}", params={"wait": 5}, headers=headers)
+        waiting = httpx2.get(f"{running.url}/v1/runs/{run_id}", params={"wait": 5}, headers=headers, timeout=60)
         opened = len(redis.client_list()) - before
 
         assert [answer.status_code for answer in answers] == [200, 200, 200, 429, 429, 200, 200, 503, 503]

@@ -165,7 +165,7 @@ def test_each_process_says_the_same(
     with system(tmp_path, database_url=new_sqlite(), redis_url=url) as running:
         sentences = [ended(running, *command, url=url) for command in commands]
         running.start_api()
-        ready = httpx2.get(f"{running.url}/readyz")
+        ready = httpx2.get(f"{running.url}/readyz", timeout=60)
         command = [*PROGRAM, "doctor", "--json"]
         doctor = subprocess.run(command, env=running.environment, capture_output=True, text=True, check=False)
         finding = next(line for line in json.loads(doctor.stdout) if line["check"] == "broker")
@@ -177,7 +177,7 @@ def test_each_process_says_the_same(
         assert (ready.status_code, ready.json()) == (503, {"status": "no broker", "detail": expected})
         assert expected in running.log("api")
         ada("~*", "&*", "+@all")
-        mended = lambda: httpx2.get(f"{running.url}/readyz").json() == {"status": "no worker"}  # noqa: E731
+        mended = lambda: httpx2.get(f"{running.url}/readyz", timeout=60).json() == {"status": "no worker"}  # noqa: E731
         wait_until(mended, description="the API notices")
 
 

@@ -71,9 +71,9 @@ def test_an_old_process_starts_and_is_ready_between_the_halves(
 
         run = client.enqueue("with-tool", "old [steps=1]", session_id="s", user_id="u")
         assert client.wait(run["id"], user_id="u", timeout_s=60)["status"] == "completed"
-        assert httpx2.get(f"{running.url}/readyz").status_code == 200
+        assert httpx2.get(f"{running.url}/readyz", timeout=60).status_code == 200
         new.migrate("--removing", environment=environment)
-        after = httpx2.get(f"{running.url}/readyz")
+        after = httpx2.get(f"{running.url}/readyz", timeout=60)
         assert (after.status_code, after.json()["status"]) == (503, "no schema")
     finally:
         running.close()

@@ -169,7 +169,7 @@ def configured(house: House, **options: str) -> Iterator["Redis[Any]"]:
 def answers(url: str) -> bool:
     """Tell whether something answers HTTP."""
     try:
-        return httpx2.get(url).status_code > 0
+        return httpx2.get(url, timeout=60).status_code > 0
     except httpx2.TransportError:
         return False
 

@@ -149,7 +149,7 @@ def test_every_path_wants_the_login_below_the_prefix_and_beside_it(shop: Shop) -
     below = [f"/flower{path}" for path in PATHS] + ["/flower/static/css/flower.css", "/flower/nothing"]
     beside = [*PATHS, "/static/css/flower.css", "/favicon.ico", "/robots.txt", "/nothing", "/flowers/tasks", "/flower"]
 
-    with httpx2.Client(base_url=shop.http.base_url) as stranger:
+    with httpx2.Client(base_url=shop.http.base_url, timeout=60) as stranger:
         met = {(m, path): stranger.request(m, path).status_code for m in ("GET", "POST") for path in below + beside}
         wrong = {stranger.get(path, auth=("ada", "x")).status_code for path in below + beside}
 

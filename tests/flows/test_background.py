@@ -38,7 +38,7 @@ def enqueue(system: System, input: str, *, team: str = "plain", **fields: Any) -
     """Have a run accepted and return its id."""
     headers = {"Authorization": f"Bearer {system.key}"}
     body = {"team": team, "input": input, "user_id": "u", **fields}
-    answer = httpx2.post(f"{system.url}/v1/runs", json=body, headers=headers)
+    answer = httpx2.post(f"{system.url}/v1/runs", json=body, headers=headers, timeout=60)
     assert answer.status_code == 202, answer.text
     return str(answer.json()["id"])
 

@@ -60,7 +60,7 @@ class Shop:
     def under(self, key: str) -> dict[str, Any] | None:
         """Return the only run that was accepted under a key, or None."""
         headers = {"Authorization": f"Bearer {self.system.key}"}
-        answer = httpx2.get(f"{self.system.url}/v1/runs", params={"idempotency_key": key}, headers=headers)
+        answer = httpx2.get(f"{self.system.url}/v1/runs", params={"idempotency_key": key}, headers=headers, timeout=60)
         assert answer.status_code == 200, answer.text
         found = answer.json()["data"]
         assert len(found) <= 1

@@ -20,7 +20,7 @@ def model_server(*options: str) -> Iterator[str]:
 
     def answers() -> bool:
         try:
-            return httpx2.get(url).status_code == 404
+            return httpx2.get(url, timeout=60).status_code == 404
         except httpx2.TransportError:
             return False
 

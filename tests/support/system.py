@@ -118,7 +118,7 @@ class System:
 
         def answers() -> bool:
             try:
-                return httpx2.get(f"{url}/healthz").status_code == 200
+                return httpx2.get(f"{url}/healthz", timeout=60).status_code == 200
             except httpx2.TransportError:
                 return False
 

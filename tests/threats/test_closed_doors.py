@@ -41,7 +41,7 @@ def test_flower_shows_nothing_without_its_login(house: House) -> None:
     wrong = [None, ("flower", ""), ("flower", "x"), ("", ""), ("admin", "admin")]
     paths = [path for path in FLOWER if path.startswith("/")] + extra
 
-    with httpx2.Client(base_url=house.flower.base_url) as stranger:
+    with httpx2.Client(base_url=house.flower.base_url, timeout=60) as stranger:
         met = {
             (method, path, login): stranger.request(method, path, auth=login).status_code
             for login in wrong
@@ -75,7 +75,7 @@ def test_the_api_answers_two_routes_without_a_key(house: House) -> None:
     paths = [re.sub(r"\{.*?\}", "x", path) for path in house.http.get("/openapi.json").json()["paths"]]
     keys = ["", "Bearer", "Bearer x", f"Bearer ts_{'0' * 16}_x", "Basic dTpw"]
 
-    with httpx2.Client(base_url=house.http.base_url) as stranger:
+    with httpx2.Client(base_url=house.http.base_url, timeout=60) as stranger:
         probes = {path: stranger.get(path) for path in ("/healthz", "/readyz")}
         met = {
             (path, method): {stranger.request(method, path, headers={"Authorization": key}).status_code for key in keys}

@@ -33,7 +33,7 @@ def post(running: System, input: str, *, team: str, **headers: str) -> dict[str,
     """Have a run accepted and return it."""
     headers = {"Authorization": f"Bearer {running.key}", **headers}
     body = {"team": team, "input": input, "session_id": "s", "user_id": "u"}
-    answer = httpx2.post(f"{running.url}/v1/runs", json=body, headers=headers)
+    answer = httpx2.post(f"{running.url}/v1/runs", json=body, headers=headers, timeout=60)
     assert answer.status_code == 202, answer.text
     return dict(answer.json())
 
