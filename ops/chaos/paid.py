@@ -15,6 +15,7 @@ from typing import Any
 from ops.chaos.evidence import Evidence
 from ops.chaos.system import LEASE_S
 
+ARRIVES_S = 1.0  # what an answer takes at most from the model to the process
 LASTS_S = {"fill_disk": LEASE_S + 2}  # at most; the process cannot write until then
 
 
@@ -48,7 +49,7 @@ def paid_again(e: Evidence) -> list[PaidAgain]:
                 hit = was_hit(e.hits, claim and claim.pid, since=call["at"], until=next_call["at"])
                 if earlier is not None and next_fence < fence:  # the asker was frozen, and its run claimed by another
                     hit |= was_hit(e.hits, earlier.pid, since=earlier.at.timestamp(), until=next_call["at"])
-                hit |= given_up.get((run_id, fence), math.inf) < answered[call["call"]]
+                hit |= given_up.get((run_id, fence), math.inf) < answered[call["call"]] + ARRIVES_S
                 story = tell(e, run_id, since=call["at"], until=next_call["at"])
                 again.append(PaidAgain(run_id, fence, f"{turn} of {delegation}", hit, story))
     return again
