@@ -211,7 +211,7 @@ COMMANDS: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.default_on("sqlite")
+@pytest.mark.extended
 def test_a_command_of_remote_control_changes_nothing(installation: Installation) -> None:
     """It neither ends a run nor lets the worker do less; what monitors ask is answered."""
     with Celery("other", broker=installation.valkey.url, set_as_current=False) as app:

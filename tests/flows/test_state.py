@@ -5,6 +5,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import pytest
 from sqlalchemy import select
 
 from worker import Agent, Calls, RunContext, ScriptedModel, Team, tool
@@ -81,6 +82,7 @@ def test_eight_threads_on_one_session_keep_its_order(database_url: str) -> None:
     assert all(o.content == o.messages[0].content for o in outputs)
 
 
+@pytest.mark.default_on("postgres")
 def test_four_processes_on_one_session_keep_its_order(database_url: str) -> None:
     """Four processes with five runs each, each executing its own."""
     spawn = multiprocessing.get_context("spawn")

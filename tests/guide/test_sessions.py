@@ -121,6 +121,7 @@ def test_a_summary_manager_is_part_of_the_definition(tmp_path: Path) -> None:
     assert team.session_summary_manager.session_summary_prompt.startswith("Create a very succinct")
 
 
+@pytest.mark.default_on("postgres")
 def test_the_same_conversation_on_workers(tmp_path: Path, database_url: str, valkey: ValkeyServer) -> None:
     """The other door: a service enqueues the runs over HTTP, a worker executes them."""
     system = System(tmp_path, database_url=database_url, redis_url=valkey.url)

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from threading import Thread
 
+import pytest
 from sqlalchemy import text
 
 from tests.support.postgres import PostgresServer
@@ -21,6 +22,7 @@ def upgrade():
 '''
 
 
+@pytest.mark.default_on("postgres")
 def test_each_version_says_which_database_it_cannot_work_with(empty_url: str, tmp_path: Path) -> None:
     """What a newer version adds is ignored; a missing column is named, with what to do."""
     new, newest = next_version(tmp_path), migrate.missing(None)[-1].revision
@@ -46,6 +48,7 @@ def test_each_version_says_which_database_it_cannot_work_with(empty_url: str, tm
     assert late == "a newer version has removed runs.team_version (revision 'next_3'). Install that version again."
 
 
+@pytest.mark.default_on("postgres")
 def test_nothing_is_removed_before_a_later_revision_that_adds(empty_url: str, tmp_path: Path) -> None:
     """A skipped version left something to remove: it is removed only with --removing."""
     new = next_version(tmp_path)
