@@ -251,9 +251,11 @@ def test_a_worker_that_stops_hands_its_runs_over_at_once(running: System, valkey
     for number in STOPS[how]:
         worker.send_signal(number)
     if how == "shutdown":
-        with Celery("other", broker=valkey.url, set_as_current=False) as app:
-            name = next(name for name in app.control.inspect(timeout=5).ping() or {} if str(worker.pid) in name)
-            app.control.shutdown(destination=[name])
+        # A connection of its own: those of kombu's pool may have been closed by an earlier test.
+        with Celery("other", broker=valkey.url, set_as_current=False) as app, app.connection() as connection:
+            answers = app.control.inspect(timeout=5, connection=connection).ping() or {}
+            name = next(name for name in answers if str(worker.pid) in name)
+            app.control.shutdown(destination=[name], connection=connection)
     if how == "an error":
         tell_to_break(running, "raise_past_the_net")
         cut(installation)
