@@ -155,10 +155,15 @@ def text_of(asked: Asked) -> str:
     return f"summary {asked.number}.{len(asked.request.messages[1].content)}.{'.'.join(asked.told)}"
 
 
-def of_version(story: Story, asked: Asked, *, covers_through_seq: int) -> Iterator[str]:
-    """Yield what does not hold of a new version, and note that a rebuild is made, if it is one."""
+def of_version(story: Story, asked: Asked, *, covers_through_seq: int, still_requested: bool) -> Iterator[str]:
+    """Yield what does not hold of a new version, and note that a rebuild is made, if it is one.
+
+    *still_requested*: the row requests a rebuild, so this version is none. It can look like one: the first version of
+    all, whose model was asked again after the request, since its first answer was empty.
+    """
     pieces, rebuild = asked.pieces, story.rebuild
-    if rebuild is not None and pieces[0].number > rebuild.asks:
+    is_first = asked.before is None and not story.chain
+    if rebuild is not None and pieces[0].number > rebuild.asks and not (is_first and still_requested):
         story.rebuild = None
         if covers_through_seq < rebuild.finished_seq:
             yield f"less: a rebuild covers {covers_through_seq}; {rebuild.finished_seq} was finished at its request"

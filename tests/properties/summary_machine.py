@@ -270,10 +270,12 @@ class Summaries(Runs):
         story = self._story(refreshing.session_pk)
         if story is None:
             return
-        for version in read(self.db, refreshing.session_pk).versions:
+        rows = read(self.db, refreshing.session_pk)
+        requested = rows.job is not None and rows.job.rebuild
+        for version in rows.versions:
             if version.version > len(story.chain):
-                asked = self.answered[version.text]
-                for problem in of_version(story, asked, covers_through_seq=version.covers_through_seq):
+                asked, covers = self.answered[version.text], version.covers_through_seq
+                for problem in of_version(story, asked, covers_through_seq=covers, still_requested=requested):
                     self._find(problem)
                 if asked.attempt.taken != story.taken:
                     self._find("zombie: a process stored a version after another had taken its refresh over")
