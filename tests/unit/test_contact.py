@@ -65,5 +65,31 @@ def test_a_process_that_begins_knows_no_contact(time: Time) -> None:
     contact.begin()
 
     assert not contact.is_old()
-    time.now += TTL_S * 2 / 3
+    look_on(contact, time)
+    assert contact.is_old()
+
+
+def look_on(contact: Contact, time: Time) -> None:
+    """Let two thirds of a lease pass, with a transaction every second."""
+    for _ in range(10):
+        time.now += TTL_S / 15
+        contact.pulse()
+        with contact.observed():
+            pass
+
+
+def test_a_pause_of_the_process_is_a_break(time: Time) -> None:
+    """It was stopped, maybe with a lock: while it stood still the owners of leases could not renew them."""
+    contact = Contact(ttl_s=TTL_S)
+    contact.begin()
+    look_on(contact, time)
+
+    time.now += 8
+    assert not contact.is_old()
+    contact.pulse()
+    assert not contact.is_old()
+    with contact.observed():
+        assert not contact.is_old()
+    assert not contact.is_old()
+    look_on(contact, time)
     assert contact.is_old()

@@ -1,7 +1,8 @@
 """How long this process has reached the database without a break.
 
 A lease that ran out while the database was away says nothing about its owner, who could not renew it. So after a break,
-a process takes over no expired lease until living owners have had the time to renew theirs. See decision 25.
+a process takes over no expired lease until living owners have had the time to renew theirs. A pause of the process
+itself is a break, too: it may have been stopped while it held the lock that the owners waited for. See decision 25.
 """
 
 from collections.abc import Iterator
@@ -19,10 +20,18 @@ class Contact:
         self._slow_s = max(ttl_s / 3, 2.0)  # leases that run out in a shorter break were nearly over before
         self._since: float | None = float("-inf")
         self._trying_since: float | None = None
+        self._ran_at: float | None = None  # when `pulse` was called last
 
     def begin(self) -> None:
-        """Count from now on: before, this process does not know."""
-        self._since = clock.monotonic()
+        """Count from now on: before, this process does not know. From now on `pulse` has to be called every second."""
+        self._since = self._ran_at = clock.monotonic()
+
+    def pulse(self) -> None:
+        """Note that this process runs. If it has not run for a while, that was a break."""
+        now = clock.monotonic()
+        if self._has_paused(now):
+            self._since = None
+        self._ran_at = now
 
     @contextmanager
     def observed(self) -> Iterator[None]:
@@ -55,4 +64,7 @@ class Contact:
         """Tell whether the contact lasts long enough to take over a lease that ran out."""
         since, trying_since, now = self._since, self._trying_since, clock.monotonic()
         waits = trying_since is not None and now - trying_since > self._slow_s
-        return since is not None and now - since >= self._enough_s and not waits
+        return since is not None and now - since >= self._enough_s and not waits and not self._has_paused(now)
+
+    def _has_paused(self, now: float) -> bool:
+        return self._ran_at is not None and now - self._ran_at > self._slow_s

@@ -107,6 +107,7 @@ class Sweep:
 
     def _tick(self) -> None:
         outcome = "failed"
+        self._contact.pulse()
         try:
             if count := self.once():
                 log.info("sweep sent runs again", count=count)
