@@ -15,17 +15,27 @@ class Ticker:
         self._every_s = every_s
         self._step = step
         self._failure = failure
-        self._closing = threading.Event()
+        self._closing = False
+        self._due = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
+    def now(self) -> None:
+        """Call *step* at once."""
+        self._due.set()
+
     def close(self) -> None:
         """Stop, and wait at most five seconds for a step that runs."""
-        self._closing.set()
+        self._closing = True
+        self._due.set()
         self._thread.join(timeout=5)
 
     def _run(self) -> None:
-        while not self._closing.wait(self._every_s):
+        while True:
+            self._due.wait(self._every_s)
+            self._due.clear()
+            if self._closing:
+                return
             try:
                 self._step()
             except Exception as error:  # noqa: BLE001 - one failure must not end the thread that work depends on

@@ -9,7 +9,7 @@ import pytest
 from tests.support.system import PROGRAM, system, wait_until
 from tests.support.valkey import ValkeyServer
 from worker.cli.worker import _celery_name
-from worker.process.runtime import owner_name
+from worker.domain.owner import owner_name
 from worker.queue.app import RUNS
 from worker.queue.embedded import free_port
 from worker.store import Database, migrate
@@ -51,6 +51,6 @@ def test_flower_lets_in_exactly_the_login_of_its_file(tmp_path: Path, valkey: Va
 
 def test_two_containers_of_one_host_name_are_two_workers() -> None:
     """Each has the process id 1, so their names have a random part."""
-    names = {_celery_name(owner_name(), RUNS) for _ in range(2)}
+    names = {_celery_name(owner_name(number, locked=True), RUNS) for number in (1, 2)}
 
     assert len(names) == 2

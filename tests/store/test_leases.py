@@ -76,10 +76,10 @@ def test_runs_of_a_team_that_nobody_serves_are_left_alone(db: Database) -> None:
         tx.execute(update(runs).values(dispatched_at=db_time(-60.0)))
 
     with db.write() as tx:
-        before = dispatchable.take_expired(tx, limit=10)
+        before = dispatchable.take_expired(tx, ended_only=False, limit=10)
     announce(db)
     with db.write() as tx:
-        after = dispatchable.take_expired(tx, limit=10)
+        after = dispatchable.take_expired(tx, ended_only=False, limit=10)
 
     assert before == []
     assert [dispatch.queue for dispatch in after] == ["resumed"]

@@ -90,11 +90,11 @@ def live_through(db: Database) -> None:
         dispatchable.take_background(tx, limit=10)
         for resumed in (True, False):
             dispatchable.take_lost(tx, resumed=resumed, before=db_now(tx), limit=10)
-        dispatchable.take_lost_expired(tx, before=db_now(tx), limit=10)
+        dispatchable.take_lost_expired(tx, ended_only=False, before=db_now(tx), limit=10)
     cancel(db, second)
     again = take(db, first, ttl_s=-1)
     with db.write() as tx:
-        dispatchable.take_expired(tx, limit=10)
+        dispatchable.take_expired(tx, ended_only=False, limit=10)
     cancel(db, first)
     end(db, take(db, third), Ending(Status.COMPLETED, [answer], output="hi", usage=answer.usage))
     end(db, take(db, fourth), Ending(Status.FAILED, error=RunError("x", "y")))

@@ -93,8 +93,12 @@ def worker(queues: str, concurrency: int, metrics_port: int | None) -> None:
     )
     watchdog.start()
 
+    liveness = runtime.liveness
+    assert liveness is not None
+
     def on_ready() -> None:
         runtime.sweep.start()
+        liveness.start(runtime.sweep.now)
         try:
             runtime.presence.announce()  # before the log line: a reader of it may enqueue for these teams at once
         except DatabaseUnavailable as error:
@@ -111,7 +115,7 @@ def worker(queues: str, concurrency: int, metrics_port: int | None) -> None:
         queues=names,
         concurrency=concurrency,
         log_level=settings.log_level,
-        may_take=lambda: not runtime.keeper.reach.is_lost(),
+        may_take=lambda: not runtime.keeper.reach.is_lost() and liveness.is_held,
         on_ready=on_ready,
         on_stopping=on_stopping,
     )

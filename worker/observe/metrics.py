@@ -72,6 +72,7 @@ TOOL_CALL = _seconds("tool_call", "Seconds of calls of a team's own tools.", "to
 # Leases, fences, repairs
 LEASE_LOSSES = _counter("lease_losses_total", "Leases that this process had lost, of runs and of summaries.", "work")
 REFUSED_WRITES = _counter("refused_writes_total", "Writes refused by the fence: another process had the claim.", "work")
+LEASES_ENDED = _counter("leases_ended_total", "Leases of killed workers that this process ended.")
 SWEEPS = _counter("sweeps_total", "Repair passes of this worker: done, failed.", "how")
 REPAIRS = _counter(
     "repairs_total",

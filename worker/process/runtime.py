@@ -1,13 +1,12 @@
 """The objects that a process needs to execute runs. They are created at its start and closed at its end."""
 
-import os
 import secrets
-import socket
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from worker.domain import ChatModel, ChatRequest, Reply, Stop
+from worker.domain.owner import owner_name
 from worker.events.model_slots import ModelSlots
 from worker.events.publish import Listeners, Publisher
 from worker.loop.definition import Definition
@@ -19,6 +18,7 @@ from worker.process.contact import Contact
 from worker.process.isolated import IsolatedProcesses
 from worker.process.keeper import Keeper
 from worker.process.lease_guard import LeaseGuard
+from worker.process.liveness import Liveness
 from worker.process.presence import Presence
 from worker.process.semaphore import Semaphore
 from worker.process.sweep import Sweep
@@ -42,6 +42,7 @@ class Runtime:
     isolated: IsolatedProcesses | None  # None: this process is an isolated one
     keeper: Keeper
     guard: LeaseGuard | None  # None: nothing renews the leases while a tool blocks this process
+    liveness: Liveness | None  # None: of a script; others wait for its leases if it is killed
     contact: Contact
     sweep: Sweep
     presence: Presence
@@ -91,6 +92,8 @@ class Runtime:
         self.keeper.close()
         if self.guard is not None:
             self.guard.close()
+        if self.liveness is not None:
+            self.liveness.close()
         self.publisher.close()
         self.db.close()
         tracing.flush()
@@ -136,7 +139,9 @@ def _assemble(
     guarded: bool,
 ) -> Runtime:
     tracing.configure(settings)
-    owner, ttl_s = owner_name(), settings.lease_seconds
+    liveness = Liveness(db) if guarded else None
+    owner = owner_name(secrets.randbits(32), locked=False) if liveness is None else liveness.owner
+    ttl_s = settings.lease_seconds
     guard = lease_guard.start(settings.database, owner=owner, ttl_s=ttl_s, alone=isolated is None) if guarded else None
     contact = Contact(ttl_s=ttl_s)
     broker = None if isinstance(dispatcher, NoDispatcher) else settings.broker
@@ -162,6 +167,7 @@ def _assemble(
             shared=None if guard is None else guard.shared,
         ),
         guard=guard,
+        liveness=liveness,
         contact=contact,
         sweep=Sweep(db, dispatcher, contact, extra_steps=[presence.announce]),
         presence=presence,
@@ -169,8 +175,3 @@ def _assemble(
         batch_slots=Semaphore(settings.batch_slots),
         threads=[],
     )
-
-
-def owner_name() -> str:
-    """Return a unique name for this process: host, pid and 32 random bits."""
-    return f"{socket.gethostname()[:64]}:{os.getpid()}:{secrets.token_hex(4)}"

@@ -1,8 +1,8 @@
 """Send the runs that were not sent, or whose delivery was lost. Every worker does this; several at once do no harm.
 
-Not sent yet: a run whose lease ran out (not just after an outage of the database: `process.contact`), and a queued run
-whose time has come. Lost: a run that was sent, while its
-queue has been empty for two seconds, or while a run sent to the same queue five seconds later was already claimed.
+Not sent yet: a run whose lease was ended (`process.liveness`) or ran out (not just after an outage of the database:
+`process.contact`), and a queued run whose time has come. Lost: a run that was sent, while its queue has been empty for
+two seconds, or while a run sent to the same queue five seconds later was already claimed.
 Queues are first in, first out, so a backlog of 100,000 is not mistaken for a loss, and costs no statement per run.
 """
 
@@ -53,6 +53,11 @@ class Sweep:
         self._contact.begin()
         self._ticker = Ticker("sweep", EVERY_S, self._tick, failure="sweep failed; the next one tries again")
 
+    def now(self) -> None:
+        """Sweep at once, on the thread, if it runs."""
+        if self._ticker is not None:
+            self._ticker.now()
+
     def close(self) -> None:
         """Stop the thread."""
         if self._ticker is not None:
@@ -74,8 +79,8 @@ class Sweep:
             self._empty_since.clear()
             return 0
         with self._contact.observed(), self._db.write() as tx:
-            take_over = self._contact.is_old()
-            expired = dispatchable.take_expired(tx, limit=BATCH) if take_over else []
+            ended_only = not self._contact.is_old()
+            expired = dispatchable.take_expired(tx, ended_only=ended_only, limit=BATCH)
             due = dispatchable.take_due(tx, limit=BATCH)
             lost = []
             for queue, depth in depths.items():
@@ -83,8 +88,8 @@ class Sweep:
                 if sent_before is None:
                     continue
                 lost += dispatchable.take_lost(tx, resumed=queue == "resumed", before=sent_before, limit=BATCH)
-                if queue == "resumed" and take_over:
-                    lost += dispatchable.take_lost_expired(tx, before=sent_before, limit=BATCH)
+                if queue == "resumed":
+                    lost += dispatchable.take_lost_expired(tx, ended_only=ended_only, before=sent_before, limit=BATCH)
         for kind, heads in (("lease_expired", expired), ("time_come", due), ("dispatch_lost", lost)):
             metrics.REPAIRS.labels(kind).inc(len(heads))
             self._dispatcher.send(heads)

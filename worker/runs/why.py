@@ -122,6 +122,10 @@ def _ended(row: RunState) -> Why:
 def _running(row: RunState, lease_until: datetime, known: _Known, log: Sequence[Message]) -> Why:
     until, worker = rfc3339(lease_until), repr(row.lease_owner)
     facts: dict[str, Fact] = {"worker": row.lease_owner, "lease_until": until, "attempt": row.attempt}
+    if row.lease_owner is None:
+        detail = "Its worker was lost; another worker takes it over."
+        del facts["worker"]
+        return _unserved(row, known.team) or _because(row, "lease_expired", detail, facts)
     if lease_until <= row.now:
         detail = (
             f"Its worker {worker} does not renew its lease, which expired at {until}; another worker takes it over."

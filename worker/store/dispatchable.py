@@ -21,14 +21,10 @@ claimed_before: ColumnElement[bool] = runs.c.attempt > literal_column("0")
 RESEND_S = 2.0  # a background run that was sent and not claimed is sent again
 
 
-def take_expired(tx: Transaction, *, limit: int) -> list[Dispatch]:
-    """Mark as dispatched, and return, heads whose lease ran out after their last dispatch."""
-    expired = and_(
-        running,
-        runs.c.lease_until < db_time(),
-        or_(runs.c.dispatched_at.is_(None), runs.c.dispatched_at < runs.c.lease_until),
-    )
-    return _take(tx, expired, runs.c.lease_until, limit=limit)
+def take_expired(tx: Transaction, *, ended_only: bool, limit: int) -> list[Dispatch]:
+    """Mark as dispatched, and return, heads whose lease ran out, or was ended, after their last dispatch."""
+    unsent = or_(runs.c.dispatched_at.is_(None), runs.c.dispatched_at < runs.c.lease_until)
+    return _take(tx, and_(_expired(ended_only), unsent), runs.c.lease_until, limit=limit)
 
 
 def take_due(tx: Transaction, *, limit: int) -> list[Dispatch]:
@@ -44,10 +40,9 @@ def take_lost(tx: Transaction, *, resumed: bool, before: datetime, limit: int) -
     return _take(tx, waiting, runs.c.dispatched_at, limit=limit)
 
 
-def take_lost_expired(tx: Transaction, *, before: datetime, limit: int) -> list[Dispatch]:
-    """Mark as dispatched again, and return, heads whose lease ran out and whose dispatch after that was lost."""
-    expired = and_(running, runs.c.lease_until < db_time(), runs.c.dispatched_at < before)
-    return _take(tx, expired, runs.c.dispatched_at, limit=limit)
+def take_lost_expired(tx: Transaction, *, ended_only: bool, before: datetime, limit: int) -> list[Dispatch]:
+    """Mark as dispatched again, and return, those of `take_expired` whose dispatch after that was lost."""
+    return _take(tx, and_(_expired(ended_only), runs.c.dispatched_at < before), runs.c.dispatched_at, limit=limit)
 
 
 def take_background(tx: Transaction, *, limit: int) -> list[Dispatch]:
@@ -59,6 +54,12 @@ def take_background(tx: Transaction, *, limit: int) -> list[Dispatch]:
     unsent = or_(runs.c.dispatched_at.is_(None), runs.c.dispatched_at < db_time(-RESEND_S))
     waiting = and_(queued, background, due, unsent)
     return _take(tx, waiting, runs.c.created_at, limit=limit)
+
+
+def _expired(ended_only: bool) -> ColumnElement[bool]:
+    """Return the condition of runs whose lease is over; *ended_only*: of those whose lease was ended."""
+    over = and_(running, runs.c.lease_until < db_time())
+    return and_(over, runs.c.lease_owner.is_(None)) if ended_only else over
 
 
 def _take(

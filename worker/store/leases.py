@@ -3,7 +3,7 @@
 Writers take the lock of the run's session first (`store/sessions.py`). The keeper does not: it skips locked rows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -58,9 +58,10 @@ def claim(
 ) -> Claim | None:
     """Take the lease of a head that is free, raise its fence, mark it running; None: it is not free.
 
-    Free is a queued run whose time has come and, with *take_over*, a running one whose lease has run out. One that is
-    suspected of ending its processes is free only for a process that executes nothing else, *isolated*, or that fails
-    it. Its input gets the session's next seq if it has none yet; the caller writes it.
+    Free is a queued run whose time has come, a running one whose lease was ended (`end`) and, with *take_over*, one
+    whose lease has run out. One that is suspected of ending its processes is free only for a process that executes
+    nothing else, *isolated*, or that fails it. Its input gets the session's next seq if it has none yet; the caller
+    writes it.
     """
     values = {"run": run_id, "owner": owner, "ttl_s": ttl_s, "next_seq": session.last_seq + 1}
     values |= {"version": version, "take_over": take_over}
@@ -134,8 +135,8 @@ def is_suspect(tx: Transaction, run_id: str, *, owner: str, take_over: bool) -> 
 
 def _free(owner: ColumnElement[str], take_over: ColumnElement[bool]) -> ColumnElement[bool]:
     due = or_(runs.c.not_before.is_(None), runs.c.not_before <= db_time(), runs.c.lease_owner == owner)
-    expired = and_(runs.c.status == Status.RUNNING, runs.c.lease_until < db_time(), take_over)
-    return or_(and_(runs.c.status == Status.QUEUED, due), expired)
+    over = and_(runs.c.status == Status.RUNNING, runs.c.lease_until < db_time())
+    return or_(and_(runs.c.status == Status.QUEUED, due), and_(over, or_(runs.c.lease_owner.is_(None), take_over)))
 
 
 def _lost() -> ColumnElement[int]:
@@ -251,6 +252,17 @@ def renew_waiting(tx: Transaction, run_ids: Sequence[str], *, owner: str, ttl_s:
     """Renew the leases of queued runs that *owner* took at their acceptance."""
     own = (runs.c.id.in_(run_ids), runs.c.lease_owner == owner, runs.c.status == Status.QUEUED)
     tx.execute(update(runs).where(*own).values(not_before=db_time(ttl_s)))
+
+
+def end(tx: Transaction, lost: Collection[str]) -> list[str]:
+    """End the leases of processes that are *lost*, and return the ids of their runs: they can be claimed at once.
+
+    Locked rows are skipped: somebody writes there who has passed the fence.
+    """
+    theirs = (runs.c.lease_owner.in_(sorted(lost)), runs.c.status == Status.RUNNING)
+    unlocked = select(runs.c.id).where(*theirs).with_for_update(skip_locked=True)
+    ended = update(runs).where(runs.c.id.in_(unlocked)).values(lease_owner=None, lease_until=db_time())
+    return list(tx.execute(ended.returning(runs.c.id)).scalars())
 
 
 def watch(tx: Transaction, run_ids: Sequence[str]) -> list[LeaseState]:

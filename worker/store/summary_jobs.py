@@ -7,7 +7,7 @@ A job can request a rebuild: one new version, made from the beginning of the his
 another process can continue it, and no context reads it before it covers enough.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -21,6 +21,7 @@ from worker.store.tables import sessions, summary_jobs
 
 RESEND_S = 2.0  # a job that was sent and not taken is sent again
 _NO_REBUILD = {"rebuild": False, "draft": None}
+_GIVEN_BACK = {"lease_owner": None, "held_until": None, "send_at": db_time()}
 _free = or_(summary_jobs.c.held_until.is_(None), summary_jobs.c.held_until <= db_time())
 
 
@@ -163,8 +164,7 @@ def is_given_back(tx: Transaction, job: Job) -> bool:
 
 def give_back(tx: Transaction, job: Job) -> None:
     """Give the job back for another process, at once."""
-    values = {"lease_owner": None, "held_until": None, "send_at": db_time()}
-    tx.execute(update(summary_jobs).where(_mine(job)).values(**values))
+    tx.execute(update(summary_jobs).where(_mine(job)).values(**_GIVEN_BACK))
 
 
 def put_back(tx: Transaction, session_pk: int, *, team: str, wait_s: float) -> None:
@@ -179,6 +179,13 @@ def renew(tx: Transaction, keys: Sequence[int], *, owner: str, ttl_s: float) -> 
     free = select(pk).where(pk.in_(keys), summary_jobs.c.lease_owner == owner).with_for_update(skip_locked=True)
     renewed = update(summary_jobs).where(pk.in_(free)).values(**_until(ttl_s)).returning(pk)
     return list(tx.execute(renewed).scalars())
+
+
+def end(tx: Transaction, lost: Collection[str]) -> list[int]:
+    """Give back the jobs of processes that are *lost*, for others, at once; return their keys. Skips locked rows."""
+    pk = summary_jobs.c.session_pk
+    unlocked = select(pk).where(summary_jobs.c.lease_owner.in_(sorted(lost))).with_for_update(skip_locked=True)
+    return list(tx.execute(update(summary_jobs).where(pk.in_(unlocked)).values(**_GIVEN_BACK).returning(pk)).scalars())
 
 
 def watch(tx: Transaction, keys: Sequence[int]) -> list[LeaseState]:
