@@ -76,8 +76,8 @@ LEASES_ENDED = _counter("leases_ended_total", "Leases of killed workers that thi
 SWEEPS = _counter("sweeps_total", "Repair passes of this worker: done, failed.", "how")
 REPAIRS = _counter(
     "repairs_total",
-    "Runs that the sweep sent to a queue: lease_expired (their worker was lost: see leases_ended_total, or its lease ran out), dispatch_lost, time_come (no repair: "
-    "their not_before has passed).",
+    "Runs that the sweep sent to a queue: lease_expired (or ended: their worker was lost), dispatch_lost, time_come "
+    "(no repair: their not_before has passed).",
     "kind",
 )
 DISPATCHES = _counter(

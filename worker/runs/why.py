@@ -122,14 +122,11 @@ def _ended(row: RunState) -> Why:
 def _running(row: RunState, lease_until: datetime, known: _Known, log: Sequence[Message]) -> Why:
     until, worker = rfc3339(lease_until), repr(row.lease_owner)
     facts: dict[str, Fact] = {"worker": row.lease_owner, "lease_until": until, "attempt": row.attempt}
-    if row.lease_owner is None:
-        detail = "Its worker was lost; another worker takes it over."
-        del facts["worker"]
-        return _unserved(row, known.team) or _because(row, "lease_expired", detail, facts)
     if lease_until <= row.now:
-        detail = (
-            f"Its worker {worker} does not renew its lease, which expired at {until}; another worker takes it over."
-        )
+        lost = f"Its worker {worker} does not renew its lease, which expired at {until}"
+        if row.lease_owner is None:
+            lost = f"Its worker was killed at {until}"
+        detail = f"{lost}; another worker takes it over."
         return _unserved(row, known.team) or _because(row, "lease_expired", detail, facts)
     if lease_until - row.now < timedelta(seconds=known.settings.lease_seconds * (1 - SILENT_AFTER)):
         detail = f"Its worker {worker} does not renew its lease. After {until} another worker takes it over."
