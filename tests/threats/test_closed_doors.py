@@ -137,6 +137,7 @@ def test_secrets_are_read_by_their_owner_only(tmp_path: Path, umask: str) -> Non
         "team-sessions.db",
         "team-sessions.db-wal",
         "team-sessions.db-shm",
+        "team-sessions.db-workers",
         "up.lock",
         "api-url",
         "flower-url",

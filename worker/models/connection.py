@@ -24,7 +24,7 @@ def make_async_client(api_key: str | None, base_url: str | None) -> openai.Async
         openai.OpenAIError: there is no key.
     """
     settings = _settings()
-    http = openai.DefaultAsyncHttpxClient(**_connection(settings), event_hooks={"response": [compressed.bound]})
+    http = openai.DefaultAioHttpClient(**_connection(settings), event_hooks={"response": [compressed.bound]})
     client = openai.AsyncOpenAI(**_server(settings, api_key, base_url), http_client=http)
     _drop_environment(client)
     return client

@@ -79,10 +79,18 @@ async def _next(pieces: AsyncIterator[bytes], request: httpx2.Request) -> bytes 
         return await anext(pieces, None)
     except TooLarge:
         raise
-    except httpx2.TimeoutException as error:
-        raise openai.APITimeoutError(request=request) from error
     except Exception as error:
-        raise openai.APIConnectionError(request=request) from error
+        raise lost(error, request) from error
+
+
+def lost(error: Exception, request: httpx2.Request) -> openai.APIConnectionError:
+    """Return what the package raises when a connection failed or was silent.
+
+    Its client for aiohttp calls every lost connection a timeout. The cause tells which of them is one.
+    """
+    if isinstance(error, TimeoutError) or isinstance(error.__cause__, TimeoutError):
+        return openai.APITimeoutError(request=request)
+    return openai.APIConnectionError(request=request)
 
 
 class Documents:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import CancelledError
 
 from worker.domain import ChatModel, ChatRequest, Reason, Reply, Stop, Stopped
+from worker.models import server
 from worker.observe import exhaustion
 
 
@@ -59,3 +60,4 @@ class EventLoop:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await server.close_all()

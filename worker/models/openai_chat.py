@@ -4,10 +4,9 @@
 of the package are off: the run retries, which keeps what it has written and holds no slot while it waits.
 """
 
-import asyncio
 import hashlib
-import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, ClassVar
@@ -17,18 +16,14 @@ import openai
 
 from worker import errors
 from worker.domain import ChatMessage, ChatRequest, Extra, Reply, ToolDescription
-from worker.models import documents, extras, forms, needs
+from worker.models import documents, extras, forms, needs, server
 from worker.models.answer import Answer
-from worker.models.connection import make_async_client
 from worker.models.failures import body_of, to_model_error, words
 from worker.models.needs import Need
 from worker.settings import Settings
 
-# An AsyncOpenAI works only on the event loop that first used it.
-_clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[str | None, str | None], openai.AsyncOpenAI]]
-_clients = weakref.WeakKeyDictionary()
-# Names of request parameters that are not sent, and of the package's options for them.
-OPTIONS = {"extra_headers": "headers", "extra_query": "params"}
+# Names of request parameters that are no part of the body, and of the arguments for them.
+OPTIONS = {"extra_headers": "headers", "extra_query": "query"}
 NO_ACCESS = (401, 403)
 _learned: dict[needs.Server, tuple[forms.Form, ...]] = {}  # they refused messages in another form
 # Statuses of a request that may be accepted in another form; 500: the chat template of the server failed.
@@ -79,9 +74,9 @@ class OpenAIChat:
     async def _ask(self, request: ChatRequest, on_delta: Callable[[str], None]) -> Reply:
         answer = Answer(self.id, on_delta)
         try:
-            async with await self._start_stream(request) as stream:
+            async with aclosing(await self._start_stream(request)) as response:
                 try:
-                    await documents.read(stream.response, answer.add, silence_s=request.silence_s)
+                    await documents.read(response, answer.add, silence_s=request.silence_s)
                 except (openai.APIConnectionError, documents.NotJson, documents.TooLarge):
                     if not answer.is_whole:
                         raise
@@ -94,7 +89,7 @@ class OpenAIChat:
                 error, model=self.id, silence_s=silence_s, secrets=secrets, has_begun=answer.has_begun
             ) from None
 
-    async def _start_stream(self, request: ChatRequest) -> openai.AsyncStream[object]:
+    async def _start_stream(self, request: ChatRequest) -> httpx2.Response:
         """Start the stream. If the server refuses a part or a form of the request, ask without it, or in another."""
         used = known = _learned.get(self._server) or forms.of_model(self.id, self.base_url)
         met = needs.of(self._server)
@@ -102,7 +97,7 @@ class OpenAIChat:
             own = None if Need.NO_EXTRA in met else Extra(self.id, self._address())
             body = self._body(request, used, own=own, with_usage=Need.NO_STREAM_OPTIONS not in met)
             try:
-                stream = await self._create(body, silence_s=request.silence_s)
+                response = await self._post(body, silence_s=request.silence_s)
             except openai.APIStatusError as error:
                 if error.status_code not in REFUSED:
                     raise
@@ -117,7 +112,7 @@ class OpenAIChat:
                 needs.remember(self._server, met)
                 if used != known:
                     _learned[self._server] = used
-                return stream
+                return response
 
     def _body(
         self, request: ChatRequest, used: Iterable[forms.Form], *, own: Extra | None = None, with_usage: bool = True
@@ -141,40 +136,22 @@ class OpenAIChat:
             del body["stream_options"]
         return body
 
-    async def _create(self, body: dict[str, Any], *, silence_s: float) -> openai.AsyncStream[object]:
-        """Send and receive plain JSON: with the package's own classes a reply takes twice the processor time."""
-        options: Any = {name: body.pop(param) for param, name in OPTIONS.items() if param in body}
-        connect_s = min(10.0, silence_s)
-        options["timeout"] = openai.Timeout(silence_s, connect=connect_s)
-        client = self._client()
-        try:
-            async with asyncio.timeout(silence_s + connect_s):  # for all headers, and for the body of an error
-                return await client.post(
-                    "/chat/completions",
-                    body=body,
-                    options=options,
-                    stream=True,
-                    stream_cls=openai.AsyncStream[object],
-                    cast_to=object,
-                )
-        except TimeoutError:
-            raise openai.APITimeoutError(request=httpx2.Request("POST", client.base_url)) from None
+    async def _post(self, body: dict[str, Any], *, silence_s: float) -> httpx2.Response:
+        options: dict[str, Any] = {name: body.pop(param, None) or {} for param, name in OPTIONS.items()}
+        return await self._connected.post(body, **options, silence_s=silence_s)
 
-    def _client(self) -> openai.AsyncOpenAI:
-        clients = _clients.setdefault(asyncio.get_running_loop(), {})
-        key = (self.base_url, self.api_key)
-        if key not in clients:
-            clients[key] = make_async_client(self.api_key, self.base_url)
-        return clients[key]
+    @property
+    def _connected(self) -> server.ModelServer:
+        return server.of(self.api_key, self.base_url)
 
     def _address(self) -> str:
-        return _hash(str(self._client().base_url))
+        return _hash(self._connected.address)
 
     def _secrets(self) -> list[str]:
         """Return what no error may repeat: the key, and the values of own headers and of the query."""
         values = [str(v) for name in OPTIONS for v in (self.request_params.get(name) or {}).values()]
         try:
-            return [self._client().api_key, *values]
+            return [self._connected.key, *values]
         except openai.OpenAIError:  # there is no key
             return []
 
