@@ -19,6 +19,8 @@ from typing import Any
 from sqlalchemy import Connection, event
 from sqlalchemy.engine import Engine
 
+from tests.support.driver import listen
+
 _NUMBERS = {20, 21, 23, 700, 701, 1114, 1184, 1700}  # OIDs of integers, floats, timestamps and numeric in an answer
 _VISITED = """
     SELECT sum(pg_stat_get_xact_tuples_returned(oid)), sum(pg_stat_get_xact_blocks_fetched(oid))
@@ -55,7 +57,8 @@ class Meter:
         self._cost = Cost()
         self._thread: int | None = None
         self._before: tuple[int, int] = (0, 0)  # rows changed, or visited and blocks, when the transaction began
-        for name in ("begin", "commit", "rollback", "before_cursor_execute", "after_cursor_execute"):
+        listen(engine, before=self._before_statement, after=self._after_statement)
+        for name in ("begin", "commit", "rollback"):
             event.listen(engine, name, getattr(self, f"_{name}"))
 
     @contextmanager
@@ -100,22 +103,20 @@ class Meter:
         self._cost.visited += 1
         return 0
 
-    def _before_cursor_execute(
-        self, _connection: Connection, cursor: Any, statement: str, parameters: Any, *_: Any
-    ) -> None:
-        if self._off or statement.startswith("BEGIN"):
+    def _before_statement(self, cursor: Any, statement: str, parameters: Any) -> None:
+        if self._off or statement == _VISITED:
             return
         self._cost.statements += 1
         self._cost.bytes_written += len(statement.encode())
-        for value in parameters.values() if isinstance(parameters, dict) else parameters:
+        for value in parameters.values() if isinstance(parameters, dict) else parameters or ():
             size, digits = _size(value)
             self._cost.bytes_written += size
             self._cost.digits_written += digits
         if self._sqlite:
             cursor.row_factory = self._row_of_sqlite
 
-    def _after_cursor_execute(self, _connection: Connection, cursor: Any, *_: Any) -> None:
-        if self._off or self._sqlite:
+    def _after_statement(self, cursor: Any, statement: str, _parameters: Any) -> None:
+        if self._off or self._sqlite or statement == _VISITED:
             return
         answer = cursor.pgresult
         self._cost.rows_read += answer.ntuples

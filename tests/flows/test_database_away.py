@@ -8,10 +8,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from sqlalchemy import event, select, text, update
+from sqlalchemy import select, text, update
 from sqlalchemy.exc import OperationalError
 
 from tests.support import look
+from tests.support.driver import listen
 from tests.support.failing import Moment, failing
 from tests.support.life import accept as accept_run
 from tests.support.outcomes import execute
@@ -194,15 +195,15 @@ def test_a_connection_of_a_read_only_file_is_not_used_again(new_sqlite: Callable
 def full_disk(db: Database) -> Iterator[None]:
     """Fail each statement inside the block that could change a row."""
 
-    def refuse(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+    def refuse(_cursor: Any, statement: str, _parameters: Any) -> None:
         if statement.startswith(("INSERT", "UPDATE", "DELETE")):
             raise OperationalError(statement, None, OSError("no space left on device"))
 
-    event.listen(db.engine, "after_cursor_execute", refuse)
+    stop = listen(db.engine, after=refuse)
     try:
         yield
     finally:
-        event.remove(db.engine, "after_cursor_execute", refuse)
+        stop()
 
 
 @pytest.mark.parametrize("lives", [True, False], ids=["lives", "is gone"])

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import event
 
 from tests.support import look
+from tests.support.driver import listen
 from tests.support.outcomes import execute
 from worker import ScriptedModel, Team
 from worker.domain import RunOrder
@@ -52,19 +53,20 @@ def counted(db: Database) -> Iterator[tuple[list[str], list[str]]]:
     ends: list[str] = []
     own = threading.get_ident()
 
-    def execute_seen(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        if threading.get_ident() == own and not statement.startswith("BEGIN"):
+    def seen(_cursor: Any, statement: str, _parameters: Any) -> None:
+        if threading.get_ident() == own:
             statements.append(statement)
 
     def end_seen(_connection: Any) -> None:
         if threading.get_ident() == own:
             ends.append("end")
 
-    listeners = (("before_cursor_execute", execute_seen), ("commit", end_seen), ("rollback", end_seen))
-    for name, listener in listeners:
-        event.listen(db.engine, name, listener)
+    stop = listen(db.engine, before=seen)
+    for name in ("commit", "rollback"):
+        event.listen(db.engine, name, end_seen)
     try:
         yield statements, ends
     finally:
-        for name, listener in listeners:
-            event.remove(db.engine, name, listener)
+        stop()
+        for name in ("commit", "rollback"):
+            event.remove(db.engine, name, end_seen)

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import OperationalError
 
+from tests.support.driver import listen
 from tests.support.outcomes import execute
 from worker.domain import ChatRequest, Reply
 from worker.process.runtime import Runtime
@@ -96,7 +97,6 @@ class GatedModel:
 def control(engine: Engine) -> None:
     """Let attempts crash or fail at a commit of this engine, or be held before any of their statements."""
 
-    @event.listens_for(engine, "before_cursor_execute")
     def before_statement(*_: Any) -> None:
         attempt: Attempt | None = getattr(_of_thread, "attempt", None)
         if attempt is not None and attempt.hold_at:
@@ -104,6 +104,8 @@ def control(engine: Engine) -> None:
             if attempt.hold_at == 0:
                 attempt.held.set()
                 attempt.release.wait(SETTLE_S)
+
+    listen(engine, before=before_statement)
 
     @event.listens_for(engine, "commit")
     def before_commit(connection: Connection) -> None:

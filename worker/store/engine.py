@@ -151,6 +151,11 @@ def translated() -> Iterator[None]:
         raise DatabaseUnavailable(reason=type(error.__cause__ or error).__name__) from error
 
 
+def is_read_only(error: BaseException) -> bool:
+    """Tell whether Postgres is read-only: https://www.postgresql.org/docs/current/errcodes-appendix.html."""
+    return getattr(error, "sqlstate", None) == "25006"
+
+
 def _engine(address: PostgresAddress | SqliteAddress, pool_size: int) -> Engine:
     if isinstance(address, SqliteAddress):
         return _sqlite(address.file, pool_size)
@@ -226,8 +231,8 @@ def _postgres(address: PostgresAddress, pool_size: int) -> Engine:
 
     @event.listens_for(engine, "handle_error")
     def leave_read_only(context: Any) -> None:
-        """Leave a server that became read-only: https://www.postgresql.org/docs/current/errcodes-appendix.html."""
-        if getattr(context.original_exception, "sqlstate", None) == "25006":
+        """Leave a server that became read-only."""
+        if is_read_only(context.original_exception):
             context.is_disconnect = True
 
     @event.listens_for(engine, "checkin")

@@ -13,7 +13,6 @@ from sqlalchemy import (
     Boolean,
     ColumnElement,
     Integer,
-    Update,
     and_,
     bindparam,
     case,
@@ -29,6 +28,7 @@ from sqlalchemy import (
 from worker.domain import Claim, LeaseState, Priority, Replay, Status, Usage
 from worker.store.columns import TTL, db_time, from_columns
 from worker.store.engine import Transaction
+from worker.store.hot import Hot
 from worker.store.sessions import LockedSession
 from worker.store.tables import runs, sessions, teams, tool_starts
 from worker.store.usage import NAMES, amounts, booked, usage_of
@@ -65,7 +65,7 @@ def claim(
     """
     values = {"run": run_id, "owner": owner, "ttl_s": ttl_s, "next_seq": session.last_seq + 1}
     values |= {"version": version, "take_over": take_over}
-    row = tx.execute(_claim(isolated=isolated), values).one_or_none()
+    row = _claim(isolated=isolated).one_or_none(tx, values)
     if row is None:
         return None
     return from_columns(
@@ -87,12 +87,12 @@ def claim(
 
 
 @cache
-def _claim(*, isolated: bool) -> Update:
+def _claim(*, isolated: bool) -> Hot:
     lost = _lost()
     trusted = [] if isolated else [lost != SUSPECT]
     next_seq, owner = bindparam("next_seq", type_=Integer), bindparam("owner", type_=runs.c.lease_owner.type)
     free = _free(owner, bindparam("take_over", type_=Boolean))
-    return (
+    return Hot(
         update(runs)
         .where(runs.c.id == bindparam("run"), free, *trusted)
         .values(
@@ -165,12 +165,12 @@ def still_held(
 def hold(tx: Transaction, claim: Claim, *, last_seq: int, usage: Usage, ttl_s: float) -> bool:
     """Check the fence, renew the lease and book usage and messages; False: the run is not held any more."""
     values = {"seq": last_seq, "ttl_s": ttl_s, **amounts(usage)}
-    return tx.execute(_hold(), {"run": claim.run_id, "held": claim.fence, **values}).one_or_none() is not None
+    return _hold().one_or_none(tx, {"run": claim.run_id, "held": claim.fence, **values}) is not None
 
 
 @cache
-def _hold() -> Update:
-    return (
+def _hold() -> Hot:
+    return Hot(
         update(runs)
         .where(runs.c.id == bindparam("run"), still_held(bindparam("held")))
         .values(last_seq=bindparam("seq"), retries=0, lease_until=db_time(TTL), **booked())

@@ -22,6 +22,7 @@ from worker.domain import Draft, Excerpt, Extra, Message, Role, ToolCall, Viewpo
 from worker.store import pages
 from worker.store.columns import columns_of, db_time, from_columns
 from worker.store.engine import Page, Transaction
+from worker.store.hot import Hot
 from worker.store.summaries import Current
 from worker.store.tables import messages, runs, sessions
 
@@ -67,7 +68,8 @@ def append(tx: Transaction, drafts: Sequence[Draft], *, session_pk: int, run_id:
         return []
     first = last_seq - len(drafts) + 1
     rows = [_row(draft, session_pk=session_pk, run_id=run_id, seq=first + n) for n, draft in enumerate(drafts)]
-    written = [_message(row) for row in tx.execute(_APPEND, rows)]
+    found = _APPEND_ONE.rows(tx, rows[0]) if len(rows) == 1 else tx.execute(_APPEND, rows)
+    written = [_message(row) for row in found]
     return [
         message if draft.extra is None else replace(message, extra=draft.extra, tool_calls=draft.tool_calls)
         for message, draft in zip(written, drafts, strict=True)
@@ -141,12 +143,10 @@ def newest_of_last(
     return _fitting(tx, statement, {**values, "count": number}, bounds)
 
 
-def _fitting(
-    tx: Transaction, statement: Select[Any], values: dict[str, int], bounds: Bounds
-) -> tuple[list[Excerpt], bool]:
+def _fitting(tx: Transaction, statement: Hot, values: dict[str, int], bounds: Bounds) -> tuple[list[Excerpt], bool]:
     # One row more than fits shows that something is left out.
     limits = {name: getattr(bounds, name) for name in Bounds.__slots__}
-    rows = tx.execute(statement, values | limits).all()
+    rows = statement.rows(tx, values | limits)
     fitting = [row for row in rows if row.total <= bounds.size]
     rows_read = rows[0].rows_read if rows else 0
     return [Excerpt(_message(row), row.length) for row in fitting], not (len(fitting) == rows_read < READ)
@@ -212,9 +212,11 @@ def _of_last_messages() -> Select[Any]:
 
 
 # Built once: each run sends some of them, and building them took longer than executing them.
-_APPEND = insert(messages).values(created_at=db_time()).returning(*_COLUMNS, sort_by_parameter_order=True)
-_NEWEST_THAT_FIT = _newest_that_fit(bindparam("since_seq", type_=Integer))
-_OF_LAST_RUNS, _OF_LAST_MESSAGES = _of_last_runs(), _of_last_messages()
+_appended = insert(messages).values(created_at=db_time())
+_APPEND = _appended.returning(*_COLUMNS, sort_by_parameter_order=True)
+_APPEND_ONE = Hot(_appended.returning(*_COLUMNS))
+_NEWEST_THAT_FIT = Hot(_newest_that_fit(bindparam("since_seq", type_=Integer)))
+_OF_LAST_RUNS, _OF_LAST_MESSAGES = Hot(_of_last_runs()), Hot(_of_last_messages())
 _FIRST_OF_LAST_RUNS = _first_of_last_runs()
 
 

@@ -10,12 +10,13 @@ from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Insert, Update, bindparam, case, func, insert, literal, null, or_, select, update
+from sqlalchemy import ColumnElement, bindparam, case, func, insert, literal, null, or_, select, update
 
 from worker.domain import Origin, Principal, Priority, Run, RunError, RunOrder, RunTrace, Status, Usage, Viewpoint
 from worker.store import leases, pages
 from worker.store.columns import TTL, UtcTime, db_time, from_columns
 from worker.store.engine import Page, Transaction
+from worker.store.hot import Hot
 from worker.store.leases import Lease, replay_of
 from worker.store.sessions import AppendedRun, find, visible
 from worker.store.tables import idempotency, runs, sessions
@@ -100,7 +101,7 @@ def add(
     }
     scheduling = {"is_head": appended.head_run_id == run_id, "not_before": order.not_before}
     leased = {"lease_owner": lease and lease.owner, "ttl_s": lease and lease.ttl_s}
-    row = tx.execute(_add(leased=lease is not None), {**values, **scheduling, **leased}).one()
+    row = _add(leased=lease is not None).one(tx, {**values, **scheduling, **leased})
     written = {**_EMPTY, **values, "session_id": order.session_id, "created_at": row.created_at}
     return Added(from_row(SimpleNamespace(**written)), row.dispatched_at)
 
@@ -111,10 +112,10 @@ _EMPTY = {**dict.fromkeys(runs.c.keys()), **_NEW}
 
 
 @cache
-def _add(*, leased: bool) -> Insert:
+def _add(*, leased: bool) -> Hot:
     not_before = bindparam("not_before", type_=UtcTime())
     waits = or_(~bindparam("is_head", type_=runs.c.excluded.type), not_before > db_time())
-    return (
+    return Hot(
         insert(runs)
         .values(
             dispatched_at=None if leased else case((waits, None), else_=db_time()),
@@ -148,13 +149,13 @@ def end(
     values = {"run": run_id, "held_fence": fence, "held_status": held_status, "status": status, "output": output}
     values |= {"first_written": first_written, "last_seq": last_seq, "error_code": code, "error_message": message}
     values["finish_reason"] = finish_reason
-    return tx.execute(_end(), {**values, **amounts(usage)}).one_or_none() is not None
+    return _end().one_or_none(tx, {**values, **amounts(usage)}) is not None
 
 
 @cache
-def _end() -> Update:
+def _end() -> Hot:
     held = leases.still_held(bindparam("held_fence"), bindparam("held_status", type_=runs.c.status.type))
-    return (
+    return Hot(
         update(runs)
         .where(runs.c.id == bindparam("run"), held)
         .values(
@@ -213,7 +214,7 @@ def run_trace(tx: Transaction, session_pk: int, *, position: int) -> RunTrace | 
 
 def mark_dispatched(tx: Transaction, run_id: str) -> Following:
     """Record that a new head is sent to its queue now, or that it waits for its time."""
-    row = tx.execute(_MARK_DISPATCHED, {"run": run_id}).one()
+    row = _MARK_DISPATCHED.one(tx, {"run": run_id})
     return Following(row.position, row.attempt, Priority(row.priority), row.dispatched_at)
 
 
@@ -314,7 +315,7 @@ COLUMNS = (
 _LARGE = {"input": literal(""), "output": null(), "metadata": literal({}, runs.c.metadata.type)}
 _WITHOUT_TEXTS = tuple(_LARGE[c.name].label(c.name) if c.name in _LARGE else c for c in COLUMNS)
 # Built once: building them took longer than executing them.
-_MARK_DISPATCHED = (
+_MARK_DISPATCHED = Hot(
     update(runs)
     .where(runs.c.id == bindparam("run"))
     .values(dispatched_at=case((runs.c.not_before > db_time(), None), else_=db_time()))

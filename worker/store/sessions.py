@@ -9,12 +9,12 @@ from functools import cache
 from typing import Any
 
 from sqlalchemy import ColumnElement, Table, bindparam, func, insert, literal, select, true, tuple_, update
-from sqlalchemy.sql.dml import ReturningInsert
 
 from worker.domain import Due, Principal, SessionRow, StateChange, bounds
 from worker.store import pages
 from worker.store.columns import columns_of, contains, db_time, from_columns, upsert
 from worker.store.engine import Page, Transaction
+from worker.store.hot import Hot
 from worker.store.tables import runs, sessions
 
 
@@ -83,17 +83,17 @@ def append_run(tx: Transaction, *, user_id: str, session_id: str, team: str, run
     The run becomes the head if there is none. The caller checks the team: a session belongs to one.
     """
     new = {"user_id": user_id, "session_id": session_id, "team_id": team, "head_run_id": run_id}
-    return AppendedRun(*tx.execute(_append_run(tx.dialect.name), new).one())
+    return AppendedRun(*_append_run(tx.dialect.name).one(tx, new))
 
 
 @cache
-def _append_run(dialect: str) -> ReturningInsert[Any]:
+def _append_run(dialect: str) -> Hot:
     now = {"created_at": db_time(), "updated_at": db_time()}
     new = upsert(dialect, sessions).values(run_count=1, last_seq=0, tags=[], metadata={}, state={}, **now)
     head = func.coalesce(sessions.c.head_run_id, new.excluded.head_run_id)
     changed = {"run_count": sessions.c.run_count + 1, "head_run_id": head, "updated_at": db_time()}
     appended = new.on_conflict_do_update(index_elements=[sessions.c.user_id, sessions.c.session_id], set_=changed)
-    return appended.returning(sessions.c.pk, sessions.c.team_id, sessions.c.run_count, sessions.c.head_run_id)
+    return Hot(appended.returning(sessions.c.pk, sessions.c.team_id, sessions.c.run_count, sessions.c.head_run_id))
 
 
 def lock_by_id(tx: Transaction, *, user_id: str, session_id: str) -> LockedSession | None:
@@ -105,7 +105,7 @@ def lock_by_id(tx: Transaction, *, user_id: str, session_id: str) -> LockedSessi
 
 def lock_of_run(tx: Transaction, run_id: str) -> LockedSession | None:
     """Take the lock of the session that *run_id* belongs to; None: there is no such run any more."""
-    row = tx.execute(_LOCK_OF_RUN, {"run": run_id}).one_or_none()
+    row = _LOCK_OF_RUN.one_or_none(tx, {"run": run_id})
     return None if row is None else LockedSession(*row)
 
 
@@ -114,7 +114,7 @@ def lock_with_state(tx: Transaction, run_id: str) -> tuple[LockedSession, dict[s
 
     One statement, as the claim of every run sends it.
     """
-    row = tx.execute(_LOCK_WITH_STATE, {"run": run_id}).one_or_none()
+    row = _LOCK_WITH_STATE.one_or_none(tx, {"run": run_id})
     return None if row is None else (LockedSession(*row[:-1]), row[-1])
 
 
@@ -135,7 +135,8 @@ def advance(tx: Transaction, pk: int, *, messages: int, size: int = 0) -> int | 
 
     *size* is their length in the history, in characters.
     """
-    return tx.execute(_ADVANCE, {"session": pk, "messages": messages, "size": size}).scalar_one_or_none()
+    row = _ADVANCE.one_or_none(tx, {"session": pk, "messages": messages, "size": size})
+    return None if row is None else row[0]
 
 
 def begin_run(tx: Transaction, pk: int, *, size: int, due: Due | None) -> None:
@@ -144,7 +145,7 @@ def begin_run(tx: Transaction, pk: int, *, size: int, due: Due | None) -> None:
     It is in the row for the process that ends the run: that can be the API, which knows no teams.
     """
     thresholds = {"due_messages": due and due.messages, "due_size": due and due.size}
-    tx.execute(_ADVANCE, {"session": pk, "messages": 1, "size": size, **thresholds}).scalar_one()
+    _ADVANCE.one(tx, {"session": pk, "messages": 1, "size": size, **thresholds})
 
 
 def change_state(tx: Transaction, pk: int, change: StateChange, *, bounded: bool = True) -> dict[str, Any]:
@@ -167,7 +168,7 @@ def move_head(tx: Transaction, pk: int, *, after: int) -> MovedHead:
     Only under the lock: no run can be accepted then, so none is missed. A statement of its own, because Postgres reads
     a subquery as of the statement's start, before the wait for the lock.
     """
-    row = tx.execute(_MOVE_HEAD, {"session": pk, "after": after}).one()
+    row = _MOVE_HEAD.one(tx, {"session": pk, "after": after})
     return from_columns(MovedHead, row, due=due_of(row))
 
 
@@ -279,9 +280,9 @@ _SUMMARY = (sessions.c.summary_version, sessions.c.covers_through_seq, sessions.
 # Built once: building them took longer than executing them.
 _own = sessions.c.pk == bindparam("session")
 _session_of_run = select(runs.c.session_pk).where(runs.c.id == bindparam("run")).scalar_subquery()
-_LOCK_OF_RUN = select(*_LOCKED).where(sessions.c.pk == _session_of_run).with_for_update()
-_LOCK_WITH_STATE = _LOCK_OF_RUN.add_columns(sessions.c.state)
-_ADVANCE = (
+_lock_of_run = select(*_LOCKED).where(sessions.c.pk == _session_of_run).with_for_update()
+_LOCK_OF_RUN, _LOCK_WITH_STATE = Hot(_lock_of_run), Hot(_lock_of_run.add_columns(sessions.c.state))
+_ADVANCE = Hot(
     update(sessions)
     .where(_own)
     .values(
@@ -298,7 +299,7 @@ _following = (
     .limit(1)
     .scalar_subquery()
 )
-_MOVE_HEAD = (
+_MOVE_HEAD = Hot(
     update(sessions)
     .where(_own)
     .values(head_run_id=_following)

@@ -7,6 +7,7 @@ from sqlalchemy import bindparam, case, delete, exists, func, insert, select, up
 from worker.domain import Due, Summary, SummaryDraft, Viewpoint
 from worker.store.columns import db_time, from_columns
 from worker.store.engine import Transaction
+from worker.store.hot import Hot
 from worker.store.sessions import due_of
 from worker.store.tables import messages, runs, sessions, summaries
 from worker.store.usage import columns, usage_of
@@ -67,7 +68,7 @@ def base(tx: Transaction, session_pk: int) -> Base | None:
 
 def current(tx: Transaction, session_pk: int) -> Current:
     """Return the current summary of an existing session."""
-    row = tx.execute(_CURRENT, {"session_pk": session_pk}).one_or_none()
+    row = _CURRENT.one_or_none(tx, {"session_pk": session_pk})
     return Current("", 0, 0) if row is None else Current(*row)
 
 
@@ -91,7 +92,7 @@ def as_of(tx: Transaction, seen_from: Viewpoint) -> Current:
 
 
 # Built once: each run of a team with summaries sends it, and building it took longer than executing it.
-_CURRENT = (
+_CURRENT = Hot(
     select(func.coalesce(summaries.c.text, ""), sessions.c.covers_through_seq, sessions.c.summary_position)
     .select_from(sessions.outerjoin(summaries, _current))
     .where(sessions.c.pk == bindparam("session_pk"))
