@@ -18,6 +18,7 @@ from worker.observe import logs
 from worker.queue.transport import drop
 
 RETRY_S = 1.0  # between two connections
+EVENTS_S = 0.2  # how long an event waits for others
 
 log = logs.get(__name__)
 
@@ -37,6 +38,7 @@ class CarefulConsumer(Consumer):  # type: ignore[misc]  # as above
         super().__init__(*args, **kwargs)
         self.connection_errors = (Exception,)
         self._failed_at = float("-inf")
+        self._flush_again_at = float("-inf")
 
     def ensure_connected(self, conn: Any) -> Any:
         """Connect, and retry each second. By default the pauses grow to half a minute."""
@@ -55,6 +57,13 @@ class CarefulConsumer(Consumer):  # type: ignore[misc]  # as above
         except Exception as error:  # noqa: BLE001 - the connection is given up, in whatever state it is
             log.warning("a lost connection to the broker could not be closed", error=error)
         self._pause()
+
+    def on_send_event_buffered(self) -> None:
+        """Send the events of tasks in groups, a few times a second. By default each turn of the loop sends its own."""
+        now = clock.monotonic()
+        if self.hub and now >= self._flush_again_at:
+            self._flush_again_at = now + EVENTS_S / 2  # a lost connection can take a flush with it
+            self.hub.call_soon(self.hub.call_later, EVENTS_S, self._flush_events)
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], None]:
         """Return the function that handles each message."""

@@ -11,12 +11,14 @@ from typing import Any
 from celery.app.events import Events
 from celery.events.dispatcher import EventDispatcher
 
-KEPT = 100  # refused messages, each of up to 24 events
+KEPT = 100  # refused messages
+MANY = 1_000  # events that wait for their group are sent at once
 
 
 class _Sender(EventDispatcher):  # type: ignore[misc]  # celery has no types
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.buffer_limit = MANY
         self._outbound_buffer: deque[Any] = deque(maxlen=KEPT)
 
     def _publish(self, event: Any, producer: Any, routing_key: str, **_retry: Any) -> None:

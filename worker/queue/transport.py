@@ -26,6 +26,7 @@ from worker import clock
 from worker.observe import logs, metrics
 from worker.queue.envelope import NotATask, cleaned
 
+ORDERS = "enqueue"  # the queue in which other programs order runs
 FULL_S = 1.0  # how often a consumer whose slots are all taken counts as alive
 ERRORS = redis.Transport.connection_errors + redis.Transport.channel_errors
 LOST = tuple(
@@ -42,33 +43,57 @@ def drop(reason: str, *, queue: str) -> None:
 
 
 class _QoS(redis.QoS):
-    """The messages that were received and not acknowledged yet, in this process and at the broker.
+    """The messages that were received and not acknowledged yet, in this process.
 
-    The broker's copy is for the case that this process is lost. If the broker refuses a change, its copy is delivered
-    once more later, which does nothing; here the change must not be lost, since it is the number of free slots.
+    Of an order the broker has a copy, for the case that this process is lost. If the broker refuses a change, its copy
+    is delivered once more later, which does nothing; here the change must not be lost, since it is the number of free
+    slots. Of a notification it has none, which saves two round trips a run: a row says what there is to do, and the
+    sweep sends a lost notification again within seconds, long before a copy would be.
     """
 
     def append(self, message: Any, delivery_tag: str) -> None:
         """Note a message. It is out of its queue, so it is delivered even if the broker is full and cannot note it."""
         try:
-            super().append(message, delivery_tag)  # type: ignore[no-untyped-call]  # kombu has no types
+            if _is_order(message):
+                super().append(message, delivery_tag)  # type: ignore[no-untyped-call]  # kombu has no types
+                return
         except LOST as error:
             log.warning("message delivered without a copy at the broker", error=error)
-            QoS.append(self, message, delivery_tag)  # type: ignore[no-untyped-call]  # as above
+        QoS.append(self, message, delivery_tag)  # type: ignore[no-untyped-call]  # as above
 
     def ack(self, delivery_tag: str) -> None:
         """Remove a message."""
         try:
-            super().ack(delivery_tag)  # type: ignore[no-untyped-call]  # as above
+            if _is_order(self._delivered[delivery_tag]):
+                super().ack(delivery_tag)  # type: ignore[no-untyped-call]  # as above
         finally:
             QoS.ack(self, delivery_tag)  # type: ignore[no-untyped-call]  # as above
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
         """Remove a message, or put it back into its queue."""
+        message = self._delivered[delivery_tag]
         try:
-            super().reject(delivery_tag, requeue=requeue)  # type: ignore[no-untyped-call]  # as above
+            if _is_order(message):
+                super().reject(delivery_tag, requeue=requeue)  # type: ignore[no-untyped-call]  # as above
+            elif requeue:
+                self._put_back([message])
         finally:
             QoS.ack(self, delivery_tag)  # type: ignore[no-untyped-call]  # as above
+
+    def restore_unacked(self, client: Any = None) -> None:
+        """Put everything back: the channel closes."""
+        notifications = [message for message in self._delivered.values() if not _is_order(message)]
+        for message in notifications:
+            del self._delivered[message.delivery_tag]
+        super().restore_unacked(client)  # type: ignore[no-untyped-call]  # as above
+        self._put_back(notifications)
+
+    def _put_back(self, notifications: list[Any]) -> None:
+        with self.channel.conn_or_acquire() as client, client.pipeline() as pipe:
+            for message in notifications:
+                info = message.delivery_info
+                self.channel._do_restore_message(message._raw, info["exchange"], info["routing_key"], pipe, True)
+            pipe.execute()
 
     def restore_visible(self, *args: Any, **kwargs: Any) -> None:
         """Put back what lost processes did not acknowledge. Consuming does not depend on it."""
@@ -76,6 +101,11 @@ class _QoS(redis.QoS):
             super().restore_visible(*args, **kwargs)  # type: ignore[no-untyped-call]  # as above
         except Exception as error:  # noqa: BLE001 - another program can have written anything there
             log.warning("unacknowledged messages could not be put back", error=error)
+
+
+def _is_order(message: Any) -> bool:
+    """Tell whether a message holds all there is to know of a run; else it only says that a row is to be looked at."""
+    return bool(message.delivery_info["routing_key"] == ORDERS)
 
 
 class _Channel(redis.Channel):
