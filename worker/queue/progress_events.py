@@ -43,8 +43,9 @@ class ProgressEvents:
 
         def report(attempt: int, text: str) -> None:
             with self._changed:
+                if not self._newest:  # else the thread is awake, or will be
+                    self._changed.notify()
                 self._newest[request.id] = {**ids, "attempt": attempt, "result": text}
-                self._changed.notify()
 
         try:
             yield report
