@@ -45,7 +45,7 @@ async def get_principal(
         KeyMissing, KeyInvalid, ScopeMissing, RateLimited, UnknownParameter
     """
     key = _key(request, credentials)
-    principal = service.keys.get(key)
+    principal = service.keys.get_or_renew(key)
     if principal is None:  # a thread only now: four thread hops a request were a fifth of the cost of accepting a run
         principal = await run_in_threadpool(service.keys.verify, key)
     service.rate_limiter.take(principal.key_id)

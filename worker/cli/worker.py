@@ -1,5 +1,6 @@
 """`team-sessions worker`: execute runs."""
 
+import gc
 import os
 import threading
 import time
@@ -97,6 +98,8 @@ def worker(queues: str, concurrency: int, metrics_port: int | None) -> None:
     assert liveness is not None
 
     def on_ready() -> None:
+        gc.collect()
+        gc.freeze()  # what is there now stays: a full collection would stop all runs for 50 ms to find that out
         runtime.sweep.start()
         liveness.start(runtime.sweep.now)
         try:

@@ -1,8 +1,8 @@
 """Limits of how many runs may be queued: of a user, and in all.
 
-Each is counted at most once a second; in between, the runs that this process accepts are added. So accepting a run
-costs the same for every length of the queue. Several API processes together may exceed a limit by what they accept
-within that second.
+Each is counted once a second at most, by one thread; in between, the runs that this process accepts are added. So
+accepting a run costs the same for every length of the queue. Several API processes together may exceed a limit by what
+they accept within that second.
 """
 
 import threading
@@ -51,9 +51,11 @@ class QueueLimits:
 
     def _count(self, user_id: str | None, *, limit: int) -> int:
         with self._lock:
-            known = self._counted.get(user_id)
-        if known is not None and clock.monotonic() - known[0] < COUNT_S:
-            return known[1]
+            known, now = self._counted.get(user_id), clock.monotonic()
+            if known is not None:
+                if now - known[0] < COUNT_S:
+                    return known[1]
+                self._counted[user_id] = (now, known[1])  # others use it while this thread counts
         with self._db.read() as tx:
             count = runs.count_queued(tx, user_id=user_id, limit=limit)
         with self._lock:
