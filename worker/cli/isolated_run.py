@@ -18,6 +18,8 @@ def execute_alone(run_id: str, team: str) -> None:
     settings = configuration.load()
     logs.configure_from(settings)
     runtime = start_runtime(settings, Dispatcher(make_app(settings)), load_teams(settings), (), isolated=None)
+    assert runtime.liveness is not None
+    runtime.liveness.start(on_ended=runtime.sweep.now)  # it keeps its lock; no sweep runs here
 
     def hand_over(*_: object) -> None:
         threading.Thread(target=runtime.keeper.hand_over, kwargs={"grace_s": settings.handover_seconds}).start()
