@@ -1,6 +1,6 @@
 """restarts: a hundred restarts of Postgres under load, with two workers. None of them may be taken for dead.
 
-After a restart nobody holds a liveness lock, and everybody connects again at the same time. Each restart is a crash
+A restart releases all liveness locks, and all processes connect again at the same time. Each restart is a crash
 (`pg_ctl stop -m immediate`), about three seconds after the one before. Thirty runs are under way at each moment. A
 wrong verdict would show as a second attempt.
 """

@@ -21,7 +21,7 @@ LASTS_S = {"fill_disk": LEASE_S + 2}  # at most; the process cannot write until 
 
 @dataclass(frozen=True, slots=True)
 class PaidAgain:
-    """A reply that the model had answered, and that was requested again. `in_flight`: nobody held it, see above."""
+    """A reply that the model had answered, and that was requested again. `in_flight`: no process held it."""
 
     run_id: str
     fence: int

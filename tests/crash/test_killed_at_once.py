@@ -1,4 +1,4 @@
-"""A killed worker's work goes on at once, long before its leases run out; nobody else is taken for dead."""
+"""A killed worker's work goes on at once, long before its leases run out. No living worker is taken for dead."""
 
 import os
 import signal
@@ -61,7 +61,7 @@ def test_a_run_goes_on_before_its_lease_runs_out(running: System) -> None:
     os.kill(owner(running, run_id).pid, signal.SIGKILL)
     wait_until(lambda: look.row(running.db, run_id).attempt == 2, description="the other worker has it")
 
-    assert datetime.now(UTC) < ends_at
+    assert datetime.now(UTC) < ends_at, "its lease of five minutes had not run out"
     assert client.run(run_id, wait_s=60)["status"] == "completed"
     look.check_whole(running.db, run_id, steps=STEPS)
     assert sum(look.calls_by_turn(running, f"s {SLOW}").values()) <= STEPS + 2
@@ -69,7 +69,7 @@ def test_a_run_goes_on_before_its_lease_runs_out(running: System) -> None:
 
 @pytest.mark.default_on("sqlite")
 def test_a_new_worker_takes_over_from_one_that_died_alone(running: System) -> None:
-    """Nobody looked when it died."""
+    """No other worker looked when it died."""
     client = running.start_api()
     first = running.start_worker(**LEASE)
     run_id = begin(running, client)
@@ -139,8 +139,8 @@ def test_a_worker_that_lost_its_lock_takes_it_again(running: System) -> None:
 
 
 @pytest.mark.extended
-def test_a_restart_of_postgres_is_nobodys_death(tmp_path: Path, valkey: ValkeyServer) -> None:
-    """Then nobody holds a lock, and everybody needs a moment to connect again."""
+def test_a_restart_of_postgres_is_no_death(tmp_path: Path, valkey: ValkeyServer) -> None:
+    """It releases all locks, and each worker needs a moment to connect again."""
     with (
         closing(PostgresServer(durable=True)) as server,
         system(tmp_path, database_url=server.new_database(), redis_url=valkey.url) as running,
@@ -158,7 +158,7 @@ def test_a_restart_of_postgres_is_nobodys_death(tmp_path: Path, valkey: ValkeySe
 
 @pytest.mark.extended
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-def test_a_file_of_locks_that_was_removed_is_nobodys_death(running: System) -> None:
+def test_a_removed_file_of_locks_is_no_death(running: System) -> None:
     """Locks of two files say nothing of each other: each worker comes to the new one, and only then looks."""
     client = start(running)
     run_id = begin(running, client)

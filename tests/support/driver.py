@@ -1,4 +1,4 @@
-"""The statements that reach the driver, whoever sends them: SQLAlchemy, or `worker/store/hot.py`."""
+"""The statements that reach the driver, from SQLAlchemy and from `worker/store/hot.py`."""
 
 from collections.abc import Callable
 from typing import Any

@@ -5,8 +5,8 @@ times a second. If the owner of a lease does not hold its lock at three looks in
 follows at once. A host that is lost releases no lock, and a stopped process holds its own: there the leases run out.
 
 The fence decides every write, as before. A process that lives, and has lost the lock with its connection, loses its
-runs: a model call in flight is made again. After a restart or failover of the database nobody holds a lock. So in the
-first seconds of a connection only those are judged that were seen holding theirs through it. See decision 38.
+runs: a model call in flight is made again. A restart or failover of the database releases all locks. So in the first
+seconds of a connection, leases end only of owners that were seen with their locks through it. See decision 38.
 """
 
 import secrets
@@ -32,9 +32,9 @@ class Liveness:
     """
 
     def __init__(self, db: Database) -> None:
-        """Take the lock. If that is not possible, the process has none, and nobody judges it."""
+        """Take the lock. If that is not possible, the process has none, and its leases end only when they run out."""
         self._db = db
-        self._seen: set[str] = set()  # holding their lock, since this process took its own
+        self._seen: set[str] = set()  # owners seen with their locks since this process took its own
         self._missing: dict[str, int] = {}  # at how many looks in a row
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
@@ -104,8 +104,11 @@ class Liveness:
         lost = {owner for owner, looks in self._missing.items() if looks >= LOOKS}
         if not lost:
             return False
-        with self._db.write() as tx:
-            ended = [*leases.end(tx, lost), *summary_jobs.end(tx, lost)]
+        try:
+            with self._db.write() as tx:
+                ended = [*leases.end(tx, lost), *summary_jobs.end(tx, lost)]
+        except DatabaseUnavailable:  # it takes no writes; the lock is still held, and the next look tries again
+            return False
         if ended:
             metrics.LEASES_ENDED.inc(len(ended))
             log.warning("lost workers: their leases are ended", workers=", ".join(sorted(lost)), leases=len(ended))

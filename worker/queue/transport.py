@@ -64,18 +64,18 @@ class _QoS(redis.QoS):
     def ack(self, delivery_tag: str) -> None:
         """Remove a message."""
         try:
-            if _is_order(self._delivered[delivery_tag]):
+            if _is_order(self._delivered.get(delivery_tag)):
                 super().ack(delivery_tag)  # type: ignore[no-untyped-call]  # as above
         finally:
             QoS.ack(self, delivery_tag)  # type: ignore[no-untyped-call]  # as above
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
         """Remove a message, or put it back into its queue."""
-        message = self._delivered[delivery_tag]
+        message = self._delivered.get(delivery_tag)
         try:
             if _is_order(message):
                 super().reject(delivery_tag, requeue=requeue)  # type: ignore[no-untyped-call]  # as above
-            elif requeue:
+            elif requeue and message is not None:
                 self._put_back([message])
         finally:
             QoS.ack(self, delivery_tag)  # type: ignore[no-untyped-call]  # as above
@@ -104,8 +104,8 @@ class _QoS(redis.QoS):
 
 
 def _is_order(message: Any) -> bool:
-    """Tell whether a message holds all there is to know of a run; else it only says that a row is to be looked at."""
-    return bool(message.delivery_info["routing_key"] == ORDERS)
+    """Tell whether a message is an order, which has a copy. None: its channel was closed, and it was put back."""
+    return message is not None and message.delivery_info["routing_key"] == ORDERS
 
 
 class _Channel(redis.Channel):

@@ -66,7 +66,7 @@ def of(db: Database, number: int) -> LivenessLock | None:
 
 
 class _AdvisoryLock:
-    settle_s = 5.0  # after a restart or a failover of the server, nobody holds one
+    settle_s = 5.0  # a restart or a failover of the server releases the locks of all
 
     def __init__(self, db: Database, number: int) -> None:
         self._db = db
