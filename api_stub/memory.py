@@ -15,8 +15,8 @@ from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 from fastapi import Depends, HTTPException, Request, Response
-from fastapi.routing import APIRoute
 
+from api_stub.json_route import JsonRoute
 from worker.errors import ApiBusy
 
 READERS = 3  # requests that read large rows at once; a page is `store.pages.PAGE_BYTES`
@@ -104,7 +104,7 @@ ReadsLarge = Annotated[None, Depends(_read_large, scope="function")]
 """The dependency of a route whose answer can be large. Name it last, so that a request without a key does not wait."""
 
 
-class BoundedRoute(APIRoute):
+class BoundedRoute(JsonRoute):
     """A route that refuses a body with more fields than any object of the API has."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:

@@ -6,7 +6,7 @@ from typing import Any
 import psycopg
 from sqlalchemy import Engine, event
 
-Seen = Callable[[Any, str, Any], object]  # is called with the cursor, the statement and its parameters
+Seen = Callable[[Any, str, Any], object]  # gets the cursor, the statement and its parameters, or a list of them
 
 
 def _nothing(_cursor: Any, _statement: str, _parameters: Any) -> None: ...
@@ -28,6 +28,11 @@ def listen(engine: Engine, *, before: Seen = _nothing, after: Seen = _nothing) -
             result = super().execute(query, params, **options)
             after(self, str(query), params)
             return result
+
+        def executemany(self, query: Any, params_seq: Any, **options: Any) -> None:
+            before(self, str(query), params_seq)
+            super().executemany(query, params_seq, **options)
+            after(self, str(query), params_seq)
 
     def connected(connection: Any, _record: Any) -> None:
         connection.cursor_factory = Cursor

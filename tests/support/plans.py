@@ -4,8 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, event
-
+from tests.support import driver
 from worker.store import Database
 
 
@@ -14,13 +13,13 @@ def statements(db: Database) -> Iterator[dict[str, Any]]:
     """Collect the statements that the block executes, each with its last parameters."""
     executed: dict[str, Any] = {}
 
-    @event.listens_for(db.engine, "before_cursor_execute")
-    def keep(_conn: Connection, _cursor: Any, statement: str, parameters: Any, _ctx: Any, many: bool) -> None:
+    def keep(_cursor: Any, statement: str, parameters: Any) -> None:
         if statement.split(" ", 1)[0] in ("SELECT", "UPDATE", "INSERT", "DELETE", "WITH"):
-            executed[statement] = parameters[0] if many else parameters
+            executed[statement] = parameters[0] if isinstance(parameters, list) else parameters
 
+    stop = driver.listen(db.engine, before=keep)
     yield executed
-    event.remove(db.engine, "before_cursor_execute", keep)
+    stop()
 
 
 def plan(db: Database, statement: str, parameters: Any, *, in_order: bool = False) -> list[str]:

@@ -166,7 +166,7 @@ def _statuses(order: BatchOrder) -> list[str]:
 
 def _of_session(tx: Transaction, selection: Selection, principal: Principal) -> list[ColumnElement[bool]]:
     filters = SessionFilters(selection.user_id, selection.team, selection.name, selection.tag)
-    return matching(tx, filters, principal=principal)
+    return matching(tx.dialect.name, filters, principal=principal)
 
 
 def _between(selection: Selection, time: ColumnElement[Any]) -> list[ColumnElement[bool]]:

@@ -152,10 +152,10 @@ def upsert(dialect: str, table: Table) -> sqlite.Insert | postgresql.Insert:
     return sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
 
 
-def contains(tx: Connection, column: Column[Any], text: str) -> ColumnElement[bool]:
+def contains(dialect: str, column: Column[Any], text: str | BindParameter[str]) -> ColumnElement[bool]:
     """Return the condition that a JSON list contains the string *text*."""
     is_list: ColumnElement[bool]
-    if tx.dialect.name == "sqlite":
+    if dialect == "sqlite":
         is_list = func.json_valid(column).cast(Boolean) & (func.json_type(column) == "array")
         elements = func.json_each(case((is_list, column), else_=literal_column("'[]'")))
     else:

@@ -4,13 +4,14 @@ The lengths are read first, then only the rows that fit. So a page can have fewe
 more follow; it has at least one.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import JSON, Column, ColumnElement, Select, Table, Text, literal
+from sqlalchemy import JSON, Column, ColumnElement, Select, Table, Text, bindparam, literal
 
 from worker.store.columns import JsonOf, byte_length
 from worker.store.engine import Page, Transaction
+from worker.store.hot import Hot
 
 PAGE_BYTES = 4 * 1024 * 1024
 ROW_BYTES = 256  # of all other columns, about
@@ -28,6 +29,20 @@ def fitting(
     sizes = tx.execute(statement.with_only_columns(size).limit(limit + 1)).scalars().all()
     count = count_fitting(sizes[:limit], most=most)
     return tx.execute(statement.limit(count)).all() if count else [], len(sizes) > count
+
+
+class Fitting:
+    """The same for a statement that was built once."""
+
+    def __init__(self, statement: Select[Any], size: ColumnElement[int]) -> None:
+        self._sizes = Hot(statement.with_only_columns(size.label("size")).limit(bindparam("most")))
+        self._rows = Hot(statement.limit(bindparam("most")))
+
+    def read(self, tx: Transaction, values: Mapping[str, Any], *, limit: int) -> tuple[Sequence[Any], bool]:
+        """Return what `fitting` returns."""
+        sizes = [row.size for row in self._sizes.rows(tx, {**values, "most": limit + 1})]
+        count = count_fitting(sizes[:limit], most=PAGE_BYTES)
+        return self._rows.rows(tx, {**values, "most": count}) if count else [], len(sizes) > count
 
 
 def page(rows: Iterable[T], *, more: bool) -> Page[T]:

@@ -3,9 +3,10 @@
 Pages of sessions are newest first, each read in the order of one index.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from sqlalchemy import ColumnElement, Table, bindparam, func, insert, literal, select, true, tuple_, update
@@ -16,6 +17,8 @@ from worker.store.columns import columns_of, contains, db_time, from_columns, up
 from worker.store.engine import Page, Transaction
 from worker.store.hot import Hot
 from worker.store.tables import runs, sessions
+
+SHAPES = 256  # statements of lists that are kept: one for each set of filters, and of a key's teams
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +77,8 @@ def visible(principal: Principal, user_id: str | None, *, of: Table = sessions) 
     """
     acting = principal.acting_for(user_id)
     of_user = true() if acting is None else of.c.user_id == acting
-    return of_user & of.c.team_id.in_(principal.teams) if principal.teams else of_user
+    teams = [literal(team) for team in sorted(principal.teams)]  # not one parameter that grows: `Hot` sends these
+    return of_user & of.c.team_id.in_(teams) if teams else of_user
 
 
 def append_run(tx: Transaction, *, user_id: str, session_id: str, team: str, run_id: str) -> AppendedRun:
@@ -201,7 +205,7 @@ def get(tx: Transaction, pk: int) -> SessionRow | None:
     return None if row is None else SessionRow(*row)
 
 
-def matching(tx: Transaction, filters: SessionFilters, *, principal: Principal) -> list[ColumnElement[bool]]:
+def matching(dialect: str, filters: SessionFilters, *, principal: Principal) -> list[ColumnElement[bool]]:
     """Return the conditions of the filters, for sessions that *principal* may see; no forks.
 
     Raises:
@@ -213,7 +217,7 @@ def matching(tx: Transaction, filters: SessionFilters, *, principal: Principal) 
     if filters.name is not None:
         conditions.append(sessions.c.name == filters.name)
     if filters.tag is not None:
-        conditions.append(contains(tx, sessions.c.tags, filters.tag))
+        conditions.append(contains(dialect, sessions.c.tags, filters.tag))
     return conditions
 
 
@@ -224,10 +228,11 @@ def page(
 
     As many as fit into a page.
     """
-    conditions = matching(tx, SessionFilters(user_id, team), principal=principal)
+    conditions = matching(tx.dialect.name, SessionFilters(user_id, team), principal=principal)
     if before is not None:
         conditions.append(sessions.c.pk < before)
-    return _newest(tx, conditions, (sessions.c.pk,), limit=limit)
+    statement = select(sessions.c.pk, *COLUMNS).select_from(sessions).where(*conditions)
+    return _page(*pages.fitting(tx, statement.order_by(sessions.c.pk.desc()), _SIZE, limit=limit))
 
 
 def active(
@@ -243,19 +248,28 @@ def active(
     Raises:
         UserForbidden: a user's key named another user.
     """
-    conditions = matching(tx, filters, principal=principal)
-    order = (sessions.c.updated_at, sessions.c.pk)
+    values: dict[str, Any] = {name: value for name, value in asdict(filters).items() if value is not None}
+    if (acting := principal.acting_for(filters.user_id)) is not None:
+        values["user_id"] = acting
+    statement = _active(tx.dialect.name, frozenset(values), principal.teams, later=before is not None)
     if before is not None:
-        conditions.append(tuple_(*order) < before)
-    return _newest(tx, conditions, order, limit=limit)
+        values["updated_at"], values["pk"] = before
+    return _page(*statement.read(tx, values, limit=limit))
 
 
-def _newest(
-    tx: Transaction, conditions: list[ColumnElement[bool]], order: tuple[ColumnElement[Any], ...], *, limit: int
-) -> Page[tuple[int, SessionRow]]:
+@lru_cache(maxsize=SHAPES)
+def _active(dialect: str, names: frozenset[str], teams: frozenset[str], *, later: bool) -> pages.Fitting:
+    """Return the statement of a page, limited by filters of these names; *later*: not the first page."""
+    given: dict[str, Any] = {name: bindparam(name) for name in names}
+    order = (sessions.c.updated_at, sessions.c.pk)
+    conditions = matching(dialect, SessionFilters(**given), principal=Principal("", teams=teams))
+    if later:
+        conditions.append(tuple_(*order) < tuple_(*(bindparam(column.name, type_=column.type) for column in order)))
     statement = select(sessions.c.pk, *COLUMNS).select_from(sessions).where(*conditions)
-    ordered = statement.order_by(*(column.desc() for column in order))
-    rows, more = pages.fitting(tx, ordered, _SIZE, limit=limit)
+    return pages.Fitting(statement.order_by(*(column.desc() for column in order)), _SIZE)
+
+
+def _page(rows: Sequence[Any], more: bool) -> Page[tuple[int, SessionRow]]:
     return pages.page(((row[0], SessionRow(*row[1:])) for row in rows), more=more)
 
 
