@@ -17,7 +17,6 @@ from fastapi.security import SecurityScopes
 from fastapi.security.base import SecurityBase
 from fastapi.security.utils import get_authorization_scheme_param
 from pydantic import AfterValidator, BeforeValidator
-from starlette.concurrency import run_in_threadpool
 
 from api_stub.service import Service
 from worker.domain import Principal, Scope, check_text
@@ -57,7 +56,7 @@ class _PrincipalOfKey(_Key):
         service, key = _service(request), _key(request)
         principal = service.keys.get_or_renew(key)
         if principal is None:  # a thread only now: four thread hops a request were a fifth of the cost of accepting
-            principal = await run_in_threadpool(service.keys.verify, key)
+            principal = await service.threads.run(service.keys.verify, key)
         service.rate_limiter.take(principal.key_id)
         for scope in required.scopes:
             principal.check_scope(Scope(scope))
@@ -74,7 +73,7 @@ class _MetricsReader(_Key):
             KeyMissing, KeyInvalid, ScopeMissing, KeyBound, RateLimited, DatabaseUnavailable
         """
         service = _service(request)
-        principal = await run_in_threadpool(service.metrics_access.check, _key(request))
+        principal = await service.threads.run(service.metrics_access.check, _key(request))
         service.rate_limiter.take(principal.key_id)
         return principal
 
@@ -176,7 +175,7 @@ async def take_run_turn(run_id: RunId, service: ServiceDep) -> AsyncIterator[Non
         with service.db.read() as tx:
             return sessions.pk_of_run(tx, run_id)
 
-    async with service.turns.at("pk", str(await run_in_threadpool(read))):
+    async with service.turns.at("pk", str(await service.threads.run(read))):
         yield
 
 

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 
 
 class JsonRoute(APIRoute):
-    """See above. The endpoint can set headers on its parameter `response`."""
+    """See above. The endpoint has a parameter `service`; on its `response`, if it has that, it can set headers."""
 
     def __init__(self, path: str, endpoint: Callable[..., Any], *, status_code: int | None = None, **options: Any):
         answer = _Answer(status_code or 200)
@@ -32,17 +32,20 @@ class _Answer:
         self.type: TypeAdapter[Any] | None = None
 
     def made_by(self, endpoint: Callable[..., Any]) -> Callable[..., Any]:
-        """Return the endpoint that returns a response."""
+        """Return the endpoint that returns a response. It is called on a thread, unless it is a coroutine."""
 
-        @wraps(endpoint)
-        def answer(**arguments: Any) -> Any:
+        is_async = inspect.iscoroutinefunction(endpoint)
+
+        def write(**arguments: Any) -> Any:
             return self._of(endpoint(**arguments), arguments)
 
         @wraps(endpoint)
-        async def answer_async(**arguments: Any) -> Any:
-            return self._of(await endpoint(**arguments), arguments)
+        async def answer(**arguments: Any) -> Any:
+            if is_async:
+                return self._of(await endpoint(**arguments), arguments)
+            return await arguments["service"].threads.run(write, **arguments)
 
-        return answer_async if inspect.iscoroutinefunction(endpoint) else answer
+        return answer
 
     def _of(self, result: Any, arguments: dict[str, Any]) -> Any:
         if self.type is None or isinstance(result, Response):

@@ -4,6 +4,7 @@ from api_stub.installation_metrics import InstallationMetrics
 from api_stub.limits import Limits
 from api_stub.rate_limit import RateLimiter
 from api_stub.streams import OpenStreams
+from api_stub.threads import Threads
 from api_stub.turns import Turns
 from worker.events import broker_probe, erase, follow
 from worker.process import key_cache, metrics_access
@@ -29,6 +30,7 @@ class Service:
         self.queue_limits = queue_limits.QueueLimits(self.db, settings)
         self.streams = OpenStreams(self.db, limit=limits.streams, limit_of_key=limits.streams_of_key)
         self.turns = Turns()
+        self.threads = Threads()
         self.rate_limiter = RateLimiter(settings.requests_per_minute)
         self.metrics_access = metrics_access.MetricsAccess(self.keys)
         self.installation_metrics = InstallationMetrics(self.db, self.dispatcher)

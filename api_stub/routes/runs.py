@@ -7,7 +7,6 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import StreamingResponse
 from pydantic import Field
-from starlette.concurrency import run_in_threadpool
 
 from api_stub import dependencies as deps
 from api_stub import errors, pagination, schemas, sse
@@ -46,7 +45,7 @@ async def enqueue_run(
     async with AsyncExitStack() as turns:
         for row in rows:
             await turns.enter_async_context(service.turns.at(*row))
-        run = await run_in_threadpool(_enqueue, service, order, idempotency_key)
+        run = await service.threads.run(_enqueue, service, order, idempotency_key)
     response.headers["Location"] = f"/v1/runs/{run.id}"
     return schemas.RunReceipt.of(run, principal)
 
@@ -202,7 +201,7 @@ async def _find(
         with service.db.read() as tx:
             return runs.get(tx, run_id, principal=principal, user_id=user_id, texts=texts)
 
-    run = await run_in_threadpool(read)
+    run = await service.threads.run(read)
     if run is None:
         raise RunNotFound(run_id=run_id)
     return run
