@@ -7,7 +7,20 @@ more follow; it has at least one.
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import JSON, Column, ColumnElement, Select, Table, Text, bindparam, literal
+from sqlalchemy import (
+    JSON,
+    Column,
+    ColumnElement,
+    Integer,
+    Select,
+    Table,
+    Text,
+    bindparam,
+    func,
+    literal,
+    literal_column,
+    select,
+)
 
 from worker.store.columns import JsonOf, byte_length
 from worker.store.engine import Page, Transaction
@@ -32,17 +45,27 @@ def fitting(
 
 
 class Fitting:
-    """The same for a statement that was built once."""
+    """The same for a statement that was built once, for pages of *limit* rows.
 
-    def __init__(self, statement: Select[Any], size: ColumnElement[int]) -> None:
-        self._sizes = Hot(statement.with_only_columns(size.label("size")).limit(bindparam("most")))
-        self._rows = Hot(statement.limit(bindparam("most")))
+    On Postgres one statement reads them if all of them fit, as they mostly do; its limit is no parameter, so the server
+    plans it once. SQLite has no round trips to save, and for the sum would sort all rows.
+    """
 
-    def read(self, tx: Transaction, values: Mapping[str, Any], *, limit: int) -> tuple[Sequence[Any], bool]:
+    def __init__(self, statement: Select[Any], size: ColumnElement[int], *, limit: int) -> None:
+        self._limit = limit
+        one_more = literal_column(str(limit + 1), Integer())
+        sizes = statement.with_only_columns(size.label("size")).limit(one_more)
+        in_all = select(func.sum(sizes.subquery().c.size)).scalar_subquery()
+        self._if_all_fit = Hot(statement.where(in_all <= PAGE_BYTES).limit(one_more))
+        self._sizes, self._first = Hot(sizes), Hot(statement.limit(bindparam("count")))
+
+    def read(self, tx: Transaction, values: Mapping[str, Any]) -> tuple[Sequence[Any], bool]:
         """Return what `fitting` returns."""
-        sizes = [row.size for row in self._sizes.rows(tx, {**values, "most": limit + 1})]
-        count = count_fitting(sizes[:limit], most=PAGE_BYTES)
-        return self._rows.rows(tx, {**values, "most": count}) if count else [], len(sizes) > count
+        if tx.dialect.name != "sqlite" and (rows := self._if_all_fit.rows(tx, values)):
+            return rows[: self._limit], len(rows) > self._limit
+        sizes = [row.size for row in self._sizes.rows(tx, values)]
+        count = count_fitting(sizes[: self._limit], most=PAGE_BYTES)
+        return self._first.rows(tx, {**values, "count": count}) if count else [], len(sizes) > count
 
 
 def page(rows: Iterable[T], *, more: bool) -> Page[T]:

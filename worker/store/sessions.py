@@ -18,7 +18,7 @@ from worker.store.engine import Page, Transaction
 from worker.store.hot import Hot
 from worker.store.tables import runs, sessions
 
-SHAPES = 256  # statements of lists that are kept: one for each set of filters, and of a key's teams
+SHAPES = 256  # statements of lists that are kept: one for each set of filters, teams of a key, and limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,14 +251,14 @@ def active(
     values: dict[str, Any] = {name: value for name, value in asdict(filters).items() if value is not None}
     if (acting := principal.acting_for(filters.user_id)) is not None:
         values["user_id"] = acting
-    statement = _active(tx.dialect.name, frozenset(values), principal.teams, later=before is not None)
+    statement = _active(tx.dialect.name, frozenset(values), principal.teams, later=before is not None, limit=limit)
     if before is not None:
         values["updated_at"], values["pk"] = before
-    return _page(*statement.read(tx, values, limit=limit))
+    return _page(*statement.read(tx, values))
 
 
 @lru_cache(maxsize=SHAPES)
-def _active(dialect: str, names: frozenset[str], teams: frozenset[str], *, later: bool) -> pages.Fitting:
+def _active(dialect: str, names: frozenset[str], teams: frozenset[str], *, later: bool, limit: int) -> pages.Fitting:
     """Return the statement of a page, limited by filters of these names; *later*: not the first page."""
     given: dict[str, Any] = {name: bindparam(name) for name in names}
     order = (sessions.c.updated_at, sessions.c.pk)
@@ -266,7 +266,7 @@ def _active(dialect: str, names: frozenset[str], teams: frozenset[str], *, later
     if later:
         conditions.append(tuple_(*order) < tuple_(*(bindparam(column.name, type_=column.type) for column in order)))
     statement = select(sessions.c.pk, *COLUMNS).select_from(sessions).where(*conditions)
-    return pages.Fitting(statement.order_by(*(column.desc() for column in order)), _SIZE)
+    return pages.Fitting(statement.order_by(*(column.desc() for column in order)), _SIZE, limit=limit)
 
 
 def _page(rows: Sequence[Any], more: bool) -> Page[tuple[int, SessionRow]]:
