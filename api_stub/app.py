@@ -1,5 +1,6 @@
 """The FastAPI application, and its server on a socket."""
 
+import asyncio
 import gc
 import signal
 import socket
@@ -18,6 +19,7 @@ from api_stub.limits import limits_of, raise_file_limit
 from api_stub.memory import Memory
 from api_stub.routes import batches, health, runs, sessions, teams, users
 from api_stub.service import Service
+from api_stub.threads import AT_ONCE
 from worker.observe import logs, metrics, tracing
 from worker.settings import Settings
 
@@ -40,7 +42,9 @@ def make_app(settings: Settings) -> FastAPI:
         # What is there at the start stays. A full collection would stop all threads for 50 ms to find that out.
         gc.collect()
         gc.freeze()
+        connecting = asyncio.create_task(asyncio.to_thread(service.db.connect_ahead, AT_ONCE))
         yield
+        await connecting
         await service.close()
         tracing.flush()
 

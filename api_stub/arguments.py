@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
-from fastapi import Request, Response
+from fastapi import HTTPException, Request, Response
 from fastapi.dependencies.models import Dependant
 from fastapi.security import SecurityScopes
 
@@ -77,7 +77,9 @@ async def _json(request: Request) -> Any:
         raise UnusualRequest
     try:
         return await request.json()
-    except ValueError:
+    except HTTPException:
+        raise
+    except Exception:  # noqa: BLE001 - such as one that is nested too deeply
         raise UnusualRequest from None
 
 

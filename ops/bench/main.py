@@ -23,6 +23,7 @@ from ops.bench import (
     cost,
     delegations,
     deploy,
+    first_token,
     flat,
     hot,
     idle,
@@ -70,6 +71,7 @@ SCENARIOS = {
     "prefix": prefix.measure,
     "lanes": lanes.measure,
     "stream": stream.measure,
+    "first-token": first_token.measure,
     "deploy": deploy.measure,
     "batches": batches.measure,
     "poison": poison.measure,
@@ -128,6 +130,9 @@ scenarios:
          idle machine. About 4 minutes.
   stream From the model's chunk to the watcher's event, with 1, 100 and 1,000 watchers of one API process: all of them
          must get every event. About 2 minutes.
+  first-token
+         From sending an input to the first word over HTTP: at most 20 ms more than from the model called directly.
+         About 1 minute.
   deploy A rolling deploy of 4 workers under 100 runs of 20 s: none may fail, no written reply may be requested again,
          and a run that is handed over continues within 2 s. On Postgres. About 3 minutes.
   batches

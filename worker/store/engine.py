@@ -7,13 +7,13 @@ nothing. Every function of this package takes such a transaction. No model call,
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import DisconnectionError, InterfaceError, InternalError, OperationalError
+from sqlalchemy.exc import DisconnectionError, InterfaceError, InternalError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import StaticPool
 
@@ -129,6 +129,12 @@ class Database:
             if not page or not (page.more if isinstance(page, Page) else len(page) >= limit):
                 return
             after = key(page[-1])
+
+    def connect_ahead(self, count: int) -> None:
+        """Connect *count* times, so that the first transactions need not. Never raises: they find out what is wrong."""
+        with suppress(SQLAlchemyError), ExitStack() as connections:
+            for _ in range(count):
+                connections.enter_context(self.engine.connect())
 
     def dedicated(self) -> "Database":
         """Return this database with a connection pool of its own, which others cannot exhaust.
