@@ -115,8 +115,8 @@ def test_a_tool_that_never_returns_stops_its_neighbours_for_ten_leases_at_most(r
 
         done = [client.run(run["id"], wait_s=120) for run in beside]
         wait_until(lambda: len(effects(running)) == 4, description="the run has a process of its own")
+        isolated = owner_of(running, run_id)  # now: it is ended after ten leases, too
         other = client.run(client.enqueue("plain", "x", session_id="x", user_id="u")["id"], wait_s=60)
-        isolated = owner_of(running, run_id)
         workers = [worker.pid for worker in running.workers]
         os.kill(isolated, signal.SIGKILL)
         ended = client.run(run_id, wait_s=60)

@@ -76,6 +76,8 @@ def test_the_api_answers_two_routes_without_a_key(house: House) -> None:
     keys = ["", "Bearer", "Bearer x", f"Bearer ts_{'0' * 16}_x", "Basic dTpw"]
 
     with httpx2.Client(base_url=house.http.base_url, timeout=60) as stranger:
+        # `up` says that it is ready when runs can be executed; its worker for background work can still be starting.
+        wait_until(lambda: stranger.get("/readyz").json() == {"status": "ready"}, description="all workers are there")
         probes = {path: stranger.get(path) for path in ("/healthz", "/readyz")}
         met = {
             (path, method): {stranger.request(method, path, headers={"Authorization": key}).status_code for key in keys}
