@@ -66,7 +66,10 @@ def _valid(field: Any, value: Any) -> Any:
         if field.field_info.is_required():
             raise UnusualRequest
         return field.get_default()
-    result, errors = field.validate(value)
+    try:
+        result, errors = field.validate(value)
+    except Exception:  # noqa: BLE001 - some of our checks raise their own errors; who has no key must not see them
+        raise UnusualRequest from None
     if errors:
         raise UnusualRequest
     return result

@@ -140,7 +140,8 @@ def differences(db: Database, *, pk: int, real: str) -> list[str]:
 
 def _rows(tx: Connection, table: Table, condition: Any) -> list[dict[str, Any]]:
     order = messages.c.seq if table is messages else table.primary_key.columns.values()[0]
-    return [dict(row._mapping) for row in tx.execute(select(table).where(condition).order_by(order))]
+    found = tx.execute(select(table).where(condition).order_by(order))
+    return [dict(zip(table.c.keys(), row, strict=True)) for row in found]  # a column's key can differ from its name
 
 
 def _original(tx: Connection, like: str) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, Any]]:

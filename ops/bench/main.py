@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import sys
+import traceback
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
@@ -46,7 +47,7 @@ from ops.bench import (
 )
 from ops.bench.databases import KINDS
 from ops.bench.plot import plot
-from ops.bench.report import Ratio, Report, machine, progress_done, ratio_table
+from ops.bench.report import Check, Ratio, Report, machine, progress_done, ratio_table
 from worker.observe import logs
 
 SCENARIOS = {
@@ -176,7 +177,11 @@ def main() -> None:
     for name in chosen:
         report, before = Report(), os.getloadavg()[0]
         slots = {"workers": options.workers, "threads": options.threads} if name == "parallel" else {}
-        SCENARIOS[name](report, kinds, **slots)
+        try:
+            SCENARIOS[name](report, kinds, **slots)
+        except Exception as error:  # noqa: BLE001 - the figures of the other scenarios are worth keeping
+            traceback.print_exc()
+            report.checks.append(Check(f"{name}: can be measured", f"{type(error).__name__}: {error}"[:300], False))
         progress_done()
         for table in report.tables:
             print(table, end="\n\n")

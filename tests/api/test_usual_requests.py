@@ -74,8 +74,9 @@ def test_a_key_is_asked_for_before_mistakes_are_told(door: Door) -> None:
     """Who has no key learns nothing of what the route takes."""
     wrong = {"limit": "none", "mystery": "1"}
 
-    without_key = door.http.get("/v1/sessions", params=wrong, headers={"Authorization": ""})
-    check_problem(without_key, status=401, code="key_missing")
+    for mistake in (wrong, {"user_id": "\0"}):
+        without_key = door.http.get("/v1/sessions", params=mistake, headers={"Authorization": ""})
+        check_problem(without_key, status=401, code="key_missing")
     check_problem(door.http.get("/v1/sessions", params=wrong), status=422, code="unknown_parameter")
     check_problem(door.http.get("/v1/sessions", params={"limit": "none"}), status=422, code="invalid_request")
 
