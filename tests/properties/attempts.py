@@ -105,7 +105,10 @@ def control(engine: Engine) -> None:
                 attempt.held.set()
                 attempt.release.wait(SETTLE_S)
 
-    listen(engine, before=before_statement)
+    if engine.dialect.name == "sqlite":  # at BEGIN: one that stalls behind it holds the lock of all writers
+        event.listen(engine, "before_cursor_execute", before_statement)
+    else:
+        listen(engine, before=before_statement)
 
     @event.listens_for(engine, "commit")
     def before_commit(connection: Connection) -> None:
