@@ -19,7 +19,10 @@ from api_stub.arguments import Arguments, UnusualRequest
 
 
 class JsonRoute(APIRoute):
-    """See above. The endpoint has a parameter `service`; on its `response`, if it has that, it can set headers."""
+    """A route that answers with JSON.
+
+    The endpoint has a parameter `service`. On its parameter `response`, if it has one, it can set headers.
+    """
 
     def __init__(self, path: str, endpoint: Callable[..., Any], *, status_code: int | None = None, **options: Any):
         answer = _Answer(status_code or 200)

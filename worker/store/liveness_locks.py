@@ -93,7 +93,7 @@ class _AdvisoryLock:
             poller.register(self._connection.connection.dbapi_connection.fileno(), POLLIN)
             poller.poll(seconds * 1000)
             return
-        time.sleep(seconds)
+        time.sleep(seconds)  # there is nothing to watch; the next look makes the lock again
 
     def close(self) -> None:
         self._disconnect()
