@@ -84,7 +84,7 @@ class Model:
         calls = [] if turn else CALL.findall(own)
         members = [name for found in DELEGATES.findall(own) for name in found.split(",")]
         fields = {
-            "user": user.rsplit("\n", 2)[-2] if is_summary else input,
+            "user": _before_last(user) if is_summary else input,
             "turn": turn,
             "summary": is_summary,
             "size": size,
@@ -158,6 +158,11 @@ def _last_user(messages: list[dict[str, Any]]) -> tuple[str, int]:
     index = max((n for n, m in enumerate(messages) if m["role"] == "user"), default=-1)
     user = messages[index]["content"] if index >= 0 else ""
     return user, sum(m["role"] == "assistant" for m in messages[index + 1 :])
+
+
+def _before_last(text: str) -> str:
+    """Return the line before the last one: in our prompts of summaries, the end of what is summarised."""
+    return text.rsplit("\n", 2)[-2] if "\n" in text else text
 
 
 def _input(user: str) -> str:

@@ -11,8 +11,12 @@ def look_up() -> str:
     return "Nothing special was found, but it took a while to look for it. " * 5
 
 
+runs = {"num_history_runs": int(os.environ["HISTORY_RUNS"])} if os.environ.get("HISTORY_RUNS") else {}
 assistant = team(
-    summary_model=os.environ["SUMMARY_MODEL"], tools=[look_up], instructions="You help somebody with their garden."
+    summary_model=os.environ["SUMMARY_MODEL"],
+    tools=[look_up],
+    instructions="You help somebody with their garden.",
+    **({"num_history_runs": None} | runs),
 )
 for n in range(1, int(os.environ["RUNS"]) + 1):
     print(f"run {n}", file=sys.stderr, flush=True)

@@ -32,4 +32,4 @@ def team(*, summary_model: str | None = None, **options: Any) -> Any:
     if os.environ.get("TOOLS"):
         options["tools"] = [look_up]
     common = {"add_history_to_context": True, "num_history_runs": 3, "members": []}
-    return Team(id="t", model=OpenAIChat(id="rules"), db=db, **common, **options)
+    return Team(id="t", model=OpenAIChat(id="rules"), db=db, **{**common, **options})
