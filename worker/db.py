@@ -6,6 +6,7 @@ Workers ignore the `db` of a team and use the database of the settings.
 import atexit
 import os
 import threading
+import weakref
 from functools import cache
 
 from worker import settings as configuration
@@ -17,6 +18,17 @@ from worker.queue.app import make_app
 from worker.queue.dispatch import Dispatcher
 from worker.store import Database, migrate
 
+_all: "weakref.WeakSet[Db]" = weakref.WeakSet()
+_of_parents: list[Runtime] = []
+
+
+def _forget_all() -> None:
+    for db in list(_all):
+        db.forget()
+
+
+os.register_at_fork(after_in_child=_forget_all)
+
 
 class Db:
     """A database by its address. It is opened, and its schema upgraded, at its first use."""
@@ -25,6 +37,7 @@ class Db:
         self._url = url
         self._lock = threading.Lock()
         self._runtime: Runtime | None = None
+        _all.add(self)
 
     @property
     def runtime(self) -> Runtime:
@@ -45,6 +58,15 @@ class Db:
                 self._runtime = runtime.start_in_process(settings, database, dispatcher)
                 atexit.register(self._runtime.close)
             return self._runtime
+
+    def forget(self) -> None:
+        """In a child of a fork: leave the parent's connections to the parent. The next use opens the database again."""
+        self._lock = threading.Lock()  # a thread that is not here can hold the other one
+        if (parents := self._runtime) is not None:
+            atexit.unregister(parents.close)
+            parents.db.leave_to_parent()
+            _of_parents.append(parents)  # never freed, which would end its connections
+            self._runtime = None
 
     def close(self) -> None:
         """Close the database. The next use opens it again."""

@@ -1,6 +1,6 @@
 """`Team`: a definition, validated when it is made, with methods to run it and to read its sessions."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, overload
 
@@ -188,10 +188,52 @@ class Team(TeamSessions):
 
         Raises:
             EmptyInput, InputTooLarge, InvalidText, SessionOfOtherTeam: nothing is written.
+            SessionOfThisRun: a tool of a run in the same session called this; nothing is written.
             RunFailed: the run did not complete; its input is kept.
         """
         order = RunOrder(self.id, input, session_id=session_id, user_id=user_id, metadata=metadata or {})
         execute = inline.watch if stream else inline.run
+        return execute(self.db, self.definition, order, accepted=self._remember)
+
+    @overload
+    def arun(
+        self,
+        input: str,
+        *,
+        user_id: str = "",
+        session_id: str | None = None,
+        metadata: dict[str, Any] | None = None,
+        stream: Literal[False] = False,
+    ) -> Awaitable[RunOutput]: ...
+    @overload
+    def arun(
+        self,
+        input: str,
+        *,
+        user_id: str = "",
+        session_id: str | None = None,
+        metadata: dict[str, Any] | None = None,
+        stream: Literal[True],
+    ) -> AsyncIterator[Event]: ...
+    def arun(
+        self,
+        input: str,
+        *,
+        user_id: str = "",
+        session_id: str | None = None,
+        metadata: dict[str, Any] | None = None,
+        stream: bool = False,
+    ) -> Awaitable[RunOutput] | AsyncIterator[Event]:
+        """Execute one run as `run` does, while the event loop goes on: `await team.arun(…)`.
+
+        With *stream*: `async for event in team.arun(…, stream=True)`. Async tools run on the caller's event loop, where
+        its clients and pools live. If the task is cancelled, so is the run. A reader that leaves early cancels nothing.
+
+        Raises:
+            What `run` raises, when it is awaited.
+        """
+        order = RunOrder(self.id, input, session_id=session_id, user_id=user_id, metadata=metadata or {})
+        execute = inline.awatch if stream else inline.arun
         return execute(self.db, self.definition, order, accepted=self._remember)
 
     def enqueue(

@@ -4,9 +4,11 @@ import importlib
 import os
 import re
 import sys
+from types import ModuleType
 
 from worker.errors import TeamSessionsError, TeamsInvalid
 from worker.loop.definition import Definition
+from worker.loop.user_loop import UserLoop
 from worker.settings import Settings
 from worker.team import Team
 
@@ -21,18 +23,7 @@ def load_teams(settings: Settings) -> dict[str, Definition]:
     """
     if settings.teams is None:
         return {"team": Team(add_history_to_context=True).definition}
-    if re.search(r"/|\\|\.py$", settings.teams):
-        name = re.sub(r"\.py$", "", settings.teams).strip("./\\").replace("/", ".").replace("\\", ".")
-        raise TeamsInvalid(module=settings.teams, problem=f"name the module as an import does, {name!r}.")
-    if (here := os.getcwd()) not in sys.path:  # only now: files beside the teams must not hide packages that we use
-        sys.path.insert(0, here)
-    try:
-        module = importlib.import_module(settings.teams)
-    except TeamSessionsError as error:
-        raise TeamsInvalid(module=settings.teams, problem=error.message) from error
-    except Exception as error:
-        raise TeamsInvalid(module=settings.teams, problem=f"{type(error).__name__}: {error}") from error
-    values = {id(value): value for value in vars(module).values() if isinstance(value, Team)}
+    values = {id(value): value for value in vars(_module(settings.teams)).values() if isinstance(value, Team)}
     if not values:
         raise TeamsInvalid(module=settings.teams, problem="it has no Team in its namespace.")
     teams: dict[str, Definition] = {}
@@ -41,3 +32,35 @@ def load_teams(settings: Settings) -> dict[str, Definition]:
             raise TeamsInvalid(module=settings.teams, problem=f"it has two teams of id {team.id!r}.")
         teams[team.id] = team.definition
     return teams
+
+
+def enter_lifespan(settings: Settings, user_loop: UserLoop) -> None:
+    """Enter the `lifespan` of the module, if it has one: an async context manager that opens and closes its clients.
+
+    It is entered on the event loop of the async tools, and left when that is closed.
+
+    Raises:
+        TeamsInvalid: it is something else, or it failed.
+    """
+    lifespan = None if settings.teams is None else getattr(_module(settings.teams), "lifespan", None)
+    if lifespan is None:
+        return
+    try:
+        user_loop.enter(lifespan)
+    except Exception as error:
+        problem = f"its lifespan failed: {type(error).__name__}: {error}"
+        raise TeamsInvalid(module=settings.teams, problem=problem) from error
+
+
+def _module(name: str) -> ModuleType:
+    if re.search(r"/|\\|\.py$", name):
+        right = re.sub(r"\.py$", "", name).strip("./\\").replace("/", ".").replace("\\", ".")
+        raise TeamsInvalid(module=name, problem=f"name the module as an import does, {right!r}.")
+    if (here := os.getcwd()) not in sys.path:  # only now: files beside the teams must not hide packages that we use
+        sys.path.insert(0, here)
+    try:
+        return importlib.import_module(name)
+    except TeamSessionsError as error:
+        raise TeamsInvalid(module=name, problem=error.message) from error
+    except Exception as error:
+        raise TeamsInvalid(module=name, problem=f"{type(error).__name__}: {error}") from error

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from operator import itemgetter
 from typing import Any
 
+from worker.aio import twin
 from worker.db import Db
 from worker.domain import (
     Message,
@@ -116,6 +117,17 @@ class TeamSessions:
             if not sessions.lock(tx, session.pk):
                 raise SessionNotFound(session_id=session_id)
             return sessions.change_state(tx, session.pk, StateChange(values))
+
+    aget_session = twin(get_session)
+    aget_all_sessions = twin(get_all_sessions)
+    adelete_session = twin(delete_session)
+    aget_messages_for_session = twin(get_messages_for_session)
+    aget_chat_history = twin(get_chat_history)
+    aget_session_summary = twin(get_session_summary)
+    aget_tool_calls = twin(get_tool_calls)
+    aget_tool_call_history = twin(get_tool_call_history)
+    aget_session_state = twin(get_session_state)
+    aupdate_session_state = twin(update_session_state)
 
     @property
     def _principal(self) -> Principal:

@@ -12,6 +12,7 @@ from worker.domain import Claim, Draft, Role, Stop, ToolCall
 from worker.loop import history_tools
 from worker.loop.conversation import Conversation, History
 from worker.loop.definition import Limits
+from worker.loop.user_loop import UserLoop
 from worker.runs.session_history import SessionHistory
 from worker.store import Database
 
@@ -37,6 +38,7 @@ def read(db: Database, claim: Claim, name: str, *, tokens: int = 32_000, argumen
         session_id="s",
         user_id="u",
         silence_s=1.0,
+        coroutines=UserLoop(),
     )
     return history_tools.answer(conversation, ToolCall("c", name, arguments))
 

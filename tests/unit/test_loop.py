@@ -17,6 +17,7 @@ from worker.loop.definition import Limits
 from worker.loop.loop import converse
 from worker.loop.tools import OUTCOME_UNKNOWN, RunContext, tool
 from worker.loop.unanswered import unanswered
+from worker.loop.user_loop import UserLoop
 from worker.models.event_loop import EventLoop
 from worker.models.scripted import Calls, ScriptedModel
 from worker.team import Team
@@ -39,7 +40,7 @@ def run(event_loop: EventLoop) -> Callable[..., Draft]:
         past = History(tuple(history))
         parts = (team.definition, model, limits, past, journal, journal, event_loop.ask, stop or Stop())
         try:
-            return converse(Conversation(*parts, **ids, silence_s=5.0))
+            return converse(Conversation(*parts, **ids, silence_s=5.0, coroutines=UserLoop()))
         finally:
             model.check_finished()
 

@@ -16,11 +16,12 @@ from worker.loop.conversation import Conversation, History
 from worker.loop.definition import Limits
 from worker.loop.loop import converse
 from worker.loop.tools import RunContext, tool
+from worker.loop.user_loop import UserLoop
 from worker.models.event_loop import EventLoop
 from worker.models.scripted import Calls, ScriptedModel
 from worker.team import Team
 
-IDS: dict[str, Any] = {"run_id": "run", "session_id": "s", "user_id": "u", "silence_s": 5.0}
+IDS: dict[str, Any] = {"run_id": "run", "session_id": "s", "user_id": "u", "silence_s": 5.0, "coroutines": UserLoop()}
 
 
 @pytest.fixture

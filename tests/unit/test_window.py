@@ -27,6 +27,7 @@ from worker.loop.conversation import Conversation, History
 from worker.loop.definition import Limits
 from worker.loop.loop import converse
 from worker.loop.tools import Tool, tool
+from worker.loop.user_loop import UserLoop
 from worker.loop.window import LEAST, READ_REST, Window, fit
 from worker.models.event_loop import EventLoop
 from worker.models.scripted import Calls, ScriptedModel
@@ -203,7 +204,9 @@ def ask(event_loop: EventLoop, model: Any, journal: Any, *tools: Tool, tokens: i
     limits = Limits(turns=50, tool_calls=50, context_tokens=tokens)
     definition = Team(model=model, tools=tools).definition
     parts = (definition, model, limits, History(), journal, journal, event_loop.ask, Stop())
-    return converse(Conversation(*parts, run_id="run", session_id="s", user_id="u", silence_s=60.0))
+    return converse(
+        Conversation(*parts, run_id="run", session_id="s", user_id="u", silence_s=60.0, coroutines=UserLoop())
+    )
 
 
 @pytest.mark.parametrize(("limit", "says"), [(20_000, True), (4_000, True), (15_000, False)])

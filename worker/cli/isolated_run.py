@@ -10,7 +10,7 @@ from worker.process.runtime import start as start_runtime
 from worker.queue.app import make_app
 from worker.queue.dispatch import Dispatcher
 from worker.runs.execute import execute
-from worker.team_module import load_teams
+from worker.team_module import enter_lifespan, load_teams
 
 
 def execute_alone(run_id: str, team: str) -> None:
@@ -18,6 +18,7 @@ def execute_alone(run_id: str, team: str) -> None:
     settings = configuration.load()
     logs.configure_from(settings)
     runtime = start_runtime(settings, Dispatcher(make_app(settings)), load_teams(settings), (), isolated=None)
+    enter_lifespan(settings, runtime.user_loop)
     assert runtime.liveness is not None
     runtime.liveness.start(on_ended=runtime.sweep.now)  # it keeps its lock; no sweep runs here
 

@@ -31,7 +31,7 @@ from worker.queue.worker_loop import alive_at, consume, in_flight
 from worker.retention import Removal
 from worker.runs import background
 from worker.summaries import refresh
-from worker.team_module import load_teams
+from worker.team_module import enter_lifespan, load_teams
 
 DEAD = os.EX_UNAVAILABLE  # exit code of a worker that could no longer take tasks
 LEAVE_S = 10.0  # what such a worker may take beyond the grace period of its runs
@@ -80,6 +80,7 @@ def worker(queues: str, concurrency: int, metrics_port: int | None) -> None:
     runtime = start_runtime(settings, Dispatcher(app), teams, names, isolated=isolated)
     worker_name = _celery_name(runtime.owner, names)
     progress = ProgressEvents(app, worker=worker_name)
+    enter_lifespan(settings, runtime.user_loop)
     tasks.register(app, runtime, progress)
     _extend_sweep(runtime, names)
     port = metrics_port or settings.metrics_port

@@ -8,7 +8,8 @@
     ├── RequestRefused                           the caller can correct it
     │   ├── InvalidType, InvalidText, InvalidJson, InvalidIdentifier, EmptyInput, InputTooLarge, InvalidEventId
     │   ├── ValueTooLarge, InvalidCursor, UnknownParameter, NoLastSession
-    │   ├── UnknownTeam, RunNotFound, SessionNotFound, InvalidTime, OrderInvalid, SessionOfOtherTeam, AmbiguousSession
+    │   ├── UnknownTeam, RunNotFound, SessionNotFound, InvalidTime, OrderInvalid, SessionOfOtherTeam, AmbiguousSession,
+    │   │   SessionOfThisRun
     │   ├── IdempotencyConflict, RunGone, SessionBusy, QueueFull, RunNotRetryable, SummaryNotFound
     │   ├── BatchNotFound, BatchInvalid, BatchConflict
     │   ├── TooManyConnections, TooManyStreams, TooManyStreamsOfKey, SessionLocked

@@ -120,6 +120,15 @@ class SessionOfOtherTeam(RequestRefused):
     status = 409
 
 
+class SessionOfThisRun(RequestRefused):
+    """This code is part of a run of session {session_id!r}, so a further run there would wait for its end, and it for
+    that run. Use another session, or `team.enqueue()`, which does not wait.
+    """
+
+    code = "session_of_this_run"
+    status = 409
+
+
 class AmbiguousSession(RequestRefused):
     """More than one user has a session {session_id!r}. Name the user with user_id."""
 

@@ -13,7 +13,6 @@ import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
-from queue import SimpleQueue
 from typing import Any
 
 from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError
@@ -145,20 +144,20 @@ class Listeners:
 
     def __init__(self, publisher: Publisher | None) -> None:
         self._publisher = publisher
-        self._queues: dict[str, SimpleQueue[Event]] = {}
+        self._listening: dict[str, Listener] = {}
 
-    def listen(self, run_id: str) -> SimpleQueue[Event]:
-        """Return the queue of the run's next events."""
-        return self._queues.setdefault(run_id, SimpleQueue())
+    def listen(self, run_id: str, listener: Listener) -> None:
+        """Call *listener* with each further event of the run."""
+        self._listening[run_id] = listener
 
     def leave(self, run_id: str) -> None:
         """Stop listening."""
-        self._queues.pop(run_id, None)
+        self._listening.pop(run_id, None)
 
     def put(self, entry: _Entry) -> None:
         """Pass an entry on."""
-        if (queue := self._queues.get(entry.run_id)) is not None:
-            queue.put(entry.event)
+        if (listener := self._listening.get(entry.run_id)) is not None:
+            listener(entry.event)
         if self._publisher is not None:
             self._publisher.put(entry)
 

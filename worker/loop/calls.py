@@ -12,8 +12,20 @@ import queue
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
-from worker.domain import NO_CHANGE, Draft, Message, Role, StateChange, ToolCall, ToolCallProgress, bounds, open_calls
+from worker.domain import (
+    NO_CHANGE,
+    Draft,
+    Message,
+    Reason,
+    Role,
+    StateChange,
+    ToolCall,
+    ToolCallProgress,
+    bounds,
+    open_calls,
+)
 from worker.domain.event import TOOL_CALL_COMPLETED, TOOL_CALL_STARTED
 from worker.errors import LimitReached, ReplayDiverged, ValueTooLarge
 from worker.loop import delegation, history_tools
@@ -76,6 +88,7 @@ def make_open_calls(conversation: Conversation, converse: Converse) -> None:
                     _write(conversation, *outcome)
         finally:
             cancelled.set()
+            stop.set(Reason.CANCELLED)  # ends coroutines that still run, if this thread was interrupted
     conversation.stop.check()
     if failure is not None:
         raise failure
@@ -160,7 +173,8 @@ def _call(
         session_state=copy.deepcopy(before),
     )
     with metrics.timed(metrics.TOOL_CALL.labels(tool.name)):
-        text = tool.call(call.arguments, context)
+        wait = partial(conversation.coroutines.run, name=tool.name, stop=conversation.stop)
+        text = tool.call(call.arguments, context, wait=wait)
     return state_change(text, before, context.session_state)
 
 

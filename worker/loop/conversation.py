@@ -1,6 +1,6 @@
 """Everything that the loop needs to answer one input, or one delegated task, with its interfaces to the storage."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -36,6 +36,13 @@ class Journal(Protocol):
 
     def publish(self, event: Event) -> None:
         """Send an event to the run's watchers. It never waits, and nothing depends on its arrival."""
+
+
+class Coroutines(Protocol):
+    """Where the coroutines of users run."""
+
+    def run(self, coroutine: Coroutine[Any, Any, Any], *, name: str, stop: Stop) -> Any:
+        """Return what *coroutine* of the tool *name* returns. It is cancelled when *stop* is set."""
 
 
 class HistoryReader(Protocol):
@@ -92,6 +99,7 @@ class Conversation:
     session_id: str
     user_id: str
     silence_s: float
+    coroutines: Coroutines
     delegation: str | None = None
     recorded: Recorded | None = None  # in a replay: results instead of tool calls
     model_retries: int = 0

@@ -11,17 +11,19 @@ import json
 import re
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, get_type_hints, overload
 
 import docstring_parser
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from pydantic.errors import PydanticUserError
+from pydantic_core import to_jsonable_python
 
 from worker.domain import NO_CHANGE, StateChange, ToolDescription, check_json
 from worker.domain.state import difference
 from worker.errors import InvalidJson, InvalidText, ToolNotDescribable
+from worker.loop.user_loop import finished, joined
 from worker.observe import tracing
 
 OUTCOME_UNKNOWN = (
@@ -33,6 +35,7 @@ CUT_OFF = (
     "cut off. Make the call again with shorter arguments."
 )
 LISTED = 100  # errors of arguments; a list of a million would fill the memory
+Wait = Callable[[Coroutine[Any, Any, Any]], Any]
 NO_RESULT = "No result: {because}. Whether it took effect is not known."
 
 
@@ -73,10 +76,13 @@ class Tool:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.function(*args, **kwargs)
 
-    def call(self, arguments: str, context: RunContext) -> str:
-        """Call the function with a model's arguments, and return its result as text. Never raises."""
+    def call(self, arguments: str, context: RunContext, *, wait: Wait = asyncio.run) -> str:
+        """Call the function with a model's arguments, and return its result as text. Never raises.
+
+        *wait* runs a coroutine to its end.
+        """
         try:
-            return self._call(arguments, context)
+            return self._call(arguments, context, wait)
         # Not only Exception: a SystemExit or CancelledError would end the thread, and the run would wait without end.
         except BaseException as error:  # noqa: BLE001 - the model gets every error of a user's function
             tracing.fail_current(error)
@@ -99,16 +105,16 @@ class Tool:
             return f"Error: the arguments of {self.name!r} do not fit its schema: {problems}."
         return {name: getattr(values, name) for name in type(values).model_fields}
 
-    def _call(self, arguments: str, context: RunContext) -> str:
+    def _call(self, arguments: str, context: RunContext, wait: Wait) -> str:
         kwargs = self.parse(arguments)
         if isinstance(kwargs, str):
             return kwargs
         if self.context_parameter is not None:
             kwargs[self.context_parameter] = context
         result = self.function(**kwargs)
-        if inspect.iscoroutine(result):
-            result = asyncio.run(result)
-        return _as_text(result)
+        if inspect.isawaitable(result) or inspect.isasyncgen(result):
+            result = wait(finished(result))
+        return _as_text(joined(list(result)) if inspect.isgenerator(result) else result)
 
 
 @overload
@@ -211,15 +217,19 @@ def state_change(text: str, before: dict[str, Any], after: dict[str, Any]) -> tu
 
 
 def _as_text(result: object) -> str:
+    """Return a result as the model reads it: text as it is, everything else as JSON.
+
+    Raises:
+        TypeError: it is bytes that are no text.
+    """
+    if isinstance(result, (bytes, bytearray)):
+        try:
+            result = result.decode()
+        except UnicodeDecodeError:
+            raise TypeError(f"the tool returned {len(result):,} bytes that are no text in UTF-8; return text") from None
     if isinstance(result, str):
         return result
-    if isinstance(result, BaseModel):
-        return result.model_dump_json()
     try:
-        return json.dumps(result, ensure_ascii=False, default=_plain)
+        return json.dumps(to_jsonable_python(result, fallback=str, inf_nan_mode="constants"), ensure_ascii=False)
     except (TypeError, ValueError):  # such as a circular reference: the call itself did not fail
         return str(result)
-
-
-def _plain(value: object) -> object:
-    return value.model_dump(mode="json") if isinstance(value, BaseModel) else str(value)

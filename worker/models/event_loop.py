@@ -4,23 +4,20 @@ A run's thread waits here for a reply, and stops waiting at once when its run mu
 nothing yet: a socket read on the run's own thread could not be interrupted. Database work never runs here.
 """
 
-import asyncio
-import threading
 from collections.abc import Callable
 from concurrent.futures import CancelledError
 
 from worker.domain import ChatModel, ChatRequest, Reason, Reply, Stop, Stopped
+from worker.loop_thread import LoopThread
 from worker.models import server
 from worker.observe import exhaustion
 
 
 class EventLoop:
-    """An event loop on a daemon thread. Make one per process, after any fork."""
+    """The loop, on a daemon thread. Make one per process, after any fork."""
 
     def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="models", daemon=True)
-        self._thread.start()
+        self._thread = LoopThread("models", last=server.close_all)
 
     def ask(self, model: ChatModel, request: ChatRequest, on_delta: Callable[[str], None], *, stop: Stop) -> Reply:
         """Return the model's reply; *on_delta* is called on the loop's thread with each piece of text.
@@ -35,7 +32,7 @@ class EventLoop:
             if stop.reason is None:
                 on_delta(text)
 
-        future = asyncio.run_coroutine_threadsafe(model.reply(request, unless_stopped), self._loop)
+        future = self._thread.begin(model.reply(request, unless_stopped))
         with stop.calling(future.cancel):
             try:
                 return future.result()
@@ -45,19 +42,9 @@ class EventLoop:
                 if (exhausted := exhaustion.found(error)) is not None:
                     raise exhausted from error
                 raise
+            finally:
+                future.cancel()  # if this thread was interrupted
 
     def close(self) -> None:
         """End the calls in flight and stop the loop. A second call does nothing."""
-        if self._loop.is_closed():
-            return
-        asyncio.run_coroutine_threadsafe(self._end_all(), self._loop).result(timeout=5)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(timeout=5)
-        self._loop.close()
-
-    async def _end_all(self) -> None:
-        tasks = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await server.close_all()
+        self._thread.close()

@@ -101,6 +101,11 @@ SUMMARY_FAILURES = _counter("summary_failures_total", "Refreshes of a summary th
 SUMMARY_REFRESH = _seconds("summary_refresh", "Seconds of a refresh that succeeded.", buckets=LONG_S)
 BATCH_ITEMS_BEGUN = _counter("batch_items_begun_total", "Items of batches that were started, by kind of batch.", "kind")
 BATCH_ITEMS_ENDED = _counter("batch_items_ended_total", "Items of batches that ended, by outcome.", "kind", "outcome")
+USER_LOOP_LAG = _gauge(
+    "tools_loop_lag_seconds",
+    "Seconds by which the event loop of the async tools is late now; above 1, a tool blocks it.",
+    registry=PROCESS,
+)
 
 # The API
 REQUESTS = _counter("http_requests_total", "HTTP requests, by route template.", "method", "route", "status")

@@ -115,6 +115,13 @@ class Keeper:
             with self._lock:
                 self._waiting.discard(run_id)
 
+    def cancel(self, run_id: str) -> None:
+        """Stop a run of this process, whose cancellation is requested, at once."""
+        with self._lock:
+            kept = self._kept.get(run_id)
+        if kept is not None:
+            kept.stop.set(Reason.CANCELLED)
+
     def hand_over(self, *, grace_s: float) -> None:
         """Hand over every run at its next message boundary; after *grace_s* seconds, end what is still in flight."""
         with self._lock:

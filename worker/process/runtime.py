@@ -9,7 +9,9 @@ from worker.domain import ChatModel, ChatRequest, Reply, Stop
 from worker.domain.owner import owner_name
 from worker.events.model_slots import ModelSlots
 from worker.events.publish import Listeners, Publisher
+from worker.loop.conversation import Coroutines
 from worker.loop.definition import Definition
+from worker.loop.user_loop import UserLoop
 from worker.models.event_loop import EventLoop
 from worker.observe import tracing
 from worker.observe.model_calls import ModelCall
@@ -38,6 +40,8 @@ class Runtime:
     publisher: Publisher | Listeners
     dispatcher: Dispatcher | NoDispatcher
     event_loop: EventLoop
+    coroutines: Coroutines
+    user_loop: UserLoop
     model_slots: ModelSlots
     isolated: IsolatedProcesses | None  # None: this process is an isolated one
     keeper: Keeper
@@ -87,6 +91,7 @@ class Runtime:
             thread.join(timeout=self.settings.handover_seconds)
         self.sweep.close()
         self.presence.leave()
+        self.user_loop.close()
         self.event_loop.close()
         self.model_slots.close()
         self.keeper.close()
@@ -148,6 +153,7 @@ def _assemble(
     presence = Presence(
         db, contact, worker=owner, definitions=teams.values(), queues=queues, ttl_s=settings.lease_seconds
     )
+    user_loop = UserLoop()
     return Runtime(
         settings=settings,
         owner=owner,
@@ -156,6 +162,8 @@ def _assemble(
         publisher=publisher,
         dispatcher=dispatcher,
         event_loop=EventLoop(),
+        coroutines=user_loop,
+        user_loop=user_loop,
         model_slots=ModelSlots(broker, prefix=settings.queue_prefix, limit=settings.model_calls_in_flight),
         isolated=isolated,
         keeper=Keeper(

@@ -41,7 +41,7 @@ from worker.models.openai_chat import default_model
 from worker.observe import exhaustion, logs, metrics, tracing
 from worker.process.patience import Patience, of_attempt
 from worker.process.runtime import Runtime
-from worker.runs import cancel
+from worker.runs import cancel, current
 from worker.runs.claim import NotClaimed, Suspect, claim_head
 from worker.runs.finish import Ending
 from worker.runs.journal import RunJournal
@@ -150,7 +150,8 @@ def _execute_claimed(runtime: Runtime, definition: Definition, claim: Claim, rep
         )
         journal = RunJournal(patience, claim, stream, ttl_s=ttl_s)
         try:
-            outcome = _converse(_Attempt(runtime, definition, allowed_s, claim, journal, stop, patience))
+            with current.within(claim, runtime.db):
+                outcome = _converse(_Attempt(runtime, definition, allowed_s, claim, journal, stop, patience))
         except LeaseLost:
             outcome = Outcome(End.LEASE_LOST)
         except DatabaseUnavailable as error:
@@ -192,6 +193,9 @@ def _converse(attempt: _Attempt) -> Outcome:
         return _model_failed(attempt, error)
     except (LeaseLost, DatabaseUnavailable):
         raise
+    except KeyboardInterrupt:  # in a script
+        journal.end(Ending(Status.CANCELLED), because=cancel.BECAUSE)
+        raise
     except LimitReached as error:
         return _fail(journal, error, because="the run reached its limit")
     except ReplayDiverged as error:
@@ -221,6 +225,7 @@ def _conversation(attempt: _Attempt) -> Conversation:
         journal=attempt.journal,
         history_reader=session_history,
         ask=partial(runtime.ask, run_id=claim.run_id),
+        coroutines=runtime.coroutines,
         stop=attempt.stop,
         run_id=claim.run_id,
         session_id=claim.session_id,

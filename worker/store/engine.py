@@ -143,6 +143,10 @@ class Database:
         """
         return self if self.is_sqlite else Database(self._url, pool_size=1)
 
+    def leave_to_parent(self) -> None:
+        """In a child of a fork: let go of the connections without a word to the server. They are the parent's."""
+        self.engine.dispose(close=False)
+
     def close(self) -> None:
         """Close every connection."""
         self.engine.dispose()
