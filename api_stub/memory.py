@@ -2,7 +2,8 @@
 
 - Few requests at a time read rows that can be large, until their answer is made. The others wait.
 - The large bodies that are being parsed share a number of bytes: as objects they take up to thirty times as much.
-- The objects of a body have few fields, except for metadata: each unknown field is an error of its own.
+- The objects of a body have few fields, except for those that a caller shapes, such as metadata: each unknown field is
+  an error of its own.
 
 A request that waits too long is answered with 503, and can be sent again.
 """
@@ -25,6 +26,7 @@ RECEIVED_BYTES = 48 * 1024 * 1024  # of bodies at once, also those that wait to 
 SMALL = 16 * 1024  # bytes of a body for which nothing waits
 WAIT_S = 30.0
 FIELDS = 100  # of one object of a body
+FREE = {"metadata", "session_state", "dependencies"}  # fields with an object that a caller shapes
 OBJECTS = 250_000  # objects, lists and fields of a body: each can take a hundred bytes
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)', re.DOTALL)  # it also matches one without an end: linear
 
@@ -138,10 +140,10 @@ def _signs(text: bytes) -> int:
 
 
 def _most_fields(value: Any) -> int:
-    """Return the number of fields of the largest object in a body, without what is inside of metadata."""
+    """Return the number of fields of the largest object in a body, without what is inside of the `FREE` fields."""
     if isinstance(value, list):
         return max((_most_fields(entry) for entry in value if isinstance(entry, dict)), default=0)
     if not isinstance(value, dict) or len(value) > FIELDS:
         return len(value) if isinstance(value, dict) else 0
-    inner = (_most_fields(child) for name, child in value.items() if name != "metadata")
+    inner = (_most_fields(child) for name, child in value.items() if name not in FREE)
     return max(len(value), *inner, 0)

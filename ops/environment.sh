@@ -6,7 +6,7 @@
 environment() {
   local lock=$1 python stamp
   python=$(_find_python) || return 1
-  stamp=$(cat "$lock" pyproject.toml | "$python" -c 'import hashlib, sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest())')
+  stamp=$(cat "$lock" pyproject.toml worker/package/*.py | "$python" -c 'import hashlib, sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest())')
   # The test lock holds all of the other with the same versions, so an environment for tests serves everything.
   if grep -qsxF "$stamp" .venv/installed; then
     return 0

@@ -13,7 +13,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from api_stub.client import Client
+from team_sessions.client import Client
+
 from worker.queue.embedded import free_port
 
 ROOT = Path(__file__).parent.parent

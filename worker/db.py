@@ -1,4 +1,4 @@
-"""The database of a script's sessions: `SqliteDb`, `PostgresDb`, or the memory of the process.
+"""The database of a script's sessions: `SqliteDb`, `PostgresDb`, `InMemoryDb`, or the memory of the process.
 
 Workers ignore the `db` of a team and use the database of the settings.
 """
@@ -9,9 +9,10 @@ import threading
 import weakref
 from functools import cache
 
+from worker import agno_names
 from worker import settings as configuration
 from worker.addresses.database import sqlite_url
-from worker.errors import SchemaOutdated
+from worker.errors import ArgumentInvalid, SchemaOutdated
 from worker.process import runtime
 from worker.process.runtime import Runtime
 from worker.queue.app import make_app
@@ -78,17 +79,43 @@ class Db:
 
 
 class SqliteDb(Db):
-    """Sessions in an SQLite file: `SqliteDb(db_file="agno.db")`. The file is created if it is missing."""
+    """Sessions in an SQLite file: `SqliteDb(db_file="sessions.db")`. The file is created if it is missing.
 
-    def __init__(self, db_file: str | os.PathLike[str]) -> None:
-        super().__init__(sqlite_url(db_file))
+    `~` is the home directory, and ":memory:" the memory of this object. *db_url* is an address in place of a file.
+    Other options that Agno has change nothing: the tables have their own names.
+    """
+
+    def __init__(
+        self, db_file: str | os.PathLike[str] | None = None, *, db_url: str | None = None, **others: object
+    ) -> None:
+        if (db_file is None) == (db_url is None):
+            raise ArgumentInvalid(problem="SqliteDb takes a db_file or a db_url, such as db_file='sessions.db'")
+        agno_names.check("db", others, known=("db_file", "db_url"))
+        if db_file is not None:
+            file = os.path.expanduser(os.fspath(db_file))
+            if os.path.isdir(file):
+                raise ArgumentInvalid(problem=f"the db_file {file!r} is a directory; name a file in it")
+            db_url = sqlite_url(file)
+        assert db_url is not None
+        super().__init__(db_url)
 
 
 class PostgresDb(Db):
-    """Sessions in a Postgres database: `PostgresDb(db_url="postgresql://user:password@host/name")`."""
+    """Sessions in a Postgres database: `PostgresDb(db_url="postgresql://user:password@host/name")`.
 
-    def __init__(self, db_url: str) -> None:
+    Other options that Agno has change nothing: the tables have their own names and schema.
+    """
+
+    def __init__(self, db_url: str, **others: object) -> None:
+        agno_names.check("db", others, known=("db_url",))
         super().__init__(db_url)
+
+
+class InMemoryDb(Db):
+    """Sessions in the memory of this object, for tests and examples: they end with the process."""
+
+    def __init__(self) -> None:
+        super().__init__("sqlite://")
 
 
 IN_MEMORY = Db("sqlite://")  # for teams without a db: sessions live as long as this process

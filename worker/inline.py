@@ -12,20 +12,21 @@ import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
 from worker.aio import on_thread
 from worker.db import IN_MEMORY, Db
-from worker.domain import SERVICE, Event, Message, Run, RunOrder, Status, Usage, terminal_event, validate_order
+from worker.domain import SERVICE, Event, Run, RunOrder, Status, terminal_event, validate_order
 from worker.domain.event import TERMINAL, queued
 from worker.errors import RunFailed, RunNotFound
 from worker.events.publish import Listeners
 from worker.loop.definition import Definition
 from worker.loop.user_loop import CallersLoop
 from worker.process.runtime import Runtime
+from worker.run_output import RunOutput, output_of
 from worker.runs import current
 from worker.runs.cancel import cancel
 from worker.runs.enqueue import enqueue
@@ -37,22 +38,6 @@ Accepted = Callable[[Run], None]
 Happened = Event | BaseException
 POLL_S = 0.05  # between two checks of a run that waits for its turn
 CANCEL_S = 5.0  # how long a caller that leaves waits for the end of its run
-
-
-@dataclass(frozen=True, slots=True)
-class RunOutput:
-    """The result of a run: the answer, all its messages (members' too), and its usage.
-
-    `finish_reason` is 'stop', or 'length' if the model's limit of output tokens cut the answer off.
-    """
-
-    content: str
-    messages: list[Message]
-    usage: Usage
-    run_id: str
-    session_id: str
-    user_id: str
-    finish_reason: str = "stop"
 
 
 def run(db: Db, definition: Definition, order: RunOrder, *, accepted: Accepted) -> RunOutput:
@@ -144,10 +129,25 @@ async def awatch(db: Db, definition: Definition, order: RunOrder, *, accepted: A
         _listeners(runtime).leave(queued_run.id)
 
 
+def output(db: Db, run_id: str) -> RunOutput:
+    """Return the result of a run that has ended.
+
+    Raises:
+        RunNotFound
+        RunFailed: it did not complete, or has not ended.
+    """
+    with db.runtime.db.read() as tx:
+        run = runs.get(tx, run_id, principal=SERVICE)
+    if run is None:
+        raise RunNotFound(run_id=run_id)
+    return _output(db, run)
+
+
 def _run(db: Db, definition: Definition, order: RunOrder, runtime: Runtime, accepted: Accepted) -> RunOutput:
     run_id = _accept(runtime, order, accepted).id
     try:
-        return _output(db, _execute(runtime, definition, run_id))
+        run, cause = _execute(runtime, definition, run_id)
+        return _output(db, run, cause)
     except KeyboardInterrupt:
         _cancel(runtime, run_id)  # it has ended already, unless it waited for its turn
         raise
@@ -159,7 +159,7 @@ def _run(db: Db, definition: Definition, order: RunOrder, runtime: Runtime, acce
 
 def _work(runtime: Runtime, definition: Definition, run_id: str, put: Callable[[Happened], None]) -> None:
     try:
-        run = _execute(runtime, definition, run_id)
+        run, _cause = _execute(runtime, definition, run_id)
     except BaseException as error:  # noqa: BLE001 - its reader raises it
         put(error)
         return
@@ -201,15 +201,16 @@ def _accept(runtime: Runtime, order: RunOrder, accepted: Accepted) -> Run:
     return run
 
 
-def _execute(runtime: Runtime, definition: Definition, run_id: str) -> Run:
-    """Execute an accepted run when its turn comes, and return it once it is terminal.
+def _execute(runtime: Runtime, definition: Definition, run_id: str) -> tuple[Run, BaseException | None]:
+    """Execute an accepted run when its turn comes. Return it once it is terminal, with the error that ended it here.
 
     If an earlier run of the session is queued and no live worker serves it, that run is executed first.
     """
     serving = replace(runtime, teams={definition.id: definition})
+    cause: BaseException | None = None
     with runtime.keeper.keep_waiting(run_id):
         while True:
-            execute(serving, run_id, definition.id)
+            cause = execute(serving, run_id, definition.id).cause or cause
             with runtime.db.read() as tx:
                 run = runs.get(tx, run_id, principal=SERVICE)
             if run is None:
@@ -223,14 +224,17 @@ def _execute(runtime: Runtime, definition: Definition, run_id: str) -> Run:
                 execute(serving, head, definition.id)
             time.sleep(POLL_S)
     refresh_in_background(runtime, definition, run_id)
-    return run
+    return run, cause
 
 
-def _output(db: Db, ended: Run) -> RunOutput:
+def _output(db: Db, ended: Run, cause: BaseException | None = None) -> RunOutput:
     if ended.status is not Status.COMPLETED:
-        reason = ended.error.message if ended.error else "its cancellation was requested."
-        raise RunFailed(run_id=ended.id, status=ended.status, reason=reason)
+        raise RunFailed(run_id=ended.id, status=ended.status, reason=_reason(ended)) from cause
     with db.runtime.db.read() as tx:
-        written = messages.of_run_by_id(tx, ended.id)
-    ids = (ended.id, ended.session_id, ended.user_id)
-    return RunOutput(ended.output or "", written, ended.usage, *ids, ended.finish_reason or "stop")
+        return output_of(ended, messages.of_run_by_id(tx, ended.id))
+
+
+def _reason(ended: Run) -> str:
+    if ended.error is not None:
+        return ended.error.message
+    return "its cancellation was requested." if ended.status.terminal else "it has not ended yet."

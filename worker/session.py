@@ -74,18 +74,20 @@ class Session:
         self._row = row
         return self
 
-    def get_messages_for_session(self) -> list[Message]:
-        """Return all messages of the session, including members', oldest first."""
+    def get_messages_for_session(self, *, last_n_runs: int | None = None) -> list[Message]:
+        """Return the messages of the session, or of its last *last_n_runs*, including members', oldest first."""
+        newest = None if last_n_runs is None else {run.id for run in self.get_runs(limit=last_n_runs)}
 
         def read(tx: Transaction, after: int, limit: int) -> list[Message]:
             return messages.page(tx, session_pk=self.pk, after_seq=after, limit=limit)
 
         pages = self._runtime.db.pages(read, key=attrgetter("seq"), after=0, limit=PAGE)
-        return list(chain.from_iterable(pages))
+        return [m for m in chain.from_iterable(pages) if newest is None or m.run_id in newest]
 
-    def get_chat_history(self) -> list[Message]:
+    def get_chat_history(self, *, last_n_runs: int | None = None) -> list[Message]:
         """Return the texts of user and team, oldest first, without replies that only call tools."""
-        return [m for m in self.get_messages_for_session() if m.delegation is None and m.role != "tool" and m.content]
+        written = self.get_messages_for_session(last_n_runs=last_n_runs)
+        return [m for m in written if m.delegation is None and m.role != "tool" and m.content]
 
     def get_tool_calls(self) -> list[ToolCall]:
         """Return the tool calls of the session, including members', oldest first."""

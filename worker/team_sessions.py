@@ -1,6 +1,6 @@
 """The sessions of a team: found, listed, read, changed and deleted by a script."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from operator import itemgetter
 from typing import Any
 
@@ -14,6 +14,7 @@ from worker.domain import (
     StateChange,
     Summary,
     ToolCall,
+    Usage,
     check_object,
 )
 from worker.errors import AmbiguousSession, NoLastSession, SessionNotFound
@@ -34,6 +35,7 @@ class TeamSessions:
     db: Db
     definition: Definition
     _last: tuple[str, str] | None = None  # session id and user id
+    _last_run: str | None = None
 
     def get_session(self, session_id: str | None = None, *, user_id: str | None = None) -> Session | None:
         """Return a session of this team, or None; without an id the last one that it ran.
@@ -81,9 +83,29 @@ class TeamSessions:
         """Return all messages of a session, including members', oldest first. Raises SessionNotFound."""
         return self._session(session_id, user_id).get_messages_for_session()
 
-    def get_chat_history(self, session_id: str | None = None, *, user_id: str | None = None) -> list[Message]:
+    def get_session_messages(
+        self,
+        session_id: str | None = None,
+        *,
+        user_id: str | None = None,
+        limit: int | None = None,
+        last_n_runs: int | None = None,
+        skip_roles: Collection[str] = (),
+    ) -> list[Message]:
+        """Return the messages of a session, oldest first: of the last *last_n_runs*, the last *limit* of them.
+
+        Raises:
+            SessionNotFound
+        """
+        session = self._session(session_id, user_id)
+        chosen = [m for m in session.get_messages_for_session(last_n_runs=last_n_runs) if m.role not in skip_roles]
+        return chosen if limit is None else chosen[max(0, len(chosen) - limit) :]
+
+    def get_chat_history(
+        self, session_id: str | None = None, *, user_id: str | None = None, last_n_runs: int | None = None
+    ) -> list[Message]:
         """Return the texts of user and team, oldest first; no bare tool calls. Raises SessionNotFound."""
-        return self._session(session_id, user_id).get_chat_history()
+        return self._session(session_id, user_id).get_chat_history(last_n_runs=last_n_runs)
 
     def get_session_summary(
         self, session_id: str | None = None, *, user_id: str | None = None, version: int | None = None
@@ -98,6 +120,20 @@ class TeamSessions:
     def get_tool_call_history(self, session_id: str | None = None, *, user_id: str | None = None) -> list[ToolCall]:
         """Return the tool calls of a session, including members', newest first. Raises SessionNotFound."""
         return self.get_tool_calls(session_id, user_id=user_id)[::-1]
+
+    def get_session_metrics(self, session_id: str | None = None, *, user_id: str | None = None) -> Usage:
+        """Return the usage of all runs of a session, added up. Raises SessionNotFound."""
+        return sum((run.usage for run in self._session(session_id, user_id).runs), Usage())
+
+    def get_session_name(self, session_id: str | None = None, *, user_id: str | None = None) -> str | None:
+        """Return the name of a session, or None. Raises SessionNotFound."""
+        return self._session(session_id, user_id).name  # type: ignore[no-any-return]  # fields of the row
+
+    def set_session_name(
+        self, session_id: str | None = None, *, session_name: str, user_id: str | None = None
+    ) -> Session:
+        """Give a session a name, and return the session. Raises SessionNotFound, InvalidType, InvalidText."""
+        return self._session(session_id, user_id).update(name=session_name)
 
     def get_session_state(self, session_id: str | None = None, *, user_id: str | None = None) -> dict[str, Any]:
         """Return the session's state. Raises SessionNotFound."""
@@ -122,10 +158,14 @@ class TeamSessions:
     aget_all_sessions = twin(get_all_sessions)
     adelete_session = twin(delete_session)
     aget_messages_for_session = twin(get_messages_for_session)
+    aget_session_messages = twin(get_session_messages)
     aget_chat_history = twin(get_chat_history)
     aget_session_summary = twin(get_session_summary)
     aget_tool_calls = twin(get_tool_calls)
     aget_tool_call_history = twin(get_tool_call_history)
+    aget_session_metrics = twin(get_session_metrics)
+    aget_session_name = twin(get_session_name)
+    aset_session_name = twin(set_session_name)
     aget_session_state = twin(get_session_state)
     aupdate_session_state = twin(update_session_state)
 
@@ -134,8 +174,13 @@ class TeamSessions:
         return Principal(key_id="", teams=frozenset({self.id}))
 
     def _remember(self, run: Run) -> None:
-        """Note the session of a run that was accepted: the last one."""
-        self._last = (run.session_id, run.user_id)
+        """Note a run that was accepted, and its session: the last ones."""
+        self._last, self._last_run = (run.session_id, run.user_id), run.id
+
+    def _last_run_id(self) -> str:
+        if self._last_run is None:
+            raise NoLastSession(team=self.id)
+        return self._last_run
 
     def _session(self, session_id: str | None, user_id: str | None) -> Session:
         session = self.get_session(session_id, user_id=user_id)

@@ -40,6 +40,9 @@ def enqueue(
     not_before: datetime | None = None,
     timeout_s: float | None = None,
     metadata: dict[str, Any] | None = None,
+    session_state: dict[str, Any] | None = None,
+    dependencies: dict[str, Any] | None = None,
+    add_dependencies_to_context: bool | None = None,
     idempotency_key: str | None = None,
 ) -> Request[types.Run]:
     """Enqueue a run and return it, committed. Without a *session_id* it opens a new session.
@@ -59,6 +62,9 @@ def enqueue(
         not_before=None if not_before is None else _format_time(not_before),
         timeout=timeout_s,
         metadata=metadata,
+        session_state=session_state,
+        dependencies=dependencies,
+        add_dependencies_to_context=add_dependencies_to_context,
     )
     return Request("POST", _path_of("runs"), body=body, headers=_with_key(idempotency_key))
 

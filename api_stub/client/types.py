@@ -14,6 +14,7 @@ EventType = Literal[
     "message.restarted",
     "message.completed",
     "tool_call.started",
+    "tool_call.progress",
     "tool_call.completed",
     "delegation.started",
     "delegation.completed",
@@ -176,6 +177,9 @@ class BatchRun(TypedDict):  # A run of a batch of kind 'enqueue_runs'.
     session_id: NotRequired[str | None]
     user_id: NotRequired[str | None]
     metadata: NotRequired[dict[str, Any]]
+    session_state: NotRequired[dict[str, Any]]
+    dependencies: NotRequired[dict[str, Any]]
+    add_dependencies_to_context: NotRequired[bool]
     on_busy: NotRequired[Literal["enqueue", "reject", "interrupt", "rollback", "coalesce", "pass"]]
     not_before: NotRequired[str | None]
     timeout: NotRequired[float | None]

@@ -26,6 +26,7 @@ from typing import Any
 
 from worker.domain import Role, StateChange
 from worker.loop import calls, loop
+from worker.loop.tools import Result
 from worker.runs import execute, journal
 from worker.runs.journal import RunJournal
 from worker.store import summaries
@@ -70,7 +71,7 @@ def install() -> None:
         at("after-reply")
         return reply
 
-    def fenced_call(conversation: Any, *rest: Any) -> tuple[str, StateChange]:
+    def fenced_call(conversation: Any, *rest: Any) -> tuple[Result, StateChange]:
         of_thread.fence = conversation.journal._claim.fence
         result = called(conversation, *rest)
         at("after-tool")

@@ -3,7 +3,7 @@
 TEAM_SESSIONS_TEAMS=ops.examples.demo_teams team-sessions up
 """
 
-from worker import SessionSummaryManager, Team
+from team_sessions import SessionSummaryManager, Team
 
 team = Team(id="team", add_history_to_context=True)
 

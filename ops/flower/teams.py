@@ -2,8 +2,9 @@
 
 import time
 
+from team_sessions import Agent, OpenAIChat, Team, tool
+
 from ops.examples.demo_teams import condensed, team
-from worker import Agent, OpenAIChat, Team, tool
 
 
 @tool

@@ -33,6 +33,28 @@ What a client must know:
   is missing and nothing comes twice. While nothing happens, comments (`: still here`) come every two seconds.
 - **New types of events can be added.** Ignore types that you do not know.
 
+A loop that prints the answer alone, whatever happens to the run. *events* is `client.stream(run_id)`, or
+`team.run(text, stream=True)`:
+
+```python
+def print_answer(events):
+    shown = {}  # the text of each message that is printed, by message_id
+    for event in events:
+        data = event.data
+        if data.get("delegation") is not None:
+            continue  # the words of a member
+        if event.type == "message.delta":
+            shown[data["message_id"]] = shown.get(data["message_id"], "") + data["delta"]
+            print(data["delta"], end="", flush=True)
+        elif event.type == "message.restarted" and shown.pop(data["message_id"], ""):
+            print("\\n[written again]")
+        elif event.type == "message.completed" and data["role"] == "assistant":
+            print(data["content"].removeprefix(shown.get(data["message_id"], "")))
+            shown[data["message_id"]] = data["content"]  # it can come twice
+        elif event.type in ("run.failed", "run.cancelled"):
+            print(f"[{event.type}]")
+```
+
 """
 FIELDS = {
     "run_id": "Id of the run.",
@@ -47,6 +69,9 @@ FIELDS = {
     "the tool's name.",
     "delegation": "Id of the delegation that a member works on; null: the leader.",
     "delta": "A piece of text.",
+    "progress": "What the tool calls it.",
+    "data": "What the tool tells: an object of its own.",
+    "failed": "Whether the tool raised an error, or was not called. The result says why.",
     "seq": "The message's number in its session, from 1.",
     "role": "`user` (the input, or a member's task), `assistant` (a reply) or `tool` (a result).",
     "content": "The message's whole text.",

@@ -8,7 +8,7 @@ from prometheus_client import Metric
 from pydantic import AliasChoices
 from pydantic_core import PydanticUndefined
 
-from ops.handbook import api_page, cli_page, client_types, events_page
+from ops.handbook import api_page, cli_page, client_types, events_page, names_page
 from worker import errors
 from worker.environment import PREFIX
 from worker.observe import metrics
@@ -103,6 +103,7 @@ PAGES = {
     "errors.md": errors_page,
     "events.md": lambda: MADE + events_page.page(),
     "metrics.md": metrics_page,
+    "names.md": names_page.page,
     "openapi.json": api_page.openapi_page,
     "settings.md": settings_page,
     "../../api_stub/client/types.py": client_types.page,

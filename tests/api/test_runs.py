@@ -171,3 +171,28 @@ def test_sixteen_at_once_with_one_key_make_one_run(door: Door) -> None:
     assert {answer.status_code for answer in answers} == {202}
     assert len({answer.json()["id"] for answer in answers}) == runs_in(door, session) == 1
     assert [m["role"] for m in door.messages(door.ended(answers[0].json()["id"]))] == ["user", "assistant"]
+
+
+def test_a_run_brings_state_and_dependencies(door: Door) -> None:
+    """They are stored with the run, no answer shows them, and the state is the session's when the run has begun."""
+    user, session = name("u"), name("s")
+    body = {"team": "plain", "input": "hello", "session_id": session, "user_id": user}
+    options = {"session_state": {"city": "Rome"}, "dependencies": {"plan": "pro"}, "add_dependencies_to_context": True}
+
+    run = door.http.post("/v1/runs", json=body | options).json()
+    door.ended(run["id"])
+
+    assert set(run) == FIELDS
+    with door.system.db.read() as tx:
+        of_session = tables.sessions.c.session_id == session
+        assert tx.execute(select(tables.sessions.c.state).where(of_session)).scalar_one() == options["session_state"]
+        assert tx.execute(select(tables.runs.c.options).where(tables.runs.c.id == run["id"])).scalar_one() == options
+
+
+def test_options_that_are_no_objects_or_too_large_are_refused(door: Door) -> None:
+    """As every other field of another type, and as metadata is."""
+    for options in ({"session_state": "x"}, {"dependencies": [1]}, {"add_dependencies_to_context": "yes"}):
+        answer = door.http.post("/v1/runs", json={"team": "plain", "input": "hello", **options})
+        assert check_problem(answer, status=422, code="invalid_request")
+    large = {"team": "plain", "input": "hello", "dependencies": {"x": "y" * 70_000}}
+    assert check_problem(door.http.post("/v1/runs", json=large), status=413, code="value_too_large")

@@ -66,6 +66,9 @@ def test_every_command_of_a_page_is_typed_by_a_test(page: Path) -> None:
     if "def test_every_command_of_the_page_is_followed_below" in source:
         assert f'PAGE = "{page.name}"' in source
         assert typed == {"sh"}, "its test goes through the blocks of ```sh, by their headings"
+    elif "BLOCK.findall(PAGE)" in source:
+        assert f'"ops/handbook/{page.name}"' in source
+        assert typed == {"python"}, "its test executes the blocks of ```python"
     else:
         assert ".follow(" in source
         assert page.name in source or FOLLOWED[name] == BESIDE_UP

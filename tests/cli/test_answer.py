@@ -15,7 +15,7 @@ from tests.support.terminal import Terminal
 from worker.cli.answer import DELEGATES, PAUSES, Answer
 from worker.clock import now, rfc3339
 from worker.errors import ModelError
-from worker.loop import delegation
+from worker.loop import delegate
 
 ENDED = ("run.completed", {"id": "r", "status": "completed"})
 Printed = Callable[..., tuple[str, str]]
@@ -104,7 +104,7 @@ def test_an_answer_that_broke_off_ends_its_line(printed: Printed) -> None:
 def test_members_are_told_and_their_words_are_not(printed: Printed) -> None:
     """The call by which a leader delegates is told as the delegation that it is."""
     member = {"delegation": "2.0", "member": "a", "author": "t"}
-    call = {"tool_call_id": "c", "name": delegation.NAME, "author": "t", "delegation": None}
+    call = {"tool_call_id": "c", "name": delegate.NAME, "author": "t", "delegation": None}
     inner = {"tool_call_id": "d", "name": "look_up", "author": "a", "delegation": "2.0"}
     said = {"message_id": "2.0-1", "role": "assistant", "author": "a", "delegation": "2.0", "content": "I say"}
 
@@ -121,7 +121,7 @@ def test_members_are_told_and_their_words_are_not(printed: Printed) -> None:
     )
 
     assert (out, err) == ("", "[→ a]\n[a: look_up]\n[← a]\n[search]\n")
-    assert delegation.NAME == DELEGATES
+    assert delegate.NAME == DELEGATES
 
 
 STEERS = "red \x1b[31mnow\x1b]0;title\x07 \x9b2J back\rover\n\ttab é🦉"

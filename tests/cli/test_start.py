@@ -79,6 +79,21 @@ if __name__ == "__main__":
 """
 
 
+SCRIPT = """
+from team_sessions import Agent, RunContext, ScriptedModel, Team
+from team_sessions.client import AsyncClient, Client
+from team_sessions.errors import RunFailed
+import team_sessions
+agent = Agent(id="a", model=ScriptedModel(["hello"]))
+missing = {*team_sessions.__all__} - {*dir(team_sessions)}
+print(agent.run("hi").content, Client.__module__, RunFailed.code, *missing)
+try:
+    from team_sessions import Taem
+except ImportError as error:
+    print(error)
+"""
+
+
 @pytest.fixture
 def beside_the_shop(tmp_path: Path) -> Callable[[str], "subprocess.CompletedProcess[str]"]:
     """Run a program in a directory, and with a PYTHONPATH, in which packages of another project have our names."""
@@ -104,6 +119,17 @@ def test_packages_of_others_are_not_taken_for_ours(
 
     files = [str(ROOT / package / "__init__.py") for package in ("worker", "api_stub")]
     assert done.stdout.split() == [*files, "t"], done.stderr
+
+
+def test_the_package_has_one_name_for_all_that_is_public(
+    beside_the_shop: Callable[[str], "subprocess.CompletedProcess[str]"],
+) -> None:
+    """Beside a `worker.py` of the user's, too; what it does not have is an error of imports."""
+    done = beside_the_shop(SCRIPT)
+
+    first, second = done.stdout.splitlines()
+    assert first == "hello api_stub.client.client run_failed", done.stderr
+    assert "cannot import name 'Taem' from 'team_sessions'" in second
 
 
 @pytest.mark.extended

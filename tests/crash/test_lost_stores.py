@@ -249,7 +249,7 @@ def test_up_starts_what_dies_and_leaves_nothing_behind(up: tuple[System, Client,
     workers = [
         process
         for process in psutil.process_iter(["cmdline", "ppid"])
-        if "team_sessions.py worker --queues resumed,runs" in " ".join(process.info["cmdline"] or ())
+        if "team_sessions/__main__.py worker --queues resumed,runs" in " ".join(process.info["cmdline"] or ())
         and str(system.directory) in process.environ().get("TEAM_SESSIONS_DATA_DIR", "")
     ]
 

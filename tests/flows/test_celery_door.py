@@ -105,6 +105,17 @@ def test_the_example_enqueues_a_run(shop: Shop) -> None:
     assert look.only_run(shop.system.db) == run["id"]
 
 
+def test_an_order_brings_state_and_dependencies(shop: Shop) -> None:
+    """By the names that they have over HTTP."""
+    options = {"session_state": {"city": "Rome"}, "dependencies": {"plan": "pro"}}
+
+    shop.send("with-options", session_id="with-options", user_id="ada", **options)
+    run = shop.run("with-options")
+
+    assert run["status"] == "completed"
+    assert look.row(shop.system.db, run["id"]).options == options
+
+
 REFUSED: dict[str, tuple[str, dict[str, Any]]] = {
     "empty": ("empty_input", {"input": " "}),
     "no-input": ("order_invalid", {"input": None}),

@@ -8,6 +8,7 @@ import pytest
 from tests.support.condensing import answer, begin, called, converse, finish
 from tests.unit.list_journal import ListJournal, message
 from worker import ScriptedModel, Team
+from worker.clock import now
 from worker.domain import Claim, Draft, Role, Stop, ToolCall
 from worker.loop import history_tools
 from worker.loop.conversation import Conversation, History
@@ -37,6 +38,7 @@ def read(db: Database, claim: Claim, name: str, *, tokens: int = 32_000, argumen
         run_id="r",
         session_id="s",
         user_id="u",
+        created_at=now(),
         silence_s=1.0,
         coroutines=UserLoop(),
     )

@@ -80,3 +80,22 @@ def test_a_stream_tells_the_run_as_it_happens(database_url: str) -> None:
     assert (events[0].type, events[1].type, events[-1].type) == ("run.queued", "run.started", "run.completed")
     assert "".join(e.data["delta"] for e in events if e.type == "message.delta") == "one two three"
     team.db.close()
+
+
+def test_a_script_finds_the_error_of_its_own_model_behind_a_failed_run(database_url: str) -> None:
+    """The run's error says nothing of it, because others can read that; `__cause__` is for the author of the model."""
+
+    class Broken:
+        id = "broken"
+
+        async def reply(self, request: object, on_delta: object) -> object:
+            raise TypeError("my own mistake")
+
+    team = Team(id="t", model=Broken(), db=Db(database_url))  # type: ignore[arg-type]  # its types are looser
+
+    with pytest.raises(RunFailed, match="An unexpected error occurred") as raised:
+        team.run("hello", session_id="s")
+
+    assert isinstance(raised.value.__cause__, TypeError)
+    assert "mistake" not in str(raised.value)
+    team.db.close()

@@ -55,7 +55,7 @@ def test_a_script_gets_its_summaries_without_workers(script: Db) -> None:
     third = [m.content for m in team.definition.model.requests[2].messages]
     assert third[1].endswith("(its messages 1 to 4):\n<session_summary>\nAda likes tea.\n</session_summary>\n\ninput 2")
     assert len(third) == 2
-    assert "tea" not in third[0]
+    assert "Ada" not in third[0]
     model.check_finished()
 
 

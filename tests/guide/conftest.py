@@ -7,7 +7,7 @@ import pytest
 from tests.support import model
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")  # a process keeps its connections to the address that it found first
 def model_server() -> Iterator[str]:
     """Start the model server and return its address."""
     with model.model_server() as url:

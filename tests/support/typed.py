@@ -11,6 +11,7 @@ FOLLOWED = {
     "ops/handbook/batches.md": "tests/guide/test_batches.py",
     "ops/handbook/chaos.md": BESIDE_UP,
     "ops/handbook/containers.md": BESIDE_UP,
+    "ops/handbook/events.md": "tests/guide/test_events.py",
     "ops/handbook/operations.md": "tests/guide/test_operations.py",
     "ops/handbook/retention.md": BESIDE_UP,
     "ops/handbook/runbooks/backup-and-restore.md": "tests/guide/test_backups.py",
@@ -21,6 +22,7 @@ FOLLOWED = {
     "ops/handbook/runbooks/runs-fail.md": BESIDE_UP,
     "ops/handbook/runbooks/stuck-run.md": "tests/guide/test_stuck_run.py",
     "ops/handbook/security.md": BESIDE_UP,
+    "ops/handbook/writing-a-team.md": "tests/guide/test_writing_a_team.py",
 }
 
 _ENGINE = "needs an engine; tests/containers starts each service as the compose file has it"

@@ -18,8 +18,8 @@ from worker.store import migrate
 # By its hash: a checkout has the history, but not always the tags. Its schema is at "0009", the first revision. When a
 # migration that removes something is released, set it to the release before.
 BASE = "8bc94318d08e22d42ccf3b456e35bb3d016d427f"
-START = "team_sessions.py"  # it imports the packages beside it
-PARTS = ("worker", "api_stub", START, "tests/__init__.py", "tests/support")
+START = "team_sessions"  # the package: it imports the packages beside it
+PARTS = ("worker", "api_stub", "tests/__init__.py", "tests/support")
 OLD_NAME, NEW_NAME = "team_version", "definition_version"
 
 
@@ -65,11 +65,11 @@ def base_version(directory: Path) -> Version:
         print(f"This checkout has no commit {name}: the older version is the working tree too. Use a full clone.")
         return this_version(directory)
     path = directory / name
-    archived = _git("archive", "--format=tar", BASE, *(part for part in PARTS if part != START))
+    archived = _git("archive", "--format=tar", BASE, *PARTS)
     assert archived.returncode == 0, archived.stderr
     path.mkdir(parents=True)
     subprocess.run(["tar", "-x", "-C", str(path)], input=archived.stdout, check=True)
-    shutil.copy(ROOT / START, path)  # the commit has none: without it the installed program would start this version
+    _copy_start(path)
     return Version(f"commit {name}", path)
 
 
@@ -83,6 +83,7 @@ def next_version(directory: Path) -> Version:
             shutil.copytree(ROOT / part, target, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(ROOT / part, target)
+    _copy_start(path)
     sources = [p for p in (path / "worker").rglob("*.py") if "migrations" not in p.parts]
     renamed = [source for source in sources if _replace(source, OLD_NAME, NEW_NAME)]
     assert len(renamed) > 1, f"no code uses {OLD_NAME}: choose another column that both versions write"
@@ -92,6 +93,11 @@ def next_version(directory: Path) -> Version:
         shutil.copy(revision, copied)
         _replace(copied, '"NEWEST"', f'"{newest}"')
     return Version("the next version", path)
+
+
+def _copy_start(path: Path) -> None:
+    """Put the package that starts programs beside a version: else the installed program would start this version."""
+    shutil.copytree(ROOT / "worker/package", path / START, ignore=shutil.ignore_patterns("__pycache__"))
 
 
 def _git(*arguments: str) -> "subprocess.CompletedProcess[bytes]":

@@ -10,12 +10,14 @@ import pytest
 
 from tests.unit.chat_server import WAIT_S
 from tests.unit.list_journal import INPUT, ListJournal, message
+from worker.clock import now
 from worker.domain import Draft, Event, Message, Reason, Role, Stop, Stopped, Usage, open_calls
 from worker.errors import LeaseLost, LimitReached, ModelUnavailable
 from worker.loop.conversation import Conversation, History
 from worker.loop.definition import Limits
 from worker.loop.loop import converse
-from worker.loop.tools import OUTCOME_UNKNOWN, RunContext, tool
+from worker.loop.run_context import RunContext
+from worker.loop.tools import OUTCOME_UNKNOWN, tool
 from worker.loop.unanswered import unanswered
 from worker.loop.user_loop import UserLoop
 from worker.models.event_loop import EventLoop
@@ -36,7 +38,7 @@ def run(event_loop: EventLoop) -> Callable[..., Draft]:
         history: Sequence[Message] = (),
     ) -> Draft:
         team = Team(id="team", instructions=["Be kind.", "Be brief."], tools=tools)
-        ids = {"run_id": "run", "session_id": "session", "user_id": "user"}
+        ids = {"run_id": "run", "session_id": "session", "user_id": "user", "created_at": now()}
         past = History(tuple(history))
         parts = (team.definition, model, limits, past, journal, journal, event_loop.ask, stop or Stop())
         try:

@@ -10,18 +10,21 @@ import pytest
 from tests.unit.chat_server import WAIT_S
 from tests.unit.list_journal import ListJournal
 from worker.agent import Agent
+from worker.clock import now
 from worker.domain import ChatRequest, Draft, Role, Stop
 from worker.errors import DefinitionInvalid, ModelUnavailable
 from worker.loop.conversation import Conversation, History
 from worker.loop.definition import Limits
 from worker.loop.loop import converse
-from worker.loop.tools import RunContext, tool
+from worker.loop.run_context import RunContext
+from worker.loop.tools import tool
 from worker.loop.user_loop import UserLoop
 from worker.models.event_loop import EventLoop
 from worker.models.scripted import Calls, ScriptedModel
 from worker.team import Team
 
-IDS: dict[str, Any] = {"run_id": "run", "session_id": "s", "user_id": "u", "silence_s": 5.0, "coroutines": UserLoop()}
+IDS: dict[str, Any] = {"run_id": "run", "session_id": "s", "user_id": "u", "created_at": now()}
+IDS |= {"silence_s": 5.0, "coroutines": UserLoop()}
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import string
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -78,9 +79,9 @@ def test_an_input_is_not_blank_and_is_measured_in_bytes():
 
 @pytest.mark.parametrize(
     ("options", "id"),
-    [({}, "team"), ({"name": "Sales & Support!"}, "sales-support"), ({"name": "团队"}, "team"), ({"id": "A b"}, "A b")],
+    [({}, "team"), ({"name": "Sales & Support!"}, "sales-support"), ({"name": "团队"}, "团队"), ({"id": "A b"}, "A b")],
 )
-def test_a_teams_id_is_its_own_or_a_slug_of_its_name_or_team(options, id):
+def test_a_teams_id_is_its_own_or_a_slug_of_its_name(options, id):
     """Runs name a team by its id; the name is for people."""
     team = Team(**options)
 
@@ -253,3 +254,19 @@ def test_every_errors_message_renders(cls):
 
     assert "{" not in error.message
     assert all(("1.5" if spec else "fact") in error.message for _, name, spec, _ in parts if name)
+
+
+def test_a_start_error_names_the_last_place_in_the_users_own_files(settings_for):
+    """Of a mistake in a definition, and of an error somewhere below the module; without the path."""
+    below = "def fail():\n    import json\n    json.loads('{')\n\nfail()"
+    wrong = "a = 1\nb = Team(modle='x')"
+
+    with pytest.raises(TeamsInvalid) as first:
+        load_teams(settings := settings_for(below))
+    sys.modules.pop(str(settings.teams), None)
+    with pytest.raises(TeamsInvalid) as second:
+        load_teams(settings_for(wrong))
+
+    assert f"({settings.teams}.py:4)" in first.value.message
+    assert f"({settings.teams}.py:3)" in second.value.message
+    assert "/" not in first.value.message.partition("JSONDecodeError")[2]

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import functools
 import json
 import threading
 from collections.abc import Callable
@@ -12,7 +13,9 @@ import pytest
 from pydantic import BaseModel, Field, field_validator
 
 from worker.errors import ToolNotDescribable
-from worker.loop.tools import RunContext, as_tool, tool
+from worker.loop.run_context import RunContext
+from worker.loop.tools import as_tool, tool
+from worker.observe import metrics
 
 CONTEXT = RunContext("run", "session", "user", "run:2:0", threading.Event())
 
@@ -128,7 +131,7 @@ def test_the_run_context_is_filled_in_and_hidden():
         return f"{greeting} {context.user_id} {context.idempotency_key}"
 
     assert list(who.parameters["properties"]) == ["greeting"]
-    assert who.call('{"greeting": "hello"}', CONTEXT) == "hello user run:2:0"
+    assert who.call('{"greeting": "hello"}', CONTEXT).text == "hello user run:2:0"
 
 
 def test_sync_and_async_functions_are_called_with_checked_values():
@@ -140,9 +143,9 @@ def test_sync_and_async_functions_are_called_with_checked_values():
         await asyncio.sleep(0)
         return sum(order.x for order in orders or []) + json
 
-    assert add.call('{"a": 1}', CONTEXT) == "2"
-    assert total.call('{"orders": [{"x": 2}, {"x": 3}], "json": 4}', CONTEXT) == "9"
-    assert total.call("", CONTEXT) == "0"
+    assert add.call('{"a": 1}', CONTEXT).text == "2"
+    assert total.call('{"orders": [{"x": 2}, {"x": 3}], "json": 4}', CONTEXT).text == "9"
+    assert total.call("", CONTEXT).text == "0"
     assert add(a=1, b=2) == 3
 
 
@@ -173,7 +176,7 @@ def test_every_kind_of_result_becomes_text(result, text):
         """Give."""
         return result
 
-    assert give.call("{}", CONTEXT) == text
+    assert give.call("{}", CONTEXT).text == text
 
 
 @pytest.mark.parametrize("error", [ValueError("no such city"), SystemExit("bye"), asyncio.CancelledError("late")])
@@ -187,7 +190,7 @@ def test_whatever_a_function_raises_becomes_text(error, asynchronous):
     async def fail_later() -> None:
         raise error
 
-    text = tool(fail_later if asynchronous else fail).call("{}", CONTEXT)
+    text = tool(fail_later if asynchronous else fail).call("{}", CONTEXT).text
 
     assert text.startswith(f"Error: {type(error).__name__}")
 
@@ -205,7 +208,7 @@ def test_whatever_a_function_raises_becomes_text(error, asynchronous):
 )
 def test_arguments_that_do_not_fit_are_explained_to_the_model(arguments, problem):
     """The function is not called, and the text says which argument is wrong and how."""
-    text = add.call(arguments, CONTEXT)
+    text = add.call(arguments, CONTEXT).text
 
     assert text.startswith("Error: ")
     assert problem in text
@@ -218,7 +221,7 @@ def test_a_validator_that_fails_on_its_own_becomes_text():
     def order(what: Order) -> None:
         """Order."""
 
-    assert order.call(json.dumps({"what": {"item": "gold"}}), CONTEXT) == "Error: KeyError: 'gold'"
+    assert order.call(json.dumps({"what": {"item": "gold"}}), CONTEXT).text == "Error: KeyError: 'gold'"
 
 
 def _starred(*numbers: int) -> None: ...
@@ -255,3 +258,84 @@ def test_a_function_that_no_schema_describes_is_refused_at_once(function, proble
 
     assert f"Function {function.__name__!r} cannot be a tool" in raised.value.message
     assert problem in raised.value.message
+
+
+class Weather:
+    """What people give as tools besides functions."""
+
+    def __init__(self, unit: str = "C") -> None:
+        self.unit = unit
+
+    def ask(self, city: str) -> str:
+        """Tell the weather.
+
+        Args:
+            city: Where.
+        """
+        return f"{city}: 20 {self.unit}"
+
+    async def __call__(self, city: str) -> str:
+        """Tell the weather, called."""
+        return self.ask(city)
+
+
+def test_what_people_give_as_tools_is_described_by_what_it_does() -> None:
+    """Bound methods, partials and callable objects; the values that a partial holds are hidden from the model."""
+
+    def search(query: str, key: str, limit: int = 3) -> str:
+        """Search."""
+        return f"{query} with {key}, {limit}"
+
+    method, called = tool(Weather().ask), tool(Weather("F"))
+    partially = tool(functools.partial(search, key="secret"))
+
+    assert (method.name, called.name, partially.name) == ("ask", "Weather", "search")
+    assert (method.description, called.description) == ("Tell the weather.", "Tell the weather, called.")
+    assert method.parameters["properties"]["city"]["description"] == "Where."
+    assert sorted(partially.parameters["properties"]) == ["limit", "query"]
+    assert "secret" not in json.dumps(partially.parameters)
+    assert method.call('{"city": "Rome"}', CONTEXT).text == "Rome: 20 C"
+    assert called.call('{"city": "Rome"}', CONTEXT).text == "Rome: 20 F"
+    assert partially.call('{"query": "x"}', CONTEXT).text == "x with secret, 3"
+    assert partially.call('{"query": "x", "key": "mine"}', CONTEXT).failed
+
+
+@pytest.mark.parametrize("name", ["<lambda>", "two words", "x" * 65, "größe", "1st", ""])
+def test_a_name_that_no_provider_accepts_is_a_mistake(name: str) -> None:
+    """At once, and not as a refused request of the first run."""
+
+    def function() -> None: ...
+
+    function.__name__ = name
+    with pytest.raises(ToolNotDescribable, match="providers accept names of 1 to 64 ASCII letters"):
+        tool(function)
+    assert tool(name="fine")(function).name == "fine"
+
+
+def test_a_call_that_fails_says_so_and_leaves_a_trace(caplog: pytest.LogCaptureFixture) -> None:
+    """The line has the type and the places of the error, and neither its words nor the arguments."""
+
+    @tool
+    def divide(a: int) -> float:
+        """Divide."""
+        return a / 0
+
+    before = metrics.TOOL_FAILURES.labels("divide")._value.get()
+    result = divide.call('{"a": 4711}', CONTEXT)
+
+    assert result.failed
+    assert metrics.TOOL_FAILURES.labels("divide")._value.get() == before + 1
+    [record] = [record for record in caplog.records if record.message == "tool failed"]
+    assert (record.tool, record.error) == ("divide", "ZeroDivisionError")  # type: ignore[attr-defined]
+    assert "test_tools.py:" in record.at  # type: ignore[attr-defined]
+    assert "4711" not in str(vars(record))
+
+
+def test_the_options_of_a_tool_are_kept() -> None:
+    """For the loop, and for the provider."""
+
+    def answer() -> None: ...
+
+    made = tool(stop_after_tool_call=True, strict=True)(answer)
+
+    assert (made.stop_after_call, made.strict, made.describe.strict) == (True, True, True)

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.list_journal import ListJournal, message
+from worker.clock import now
 from worker.domain import (
     ChatMessage,
     ChatRequest,
@@ -205,7 +206,15 @@ def ask(event_loop: EventLoop, model: Any, journal: Any, *tools: Tool, tokens: i
     definition = Team(model=model, tools=tools).definition
     parts = (definition, model, limits, History(), journal, journal, event_loop.ask, Stop())
     return converse(
-        Conversation(*parts, run_id="run", session_id="s", user_id="u", silence_s=60.0, coroutines=UserLoop())
+        Conversation(
+            *parts,
+            run_id="run",
+            session_id="s",
+            user_id="u",
+            created_at=now(),
+            silence_s=60.0,
+            coroutines=UserLoop(),
+        )
     )
 
 

@@ -21,6 +21,7 @@ from worker.domain import (
 )
 from worker.domain.batch import CANARY, MAX_WINDOW, order_to_json
 from worker.errors import BatchConflict, BatchInvalid, BatchNotFound, IdempotencyConflict
+from worker.runs.enqueue import check_workers
 from worker.settings import Settings
 from worker.store import Database, LockedBatch, Transaction, batch_plan, batches
 
@@ -182,6 +183,7 @@ def _write_items(tx: Transaction, locked: LockedBatch, items: ExplicitItems, *, 
         for run in items.requests:
             validate_order(run, max_input_bytes=settings.max_input_bytes)
             principal.check_team(run.team)
+            check_workers(tx, run)
             if principal.user_id not in (None, run.user_id or ""):
                 raise BatchInvalid(field="'user_id'", problem="of a request is not the user of the batch")
             rows.append((run.custom_id, run.user_id or "", run.to_json()))

@@ -96,6 +96,10 @@ class Answer:
             self._note("the worker was lost; another one continues")
         elif event.type == "tool_call.started" and data["name"] != DELEGATES:
             self._note(f"{data['author']}: {data['name']}" if data["delegation"] else data["name"])
+        elif event.type == "tool_call.progress":
+            self._note(f"{data['name']}: {data['progress']}")
+        elif event.type == "tool_call.completed" and data.get("failed"):
+            self._note(f"{data['name']} failed")
         elif event.type == "delegation.started":
             self._note(f"→ {data['member']}")
         elif event.type == "delegation.completed":

@@ -9,12 +9,13 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 import click
-
 import team_sessions
+
 from worker import settings as configuration
 from worker.cli import broker, data_directory, database, listening
 from worker.cli.direct import open_directly
 from worker.cli.numbers import MAX_PORT, PORT, PROCESSES, THREADS
+from worker.cli.reload import Reload
 from worker.cli.supervise import Child, Supervisor
 from worker.domain import Scope
 from worker.environment import PREFIX
@@ -48,6 +49,7 @@ START_S = 60.0
     type=PORT,
     help="The first worker answers GET /metrics on this port, the others on the following ports.",
 )
+@click.option("--reload", is_flag=True, help="Restart the workers when the code of the teams changes.")
 def up(
     data_dir: Path | None,
     host: str,
@@ -56,6 +58,7 @@ def up(
     workers: int,
     concurrency: int,
     metrics_port: int | None,
+    reload: bool,
 ) -> None:
     """Start broker, workers, API and Flower, and keep them running until Ctrl-C or SIGTERM.
 
@@ -70,6 +73,8 @@ def up(
     data_directory.lock(directory)
     limits.fitting(1)  # else its workers would end again and again
     teams = load_teams(settings)
+    if reload and settings.teams is None:
+        raise click.UsageError("--reload watches the module of your teams. Set TEAM_SESSIONS_TEAMS to it.")
     first_metrics_port = metrics_port or settings.metrics_port
     for number, option in ((port, "--port"), (flower_port, "--flower-port")):
         listening.check(host, number, option=option)
@@ -90,13 +95,16 @@ def up(
     try:
         if settings.redis_url is None:
             _start_broker(supervisor, directory)
-        supervisor.start(*_workers(settings, workers, concurrency, first_metrics_port))
+        children = _workers(settings, workers, concurrency, first_metrics_port)
+        supervisor.start(*children)
         supervisor.start(*_servers(directory, host=host, port=port, flower_port=flower_port))
         url = _url(_reachable(host), port)
         if supervisor.wait_until(lambda: _is_ready(url), timeout_s=START_S):
             _print_ready(settings, directory, teams, url=url, flower_url=_url(_reachable(host), flower_port))
         elif not supervisor.stopping:
             click.echo(f"Not ready after {START_S:g} s; see the lines above. Still trying.", err=True)
+        if reload and settings.teams is not None:
+            Reload(settings.teams, children, check=[*_program(), "worker", "--check"]).start()
         supervisor.run()
     finally:
         click.echo("Stopping: API and Flower, then workers, then the broker.")
@@ -170,7 +178,7 @@ def _program() -> list[str]:
 
     By its path, and with -P, so that no directory is searched for it: neither PYTHONPATH nor the working directory.
     """
-    return [sys.executable, "-P", team_sessions.__file__]
+    return [sys.executable, "-P", str(Path(team_sessions.__file__).with_name("__main__.py"))]
 
 
 def _service_key(db: Database) -> str:

@@ -53,7 +53,8 @@ log = logs.get(__name__)
     type=PORT,
     help="Answer GET /metrics on this port. Default: TEAM_SESSIONS_METRICS_PORT.",
 )
-def worker(queues: str, concurrency: int, metrics_port: int | None) -> None:
+@click.option("--check", is_flag=True, help="Only load the teams, and say what is wrong with them.")
+def worker(queues: str, concurrency: int, metrics_port: int | None, check: bool) -> None:
     """Execute runs from the queues.
 
     Background work has queues of its own, for a separate worker: --queues enqueue,batch,summaries.
@@ -69,6 +70,9 @@ def worker(queues: str, concurrency: int, metrics_port: int | None) -> None:
     if unknown := set(names) - set(QUEUES):
         raise click.BadParameter(f"no such queue: {', '.join(sorted(unknown))}. There are: {', '.join(QUEUES)}.")
     teams = load_teams(settings)
+    if check:
+        click.echo(f"Teams: {', '.join(sorted(teams))}.")
+        return
     with database.opened(settings):
         pass  # a mistake ends the worker before it consumes
     broker.check(settings)

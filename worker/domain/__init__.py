@@ -55,6 +55,7 @@ from worker.domain.run import (
     Status,
     Viewpoint,
 )
+from worker.domain.run_options import CONTRACT, NO_OPTIONS, RunOptions
 from worker.domain.run_order import (
     NO_ORIGIN,
     BatchRun,

@@ -29,24 +29,30 @@ class ChatMessage:
 
 @dataclass(frozen=True, slots=True)
 class ToolDescription:
-    """A tool, as it is described to a model. `parameters` is the JSON schema of an object."""
+    """A tool, as it is described to a model.
+
+    `parameters` is the JSON schema of an object. `strict`: the provider is asked to keep to it.
+    """
 
     name: str
     description: str
     parameters: dict[str, Any]
+    strict: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
     """One model call. It fails if the model sends nothing for `silence_s` seconds.
 
-    `answer_schema`: the JSON schema of the answer, for models that support one.
+    `answer_schema`: the JSON schema of the answer, for models that support one. `tool_choice`: 'auto', 'required',
+    'none' or the name of a tool; None: as the provider does.
     """
 
     messages: tuple[ChatMessage, ...]
     tools: tuple[ToolDescription, ...] = ()
     answer_schema: dict[str, Any] | None = None
     silence_s: float = 60.0
+    tool_choice: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

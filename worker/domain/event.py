@@ -89,6 +89,15 @@ class ToolCallProgress(TypedDict):
     delegation: str | None
 
 
+class ToolCallEnded(ToolCallProgress):
+    failed: bool  # the tool raised an error, or was not called; the result says why
+
+
+class ToolCallNote(ToolCallProgress):
+    progress: str
+    data: dict[str, Any]
+
+
 class DelegationProgress(TypedDict):
     delegation: str
     member: str
@@ -121,10 +130,16 @@ MESSAGE_COMPLETED = EventType(
     "The message was written to the history. Replace its deltas with `content`, which is always the whole text.",
 )
 TOOL_CALL_STARTED = EventType("tool_call.started", ToolCallProgress, "A tool was called.")
+TOOL_CALL_PROGRESS = EventType(
+    "tool_call.progress",
+    ToolCallNote,
+    "The tool says how far it is, by `RunContext.tell`: a name, and an object of its own. It is not stored.",
+)
 TOOL_CALL_COMPLETED = EventType(
     "tool_call.completed",
-    ToolCallProgress,
-    "The call has a result. The result is the `message.completed` with the same `tool_call_id`.",
+    ToolCallEnded,
+    "The call has a result, also if the tool `failed`. The result is the `message.completed` with the same "
+    "`tool_call_id`.",
 )
 DELEGATION_STARTED = EventType("delegation.started", DelegationProgress, "A member began a task that it was given.")
 DELEGATION_COMPLETED = EventType("delegation.completed", DelegationProgress, "The member has answered.")

@@ -51,12 +51,14 @@ NOT_CLAIMED = frozenset(
 class Outcome:
     """How a delivery ended. `detail` is an error code, an exit code, or the number of new versions.
 
-    `attempt` is the attempt of the run that it executed, for the log.
+    `attempt` is the attempt of the run that it executed, for the log. `cause` is the error of the user's code that
+    ended it, for a caller in the same process.
     """
 
     end: End
     detail: str | None = None
     attempt: int | None = field(default=None, compare=False)
+    cause: BaseException | None = field(default=None, compare=False, repr=False)
 
     def __str__(self) -> str:
         if self.end is End.REFRESHED:

@@ -1,5 +1,6 @@
 """A run: one input and everything done to answer it."""
 
+import dataclasses
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -7,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from worker.domain.fields import ANSWER, HIDDEN, Metadata, RunId, SessionId, TeamId, Time, UserId, field
 from worker.domain.message import Message
+from worker.domain.run_options import NO_OPTIONS, RunOptions
 from worker.domain.usage import Usage
 
 
@@ -126,6 +128,7 @@ class Run:
     priority: Annotated[Priority, HIDDEN] = Priority.INTERACTIVE
     timeout_s: Annotated[float | None, HIDDEN] = None
     replay: Annotated[Replay | None, HIDDEN] = None
+    options: Annotated[RunOptions, HIDDEN] = NO_OPTIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +163,8 @@ class Claim:
     timeout_s: float | None
     cancel_requested: bool
     state: dict[str, Any]
+    metadata: dict[str, Any] = dataclasses.field(default_factory=dict)
+    options: RunOptions = NO_OPTIONS
     replay: Replay | None = None
     traceparent: str | None = None
     log: tuple[Message, ...] = ()

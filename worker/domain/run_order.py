@@ -16,9 +16,11 @@ from pydantic import AwareDatetime, BeforeValidator, ConfigDict, Field, TypeAdap
 from pydantic.json_schema import SkipJsonSchema
 
 from worker.clock import rfc3339
+from worker.domain import run_options
 from worker.domain.bounds import check_metadata
 from worker.domain.fields import ID, INPUT, Metadata, check_rfc3339, field, in_place
 from worker.domain.run import OnBusy, Priority, Replay, Run
+from worker.domain.run_options import RunOptions
 from worker.domain.text import check_id, check_input, wrong_type
 from worker.errors import InvalidTime
 
@@ -69,13 +71,32 @@ class RunOrder:
         field("Seconds that it may take from its start; at most what its team allows.", 120),
     ] = None
     metadata: Metadata = default(default_factory=dict)
+    session_state: Annotated[
+        dict[str, Any],
+        field("Set in the session's state when the run starts, by top-level keys; other keys stay.", {"city": "Rome"}),
+    ] = default(default_factory=dict)
+    dependencies: Annotated[
+        dict[str, Any],
+        field("For the run's tools, hooks and instructions; the model sees what the team shows it.", {"plan": "pro"}),
+    ] = default(default_factory=dict)
+    add_dependencies_to_context: Annotated[
+        bool, Field(strict=True), field("Whether the model is shown the dependencies, whatever the team says.", True)
+    ] = False
+
+    @property
+    def options(self) -> RunOptions:
+        """What it asks beyond its input."""
+        return RunOptions(self.session_state, self.dependencies, self.add_dependencies_to_context)
 
     def to_json(self) -> dict[str, Any]:
         """Return the order, but for its priority, as the JSON of a batch's item.
 
-        Processes of other releases read it, and hashes of it are stored: its names and values must not change.
+        Processes of other releases read it, and hashes of it are stored: its names and values must not change. So an
+        option that is newer than they are is in it only if it is set.
         """
-        row = {field.name: getattr(self, field.name) for field in fields(RunOrder) if field.name != "priority"}
+        left_out = {"priority", *run_options.NAMES}
+        row = {field.name: getattr(self, field.name) for field in fields(RunOrder) if field.name not in left_out}
+        row |= self.options.to_json()
         row["timeout_s"] = row.pop("timeout")
         row["user_id"] = self.user_id or ""
         row["not_before"] = self.not_before and rfc3339(self.not_before)
@@ -90,7 +111,7 @@ class RunOrder:
 def _describe_batch_run(schema: dict[str, Any]) -> None:
     """Describe `custom_id` first, since it names the item, and give a batch's own examples."""
     properties = schema["properties"]
-    last = ("metadata", "on_busy", "not_before", "timeout")
+    last = ("metadata", *run_options.NAMES, "on_busy", "not_before", "timeout")
     names = ["custom_id", *(name for name in properties if name not in ("custom_id", *last)), *last]
     schema["properties"] = {name: properties[name] for name in names}
     properties["input"]["examples"], properties["on_busy"]["examples"] = ["Hello."], ["enqueue"]
@@ -127,7 +148,7 @@ def parse_batch_run(row: Mapping[str, Any]) -> BatchRun:
 
 
 def order_again(run: Run, *, priority: Priority) -> RunOrder:
-    """Return an order with the input, metadata and timeout of *run*, in its session."""
+    """Return an order with the input, options, metadata and timeout of *run*, in its session."""
     return RunOrder(
         run.team,
         run.input,
@@ -136,6 +157,9 @@ def order_again(run: Run, *, priority: Priority) -> RunOrder:
         priority=priority,
         timeout=run.timeout_s,
         metadata=run.metadata,
+        session_state=run.options.session_state,
+        dependencies=run.options.dependencies,
+        add_dependencies_to_context=run.options.add_dependencies_to_context,
     )
 
 
@@ -161,7 +185,10 @@ def validate_order(order: RunOrder, *, max_input_bytes: int) -> None:
         check_id(order.session_id, field="session_id")
     if order.user_id is not None and order.user_id != "":
         check_id(order.user_id, field="user_id")
-    check_metadata(order.metadata, field="metadata")
+    for name in ("metadata", "session_state", "dependencies"):
+        check_metadata(getattr(order, name), field=name)
+    if not isinstance(order.add_dependencies_to_context, bool):
+        raise wrong_type(order.add_dependencies_to_context, field="add_dependencies_to_context", expected="a boolean")
     check_input(order.input, limit=max_input_bytes)
     if order.not_before is not None:
         validate_time(order.not_before, field="not_before")

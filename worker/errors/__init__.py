@@ -8,9 +8,9 @@
     ├── RequestRefused                           the caller can correct it
     │   ├── InvalidType, InvalidText, InvalidJson, InvalidIdentifier, EmptyInput, InputTooLarge, InvalidEventId
     │   ├── ValueTooLarge, InvalidCursor, UnknownParameter, NoLastSession
-    │   ├── UnknownTeam, RunNotFound, SessionNotFound, InvalidTime, OrderInvalid, SessionOfOtherTeam, AmbiguousSession,
-    │   │   SessionOfThisRun
-    │   ├── IdempotencyConflict, RunGone, SessionBusy, QueueFull, RunNotRetryable, SummaryNotFound
+    │   ├── UnknownTeam, RunNotFound, SessionNotFound, InvalidTime, ArgumentInvalid, OrderInvalid, SessionOfOtherTeam,
+    │   │   AmbiguousSession, SessionOfThisRun
+    │   ├── IdempotencyConflict, RunGone, SessionBusy, QueueFull, WorkersTooOld, RunNotRetryable, SummaryNotFound
     │   ├── BatchNotFound, BatchInvalid, BatchConflict
     │   ├── TooManyConnections, TooManyStreams, TooManyStreamsOfKey, SessionLocked
     │   └── KeyMissing, KeyInvalid, ScopeMissing, TeamForbidden, UserForbidden, KeyBound, RateLimited, ApiBusy
@@ -18,6 +18,7 @@
     │   ├── ModelRateLimited/ModelBusy, ModelUnavailable, ModelSilent, ModelStreamBroken, SummaryUnusable
     │   └── ModelRefused/ModelContextExceeded, ModelAnswerInvalid/ModelNoAnswer, ModelAnswerTooLarge, ModelEmptyReply
     ├── KeyNotFound, DatabaseUnavailable, LeaseLost, LimitReached, ReplayDiverged, WorkersLost, WorkerExhausted
+    ├── InputRefused, OutputRefused, HookFailed  a hook of the team ended the run
     └── SummaryFailed, RunFailed
 
 The first paragraph of an error's docstring is its message; `{fact}` is filled in from the constructor. It says what was

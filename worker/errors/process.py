@@ -148,6 +148,36 @@ class ReplayDiverged(TeamSessionsError):
     code = "replay_diverged"
 
 
+class InputRefused(TeamSessionsError):
+    """The input was refused: {reason}
+
+    A pre-hook raises it: `raise InputRefused("Send no card numbers.")`. The reason is stored and shown to the caller.
+    """
+
+    code = "input_refused"
+
+    def __init__(self, reason: str = "the team does not answer it.") -> None:
+        super().__init__(reason=reason)
+
+
+class OutputRefused(TeamSessionsError):
+    """The answer was refused: {reason}
+
+    A post-hook raises it: `raise OutputRefused("It names a customer.")`. The reason is stored and shown to the caller.
+    """
+
+    code = "output_refused"
+
+    def __init__(self, reason: str = "the team does not send it.") -> None:
+        super().__init__(reason=reason)
+
+
+class HookFailed(TeamSessionsError):
+    """Function {function!r} of the team failed with {problem}. The log of the worker has its traceback."""
+
+    code = "hook_failed"
+
+
 class RunFailed(TeamSessionsError):
     """Run {run_id!r} is {status}: {reason}"""
 

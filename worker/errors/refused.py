@@ -142,10 +142,26 @@ class InvalidTime(RequestRefused):
     code = "invalid_time"
 
 
+class ArgumentInvalid(RequestRefused):
+    """An argument is not valid: {problem}."""
+
+    code = "argument_invalid"
+
+
 class OrderInvalid(RequestRefused):
     """Argument {field!r} of the task 'runs.enqueue' is not valid: {problem}."""
 
     code = "order_invalid"
+
+
+class WorkersTooOld(RequestRefused):
+    """A live worker of team {team!r} is of an older version and does not know an option of this run. Send it again when
+    all workers are updated.
+    """
+
+    code = "workers_too_old"
+    status = 503
+    retry = True
 
 
 class SessionBusy(RequestRefused):

@@ -7,12 +7,12 @@ call has reached a message boundary, so no paid reply is lost.
 """
 
 import contextvars
-import copy
 import queue
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from worker.domain import (
     NO_CHANGE,
@@ -28,20 +28,23 @@ from worker.domain import (
 )
 from worker.domain.event import TOOL_CALL_COMPLETED, TOOL_CALL_STARTED
 from worker.errors import LimitReached, ReplayDiverged, ValueTooLarge
-from worker.loop import delegation, history_tools
+from worker.loop import delegation, history_tools, hooks, state_tool
 from worker.loop.conversation import Conversation
 from worker.loop.definition import Definition, Mode
+from worker.loop.delegate import delegate
 from worker.loop.fit import as_object
 from worker.loop.recorded import Recorded
-from worker.loop.tools import CUT_OFF, OUTCOME_UNKNOWN, RunContext, Tool, state_change
+from worker.loop.tools import CUT_OFF, NO_RESULT, OUTCOME_UNKNOWN, Result, Tool, state_change
 from worker.observe import exhaustion, metrics, tracing
 
 Converse = Callable[[Conversation], Draft]
 STATE_UNCHANGED = (
     "Error: the call was made, but its change of session_state was not stored. {reason} It returned: {text}"
 )
+ERROR = "Error: "  # how the result of a failed call begins
+NO_RESULT_BEGIN = NO_RESULT.partition("{")[0]
 CUT = "\n(Cut here: this result has {length:,} characters, and the first {limit:,} are stored.)"
-Outcome = tuple[ToolCall, str, StateChange] | BaseException | None
+Outcome = tuple[ToolCall, Result, StateChange] | BaseException | None
 """A call with its result; or the error that ends the run; None: the run was stopped."""
 
 
@@ -51,7 +54,7 @@ def offered(definition: Definition, *, reads_rest: bool) -> tuple[Tool, ...]:
     *reads_rest*: a message in the context is cut, so the model gets the tool that reads the rest of it.
     """
     delegated = definition.mode is Mode.BROADCAST
-    tools = tuple(tool for tool in callable_tools(definition) if not (delegated and tool is delegation.delegate))
+    tools = tuple(tool for tool in callable_tools(definition) if not (delegated and tool is delegate))
     return tools if reads_rest else tuple(tool for tool in tools if tool is not history_tools.read_rest)
 
 
@@ -96,7 +99,32 @@ def make_open_calls(conversation: Conversation, converse: Converse) -> None:
 
 def callable_tools(definition: Definition) -> tuple[Tool, ...]:
     """Return all tools of a definition: its own, and those that its options add."""
-    return (*definition.tools, *delegation.tools(definition), *history_tools.tools(definition))
+    return (
+        *definition.tools,
+        *delegation.tools(definition),
+        *history_tools.tools(definition),
+        *state_tool.tools(definition),
+    )
+
+
+def stopping_result(conversation: Conversation) -> Draft | None:
+    """Return the results of the last reply's tools that say `stop_after_tool_call` as the answer; None: there are none.
+
+    An error is none, and neither is a call whose outcome is not known: the model can react to it.
+    """
+    stopping = {tool.name for tool in conversation.definition.tools if tool.stop_after_call}
+    replies = [m for m in conversation.log if m.role is Role.ASSISTANT] if stopping else []
+    if not replies:
+        return None
+    ids = {call.id for call in replies[-1].tool_calls if call.name in stopping}
+    results = [
+        m.content for m in conversation.log if m.seq > replies[-1].seq and m.role is Role.TOOL and m.tool_call_id in ids
+    ]
+    answers = [text for text in results if not text.startswith((ERROR, OUTCOME_UNKNOWN, NO_RESULT_BEGIN))]
+    if not answers:
+        return None
+    text = "\n\n".join(answers)
+    return Draft(Role.ASSISTANT, conversation.definition.id, text, delegation=conversation.delegation)
 
 
 def _begin(
@@ -116,26 +144,28 @@ def _begin(
     key = f"{conversation.run_id}:{reply.seq}:{index}"
     if tool is None:
         names = ", ".join(sorted(tools.keys() - {history_tools.read_rest.name})) or "none"
-        outcomes.put((call, f"Error: there is no tool {call.name!r}. The tools are: {names}.", NO_CHANGE))
+        text = f"Error: there is no tool {call.name!r}. The tools are: {names}."
+        outcomes.put((call, Result(text, failed=True), NO_CHANGE))
         return
     cut_off = reply.extra is not None and reply.extra.cut_off
     if cut_off and as_object(call.arguments) != call.arguments:
-        outcomes.put((call, CUT_OFF, NO_CHANGE))
+        outcomes.put((call, Result(CUT_OFF, failed=True), NO_CHANGE))
         return
-    own_tool = tool is not delegation.delegate and tool not in history_tools.ALL
+    own_tool = tool is not delegate and tool not in history_tools.ALL
     if own_tool and conversation.recorded is not None:
         outcomes.put(_recorded(conversation, conversation.recorded, reply, index))
         return
     if not tool.repeatable and not journal.record_start(key):
-        outcomes.put((call, OUTCOME_UNKNOWN, NO_CHANGE))
+        outcomes.put((call, Result(OUTCOME_UNKNOWN, failed=True), NO_CHANGE))
         return
 
     def outcome() -> Outcome:
         with tracing.tool(tool.name, call_id=call.id):
-            if tool is delegation.delegate:
-                return (call, delegation.carry_out(conversation, call, f"{reply.seq}.{index}", converse), NO_CHANGE)
+            if tool is delegate:
+                answer = delegation.carry_out(conversation, call, f"{reply.seq}.{index}", converse)
+                return (call, Result(answer, failed=answer.startswith(ERROR)), NO_CHANGE)
             if tool in history_tools.ALL:
-                return (call, history_tools.answer(conversation, call), NO_CHANGE)
+                return (call, Result(history_tools.answer(conversation, call)), NO_CHANGE)
             return (call, *_call(conversation, tool, call, key, cancelled))
 
     def work() -> None:
@@ -157,36 +187,34 @@ def _recorded(conversation: Conversation, recorded: Recorded, reply: Message, in
         text = recorded.result(list(conversation.journal.log), reply, index)
     except ReplayDiverged as diverged:
         return diverged
-    return (reply.tool_calls[index], text, NO_CHANGE)
+    return (reply.tool_calls[index], Result(text), NO_CHANGE)
 
 
 def _call(
     conversation: Conversation, tool: Tool, call: ToolCall, key: str, cancelled: threading.Event
-) -> tuple[str, StateChange]:
+) -> tuple[Result, StateChange]:
     before = conversation.journal.state
-    context = RunContext(
-        run_id=conversation.run_id,
-        session_id=conversation.session_id,
-        user_id=conversation.user_id,
-        idempotency_key=key,
-        cancelled=cancelled,
-        session_state=copy.deepcopy(before),
-    )
+    context = conversation.context(key=key, cancelled=cancelled, call=_progress(conversation, call))
+    wait = partial(conversation.coroutines.run, name=tool.name, stop=conversation.stop)
+
+    def around(function: Callable[..., Any]) -> Callable[..., Any]:
+        return hooks.wrapped(function, tool.name, conversation.definition.hooks.tool, context, wait)
+
     with metrics.timed(metrics.TOOL_CALL.labels(tool.name)):
-        wait = partial(conversation.coroutines.run, name=tool.name, stop=conversation.stop)
-        text = tool.call(call.arguments, context, wait=wait)
-    return state_change(text, before, context.session_state)
+        result = tool.call(call.arguments, context, wait=wait, around=around)
+    return state_change(result, before, context.session_state)
 
 
-def _write(conversation: Conversation, call: ToolCall, text: str, change: StateChange) -> None:
+def _write(conversation: Conversation, call: ToolCall, result: Result, change: StateChange) -> None:
     """Write a result with its change of the state. A change that makes the state too large is left out."""
-    text = _bounded(text, conversation.journal.log)
-    result = Draft(Role.TOOL, call.name, text, tool_call_id=call.id, delegation=conversation.delegation)
+    text, failed = _bounded(result.text, conversation.journal.log), result.failed
+    draft = Draft(Role.TOOL, call.name, text, tool_call_id=call.id, delegation=conversation.delegation)
     try:
-        conversation.journal.write([result], change=change)
+        conversation.journal.write([draft], change=change)
     except ValueTooLarge as error:
-        conversation.journal.write([replace(result, content=STATE_UNCHANGED.format(reason=error.message, text=text))])
-    conversation.journal.publish(TOOL_CALL_COMPLETED(**_progress(conversation, call)))
+        failed = True
+        conversation.journal.write([replace(draft, content=STATE_UNCHANGED.format(reason=error.message, text=text))])
+    conversation.journal.publish(TOOL_CALL_COMPLETED(**_progress(conversation, call), failed=failed))
 
 
 def _bounded(text: str, log: Sequence[Message]) -> str:

@@ -1,13 +1,30 @@
 """Everything that the loop needs to answer one input, or one delegated task, with its interfaces to the storage."""
 
+import copy
+import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Protocol
 
-from worker.domain import NO_CHANGE, AskModel, ChatModel, Draft, Event, Excerpt, Message, StateChange, Stop, Usage
+from worker.domain import (
+    NO_CHANGE,
+    AskModel,
+    ChatModel,
+    Draft,
+    Event,
+    Excerpt,
+    Message,
+    StateChange,
+    Stop,
+    ToolCallProgress,
+    Usage,
+)
+from worker.domain.event import TOOL_CALL_PROGRESS
 from worker.errors import ModelError
 from worker.loop.definition import Definition, Limits
 from worker.loop.recorded import Recorded
+from worker.loop.run_context import RunContext
 
 
 class Journal(Protocol):
@@ -98,9 +115,14 @@ class Conversation:
     run_id: str
     session_id: str
     user_id: str
+    created_at: datetime  # when the run was accepted
     silence_s: float
     coroutines: Coroutines
     delegation: str | None = None
+    dependencies: Mapping[str, Any] = field(default_factory=dict)
+    shows_dependencies: bool = False
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    data: tuple[str, ...] = ()  # of a member: texts about its team, at the end of its contexts
     recorded: Recorded | None = None  # in a replay: results instead of tool calls
     model_retries: int = 0
     gives_up: Callable[[ModelError], bool] = _never_helps  # whether the run is not retried after this error
@@ -109,3 +131,24 @@ class Conversation:
     def log(self) -> list[Message]:
         """The messages of this conversation, its input first. Other threads may add more."""
         return [m for m in list(self.journal.log) if m.delegation == self.delegation]
+
+    def context(
+        self, *, key: str, cancelled: threading.Event | None = None, call: ToolCallProgress | None = None
+    ) -> RunContext:
+        """Return what a function of the user's is told of this run. *key* is the idempotency key of its *call*."""
+
+        def notify(name: str, data: dict[str, Any]) -> None:
+            if call is not None:
+                self.journal.publish(TOOL_CALL_PROGRESS(**call, progress=name, data=data))
+
+        return RunContext(
+            run_id=self.run_id,
+            session_id=self.session_id,
+            user_id=self.user_id,
+            idempotency_key=key,
+            cancelled=cancelled or threading.Event(),
+            session_state=copy.deepcopy(self.journal.state),
+            dependencies=self.dependencies,
+            metadata=self.metadata,
+            notify=notify,
+        )

@@ -11,29 +11,19 @@ from dataclasses import replace
 
 from worker.domain import DelegationProgress, Draft, Extra, Message, Role, ToolCall
 from worker.domain.event import DELEGATION_COMPLETED, DELEGATION_STARTED
-from worker.errors import ModelError
-from worker.loop.conversation import Conversation, History
+from worker.errors import HookFailed, InputRefused, ModelError, OutputRefused
+from worker.loop import for_members
+from worker.loop.conversation import Conversation
 from worker.loop.definition import Definition, Mode, OnMemberFailure
-from worker.loop.tools import Tool, tool
+from worker.loop.delegate import NAME, delegate
+from worker.loop.tools import Tool
 from worker.loop.unanswered import below, unanswered
 from worker.observe import logs, tracing
 
-NAME = "delegate_task_to_member"
 BREAKS_OFF = "(The answer breaks off here: it reached the limit of output tokens.)"
 FAILED = "Error: member {member!r} failed. {reason} Continue without it, or delegate the task to another member."
 
 log = logs.get(__name__)
-
-
-@tool(name=NAME)
-def delegate(member_id: str, task: str) -> str:
-    """Give a task to a member of your team, and get the member's answer.
-
-    Args:
-        member_id: id of the member, as your instructions name it.
-        task: what the member shall do, with all that it needs to know: it sees nothing else.
-    """
-    raise NotImplementedError("carried out by the loop")
 
 
 def tools(definition: Definition) -> tuple[Tool, ...]:
@@ -45,7 +35,7 @@ def introduction(definition: Definition) -> str:
     """Return the instructions of a leader about its members, or an empty text."""
     if not definition.members:
         return ""
-    members = "\n".join(f"- {m.id}: {m.role or m.name}" for m in definition.members)
+    members = "\n".join(_described(m, tools=definition.prompt.member_tools) for m in definition.members)
     instruction = {
         Mode.COORDINATE: "Delegate what a member can do better, several tasks at once where they do not depend on "
         "each other. You answer the user yourself, from what they return.",
@@ -55,11 +45,16 @@ def introduction(definition: Definition) -> str:
     return f"You lead a team. Its members, by id:\n{members}\n{instruction}"
 
 
+def _described(member: Definition, *, tools: bool) -> str:
+    names = ", ".join(tool.name for tool in member.tools) if tools else ""
+    return f"- {member.id}: {member.role or member.name}{f' (tools: {names})' if names else ''}"
+
+
 def carry_out(leader: Conversation, call: ToolCall, delegation: str, converse: Callable[[Conversation], Draft]) -> str:
     """Return the member's answer to the delegated task, or an error text that the leader can react to.
 
-    A model that fails for good, here or further below, is such an error, unless the team says `on_member_failure`
-    'fail'. The member's calls without a result get one then, because its work does not continue.
+    A model that fails for good and a hook that refuses, here or further below, are such errors, unless the team says
+    `on_member_failure` 'fail'. The member's calls without a result get one then, because its work does not continue.
 
     Raises:
         Stopped, LeaseLost, ModelError, LimitReached, ReplayDiverged: from the member's loop; they end the attempt.
@@ -72,12 +67,14 @@ def carry_out(leader: Conversation, call: ToolCall, delegation: str, converse: C
         ids = ", ".join(m.id for m in leader.definition.members)
         return f"Error: there is no member {arguments['member_id']!r}. The members are: {ids}."
     model = member.model or leader.model
-    conversation = replace(leader, definition=member, model=model, history=History(), delegation=delegation)
+    history, data = for_members.own_history(leader, member), for_members.data(leader)
+    conversation = replace(leader, definition=member, model=model, history=history, delegation=delegation, data=data)
     journal = leader.journal
     progress: DelegationProgress = {"delegation": delegation, "member": member.id, "author": leader.definition.id}
     journal.publish(DELEGATION_STARTED(**progress))
     if not conversation.log:
-        journal.write([Draft(Role.USER, leader.definition.id, arguments["task"], delegation=delegation)])
+        task = leader.log[0].content if leader.definition.for_members.user_input else arguments["task"]
+        journal.write([Draft(Role.USER, leader.definition.id, task, delegation=delegation)])
     answer = _answer(conversation.log)
     result = _work(conversation, leader, converse) if answer is None else _result(answer)
     journal.publish(DELEGATION_COMPLETED(**progress))
@@ -90,8 +87,9 @@ def _work(conversation: Conversation, leader: Conversation, converse: Callable[[
     try:
         with tracing.member(member.id):
             draft = converse(conversation)
-    except ModelError as error:
-        if leader.definition.on_member_failure is OnMemberFailure.FAIL or not leader.gives_up(error):
+    except (ModelError, HookFailed, InputRefused, OutputRefused) as error:
+        is_retried = isinstance(error, ModelError) and not leader.gives_up(error)
+        if is_retried or leader.definition.on_member_failure is OnMemberFailure.FAIL:
             raise
         log.warning("a member failed, and its leader continues", member=member.id, code=error.code)
         assert conversation.delegation is not None

@@ -5,12 +5,13 @@ have no result yet, and continues: a written reply is never requested again. A m
 uses the same loop, with the messages of its delegation as the log.
 """
 
+from collections.abc import Collection
 from dataclasses import replace
 
 from worker.domain import ChatRequest, Draft, Extra, Reply, Role, Stopped, ask_again_at_once, mend, message_id
 from worker.domain.event import MESSAGE_DELTA, MESSAGE_RESTARTED
 from worker.errors import LimitReached, ModelContextExceeded, ModelError, TeamSessionsError
-from worker.loop import calls, context, delegation
+from worker.loop import calls, context, delegation, hooks, prompt_text
 from worker.loop.conversation import Conversation
 from worker.loop.definition import Mode
 from worker.loop.window import Fitted, Window
@@ -23,8 +24,14 @@ def converse(conversation: Conversation) -> Draft:
     """Return the answer, not yet written: a leader's answer is written in the transaction that ends the run.
 
     Raises:
-        Stopped, LeaseLost, ModelError, LimitReached, ReplayDiverged
+        Stopped, LeaseLost, ModelError, LimitReached, ReplayDiverged, InputRefused, OutputRefused, HookFailed
     """
+    conversation = replace(conversation, definition=prompt_text.of_run(conversation))
+    hooks.check_input(conversation)
+    return hooks.check_answer(conversation, _answer(conversation))
+
+
+def _answer(conversation: Conversation) -> Draft:
     definition, journal = conversation.definition, conversation.journal
     window = Window(conversation.limits.context_tokens)
     if definition.mode is Mode.BROADCAST and len(conversation.log) == 1:
@@ -33,6 +40,8 @@ def converse(conversation: Conversation) -> Draft:
         calls.make_open_calls(conversation, converse)
         if definition.mode is Mode.ROUTE and (routed := delegation.routed_answer(conversation)) is not None:
             return routed
+        if (result := calls.stopping_result(conversation)) is not None:
+            return result
         conversation.stop.check(boundary=True)
         _check_limits(conversation)
         reply = _ask(conversation, window)
@@ -124,4 +133,14 @@ def _request(conversation: Conversation, window: Window) -> tuple[ChatRequest, F
     tools = tuple(t.describe for t in calls.offered(definition, reads_rest=fitted.cut))
     names = {tool.name for tool in tools}
     messages = context.build(definition, fitted.history, fitted.log, state, tools=names)
-    return ChatRequest(messages, tools, silence_s=conversation.silence_s), fitted
+    choice = _tool_choice(conversation, names)
+    return ChatRequest(messages, tools, tool_choice=choice, silence_s=conversation.silence_s), fitted
+
+
+def _tool_choice(conversation: Conversation, names: Collection[str]) -> str | None:
+    """Return which tools the model must call now. A call that is forced each time would never end in an answer."""
+    choice = conversation.definition.tool_choice
+    replied = any(message.role is Role.ASSISTANT for message in conversation.log)
+    if choice in (None, "auto", "none") or not replied:
+        return choice if names else None
+    return None

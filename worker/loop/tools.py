@@ -9,11 +9,11 @@ import asyncio
 import inspect
 import json
 import re
-import threading
 import warnings
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
-from typing import Any, get_type_hints, overload
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, overload
 
 import docstring_parser
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
@@ -23,8 +23,11 @@ from pydantic_core import to_jsonable_python
 from worker.domain import NO_CHANGE, StateChange, ToolDescription, check_json
 from worker.domain.state import difference
 from worker.errors import InvalidJson, InvalidText, ToolNotDescribable
+from worker.loop.run_context import RunContext, hints_of, is_context, underlying
 from worker.loop.user_loop import finished, joined
-from worker.observe import tracing
+from worker.observe import logs, metrics, tracing
+
+log = logs.get(__name__)
 
 OUTCOME_UNKNOWN = (
     "The outcome of this call is unknown: it was started, the process that ran it was lost, and it is not safe to "
@@ -36,29 +39,26 @@ CUT_OFF = (
 )
 LISTED = 100  # errors of arguments; a list of a million would fill the memory
 Wait = Callable[[Coroutine[Any, Any, Any]], Any]
+Around = Callable[[Callable[..., Any]], Callable[..., Any]]
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")  # what providers accept as the name of a function
 NO_RESULT = "No result: {because}. Whether it took effect is not known."
 
 
 @dataclass(frozen=True, slots=True)
-class RunContext:
-    """The run of a tool call. It is passed to a tool that has a parameter of this type.
+class Result:
+    """What a call of a tool came to: the text for the model, and whether the tool failed."""
 
-    `idempotency_key` stays the same if this call is repeated after a crash; pass it to services that recognise repeated
-    requests by a key. `cancelled` is set when the run no longer waits for the tool. `session_state` is a copy of the
-    session's state: the top-level keys that the tool changes are stored together with its result.
-    """
-
-    run_id: str
-    session_id: str
-    user_id: str
-    idempotency_key: str
-    cancelled: threading.Event
-    session_state: dict[str, Any] = field(default_factory=dict)
+    text: str
+    failed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A function that a model may call. `repeatable` False: it is not called again once its start was recorded."""
+    """A function that a model may call.
+
+    `repeatable` False: it is not called again once its start was recorded. `stop_after_call`: its result is the answer.
+    `strict`: its provider is asked to keep to the schema.
+    """
 
     name: str
     description: str
@@ -67,26 +67,37 @@ class Tool:
     arguments: type[BaseModel] = field(repr=False)
     context_parameter: str | None
     repeatable: bool
+    stop_after_call: bool = False
+    strict: bool = False
 
     @property
     def describe(self) -> ToolDescription:
         """The tool as a model sees it."""
-        return ToolDescription(self.name, self.description, self.parameters)
+        return ToolDescription(self.name, self.description, self.parameters, strict=self.strict)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.function(*args, **kwargs)
 
-    def call(self, arguments: str, context: RunContext, *, wait: Wait = asyncio.run) -> str:
-        """Call the function with a model's arguments, and return its result as text. Never raises.
+    def call(
+        self,
+        arguments: str,
+        context: RunContext,
+        *,
+        wait: Wait = asyncio.run,
+        around: Around = lambda function: function,
+    ) -> Result:
+        """Call the function with a model's arguments, and return its result. Never raises.
 
-        *wait* runs a coroutine to its end.
+        *wait* runs a coroutine to its end. *around* returns what is called instead of the function.
         """
         try:
-            return self._call(arguments, context, wait)
+            return self._call(arguments, context, wait, around)
         # Not only Exception: a SystemExit or CancelledError would end the thread, and the run would wait without end.
         except BaseException as error:  # noqa: BLE001 - the model gets every error of a user's function
             tracing.fail_current(error)
-            return f"Error: {type(error).__name__}: {error}"
+            metrics.TOOL_FAILURES.labels(self.name).inc()
+            log.warning("tool failed", tool=self.name, error=error)
+            return Result(f"Error: {type(error).__name__}: {error}", failed=True)
 
     def parse(self, arguments: str) -> dict[str, Any] | str:
         """Return a model's arguments by name, validated; or an error text for the model."""
@@ -105,23 +116,28 @@ class Tool:
             return f"Error: the arguments of {self.name!r} do not fit its schema: {problems}."
         return {name: getattr(values, name) for name in type(values).model_fields}
 
-    def _call(self, arguments: str, context: RunContext, wait: Wait) -> str:
+    def _call(self, arguments: str, context: RunContext, wait: Wait, around: Around) -> Result:
         kwargs = self.parse(arguments)
         if isinstance(kwargs, str):
-            return kwargs
+            return Result(kwargs, failed=True)
         if self.context_parameter is not None:
             kwargs[self.context_parameter] = context
-        result = self.function(**kwargs)
+        result = around(self.function)(**kwargs)
         if inspect.isawaitable(result) or inspect.isasyncgen(result):
             result = wait(finished(result))
-        return _as_text(joined(list(result)) if inspect.isgenerator(result) else result)
+        return Result(_as_text(joined(list(result)) if inspect.isgenerator(result) else result))
 
 
 @overload
 def tool(function: Callable[..., Any], /) -> Tool: ...
 @overload
 def tool(
-    *, name: str | None = None, description: str | None = None, repeatable: bool = True
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    repeatable: bool = True,
+    stop_after_tool_call: bool = False,
+    strict: bool = False,
 ) -> Callable[[Callable[..., Any]], Tool]: ...
 def tool(
     function: Callable[..., Any] | None = None,
@@ -130,6 +146,8 @@ def tool(
     name: str | None = None,
     description: str | None = None,
     repeatable: bool = True,
+    stop_after_tool_call: bool = False,
+    strict: bool = False,
 ) -> Tool | Callable[[Callable[..., Any]], Tool]:
     """Make a function callable by a model.
 
@@ -138,18 +156,21 @@ def tool(
 
     Args:
         function: the function, when used without parentheses.
-        name: what the model calls it by; the function's name by default. It becomes ASCII letters, digits, `_` and
-            `-`, at most 64, because providers refuse other names.
+        name: what the model calls it by; the function's name by default. Providers accept ASCII letters, digits, `_`
+            and `-`, at most 64, not beginning with a digit or `-`.
         description: what the model reads; the docstring by default.
         repeatable: False for effects that must not happen twice. Such a call is not made again after a crash once its
             start was recorded, and the result says that the outcome is unknown.
+        stop_after_tool_call: its result is the answer of the run. After an error the model goes on.
+        strict: the provider keeps to the schema; it refuses schemas with parameters that have a default.
 
     Raises:
-        ToolNotDescribable: no JSON schema can be made of the signature.
+        ToolNotDescribable: no JSON schema can be made of the signature, or no provider accepts the name.
     """
 
     def make(target: Callable[..., Any]) -> Tool:
-        return _describe(target, name=name, description=description, repeatable=repeatable)
+        made = _describe(target, name=name, description=description, repeatable=repeatable)
+        return replace(made, stop_after_call=stop_after_tool_call, strict=strict)
 
     return make if function is None else make(function)
 
@@ -160,14 +181,20 @@ def as_tool(function: Tool | Callable[..., Any]) -> Tool:
 
 
 def _describe(function: Callable[..., Any], *, name: str | None, description: str | None, repeatable: bool) -> Tool:
-    label = _callable_name(name or getattr(function, "__name__", "") or type(function).__name__)
-    documentation = docstring_parser.parse(inspect.getdoc(function) or "")
+    if not callable(function):
+        raise ToolNotDescribable(function=type(function).__name__, problem="it is not a callable object")
+    label = name or _name_of(function)
+    if not NAME.fullmatch(label):
+        problem = "providers accept names of 1 to 64 ASCII letters, digits, '_' and '-', such as @tool(name='search')"
+        raise ToolNotDescribable(function=label, problem=problem)
+    documentation = docstring_parser.parse(inspect.getdoc(_documented(function)) or "")
     described = {p.arg_name: p.description for p in documentation.params}
     try:
-        hints = get_type_hints(function, include_extras=True)
+        hints = hints_of(function)
         signature = inspect.signature(function)
     except (TypeError, ValueError, NameError) as error:
         raise ToolNotDescribable(function=label, problem=str(error)) from error
+    bound = function.keywords if isinstance(function, partial) else {}
 
     fields: dict[str, Any] = {}
     context_parameter = None
@@ -175,7 +202,9 @@ def _describe(function: Callable[..., Any], *, name: str | None, description: st
         if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
             problem = f"parameter {parameter.name!r} is {parameter.kind.description}; every parameter needs a name"
             raise ToolNotDescribable(function=label, problem=problem)
-        if hints.get(parameter.name) is RunContext:
+        if parameter.name in bound:  # the program's own value, which a model must neither see nor change
+            continue
+        if is_context(hints.get(parameter.name)):
             context_parameter = parameter.name
             continue
         taken = parameter.name.startswith("model_") and hasattr(BaseModel, parameter.name)
@@ -200,20 +229,28 @@ def _describe(function: Callable[..., Any], *, name: str | None, description: st
     return Tool(label, description or text, schema, function, arguments, context_parameter, repeatable)
 
 
-def _callable_name(name: str) -> str:
-    """Return *name* with `_` for what providers refuse: they take letters, digits, `_` and `-`, at most 64."""
-    return re.sub(r"[^A-Za-z0-9_-]|^(?=[0-9-])", "_", name)[:64]
+def _name_of(function: Callable[..., Any]) -> str:
+    target = underlying(function)
+    named = target if target.__name__ != "__call__" else type(function)
+    return named.__name__
 
 
-def state_change(text: str, before: dict[str, Any], after: dict[str, Any]) -> tuple[str, StateChange]:
+def _documented(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what has the docstring: of a callable object its `__call__` or, without a docstring there, its class."""
+    target = underlying(function)
+    return target if target.__doc__ or target.__name__ != "__call__" else type(function)
+
+
+def state_change(result: Result, before: dict[str, Any], after: dict[str, Any]) -> tuple[Result, StateChange]:
     """Return a tool's result and its change of the session's state; an error result if that cannot be stored."""
     change = difference(before, after)
     try:
         json.dumps(change.values, allow_nan=False)
         check_json(change.values, field="session_state")
     except (TypeError, ValueError, RecursionError, InvalidText, InvalidJson) as error:
-        return f"Error: session_state was not changed, it cannot be stored as JSON ({error}). {text}", NO_CHANGE
-    return text, change
+        text = f"Error: session_state was not changed, it cannot be stored as JSON ({error}). {result.text}"
+        return Result(text, failed=True), NO_CHANGE
+    return result, change
 
 
 def _as_text(result: object) -> str:

@@ -15,7 +15,7 @@ import httpx2
 import openai
 
 from worker import errors
-from worker.domain import ChatMessage, ChatRequest, Extra, Reply, ToolDescription
+from worker.domain import ChatMessage, ChatRequest, Extra, Reply
 from worker.models import documents, extras, forms, needs, server
 from worker.models.answer import Answer
 from worker.models.failures import body_of, to_model_error, words
@@ -129,7 +129,7 @@ class OpenAIChat:
             "model": self.id,
             "messages": [_message(m, own) for m in messages],
             "stream": True,
-            **_tools(request.tools),
+            **_tools(request),
         }
         body.pop("extra_body", None)
         if body["stream_options"] is None or not with_usage:
@@ -200,11 +200,20 @@ def _message(message: ChatMessage, own: Extra | None) -> dict[str, Any]:
     return fields
 
 
-def _tools(tools: tuple[ToolDescription, ...]) -> dict[str, Any]:
-    if not tools:
+def _tools(request: ChatRequest) -> dict[str, Any]:
+    if not request.tools:
         return {}
-    functions = [{"name": t.name, "description": t.description or t.name, "parameters": t.parameters} for t in tools]
-    return {"tools": [{"type": "function", "function": function} for function in functions]}
+    functions = [
+        {"name": t.name, "description": t.description or t.name, "parameters": t.parameters}
+        | ({"strict": True} if t.strict else {})
+        for t in request.tools
+    ]
+    tools = {"tools": [{"type": "function", "function": function} for function in functions]}
+    choice = request.tool_choice
+    if choice is None:
+        return tools
+    named = choice not in ("auto", "required", "none")
+    return {**tools, "tool_choice": {"type": "function", "function": {"name": choice}} if named else choice}
 
 
 def _response_format(request: ChatRequest) -> dict[str, Any]:

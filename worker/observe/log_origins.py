@@ -15,6 +15,7 @@ from typing import Any
 OURS = frozenset({"worker", "api_stub"})
 _INSTALLED = re.compile(r"[/\\](?:site|dist)-packages[/\\]([^/\\.]+)")
 _STANDARD_LIBRARY = os.path.dirname(os.__file__)
+_BESIDE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 _URL = re.compile(r"""([A-Za-z][A-Za-z0-9+.-]*)://([^\s"'<>]*[^\s"'<>.,:;])""")
 # A path or a name with a query: '/weather?city=Berlin'.
 _TARGET = re.compile(r"""[^\s"'<>(]*\?[^\s"'<>]*=[^\s"'<>]*|(?<![^\s"'(=])/[^\s"'<>]*\?[^\s"'<>]+""")
@@ -44,6 +45,12 @@ def origin(logger: str, path: str, teams: str | None) -> Origin:
         return Origin.TEAMS if installed[1] == teams else Origin.LIBRARY
     in_python = path.startswith((_STANDARD_LIBRARY, "<frozen"))
     return Origin.LIBRARY if in_python or _is_installed(name) else Origin.TEAMS
+
+
+def is_of_users(path: str) -> bool:
+    """Return whether a file is neither of this package, nor installed, nor of Python: so it is code of the user's."""
+    ours = path.startswith(tuple(f"{_BESIDE}{os.sep}{name}{os.sep}" for name in OURS))
+    return not (ours or path.startswith((_STANDARD_LIBRARY, "<")) or _INSTALLED.search(path))
 
 
 def _is_installed(name: str) -> bool:

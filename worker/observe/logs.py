@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from worker.controls import CODES, escape
 from worker.errors import TeamSessionsError
-from worker.observe.log_origins import Origin, origin, shortened
+from worker.observe.log_origins import Origin, is_of_users, origin, shortened
 from worker.settings import Settings
 
 _ORIGIN = "_origin"  # the attribute of a record in which the handler's filter notes whose line it is
@@ -190,6 +190,17 @@ def _loggable(fields: dict[str, object]) -> dict[str, object]:
     if not isinstance(error, BaseException):
         return fields
     code = error.code if isinstance(error, TeamSessionsError) else type(error).__name__
-    frames = traceback.extract_tb(error.__traceback__)[-3:]
-    at = " < ".join(f"{f.filename.rsplit('/', 1)[-1]}:{f.lineno}" for f in reversed(frames))
-    return {**fields, "error": code, "at": at}
+    frames = traceback.extract_tb(error.__traceback__)
+    last = [_position(frame) for frame in reversed(frames[-3:])]
+    theirs = position_of_user(error)
+    return {**fields, "error": code, "at": " < ".join([*last, theirs] if theirs and theirs not in last else last)}
+
+
+def position_of_user(error: BaseException) -> str:
+    """Return where the user's own code was when *error* was raised, as FILE:LINE without the path; '': nowhere."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return next((_position(frame) for frame in reversed(frames) if is_of_users(frame.filename)), "")
+
+
+def _position(frame: traceback.FrameSummary) -> str:
+    return f"{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno}"

@@ -67,6 +67,7 @@ MODEL_FIRST_TEXT = _seconds("model_first_text", "Seconds from a call to its firs
 MODEL_CALLS = _gauge("model_calls", "Model calls in flight in this process.", "model", registry=PROCESS)
 MODEL_ERRORS = _counter("model_errors_total", "Model calls that failed, by error code.", "model", "code")
 TOKENS = _counter("tokens_total", "Tokens of replies: input, cached_input (part of input), output.", "model", "kind")
+TOOL_FAILURES = _counter("tool_failures_total", "Calls of a team's own tools that raised an error.", "tool")
 TOOL_CALL = _seconds("tool_call", "Seconds of calls of a team's own tools.", "tool", buckets=LONG_S)
 
 # Leases, fences, repairs

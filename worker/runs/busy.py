@@ -20,7 +20,7 @@ from worker.store.sessions import AppendedRun
 
 def join(tx: Transaction, order: RunOrder, *, origin: Origin, settings: Settings) -> str | None:
     """Join the input to the newest queued run of the session, and return its id; None: no such run can take it."""
-    if order.session_id is None or origin != NO_ORIGIN or isinstance(order, BatchRun):
+    if order.session_id is None or origin != NO_ORIGIN or isinstance(order, BatchRun) or order.options.to_json():
         return None
     session = sessions.lock_by_id(tx, user_id=order.user_id or "", session_id=order.session_id)
     if session is None or session.team != order.team:

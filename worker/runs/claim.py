@@ -4,8 +4,9 @@ Only the head of a session may execute, so one delivery is one attempt, and no w
 session. A delivery that comes twice, late, or for a run that another process executes does nothing.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from worker import clock
 from worker.domain import Claim, Draft, Due, End, Role, StateChange, size_of
@@ -53,7 +54,8 @@ def claim_head(
 ) -> Claim | NotClaimed | Suspect:
     """Take the lease for *ttl_s* seconds, raise the fence, mark the run running; its input becomes a message.
 
-    The first claim in a session gives it the team's initial state; a fork has a state already. *due* says when the
+    The first claim in a session gives it the team's initial state; a fork has a state already. The first claim of a run
+    sets what its caller gave as `session_state`. *due* says when the
     team's summaries are due; those of a fork never are. *isolated*: this process executes nothing else.
     *may_take_over* says whether a run is free whose lease has run out; it is not after a long wait for the lock.
 
@@ -96,10 +98,9 @@ def claim_head(
             log = messages.append(tx, [draft], run_id=run_id, session_pk=session.pk, last_seq=claim.last_seq)
         else:
             log = messages.of_run(tx, session_pk=session.pk, first_seq=claim.first_seq, last_seq=claim.last_seq)
-        begins = claim.position == 1 and claim.attempt == 1 and claim.replay is None
-        if begins and definition.session_state:
-            initial = {k: v for k, v in definition.session_state.items() if k not in state}
-            state = sessions.change_state(tx, session.pk, StateChange(initial), bounded=False)  # a team's own is small
+        values = _first_values(claim, definition, state)
+        if values:  # a team's own are small, and so are those of an order
+            state = sessions.change_state(tx, session.pk, StateChange(values), bounded=False)
         if clock.monotonic() - asked_at > ttl_s / 3:  # it waited for a lock after it had taken the lease
             claim = replace(claim, lease_until=leases.renew_held(tx, claim, ttl_s=ttl_s) or claim.lease_until)
         return replace(claim, log=tuple(log), state=state)
@@ -110,6 +111,15 @@ def claim_head(
         return leases.is_claimed(tx, result, owner=owner)
 
     return Patience(db, give_up).write(take, committed=committed)
+
+
+def _first_values(claim: Claim, definition: Definition, state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the first claim of a run sets in the session's state: the team's values, and its caller's."""
+    if claim.attempt > 1:
+        return {}
+    begins = claim.position == 1 and claim.replay is None
+    initial = {k: v for k, v in definition.session_state.items() if k not in state} if begins else {}
+    return {**initial, **claim.options.session_state}
 
 
 def is_head(session: sessions.LockedSession, run_id: str) -> bool:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from worker.domain import NO_ORIGIN, SERVICE, Dispatch, OnBusy, Origin, Run, RunOrder, new_id, run_dispatch
-from worker.errors import IdempotencyConflict, RunGone, SessionOfOtherTeam, UnknownTeam
+from worker.errors import IdempotencyConflict, RunGone, SessionOfOtherTeam, UnknownTeam, WorkersTooOld
 from worker.observe import metrics, tracing
 from worker.runs import busy
 from worker.settings import Settings
@@ -45,7 +45,7 @@ def enqueue(
     after retention has removed that one. With a *lease* there is no dispatch: its process executes the run.
 
     Raises:
-        SessionOfOtherTeam, IdempotencyConflict, RunGone, SessionBusy, QueueFull: nothing is written.
+        SessionOfOtherTeam, IdempotencyConflict, RunGone, SessionBusy, QueueFull, WorkersTooOld: nothing is written.
     """
     with db.write() as tx:
         accepted = enqueue_in(tx, order, settings=settings, idempotency_key=idempotency_key, lease=lease)
@@ -82,6 +82,8 @@ def enqueue_in(
         if idempotency_key is not None:
             idempotency.point_to(tx, user_id=user_id, key=idempotency_key, run_id=joined)
         return Accepted(_existing(tx, joined), ())
+    if lease is None:
+        check_workers(tx, order)
     order = replace(order, session_id=session_id, user_id=user_id)
     appended = sessions.append_run(tx, user_id=user_id, session_id=session_id, team=order.team, run_id=run_id)
     if appended.team != order.team:
@@ -98,6 +100,13 @@ def enqueue_in(
         run_id, session_id=session_id, team=order.team, attempt=0, sent_at=added.sent_at, priority=order.priority
     )
     return Accepted(added.run, (dispatch,))
+
+
+def check_workers(tx: Transaction, order: RunOrder) -> None:
+    """Check that every live worker of the team knows the options of the order. Raises WorkersTooOld."""
+    needs = order.options.needs
+    if needs and needs > (known if (known := teams.contract(tx, order.team)) is not None else needs):
+        raise WorkersTooOld(team=order.team)
 
 
 def _existing(tx: Transaction, run_id: str) -> Run:

@@ -24,9 +24,12 @@ from worker.domain.dispatch import queue_of
 from worker.domain.event import RUN_REQUEUED, RUN_STARTED
 from worker.errors import (
     DatabaseUnavailable,
+    HookFailed,
+    InputRefused,
     LeaseLost,
     LimitReached,
     ModelError,
+    OutputRefused,
     ReplayDiverged,
     TeamSessionsError,
     WorkerExhausted,
@@ -198,13 +201,15 @@ def _converse(attempt: _Attempt) -> Outcome:
         raise
     except LimitReached as error:
         return _fail(journal, error, because="the run reached its limit")
+    except (InputRefused, OutputRefused, HookFailed) as error:
+        return replace(_fail(journal, error, because="a function of the team ended the run"), cause=error.__cause__)
     except ReplayDiverged as error:
         return _fail(journal, error, because="the replay left the path of the run that it repeats")
     except Exception as error:  # noqa: BLE001 - a bug in a definition or here: this run fails, its session continues
         if (exhausted := exhaustion.found(error)) is not None:
             return _put_back_exhausted(journal, claim, exhausted)
         log.error("run failed on an unexpected error", error=error)
-        return _fail(journal, TeamSessionsError(), because="the run failed")
+        return replace(_fail(journal, TeamSessionsError(), because="the run failed"), cause=error)
 
 
 def _conversation(attempt: _Attempt) -> Conversation:
@@ -230,8 +235,12 @@ def _conversation(attempt: _Attempt) -> Conversation:
         run_id=claim.run_id,
         session_id=claim.session_id,
         user_id=claim.user_id,
+        created_at=claim.created_at,
+        dependencies={**definition.dependencies, **claim.options.dependencies},
+        shows_dependencies=claim.options.add_dependencies_to_context,
+        metadata=claim.metadata,
         silence_s=silence_limit(settings.model_silence_seconds, failures=claim.retries),
-        model_retries=settings.model_retries,
+        model_retries=_model_retries(attempt),
         recorded=attempt.patience.again(lambda: _recorded(runtime, claim.replay)),
         gives_up=lambda error: _retry_wait_s(attempt, error) is None,
     )
@@ -289,11 +298,18 @@ def _retry_wait_s(attempt: _Attempt, error: ModelError) -> float | None:
     claim = attempt.claim
     progressed = len(attempt.journal.log) > claim.last_seq - claim.first_seq + 1
     failures = 0 if progressed else claim.retries
-    return BACKOFF.wait_s(error, failures=failures, max_failures=attempt.runtime.settings.model_retries)
+    return BACKOFF.wait_s(error, failures=failures, max_failures=_model_retries(attempt))
+
+
+def _model_retries(attempt: _Attempt) -> int:
+    own = attempt.definition.limits.model_retries
+    return attempt.runtime.settings.model_retries if own is None else own
 
 
 def _fail(journal: RunJournal, error: TeamSessionsError, *, because: str) -> Outcome:
-    journal.end(Ending(Status.FAILED, error=RunError(error.code, error.message)), because=because)
+    excluded = isinstance(error, InputRefused)  # no later context may have it
+    ending = Ending(Status.FAILED, error=RunError(error.code, error.message), excluded=excluded)
+    journal.end(ending, because=because)
     return Outcome(End.FAILED, error.code)
 
 

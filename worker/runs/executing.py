@@ -11,7 +11,7 @@ from datetime import datetime
 
 from worker.clock import rfc3339
 from worker.domain import Message, Role, ToolCall, open_calls
-from worker.loop import delegation
+from worker.loop import delegate
 
 NAME_LENGTH = 60  # names of tools and members come from a model
 MAX_NAMED = 3  # in one sentence; the rest are counted
@@ -52,7 +52,7 @@ def _waiting(log: Sequence[Message], within: str | None, member: str | None) -> 
         yield Waiting(last.created_at, member=member)
     for reply, index, call in opened:
         task = f"{reply.seq}.{index}"
-        if call.name == delegation.NAME and any(message.delegation == task for message in log):
+        if call.name == delegate.NAME and any(message.delegation == task for message in log):
             yield from _waiting(log, task, _member(call))
         else:
             yield Waiting(reply.created_at, tool=call.name[:NAME_LENGTH], member=member)

@@ -23,6 +23,7 @@ class Ending:
     finish_reason: str | None = None
     error: RunError | None = None
     usage: Usage = Usage()
+    excluded: bool = False  # left out of later contexts and summaries
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,8 @@ def end_head(tx: Transaction, head: Head, ending: Ending) -> tuple[list[Message]
         LeaseLost: another process has claimed or ended it; nothing is written.
     """
     last_seq = sessions.advance(tx, head.session_pk, messages=len(ending.drafts), size=size_of(ending.drafts))
+    if ending.excluded:
+        runs.exclude(tx, head.run_id)
     ended = last_seq is not None and runs.end(
         tx,
         run_id=head.run_id,

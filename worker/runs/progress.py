@@ -7,7 +7,7 @@ appear in Flower.
 from collections.abc import Callable, Iterable, Iterator
 
 from worker.domain import Claim, Event, Role
-from worker.loop import calls, delegation
+from worker.loop import calls, delegate
 from worker.loop.definition import Definition
 
 MAX_NAMES = 3  # tools, and as many members; the rest are counted: "+2"
@@ -28,7 +28,7 @@ class RunProgress:
         self._attempt = claim.attempt
         self._report = report
         tools = (tool for member in _definition_and_members(definition) for tool in calls.callable_tools(member))
-        self._tool_names = {tool.name for tool in tools} - {delegation.NAME}  # the member's name is shown instead
+        self._tool_names = {tool.name for tool in tools} - {delegate.NAME}  # the member's name is shown instead
         self._replies = sum(message.role is Role.ASSISTANT for message in claim.log)
         self._tools: dict[tuple[str | None, str], str] = {}
         self._members: dict[str, str] = {}

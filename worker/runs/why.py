@@ -169,6 +169,9 @@ def _unserved(row: RunState, team: Served) -> Why | None:
     if queue not in team.queues:
         detail = f"No live worker of team {row.team!r} consumes the queue {queue!r}. Start one that does."
         return _because(row, "queue_not_consumed", detail, {"team": row.team, "queue": queue})
+    if row.needs > team.contract:
+        detail = f"It has an option that no live worker of team {row.team!r} knows. Start one of a newer version."
+        return _because(row, "needs_newer_worker", detail, {"team": row.team})
     return None
 
 

@@ -25,7 +25,7 @@ from sqlalchemy import (
     update,
 )
 
-from worker.domain import Claim, LeaseState, Priority, Replay, Status, Usage
+from worker.domain import CONTRACT, Claim, LeaseState, Priority, Replay, RunOptions, Status, Usage
 from worker.store.columns import TTL, db_time, from_columns
 from worker.store.engine import Transaction
 from worker.store.hot import Hot
@@ -60,7 +60,8 @@ def claim(
 
     Free is a queued run whose time has come, a running one whose lease was ended (`end`) and, with *take_over*, one
     whose lease has run out. One that is suspected of ending its processes is free only for a process that executes
-    nothing else, *isolated*, or that fails it. Its input gets the session's next seq if it has none yet; the caller
+    nothing else, *isolated*, or that fails it. One with an option that this version does not know is left to newer
+    workers. Its input gets the session's next seq if it has none yet; the caller
     writes it.
     """
     values = {"run": run_id, "owner": owner, "ttl_s": ttl_s, "next_seq": session.last_seq + 1}
@@ -81,6 +82,7 @@ def claim(
         usage=usage_of(row),
         elapsed_s=(row.claimed_at - row.started_at).total_seconds(),
         cancel_requested=row.cancel_requested_at is not None,
+        options=RunOptions.from_json(row.options),
         replay=replay_of(row),
         log=(),
     )
@@ -94,7 +96,7 @@ def _claim(*, isolated: bool) -> Hot:
     free = _free(owner, bindparam("take_over", type_=Boolean))
     return Hot(
         update(runs)
-        .where(runs.c.id == bindparam("run"), free, *trusted)
+        .where(runs.c.id == bindparam("run"), free, runs.c.needs <= CONTRACT, *trusted)
         .values(
             status=Status.RUNNING,
             attempt=runs.c.attempt + 1,
@@ -113,7 +115,7 @@ def _claim(*, isolated: bool) -> Hot:
         .returning(
             *(runs.c[name] for name in ("position", "priority", "input", "fence", "attempt", "retries", "losses")),
             *(runs.c[name] for name in ("first_seq", "last_seq", "created_at", "started_at", "timeout_s")),
-            *(runs.c[name] for name in ("replay_of", "execute_tools", "traceparent", *NAMES)),
+            *(runs.c[name] for name in ("replay_of", "execute_tools", "traceparent", "metadata", "options", *NAMES)),
             *(runs.c.lease_until, db_time().label("claimed_at")),
             runs.c.cancel_requested_at,  # SQLite 3.40 answers `IS NOT NULL` wrongly in RETURNING: ask for the value
         )

@@ -87,11 +87,11 @@ def join_input(tx: Transaction, session_pk: int, order: RunOrder, *, limit: int)
     """Join the order's input, by a blank line, to the session's newest queued run that was never claimed.
 
     Returns its id; None: there is none, it is of another kind than *order*, or the inputs together would have more than
-    *limit* bytes. Of the same kind: neither waits for its time, repeats a run or is of a batch, the priority is the
-    same, and so are metadata and timeout unless the order leaves them out.
+    *limit* bytes. Of the same kind: neither waits for its time, repeats a run, has options or is of a batch, the
+    priority is the same, and so are metadata and timeout unless the order leaves them out.
     """
     waiting = (runs.c.session_pk == session_pk, runs.c.status == Status.QUEUED, runs.c.attempt == 0)
-    names = ("id", "input", "priority", "metadata", "timeout_s", "retry_of", "replay_of")
+    names = ("id", "input", "priority", "metadata", "timeout_s", "retry_of", "replay_of", "options")
     waits = case((and_(runs.c.not_before > db_time(), runs.c.waits_for.is_(None)), True), else_=false()).label("waits")
     of_batch = exists().where(batch_items.c.run_id == runs.c.id, batch_items.c.ended_at.is_(None)).label("of_batch")
     newest = select(*(runs.c[name] for name in names), waits, of_batch).where(*waiting).order_by(runs.c.position.desc())
@@ -106,7 +106,7 @@ def join_input(tx: Transaction, session_pk: int, order: RunOrder, *, limit: int)
 
 
 def _same_kind(row: Any, order: RunOrder) -> bool:
-    own_options = row.waits or row.retry_of or row.replay_of or row.of_batch or order.not_before
+    own_options = row.waits or row.retry_of or row.replay_of or row.of_batch or row.options or order.not_before
     return (
         not own_options
         and row.priority == order.priority

@@ -1,4 +1,4 @@
-"""The state of a run, with everything that can keep it from moving: for `runs/why.py`."""
+"""The state of a run, with everything that can keep it from moving, for `runs/why.py`; and its trace."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import func, select
 
-from worker.domain import Priority, Status
+from worker.domain import Priority, RunTrace, Status
 from worker.store.columns import db_time
 from worker.store.engine import Transaction
 from worker.store.tables import runs, sessions, summary_jobs, teams
@@ -35,15 +35,20 @@ class RunState:
     error_message: str | None
     summary_error: str | None  # why the last refresh of the session's summary failed
     summary_again_at: datetime | None  # when it is tried again; None: not before it is requested again
+    needs: int  # the least contract of a worker that can execute it
     now: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """Which workers serve a team: when one was last seen (None: never), and when one of each queue was, if it lives."""
+    """Which workers serve a team: when one was last seen (None: never), and when one of each queue was, if it lives.
+
+    `contract`: the newest of the live ones.
+    """
 
     seen_at: datetime | None
     queues: dict[str, datetime]
+    contract: int
 
 
 def of_run(tx: Transaction, run_id: str) -> RunState | None:
@@ -55,7 +60,7 @@ def of_run(tx: Transaction, run_id: str) -> RunState | None:
     ended = (runs.c.cancel_requested_at, runs.c.error_code, runs.c.error_message)
     summary = (summary_jobs.c.error_code, summary_jobs.c.send_at)
     statement = (
-        select(*run, ahead, sessions.c.run_count - runs.c.position, *lease, *ended, *summary, db_time())
+        select(*run, ahead, sessions.c.run_count - runs.c.position, *lease, *ended, *summary, runs.c.needs, db_time())
         .select_from(runs.join(sessions, sessions.c.pk == runs.c.session_pk))
         .outerjoin(summary_jobs, summary_jobs.c.session_pk == sessions.c.pk)
         .outerjoin(head, head.c.id == sessions.c.head_run_id)
@@ -67,7 +72,16 @@ def of_run(tx: Transaction, run_id: str) -> RunState | None:
 
 def served(tx: Transaction, team: str) -> Served:
     """Return who serves *team*."""
-    columns = (teams.c.seen_at, teams.c.queues, is_live())
+    columns = (teams.c.seen_at, teams.c.queues, is_live(), teams.c.contract)
     rows = tx.execute(select(*columns).where(teams.c.team_id == team).order_by(teams.c.seen_at)).all()
-    queues = {queue: seen_at for seen_at, consumed, is_live in rows if is_live for queue in consumed}
-    return Served(rows[-1][0] if rows else None, queues)
+    queues = {queue: seen_at for seen_at, consumed, lives, _contract in rows if lives for queue in consumed}
+    contract = max((contract for *_, lives, contract in rows if lives), default=0)
+    return Served(rows[-1][0] if rows else None, queues, contract)
+
+
+def run_trace(tx: Transaction, session_pk: int, *, position: int) -> RunTrace | None:
+    """Return the trace context of the run at a position of a session; None: it is gone."""
+    columns = (runs.c.id, sessions.c.session_id, runs.c.traceparent)
+    own = select(*columns).join(sessions, sessions.c.pk == runs.c.session_pk)
+    row = tx.execute(own.where(runs.c.session_pk == session_pk, runs.c.position == position)).one_or_none()
+    return None if row is None else RunTrace(*row)

@@ -12,7 +12,18 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, bindparam, case, func, insert, literal, null, or_, select, update
 
-from worker.domain import Origin, Principal, Priority, Run, RunError, RunOrder, RunTrace, Status, Usage, Viewpoint
+from worker.domain import (
+    Origin,
+    Principal,
+    Priority,
+    Run,
+    RunError,
+    RunOptions,
+    RunOrder,
+    Status,
+    Usage,
+    Viewpoint,
+)
 from worker.store import leases, pages
 from worker.store.columns import TTL, UtcTime, db_time, from_columns
 from worker.store.engine import Page, Transaction
@@ -98,10 +109,12 @@ def add(
         "replay_of": replay and replay.of,
         "execute_tools": replay is not None and replay.execute_tools,
         "traceparent": traceparent,
+        "needs": order.options.needs,
     }
+    options = order.options.to_json() or None
     scheduling = {"is_head": appended.head_run_id == run_id, "not_before": order.not_before}
     leased = {"lease_owner": lease and lease.owner, "ttl_s": lease and lease.ttl_s}
-    row = _add(leased=lease is not None).one(tx, {**values, **scheduling, **leased})
+    row = _add(leased=lease is not None).one(tx, {**values, "options": options, **scheduling, **leased})
     written = {**_EMPTY, **values, "session_id": order.session_id, "created_at": row.created_at}
     return Added(from_row(SimpleNamespace(**written)), row.dispatched_at)
 
@@ -204,14 +217,6 @@ def count_queued(tx: Transaction, *, user_id: str | None, limit: int) -> int:
     return int(tx.execute(select(func.count()).select_from(own.limit(limit).subquery())).scalar_one())
 
 
-def run_trace(tx: Transaction, session_pk: int, *, position: int) -> RunTrace | None:
-    """Return the trace context of the run at a position of a session; None: it is gone."""
-    columns = (runs.c.id, sessions.c.session_id, runs.c.traceparent)
-    own = select(*columns).join(sessions, sessions.c.pk == runs.c.session_pk)
-    row = tx.execute(own.where(runs.c.session_pk == session_pk, runs.c.position == position)).one_or_none()
-    return None if row is None else RunTrace(*row)
-
-
 def mark_dispatched(tx: Transaction, run_id: str) -> Following:
     """Record that a new head is sent to its queue now, or that it waits for its time."""
     row = _MARK_DISPATCHED.one(tx, {"run": run_id})
@@ -222,7 +227,7 @@ def get(
     tx: Transaction, run_id: str, *, principal: Principal, user_id: str | None = None, texts: bool = True
 ) -> Run | None:
     """Return a run that *principal* may see; without *texts* its input, output and metadata are empty."""
-    own = select(*(COLUMNS if texts else _WITHOUT_TEXTS)).join(sessions, sessions.c.pk == runs.c.session_pk)
+    own = select(*(_WHOLE if texts else _WITHOUT_TEXTS)).join(sessions, sessions.c.pk == runs.c.session_pk)
     statement = own.where(runs.c.id == run_id, visible(principal, user_id))
     row = tx.execute(statement).one_or_none()
     return None if row is None else from_row(row)
@@ -307,11 +312,12 @@ def viewpoint(tx: Transaction, run_id: str) -> Viewpoint | None:
 
 _SIZE = pages.size_of_columns(runs.c.input, runs.c.output, runs.c.error_message, runs.c.metadata)
 COLUMNS = (
-    *(c for c in runs.c if c.name not in ("session_pk", "user_id", "team_id")),
+    *(c for c in runs.c if c.name not in ("session_pk", "user_id", "team_id", "options", "needs")),
     sessions.c.session_id,
     sessions.c.user_id,
     sessions.c.team_id,
 )
+_WHOLE = (*COLUMNS, runs.c.options)  # with what only an order of the same needs, and no list shows
 _LARGE = {"input": literal(""), "output": null(), "metadata": literal({}, runs.c.metadata.type)}
 _WITHOUT_TEXTS = tuple(_LARGE[c.name].label(c.name) if c.name in _LARGE else c for c in COLUMNS)
 # Built once: building them took longer than executing them.
@@ -324,7 +330,7 @@ _MARK_DISPATCHED = Hot(
 
 
 def from_row(row: Any) -> Run:
-    """Return the run of a row of COLUMNS."""
+    """Return the run of a row of COLUMNS or _WHOLE."""
     return from_columns(
         Run,
         row,
@@ -334,4 +340,5 @@ def from_row(row: Any) -> Run:
         usage=usage_of(row),
         priority=Priority(row.priority),
         replay=replay_of(row),
+        options=RunOptions.from_json(getattr(row, "options", None)),
     )

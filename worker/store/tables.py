@@ -127,6 +127,8 @@ runs = Table(
     Column("team_id", String(255), nullable=False, server_default=""),  # its session's
     Column("traceparent", String(55)),  # W3C trace context of its acceptance; None: not traced
     Column("finish_reason", String(32)),  # of a completed run: 'stop' or 'length'; None: by an older version
+    Column("options", JSON(none_as_null=True)),  # object: domain.run_options.RunOptions; None: there are none
+    Column("needs", Integer, nullable=False, server_default="0"),  # the least contract of a worker that can execute it
     UniqueConstraint("session_pk", "position"),
 )
 # For lists. Ids sort by time, so each index is in the order of a list; ids of replays sort before all others.
@@ -239,6 +241,7 @@ teams = Table(
     Column("queues", JsonOf(list), nullable=False),  # list of the queues that the worker consumes
     Column("seen_at", UtcTime, nullable=False),
     Column("retention", JSON(none_as_null=True)),  # object: domain.retention.Retention; None: by an older version
+    Column("contract", Integer, nullable=False, server_default="0"),  # domain.run_options.CONTRACT of the worker
 )
 
 # Orders over many sessions or runs. The row is the lock of all its items, and counts them.

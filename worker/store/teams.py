@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import ColumnElement, Text, and_, delete, exists, select
+from sqlalchemy import ColumnElement, Text, and_, delete, exists, func, select
 
-from worker.domain import Retention
+from worker.domain import CONTRACT, Retention
 from worker.domain.retention import from_json, to_json
 from worker.store.columns import db_time, upsert
 from worker.store.engine import Transaction
@@ -38,11 +38,11 @@ def announce(
     """Record that *worker* lives, which teams (id → version) and queues it serves, and the retention of the teams."""
     rows = [
         {"team_id": team, "worker": worker, "version": version, "queues": list(queues)}
-        | {"retention": to_json(retention.get(team, Retention()))}
+        | {"retention": to_json(retention.get(team, Retention())), "contract": CONTRACT}
         for team, version in sorted(versions.items())
     ]
     statement = upsert(tx.dialect.name, teams).values(seen_at=db_time())
-    updated = ("version", "queues", "retention")
+    updated = ("version", "queues", "retention", "contract")
     new = {**{name: statement.excluded[name] for name in updated}, "seen_at": db_time()}
     tx.execute(statement.on_conflict_do_update(index_elements=[teams.c.team_id, teams.c.worker], set_=new), rows)
 
@@ -82,6 +82,14 @@ def is_served(tx: Transaction, team: str, *, queue: str) -> bool:
     """Tell whether a live worker that consumes *queue* serves *team*."""
     rows = tx.execute(select(teams.c.queues).where(teams.c.team_id == team, is_live()))
     return any(queue in row.queues for row in rows)
+
+
+def contract(tx: Transaction, team: str) -> int | None:
+    """Return the least contract of the live workers of *team*; None: none is live."""
+    least: int | None = tx.execute(
+        select(func.min(teams.c.contract)).where(teams.c.team_id == team, is_live())
+    ).scalar_one()
+    return least
 
 
 def has_live_worker(tx: Transaction, *, host: str) -> bool:

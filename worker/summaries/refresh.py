@@ -44,7 +44,7 @@ from worker.models.openai_chat import default_model
 from worker.observe import logs, metrics, tracing
 from worker.process.patience import Patience, of_attempt
 from worker.process.runtime import Runtime
-from worker.store import RefreshRequest, Transaction, messages, runs, sessions, summaries, summary_jobs
+from worker.store import RefreshRequest, Transaction, messages, run_state, sessions, summaries, summary_jobs
 from worker.store.messages import Part
 from worker.store.summaries import Base
 from worker.store.summary_jobs import Job
@@ -133,7 +133,7 @@ def _link_trace(runtime: Runtime, session_pk: int, span: tracing.Span) -> None:
         return
     with runtime.db.read() as tx:
         base = summaries.base(tx, session_pk)
-        newest = None if base is None else runs.run_trace(tx, session_pk, position=base.finished_position)
+        newest = None if base is None else run_state.run_trace(tx, session_pk, position=base.finished_position)
     if newest is not None:
         tracing.record_newest_run(span, newest)
 

@@ -1,0 +1,43 @@
+"""What a caller asks of one run beyond its input.
+
+A worker of an older version would execute the run without it. So such a run says what it needs: `CONTRACT` is what a
+worker of this version understands, and is announced with its teams. To add an option: a field here and in `RunOrder`
+and, if workers of the last release do not know it, a new number.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+CONTRACT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """The options of a run. Empty values ask for nothing.
+
+    `session_state`: set in the session's state, by top-level keys, when the run is first claimed. `dependencies`: for
+    its tools, hooks and instructions. `add_dependencies_to_context`: the model is shown them, whatever the team says.
+    """
+
+    session_state: dict[str, Any] = field(default_factory=dict)
+    dependencies: dict[str, Any] = field(default_factory=dict)
+    add_dependencies_to_context: bool = False
+
+    @property
+    def needs(self) -> int:
+        """The least contract of a worker that can execute the run."""
+        return CONTRACT if self.to_json() else 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the options that ask for something, as they are stored."""
+        return {name: value for name in NAMES if (value := getattr(self, name))}
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any] | None) -> "RunOptions":
+        """Return the options of a row. What this version does not know is left out: see `needs`."""
+        return cls(**{name: row[name] for name in NAMES if name in row}) if row else NO_OPTIONS
+
+
+NAMES = tuple(each.name for each in fields(RunOptions))
+NO_OPTIONS = RunOptions()

@@ -1,0 +1,91 @@
+"""`RunOutput`: the result of a run, read from its row and its messages."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from worker.domain import Message, Role, Run, Status, Usage
+from worker.loop.delegate import NAME as DELEGATE
+
+
+@dataclass(frozen=True, slots=True)
+class ToolExecution:
+    """One call of a tool. `tool_args` is JSON text as the model sent it. `result` None: the call has none yet."""
+
+    tool_call_id: str
+    tool_name: str
+    tool_args: str
+    result: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class MemberResponse:
+    """What a member did for one task. `content` is its answer; None: there is none. Members' own members are apart."""
+
+    delegation: str
+    member_id: str
+    task: str
+    content: str | None
+    messages: Sequence[Message]
+
+
+@dataclass(frozen=True, slots=True)
+class RunOutput:
+    """The result of a run: the answer, all its messages (members' too), and its usage.
+
+    `finish_reason` is 'stop', or 'length' if the model's limit of output tokens cut the answer off. `tools` are the
+    leader's own calls, `member_responses` its members' work, both oldest first.
+    """
+
+    content: str
+    messages: list[Message]
+    usage: Usage
+    run_id: str
+    session_id: str
+    user_id: str
+    finish_reason: str = "stop"
+    status: Status = Status.COMPLETED
+    input: str = ""
+    created_at: datetime | None = None
+
+    @property
+    def metrics(self) -> Usage:
+        """The usage, under Agno's name."""
+        return self.usage
+
+    @property
+    def tools(self) -> list[ToolExecution]:
+        """The calls of the leader's own tools, with their results."""
+        own = [message for message in self.messages if message.delegation is None]
+        results = {message.tool_call_id: message.content for message in own if message.role is Role.TOOL}
+        calls = [call for message in own for call in message.tool_calls if call.name != DELEGATE]
+        return [ToolExecution(call.id, call.name, call.arguments, results.get(call.id)) for call in calls]
+
+    @property
+    def member_responses(self) -> list[MemberResponse]:
+        """What each member did, by task."""
+        tasks = dict.fromkeys(message.delegation for message in self.messages if message.delegation is not None)
+        return [self._of_member(delegation) for delegation in tasks]
+
+    def _of_member(self, delegation: str) -> MemberResponse:
+        own = [message for message in self.messages if message.delegation == delegation]
+        replies = [message for message in own if message.role is Role.ASSISTANT]
+        answer = own[-1] if replies and own[-1] is replies[-1] and not own[-1].tool_calls else None
+        member = replies[-1].author if replies else ""
+        return MemberResponse(delegation, member, own[0].content, answer.content if answer else None, own)
+
+
+def output_of(run: Run, messages: list[Message]) -> RunOutput:
+    """Return the result of a completed run with its messages."""
+    return RunOutput(
+        run.output or "",
+        messages,
+        run.usage,
+        run.id,
+        run.session_id,
+        run.user_id,
+        run.finish_reason or "stop",
+        run.status,
+        run.input,
+        run.created_at,
+    )
