@@ -9,15 +9,16 @@ the definition, with a sentence that says what to use instead. Every other name 
 
 import difflib
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from worker.errors import ArgumentInvalid
-from worker.loop.definition import Limits
 from worker.observe import logs
 
 log = logs.get(__name__)
+
+LIMITS = "limits by their aliases"  # the option under which they are returned
 
 
 class Treated(StrEnum):
@@ -51,8 +52,7 @@ def _absent(sentence: str) -> Name:
 
 def _limit(name: str) -> Name:
     def convert(value: Any, options: Mapping[str, Any]) -> dict[str, Any]:
-        limits = options.get("limits") or Limits()
-        return {"limits": replace(limits, **{name: value}) if isinstance(limits, Limits) else limits}
+        return {LIMITS: {**options.get(LIMITS, {}), name: value}}
 
     return _alias(f"limits=Limits({name}=…)", convert)
 
@@ -201,9 +201,54 @@ DB: dict[str, Name] = {
     "db_engine": _absent("Give its address: db_url."),
 }
 
+# Of `@tool`.
+TOOL: dict[str, Name] = {
+    **dict.fromkeys(
+        (
+            *("requires_confirmation", "requires_user_input", "user_input_fields", "external_execution"),
+            *("external_execution_silent", "approval_type"),
+        ),
+        _PAUSES,
+    ),
+    "show_result": _accepted("A result is a message of its own; a reader shows what it wants."),
+    **{
+        name: _absent("A tool is called each time. Keep results in the tool itself.")
+        for name in ("cache_results", "cache_ttl", "cache_dir")
+    },
+    **{
+        name: _absent("Give the hook to the team or the agent: tool_hooks=[…].")
+        for name in ("pre_hook", "post_hook", "tool_hooks")
+    },
+    **{name: _absent("Put it into the docstring.") for name in ("instructions", "add_instructions")},
+}
+
+# Of `OpenAIChat`.
+MODEL: dict[str, Name] = {
+    **{name: _accepted("A model is known by its id.") for name in ("name", "provider")},
+    **{name: _accepted("Each call asks the model.") for name in ("cache_response", "cache_ttl", "cache_dir")},
+    **{
+        name: _accepted("The run retries its model: limits=Limits(model_retries=…).")
+        for name in ("max_retries", "retries", "delay_between_retries", "exponential_backoff")
+    },
+    "timeout": _accepted("TEAM_SESSIONS_MODEL_SILENCE_SECONDS is how long a model may send nothing."),
+    "organization": _absent("Send it as a header: request_params={'extra_headers': {'OpenAI-Organization': …}}."),
+    **{
+        name: _absent("Requests are sent by one client for a process. Set TEAM_SESSIONS_CA_FILE, or a base_url.")
+        for name in ("http_client", "client", "async_client", "client_params", "default_headers", "default_query")
+    },
+}
+KINDS: dict[str, dict[str, Name]] = {
+    "agent": DEFINITION,
+    "team": {**DEFINITION, **TEAM},
+    "run": RUN,
+    "db": DB,
+    "tool": TOOL,
+    "model": MODEL,
+}
+
 
 def check(kind: str, given: Mapping[str, Any], *, known: Collection[str]) -> None:
-    """Check the arguments of a *kind*, 'run' or 'db': *known* are those that it has itself.
+    """Check the arguments of a *kind*, such as 'run' or 'tool': *known* are those that it has itself.
 
     Raises:
         ArgumentInvalid: it names all that are absent or unknown.
@@ -215,8 +260,8 @@ def check(kind: str, given: Mapping[str, Any], *, known: Collection[str]) -> Non
 
 
 def accepted(kind: str) -> tuple[str, ...]:
-    """Return the names that a *kind*, 'team', 'agent' or 'run', takes besides its own."""
-    return tuple(name for name, entry in _names(kind).items() if entry.treated is not Treated.ABSENT)
+    """Return the names that a *kind*, such as 'team', takes besides its own."""
+    return tuple(name for name, entry in KINDS[kind].items() if entry.treated is not Treated.ABSENT)
 
 
 def translate(kind: str, options: Mapping[str, Any], *, known: Collection[str], mistakes: list[str]) -> dict[str, Any]:
@@ -224,7 +269,7 @@ def translate(kind: str, options: Mapping[str, Any], *, known: Collection[str], 
 
     An absent option that is off (None, False, empty) asks for nothing, so it is no mistake.
     """
-    names = _names(kind)
+    names = KINDS[kind]
     result = {name: value for name, value in options.items() if name in known}
     for option, value in options.items():
         if option in known:
@@ -241,12 +286,6 @@ def translate(kind: str, options: Mapping[str, Any], *, known: Collection[str], 
             _noted.add(option)
             log.info("option changes nothing", option=option, because=name.sentence)
     return result
-
-
-def _names(kind: str) -> dict[str, Name]:
-    if kind in ("run", "db"):
-        return RUN if kind == "run" else DB
-    return {**DEFINITION, **TEAM} if kind == "team" else DEFINITION
 
 
 _noted: set[str] = set()

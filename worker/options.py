@@ -98,7 +98,7 @@ class RunArguments(TypedDict, total=False):
     session_id: str | UUID | None  # the session to continue, unique for its user; else a new one
     metadata: Mapping[str, Any] | None  # your own JSON, stored with the run
     session_state: Mapping[str, Any] | None  # set in the session's state when the run starts
-    dependencies: Mapping[str, Any] | None  # for its tools, hooks and instructions
+    dependencies: Mapping[str, Any] | None  # for its tools, hooks and instructions; of functions, what they return now
     add_dependencies_to_context: bool | None  # whether the model is shown them, whatever the team says
 
 
@@ -213,6 +213,7 @@ def _summary_manager(given: Checked) -> SessionSummaryManager:
 
 def _limits(given: Checked) -> Limits:
     limits = given.value("limits", Limits, expected="Limits(…)") or Limits()
+    limits = replace(limits, **given.mapping(agno_names.LIMITS))
     for name in Limits.__dataclass_fields__:
         number = getattr(limits, name)
         if number is not None and (isinstance(number, bool) or not isinstance(number, (int, float)) or number < 0):

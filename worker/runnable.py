@@ -45,8 +45,8 @@ class Runnable(TeamSessions):
 
         Without a *session_id* the run gets a session of its own. *session_state* is set in the session's state when the
         run starts, by top-level keys. *dependencies* are for its tools, hooks and instructions: JSON, as all of it is
-        stored with the run; what cannot be stored belongs into the definition. With *stream* its events are returned as
-        they happen; the last one is terminal.
+        stored with the run, and a function is called now. What cannot be stored belongs into the definition. With
+        *stream* its events are returned as they happen; the last one is terminal.
 
         Raises:
             EmptyInput, InputTooLarge, InvalidText, SessionOfOtherTeam, ArgumentInvalid: nothing is written.
@@ -209,11 +209,18 @@ class Runnable(TeamSessions):
         given = {**self._arguments, **{name: value for name, value in arguments.items() if value is not None}}
         ids = {name: _text(given.pop(name, None)) for name in ("session_id", "user_id")}
         known = {name: value for name, value in given.items() if name in RunArguments.__annotations__}
+        if isinstance(known.get("dependencies"), Mapping):
+            known["dependencies"] = {name: _value(each) for name, each in known["dependencies"].items()}
         return RunOrder(self.id, input, session_id=ids["session_id"], user_id=ids["user_id"] or "", **known)
 
 
 def _text(id: str | UUID | None) -> str | None:
     return str(id) if isinstance(id, UUID) else id
+
+
+def _value(dependency: Any) -> Any:
+    """Return a dependency of a run: of a function what it returns now, because a run is stored."""
+    return dependency() if callable(dependency) else dependency
 
 
 def _pieces(events: Iterator[Event], streams: bool) -> Iterator[Event]:

@@ -17,7 +17,7 @@ from worker.domain import (
     Usage,
     check_object,
 )
-from worker.errors import AmbiguousSession, NoLastSession, SessionNotFound
+from worker.errors import AmbiguousSession, ArgumentInvalid, NoLastSession, SessionNotFound
 from worker.loop.definition import Definition
 from worker.session import PAGE, Session
 from worker.store import Transaction as Connection
@@ -130,9 +130,21 @@ class TeamSessions:
         return self._session(session_id, user_id).name  # type: ignore[no-any-return]  # fields of the row
 
     def set_session_name(
-        self, session_id: str | None = None, *, session_name: str, user_id: str | None = None
+        self,
+        session_id: str | None = None,
+        *,
+        session_name: str | None = None,
+        user_id: str | None = None,
+        autogenerate: bool = False,
     ) -> Session:
-        """Give a session a name, and return the session. Raises SessionNotFound, InvalidType, InvalidText."""
+        """Give a session a name, or none, and return the session.
+
+        Raises:
+            SessionNotFound, InvalidType, InvalidText
+            ArgumentInvalid: *autogenerate*, which Agno has.
+        """
+        if autogenerate:
+            raise ArgumentInvalid(problem="no name is generated; give a session_name")
         return self._session(session_id, user_id).update(name=session_name)
 
     def get_session_state(self, session_id: str | None = None, *, user_id: str | None = None) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from worker.agno_names import DB, DEFINITION, RUN, TEAM, Name, Treated
+from worker.agno_names import KINDS, TEAM, Name, Treated
 
 PAGE = Path(__file__).parent / "names.md"
 BEGIN = "<!-- Below: made by ops/handbook/generate.py from worker/agno_names.py. Do not edit. -->\n"
@@ -16,10 +16,12 @@ sentence, unless it is off. Every other name is a mistake, too: nothing is ignor
 
 """
 TABLES: tuple[tuple[str, Mapping[str, Name]], ...] = (
-    ("Of `Team` and `Agent`", DEFINITION),
+    ("Of `Team` and `Agent`", KINDS["agent"]),
     ("Of `Team` alone", TEAM),
-    ("Of `SqliteDb` and `PostgresDb`", DB),
-    ("Of `run`, `arun` and `print_response`", RUN),
+    ("Of `SqliteDb` and `PostgresDb`", KINDS["db"]),
+    ("Of `@tool`", KINDS["tool"]),
+    ("Of `OpenAIChat`", KINDS["model"]),
+    ("Of `run`, `arun` and `print_response`", KINDS["run"]),
 )
 
 

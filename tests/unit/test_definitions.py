@@ -7,7 +7,18 @@ from typing import Any
 
 import pytest
 
-from worker import Agent, Limits, OpenAIChat, ScriptedModel, SessionSummaryManager, SqliteDb, Team, TeamMode, agno_names
+from worker import (
+    Agent,
+    Limits,
+    OpenAIChat,
+    ScriptedModel,
+    SessionSummaryManager,
+    SqliteDb,
+    Team,
+    TeamMode,
+    agno_names,
+    tool,
+)
 from worker.errors import ArgumentInvalid, DefinitionInvalid, InvalidType
 from worker.loop.definition import Mode
 from worker.options import Options, TeamOptions
@@ -200,3 +211,45 @@ def test_a_database_takes_files_as_people_name_them(tmp_path: Path, monkeypatch:
         SqliteDb()
     with pytest.raises(ArgumentInvalid, match="there is no option 'db_flie'; did you mean"):
         SqliteDb("x.db", db_flie="y.db")
+
+
+def test_parameters_of_a_model_can_be_given_by_their_names() -> None:
+    """As Agno's users write them; what is absent or unknown is a sentence."""
+    model = OpenAIChat(id="m", temperature=0.2, max_tokens=5, request_params={"user": "u"}, cache_response=True)
+
+    assert model.request_params == {"user": "u", "temperature": 0.2, "max_tokens": 5}
+    with pytest.raises(ArgumentInvalid, match="there is no option 'temprature'; did you mean 'temperature'"):
+        OpenAIChat(id="m", temprature=0.2)
+    with pytest.raises(ArgumentInvalid, match=r"organization does not exist here\. Send it as a header"):
+        OpenAIChat(id="m", organization="o")
+
+
+def test_options_of_a_tool_that_do_not_exist_are_sentences() -> None:
+    """Before its function is ever called."""
+    with pytest.raises(ArgumentInvalid, match=r"requires_confirmation does not exist here\. Runs do not pause yet"):
+        tool(requires_confirmation=True)
+    with pytest.raises(ArgumentInvalid, match="there is no option 'repeatble'; did you mean 'repeatable'"):
+        tool(repeatble=False)
+    assert tool(show_result=True, requires_confirmation=False)(max_of_two).name == "max_of_two"
+
+
+def max_of_two(a: int, b: int) -> int:
+    """Return the larger one."""
+    return max(a, b)
+
+
+def test_a_mode_that_does_not_exist_here_is_a_mistake_of_the_definition() -> None:
+    """Though Agno's enumeration has it."""
+    assert "mode is 'tasks'; expected one of coordinate, route, broadcast" in mistakes(
+        lambda: Team(mode=TeamMode.tasks)
+    )
+
+
+def test_a_dependency_of_a_run_can_be_a_function() -> None:
+    """It is called when the run is accepted; what it returns is stored."""
+    model = ScriptedModel(["hello"])
+    team = Team(id="t", model=model, instructions="For {user}.", dependencies={"user": "nobody"})
+
+    team.run("hi", dependencies={"user": lambda: "Ada"})
+
+    assert model.requests[0].messages[0].content == "For Ada."

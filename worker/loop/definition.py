@@ -5,7 +5,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
-from enum import StrEnum
+from enum import StrEnum, nonmember
 from typing import Any
 
 from worker.domain import ChatModel, Retention, SessionSummaryManager
@@ -26,6 +26,7 @@ class Mode(StrEnum):
     BROADCAST = "broadcast"  # all members answer the input in parallel, and it answers from their answers
     # As Agno spells them.
     coordinate, route, broadcast = COORDINATE, ROUTE, BROADCAST
+    tasks = nonmember("tasks")  # so that a definition says that there is no such mode
 
 
 class OnMemberFailure(StrEnum):

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from pydantic.errors import PydanticUserError
 from pydantic_core import to_jsonable_python
 
+from worker import agno_names
 from worker.domain import NO_CHANGE, StateChange, ToolDescription, check_json
 from worker.domain.state import difference
 from worker.errors import InvalidJson, InvalidText, ToolNotDescribable
@@ -37,6 +38,7 @@ CUT_OFF = (
     "Error: this call was not made. Your reply reached its limit of output tokens, and the arguments of the call were "
     "cut off. Make the call again with shorter arguments."
 )
+OPTIONS = ("name", "description", "repeatable", "stop_after_tool_call", "strict")
 LISTED = 100  # errors of arguments; a list of a million would fill the memory
 Wait = Callable[[Coroutine[Any, Any, Any]], Any]
 Around = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -138,6 +140,7 @@ def tool(
     repeatable: bool = True,
     stop_after_tool_call: bool = False,
     strict: bool = False,
+    **others: Any,
 ) -> Callable[[Callable[..., Any]], Tool]: ...
 def tool(
     function: Callable[..., Any] | None = None,
@@ -148,6 +151,7 @@ def tool(
     repeatable: bool = True,
     stop_after_tool_call: bool = False,
     strict: bool = False,
+    **others: Any,
 ) -> Tool | Callable[[Callable[..., Any]], Tool]:
     """Make a function callable by a model.
 
@@ -166,13 +170,18 @@ def tool(
 
     Raises:
         ToolNotDescribable: no JSON schema can be made of the signature, or no provider accepts the name.
+        ArgumentInvalid: one of *others*, the options that Agno's decorator has, does not exist here.
     """
+    agno_names.check("tool", others, known=OPTIONS)
 
     def make(target: Callable[..., Any]) -> Tool:
         made = _describe(target, name=name, description=description, repeatable=repeatable)
         return replace(made, stop_after_call=stop_after_tool_call, strict=strict)
 
     return make if function is None else make(function)
+
+
+tool.ACCEPTED = agno_names.accepted("tool")  # type: ignore[attr-defined]  # an attribute of a function
 
 
 def as_tool(function: Tool | Callable[..., Any]) -> Tool:

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import httpx2
 import openai
 
-from worker import errors
+from worker import agno_names, errors
 from worker.domain import ChatMessage, ChatRequest, Extra, Reply
 from worker.models import documents, extras, forms, needs, server
 from worker.models.answer import Answer
@@ -24,26 +24,54 @@ from worker.settings import Settings
 
 # Names of request parameters that are no part of the body, and of the arguments for them.
 OPTIONS = {"extra_headers": "headers", "extra_query": "query"}
+# Those that can be given by their names.
+PARAMETERS = frozenset(
+    {
+        *("temperature", "top_p", "max_tokens", "max_completion_tokens", "frequency_penalty", "presence_penalty"),
+        *("seed", "stop", "logit_bias", "logprobs", "top_logprobs", "reasoning_effort", "verbosity", "service_tier"),
+        *("store", "metadata", "user", "modalities", "parallel_tool_calls", "prompt_cache_key", "safety_identifier"),
+        *("extra_headers", "extra_query", "extra_body"),
+    }
+)
 NO_ACCESS = (401, 403)
 _learned: dict[needs.Server, tuple[forms.Form, ...]] = {}  # they refused messages in another form
 # Statuses of a request that may be accepted in another form; 500: the chat template of the server failed.
 REFUSED = (400, 404, 405, 415, 422, 500, 501)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class OpenAIChat:
     """A model by its name: `OpenAIChat(id="gpt-5-mini")`.
 
     `api_key` and `base_url` default to OPENAI_API_KEY and OPENAI_BASE_URL. `request_params` are sent with every call,
-    such as `{"temperature": 0.2}`.
+    such as `{"temperature": 0.2}`; the usual ones can be given by their names: `OpenAIChat(id="…", temperature=0.2)`.
     """
 
     provider: ClassVar[str] = "openai"  # whose API it uses, as named in traces
 
     id: str
-    api_key: str | None = field(default=None, repr=False)
-    base_url: str | None = None
-    request_params: Mapping[str, Any] = field(default_factory=dict)
+    api_key: str | None = field(repr=False)
+    base_url: str | None
+    request_params: Mapping[str, Any]
+
+    def __init__(
+        self,
+        id: str,
+        api_key: str | None = None,
+        base_url: str | None = None,
+        request_params: Mapping[str, Any] | None = None,
+        **others: Any,
+    ) -> None:
+        agno_names.check("model", others, known=PARAMETERS)
+        named = {name: value for name, value in others.items() if name in PARAMETERS and value is not None}
+        values = {
+            "id": id,
+            "api_key": api_key,
+            "base_url": base_url,
+            "request_params": {**(request_params or {}), **named},
+        }
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
 
     async def reply(self, request: ChatRequest, on_delta: Callable[[str], None]) -> Reply:
         """Answer *request*; see `ChatModel.reply`.
