@@ -10,7 +10,7 @@ from tests.support.life import end, take
 from worker import Calls, RunContext, ScriptedModel, Team
 from worker.batches.accept import ExplicitItems, create
 from worker.db import Db
-from worker.domain import CONTRACT, SERVICE, BatchOrder, BatchRun, Kind, OnBusy, RunError, RunOrder, Status
+from worker.domain import CONTRACT, SERVICE, BatchOrder, BatchRun, Kind, OnBusy, RunError, RunOrder, StateChange, Status
 from worker.domain.run_order import parse_batch_run
 from worker.errors import ValueTooLarge, WorkersTooOld
 from worker.queue.dispatch import NoDispatcher
@@ -21,7 +21,7 @@ from worker.runs.replay import replay_in
 from worker.runs.retry import again
 from worker.runs.why import why
 from worker.settings import Settings
-from worker.store import Database, sessions, teams
+from worker.store import Database, leases, sessions, teams
 from worker.store.tables import runs
 from worker.store.tables import teams as teams_table
 
@@ -70,7 +70,7 @@ def test_a_run_sets_the_state_when_its_turn_comes_and_not_before(database_url: s
 
 
 def test_a_queued_run_changes_nothing_before_it_is_claimed_and_nothing_twice(db: Database) -> None:
-    """Until then the state belongs to the runs before it."""
+    """Until then the state belongs to the runs before it; a second attempt keeps what tools have changed."""
     first, second = accept(db), accept(db, **OPTIONS)
     claim = take(db, first)
     assert state(db) == {}
@@ -80,6 +80,13 @@ def test_a_queued_run_changes_nothing_before_it_is_claimed_and_nothing_twice(db:
 
     assert claim.state == state(db) == {"city": "Rome"}
     assert claim.options.dependencies == {"plan": "pro"}
+
+    with db.write() as tx:
+        sessions.change_state(tx, claim.session_pk, StateChange({"city": "Oslo"}))
+        leases.end(tx, {"me"})
+    again = take(db, second, owner="another")
+
+    assert (again.attempt, again.state, state(db)) == (2, {"city": "Oslo"}, {"city": "Oslo"})
 
 
 def test_a_retry_and_a_replay_keep_the_options(db: Database) -> None:
