@@ -277,7 +277,7 @@ def translate(kind: str, options: Mapping[str, Any], *, known: Collection[str], 
         name = names.get(option)
         if name is None:
             close = difflib.get_close_matches(option, [*known, *names], n=1)
-            mistakes.append(f"there is no option {option!r}{f'; did you mean {close[0]!r}?' if close else ''}")
+            mistakes.append(f"there is no option {option!r}{f' (did you mean {close[0]!r}?)' if close else ''}")
         elif name.treated is Treated.ABSENT:
             mistakes += [f"{option} does not exist here. {name.sentence}"] if value else []
         elif name.convert is not None:

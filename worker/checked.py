@@ -10,9 +10,10 @@ from zoneinfo import ZoneInfo
 
 from worker.domain import ChatMessage, ChatModel, bounds, check_id
 from worker.errors import DefinitionInvalid, TeamSessionsError, ToolNotDescribable
-from worker.loop import delegate, history_tools, state_tool
+from worker.loop import delegate, history_tools, hooks, prompt_text, state_tool
 from worker.loop.definition import Definition, Hook, Instructions, slug
 from worker.loop.prompt import Text
+from worker.loop.run_context import name_of, problem_of_call
 from worker.loop.tools import Tool, as_tool
 from worker.models.openai_chat import OpenAIChat
 from worker.toolkits import flattened
@@ -63,7 +64,7 @@ class Checked:
         if value is None or isinstance(value, str):
             return (value,) if value else ()
         if callable(value):
-            return cast(Instructions, value)
+            return cast(Instructions, self._function("instructions", value))
         if not isinstance(value, (list, tuple)):
             self.mistakes.append(f"instructions is {_shown(value)}; expected text, a list of texts, or a function")
             return ()
@@ -75,15 +76,19 @@ class Checked:
     def text_or_function(self, name: str) -> Text | None:
         """Return a text, or a function that returns one."""
         value = self._options.get(name)
-        return value if callable(value) else self.value(name, str, expected="text, or a function that returns it")
+        if callable(value):
+            return self._function(name, value)
+        return self.value(name, str, expected="text, or a function that returns it")
 
     def functions(self, name: str) -> tuple[Hook, ...]:
         """Return functions."""
-        hooks = self._sequence(name, expected="a list of functions")
-        for hook in hooks:
+        given = self._sequence(name, expected="a list of functions")
+        for hook in given:
             if not callable(hook):
                 self.mistakes.append(f"{name} has {_shown(hook)} in its list; expected functions")
-        return tuple(hook for hook in hooks if callable(hook))
+            elif problem := problem_of_call(hook, hooks.NAMES[name]):
+                self.mistakes.append(f"{name} has {name_of(hook)!r}, which cannot be called: {problem}")
+        return tuple(hook for hook in given if callable(hook))
 
     def id(self, default: str) -> str:
         """Return the id: the option, or a slug of the name, or *default*."""
@@ -206,6 +211,11 @@ class Checked:
         if self.mistakes:
             listed = "".join(f"\n  {mistake}" for mistake in self.mistakes)
             raise DefinitionInvalid(what=what, count=len(self.mistakes), mistakes=listed)
+
+    def _function(self, name: str, function: Hook) -> Hook:
+        if problem := problem_of_call(function, prompt_text.NAMES):
+            self.mistakes.append(f"{name} is {name_of(function)!r}, which cannot be called: {problem}")
+        return function
 
     def _sequence(self, name: str, *, expected: str) -> Sequence[Any]:
         value = self._options.get(name)

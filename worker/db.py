@@ -88,9 +88,9 @@ class SqliteDb(Db):
     def __init__(
         self, db_file: str | os.PathLike[str] | None = None, *, db_url: str | None = None, **others: object
     ) -> None:
+        agno_names.check("db", others, known=("db_file", "db_url"))
         if (db_file is None) == (db_url is None):
             raise ArgumentInvalid(problem="SqliteDb takes a db_file or a db_url, such as db_file='sessions.db'")
-        agno_names.check("db", others, known=("db_file", "db_url"))
         if db_file is not None:
             file = os.path.expanduser(os.fspath(db_file))
             if os.path.isdir(file):

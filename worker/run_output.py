@@ -1,20 +1,23 @@
 """`RunOutput`: the result of a run, read from its row and its messages."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from worker.domain import Message, Role, Run, Status, Usage
 from worker.loop.delegate import NAME as DELEGATE
+from worker.loop.fit import as_object
 
 
 @dataclass(frozen=True, slots=True)
 class ToolExecution:
-    """One call of a tool. `tool_args` is JSON text as the model sent it. `result` None: the call has none yet."""
+    """One call of a tool. `tool_args` are the model's arguments by name. `result` None: the call has none yet."""
 
     tool_call_id: str
     tool_name: str
-    tool_args: str
+    tool_args: dict[str, Any]
     result: str | None
 
 
@@ -59,7 +62,10 @@ class RunOutput:
         own = [message for message in self.messages if message.delegation is None]
         results = {message.tool_call_id: message.content for message in own if message.role is Role.TOOL}
         calls = [call for message in own for call in message.tool_calls if call.name != DELEGATE]
-        return [ToolExecution(call.id, call.name, call.arguments, results.get(call.id)) for call in calls]
+        return [
+            ToolExecution(call.id, call.name, json.loads(as_object(call.arguments)), results.get(call.id))
+            for call in calls
+        ]
 
     @property
     def member_responses(self) -> list[MemberResponse]:

@@ -11,12 +11,14 @@ from worker.aio import twin
 from worker.db import IN_MEMORY, service_db
 from worker.domain import Event, OnBusy, OnBusyName, Priority, PriorityName, Run, RunOrder, check_id, validate_order
 from worker.handle import RunHandle
-from worker.options import RunArguments, definition_of, take
+from worker.options import RunArguments, TeamOptions, definition_of, take
 from worker.run_output import RunOutput
 from worker.runs.enqueue import enqueue, enqueue_in
 from worker.shown import Shown, typed_lines
 from worker.store import Transaction as Connection
 from worker.team_sessions import TeamSessions
+
+FIXED = TeamOptions.__annotations__.keys() - {"db", "metadata"}
 
 
 class Runnable(TeamSessions):
@@ -30,6 +32,12 @@ class Runnable(TeamSessions):
         self.session_summary_manager = self.definition.session_summary_manager
         self.db = options.get("db") or IN_MEMORY
         self._arguments = {name: options[name] for name in ("user_id", "session_id") if options.get(name)}
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Refuse to change an option: the definition is made, and would not follow."""
+        if name in FIXED and "_arguments" in self.__dict__:
+            raise AttributeError(f"{name} of a definition does not change; make another {type(self).__name__}")
+        super().__setattr__(name, value)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(id={self.id!r})"

@@ -1,7 +1,7 @@
 """The page of events, from the table of events."""
 
 from types import UnionType
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 from worker.domain import EventType
 from worker.domain.event import EVENT_TYPES, TERMINAL
@@ -20,8 +20,8 @@ data: {"message_id": "1", "author": "support", "delegation": null, "delta": "You
 What a client must know:
 
 - **The last event is terminal**, and there is only one: `run.completed`, `run.failed` or `run.cancelled`. Over HTTP its
-  data is the whole [Run](api.md#run), with `output` and `error`; in the library it is `run_id` and `status`. If the run
-  is erased while you watch, the stream ends without one.
+  data is the whole [Run](api.md#run), with `output` and `error`; in the library it is `run_id`, `status` and, of a
+  completed run, `finish_reason`. If the run is erased while you watch, the stream ends without one.
 - **`delegation` tells the leader from its members.** It is null in the leader's events; in a member's it is the id of
   the delegation. To show the answer alone, use the events with `delegation` null.
 - **`message.restarted` withdraws deltas.** The attempt that was writing the message was lost: discard what you have
@@ -108,6 +108,8 @@ def _type(hint: Any) -> str:
         return " or ".join(_type(part) for part in get_args(hint))
     if hint is type(None):
         return "null"
-    if hint is int:
-        return "integer"
+    if hint in (int, bool):
+        return "integer" if hint is int else "boolean"
+    if get_origin(hint) is dict:
+        return "object"
     return "list of objects" if get_args(hint) else "string"

@@ -56,7 +56,7 @@ def mistakes(make: Callable[[], object]) -> str:
         ({"timezone_identifier": "Mars/Base"}, "timezone_identifier is 'Mars/Base'; expected a name such as"),
         ({"additional_input": [5]}, "additional_input has 5 in its list; expected texts, or"),
         ({"name": "🦊"}, "name '🦊' has no letter or digit to make an id of; set an id: id='team'"),
-        ({"instrctions": "x"}, "there is no option 'instrctions'; did you mean 'instructions'?"),
+        ({"instrctions": "x"}, "there is no option 'instrctions' (did you mean 'instructions'?)"),
         ({"knowledge": object()}, "knowledge does not exist here. Retrieval is not part of Team Sessions. Give the"),
     ],
 )
@@ -209,7 +209,7 @@ def test_a_database_takes_files_as_people_name_them(tmp_path: Path, monkeypatch:
         SqliteDb(tmp_path)
     with pytest.raises(ArgumentInvalid, match="SqliteDb takes a db_file or a db_url"):
         SqliteDb()
-    with pytest.raises(ArgumentInvalid, match="there is no option 'db_flie'; did you mean"):
+    with pytest.raises(ArgumentInvalid, match=r"there is no option 'db_flie' \(did you mean"):
         SqliteDb("x.db", db_flie="y.db")
 
 
@@ -218,7 +218,7 @@ def test_parameters_of_a_model_can_be_given_by_their_names() -> None:
     model = OpenAIChat(id="m", temperature=0.2, max_tokens=5, request_params={"user": "u"}, cache_response=True)
 
     assert model.request_params == {"user": "u", "temperature": 0.2, "max_tokens": 5}
-    with pytest.raises(ArgumentInvalid, match="there is no option 'temprature'; did you mean 'temperature'"):
+    with pytest.raises(ArgumentInvalid, match=r"there is no option 'temprature' \(did you mean 'temperature'"):
         OpenAIChat(id="m", temprature=0.2)
     with pytest.raises(ArgumentInvalid, match=r"organization does not exist here\. Send it as a header"):
         OpenAIChat(id="m", organization="o")
@@ -228,7 +228,7 @@ def test_options_of_a_tool_that_do_not_exist_are_sentences() -> None:
     """Before its function is ever called."""
     with pytest.raises(ArgumentInvalid, match=r"requires_confirmation does not exist here\. Runs do not pause yet"):
         tool(requires_confirmation=True)
-    with pytest.raises(ArgumentInvalid, match="there is no option 'repeatble'; did you mean 'repeatable'"):
+    with pytest.raises(ArgumentInvalid, match=r"there is no option 'repeatble' \(did you mean 'repeatable'"):
         tool(repeatble=False)
     assert tool(show_result=True, requires_confirmation=False)(max_of_two).name == "max_of_two"
 
@@ -253,3 +253,36 @@ def test_a_dependency_of_a_run_can_be_a_function() -> None:
     team.run("hi", dependencies={"user": lambda: "Ada"})
 
     assert model.requests[0].messages[0].content == "For Ada."
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (
+            {"pre_hooks": [lambda run_input, session: None]},
+            "it has a parameter 'session', and is called with input",
+        ),
+        ({"post_hooks": [lambda agent: None]}, "it has a parameter 'agent', and is called with output"),
+        (
+            {"tool_hooks": [lambda name, what: None]},
+            "it has a parameter 'what', and is called with name",
+        ),
+        (
+            {"instructions": lambda agent: "x"},
+            "it has a parameter 'agent', and is called with run_context",
+        ),
+    ],
+)
+def test_a_function_that_asks_for_what_there_is_not_is_a_mistake(options: dict[str, Any], sentence: str) -> None:
+    """Though the first parameter may have any other name: it would silently be given something else."""
+    assert sentence in mistakes(lambda: Team(**options))
+
+
+def test_a_definition_does_not_change_by_an_attribute() -> None:
+    """It would not follow. The database and what is for one's own use can be set."""
+    team = Team(model=ScriptedModel([]))
+
+    with pytest.raises(AttributeError, match="instructions of a definition does not change; make another Team"):
+        team.instructions = "new"  # type: ignore[attr-defined]
+    team.metadata = {"a": 1}
+    team.db = SqliteDb(":memory:")

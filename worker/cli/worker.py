@@ -17,6 +17,7 @@ from worker.cli import broker, database
 from worker.cli.isolated_run import execute_alone
 from worker.cli.numbers import PORT, THREADS
 from worker.errors import DatabaseUnavailable
+from worker.loop.user_loop import UserLoop
 from worker.observe import logs, metrics
 from worker.process import limits
 from worker.process.isolated import IsolatedProcesses
@@ -53,7 +54,7 @@ log = logs.get(__name__)
     type=PORT,
     help="Answer GET /metrics on this port. Default: TEAM_SESSIONS_METRICS_PORT.",
 )
-@click.option("--check", is_flag=True, help="Only load the teams, and say what is wrong with them.")
+@click.option("--check", is_flag=True, help="Only load the teams with their lifespan, and say what is wrong.")
 def worker(queues: str, concurrency: int, metrics_port: int | None, check: bool) -> None:
     """Execute runs from the queues.
 
@@ -71,6 +72,9 @@ def worker(queues: str, concurrency: int, metrics_port: int | None, check: bool)
         raise click.BadParameter(f"no such queue: {', '.join(sorted(unknown))}. There are: {', '.join(QUEUES)}.")
     teams = load_teams(settings)
     if check:
+        user_loop = UserLoop()
+        enter_lifespan(settings, user_loop)
+        user_loop.close()
         click.echo(f"Teams: {', '.join(sorted(teams))}.")
         return
     with database.opened(settings):

@@ -24,6 +24,10 @@ class Event:
     type: str
     data: dict[str, Any]
 
+    def __getattr__(self, name: str) -> Any:
+        text = "the text of a message.delta is data['delta']"
+        raise AttributeError(f"an Event has a type and data, and no {name!r}; {text}")
+
 
 @dataclass(frozen=True, slots=True)
 class EventType(Generic[P]):

@@ -173,7 +173,7 @@ class OutputRefused(TeamSessionsError):
 
 
 class HookFailed(TeamSessionsError):
-    """Function {function!r} of the team failed with {problem}. The log of the worker has its traceback."""
+    """Function {function!r} of the team failed with {problem}."""
 
     code = "hook_failed"
 

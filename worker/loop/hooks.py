@@ -18,6 +18,17 @@ from worker.loop.run_context import RunContext, select
 from worker.loop.user_function import call
 from worker.loop.user_loop import finished
 
+_OF_RUN = ("run_context", "session_state", "dependencies", "metadata", "user_id", "session_id")
+# What hooks of each kind can name.
+NAMES = {
+    "pre_hooks": ("input", "run_input", *_OF_RUN),
+    "post_hooks": ("output", "run_output", *_OF_RUN),
+    "tool_hooks": (
+        *("name", "function_name", "arguments", "call_next", "function_call", "function", "func"),
+        *("run_context", "session_state"),
+    ),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class RunInput:

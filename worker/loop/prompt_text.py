@@ -19,6 +19,7 @@ from worker.loop.prompt import Prompt, Text
 from worker.loop.run_context import RunContext
 from worker.loop.user_function import call
 
+NAMES = ("run_context", "session_state")  # what a function that returns a text can name
 _NAME = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 

@@ -6,7 +6,7 @@ instructions can name other things as well, such as `session_state`.
 
 import inspect
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, get_type_hints
@@ -48,6 +48,9 @@ class RunContext:
         self.notify(bounds.check_name(name, field="name"), bounds.check_metadata(data or {}, field="data"))
 
 
+FOREIGN = {"agent", "team", "session"}  # what hooks of Agno are given, and no function is here
+
+
 def is_context(hint: object) -> bool:
     """Return whether a parameter's type is `RunContext`, ours or that of a toolkit made for another product."""
     return hint is RunContext or (isinstance(hint, type) and hint.__name__ == "RunContext")
@@ -75,18 +78,17 @@ def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
 def select(function: Callable[..., Any], available: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments for *function*: what its parameters name of *available*.
 
-    The first parameter that names nothing gets the first value, so `lambda text: …` is enough.
+    The first parameter gets the first value if it names nothing, so `lambda text: …` is enough.
 
     Raises:
         TypeError: a parameter without a default names nothing.
     """
     arguments: dict[str, Any] = {}
-    rest = list(available.values())[:1]
     try:
         hints = hints_of(function)
     except (TypeError, NameError):
         hints = {}
-    for parameter in inspect.signature(function).parameters.values():
+    for number, parameter in enumerate(inspect.signature(function).parameters.values()):
         if parameter.kind is parameter.VAR_KEYWORD:
             return {**available, **arguments}
         if parameter.kind is parameter.VAR_POSITIONAL:
@@ -97,9 +99,17 @@ def select(function: Callable[..., Any], available: Mapping[str, Any]) -> dict[s
             arguments[parameter.name] = available["run_context"]
         elif parameter.default is not parameter.empty:
             continue
-        elif rest:
-            arguments[parameter.name] = rest.pop()
+        elif number == 0 and parameter.name not in FOREIGN:
+            arguments[parameter.name] = next(iter(available.values()))
         else:
-            names = ", ".join(available)
-            raise TypeError(f"parameter {parameter.name!r} names nothing that there is; there are {names}")
+            raise TypeError(f"it has a parameter {parameter.name!r}, and is called with {', '.join(available)}")
     return arguments
+
+
+def problem_of_call(function: Callable[..., Any], names: Sequence[str]) -> str | None:
+    """Return why *function* cannot be called with what has these *names*; None: it can."""
+    try:
+        select(function, {**dict.fromkeys(names), "run_context": None})
+    except (TypeError, ValueError) as error:
+        return str(error)
+    return None

@@ -11,6 +11,7 @@ import json
 import re
 import warnings
 from collections.abc import Callable, Coroutine
+from concurrent import futures
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, overload
@@ -94,6 +95,9 @@ class Tool:
         """
         try:
             return self._call(arguments, context, wait, around)
+        except futures.CancelledError as error:  # the run was stopped: no fault of the tool
+            tracing.fail_current(error)
+            return Result(f"Error: {type(error).__name__}: {error}", failed=True)
         # Not only Exception: a SystemExit or CancelledError would end the thread, and the run would wait without end.
         except BaseException as error:  # noqa: BLE001 - the model gets every error of a user's function
             tracing.fail_current(error)

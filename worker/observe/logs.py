@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from worker.controls import CODES, escape
 from worker.errors import TeamSessionsError
-from worker.observe.log_origins import Origin, is_of_users, origin, shortened
+from worker.observe.log_origins import OURS, Origin, is_of_users, origin, shortened
 from worker.settings import Settings
 
 _ORIGIN = "_origin"  # the attribute of a record in which the handler's filter notes whose line it is
@@ -133,6 +133,14 @@ class _Readable(logging.Formatter):
         return f"{time} {record.levelname:<7} {_text(record)}{fields}".translate(_ESCAPES)
 
 
+class _OfScripts(_Readable):
+    """Where no program has set logging up: our lines with their fields, all others as Python writes them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        ours = record.name.partition(".")[0] in OURS
+        return super().format(record) if ours else logging.Formatter.format(self, record)
+
+
 def _quoted(value: object) -> str:
     """Return a value as text, in quotes if it could be taken for more than one field."""
     text = str(value)
@@ -204,3 +212,7 @@ def position_of_user(error: BaseException) -> str:
 
 def _position(frame: traceback.FrameSummary) -> str:
     return f"{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno}"
+
+
+if logging.lastResort is not None:  # a script that sets nothing up would see the text of a line without its fields
+    logging.lastResort.setFormatter(_OfScripts())
