@@ -12,7 +12,7 @@ from worker.batches.accept import ExplicitItems, create
 from worker.db import Db
 from worker.domain import CONTRACT, SERVICE, BatchOrder, BatchRun, Kind, OnBusy, RunError, RunOrder, StateChange, Status
 from worker.domain.run_order import parse_batch_run
-from worker.errors import ValueTooLarge, WorkersTooOld
+from worker.errors import RunFailed, ValueTooLarge, WorkersTooOld
 from worker.queue.dispatch import NoDispatcher
 from worker.runs.claim import NotClaimed, claim_head
 from worker.runs.enqueue import enqueue
@@ -177,3 +177,23 @@ def test_a_worker_leaves_a_run_alone_whose_options_it_does_not_know(db: Database
     assert isinstance(claim, NotClaimed)
     assert answer.reason == "needs_newer_worker"
     assert take(db, run_id).run_id == run_id
+
+
+def test_a_state_that_would_be_too_large_fails_its_run_and_stays_as_it_was(database_url: str) -> None:
+    """Each order is small, and many of them are not; the session goes on."""
+    db = Db(database_url)
+    team = Team(id="t", model=ScriptedModel(["ok"] * 20), db=db)
+    part = {"x": "y" * 60_000}
+
+    def fill() -> None:
+        for n in range(20):
+            team.run("go", session_id="s", session_state={f"k{n}": part})
+
+    with pytest.raises(RunFailed, match="session_state has"):
+        fill()
+
+    kept = team.get_session_state("s")
+    assert len(kept) == 17
+    assert team.run("go", session_id="s").content == "ok"
+    assert team.get_session_state("s") == kept
+    db.close()

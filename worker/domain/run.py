@@ -10,6 +10,7 @@ from worker.domain.fields import ANSWER, HIDDEN, Metadata, RunId, SessionId, Tea
 from worker.domain.message import Message
 from worker.domain.run_options import NO_OPTIONS, RunOptions
 from worker.domain.usage import Usage
+from worker.errors import ValueTooLarge
 
 
 class Status(StrEnum):
@@ -165,6 +166,7 @@ class Claim:
     state: dict[str, Any]
     metadata: dict[str, Any] = dataclasses.field(default_factory=dict)
     options: RunOptions = NO_OPTIONS
+    refused: ValueTooLarge | None = None  # why its session_state was not set: the session's would be too large
     replay: Replay | None = None
     traceparent: str | None = None
     log: tuple[Message, ...] = ()

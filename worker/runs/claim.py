@@ -10,6 +10,7 @@ from typing import Any
 
 from worker import clock
 from worker.domain import Claim, Draft, Due, End, Role, StateChange, size_of
+from worker.errors import ValueTooLarge
 from worker.loop.definition import Definition
 from worker.process.patience import Patience, at_once
 from worker.store import Database, Transaction, leases, messages, sessions
@@ -99,8 +100,11 @@ def claim_head(
         else:
             log = messages.of_run(tx, session_pk=session.pk, first_seq=claim.first_seq, last_seq=claim.last_seq)
         values = _first_values(claim, definition, state)
-        if values:  # a team's own are small, and so are those of an order
-            state = sessions.change_state(tx, session.pk, StateChange(values), bounded=False)
+        if values:
+            try:
+                state = sessions.change_state(tx, session.pk, StateChange(values))
+            except ValueTooLarge as error:  # nothing is written; the run fails with it
+                claim = replace(claim, refused=error)
         if clock.monotonic() - asked_at > ttl_s / 3:  # it waited for a lock after it had taken the lease
             claim = replace(claim, lease_until=leases.renew_held(tx, claim, ttl_s=ttl_s) or claim.lease_until)
         return replace(claim, log=tuple(log), state=state)

@@ -183,6 +183,8 @@ def _converse(attempt: _Attempt) -> Outcome:
         journal.publish_restart()
     else:
         journal.publish_input()
+    if claim.refused is not None:
+        return _fail(journal, claim.refused, because="the state of its session would be too large")
     try:
         answer = converse(_conversation(attempt))
         finish_reason = "length" if answer.extra is not None and answer.extra.cut_off else "stop"

@@ -83,6 +83,7 @@ def claim(
         elapsed_s=(row.claimed_at - row.started_at).total_seconds(),
         cancel_requested=row.cancel_requested_at is not None,
         options=RunOptions.from_json(row.options),
+        refused=None,
         replay=replay_of(row),
         log=(),
     )

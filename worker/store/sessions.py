@@ -152,16 +152,15 @@ def begin_run(tx: Transaction, pk: int, *, size: int, due: Due | None) -> None:
     _ADVANCE.one(tx, {"session": pk, "messages": 1, "size": size, **thresholds})
 
 
-def change_state(tx: Transaction, pk: int, change: StateChange, *, bounded: bool = True) -> dict[str, Any]:
+def change_state(tx: Transaction, pk: int, change: StateChange) -> dict[str, Any]:
     """Apply a difference of top-level keys to the session's state, and return the state. Only under the lock.
 
     Raises:
-        ValueTooLarge: the state would be too large, and is *bounded*; nothing is written.
+        ValueTooLarge: the state would be too large; nothing is written.
     """
     before: dict[str, Any] = tx.execute(select(sessions.c.state).where(sessions.c.pk == pk)).scalar_one()
     state = change.applied_to(before)
-    if bounded:
-        bounds.check_state(state, before=before, field="session_state")
+    bounds.check_state(state, before=before, field="session_state")
     tx.execute(update(sessions).where(sessions.c.pk == pk).values(state=state))
     return state
 
