@@ -16,7 +16,7 @@ from team_sessions import Agent, OpenAIChat, Team
 def slow() -> str:
     "Wait."
     import time
-    time.sleep(1)
+    time.sleep(1.5)
     return "done"
 
 team = Team(id="mine", instructions={instructions!r}, tools=[slow])
@@ -37,7 +37,7 @@ def test_a_change_restarts_the_workers_and_a_mistake_does_not(
         running.start_model()
         _, client = running.start_up("--reload", "--workers", "1")
         [before] = client.teams()
-        run = client.enqueue("mine", "go on [steps=6]")
+        run = client.enqueue("mine", "go on [steps=12]")
         wait_until(lambda: client.run(run["id"])["usage"]["model_calls"] > 1, description="the run is under way")
 
         module.write_text(TEAMS.format(instructions="two"))
