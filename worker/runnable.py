@@ -213,7 +213,8 @@ class Runnable(TeamSessions):
         Raises:
             ArgumentInvalid: an argument does not exist.
         """
-        agno_names.check("run", arguments, known=RunArguments.__annotations__)
+        if not arguments.keys() <= RunArguments.__annotations__.keys():
+            agno_names.check("run", arguments, known=RunArguments.__annotations__)
         given = {**self._arguments, **{name: value for name, value in arguments.items() if value is not None}}
         ids = {name: _text(given.pop(name, None)) for name in ("session_id", "user_id")}
         known = {name: value for name, value in given.items() if name in RunArguments.__annotations__}

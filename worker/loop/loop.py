@@ -26,7 +26,9 @@ def converse(conversation: Conversation) -> Draft:
     Raises:
         Stopped, LeaseLost, ModelError, LimitReached, ReplayDiverged, InputRefused, OutputRefused, HookFailed
     """
-    conversation = replace(conversation, definition=prompt_text.of_run(conversation))
+    definition = prompt_text.of_run(conversation)
+    if definition is not conversation.definition:
+        conversation = replace(conversation, definition=definition)
     hooks.check_input(conversation)
     return hooks.check_answer(conversation, _answer(conversation))
 
