@@ -1,5 +1,6 @@
 """`up --reload`: a change of the teams reaches the workers, runs in progress go on, and a mistake stops nothing."""
 
+import functools
 import os
 import subprocess
 from collections.abc import Callable
@@ -15,8 +16,9 @@ from team_sessions import Agent, OpenAIChat, Team
 
 def slow() -> str:
     "Wait."
-    import time
-    time.sleep(1.5)
+    import pathlib, time
+    while not pathlib.Path({released!r}).exists():
+        time.sleep(0.05)
     return "done"
 
 team = Team(id="mine", instructions={instructions!r}, tools=[slow])
@@ -31,29 +33,32 @@ def test_a_change_restarts_the_workers_and_a_mistake_does_not(
     code = tmp_path / "code"
     code.mkdir()
     module = code / "my_teams.py"
-    module.write_text(TEAMS.format(instructions="one"))
+    released = tmp_path / "released"  # until it is there, the tool waits: the run is under way for so long
+    teams = functools.partial(TEAMS.format, released=str(released))
+    module.write_text(teams(instructions="one"))
     settings = {"TEAM_SESSIONS_TEAMS": "my_teams", "PYTHONPATH": str(code), "TEAM_SESSIONS_DATA_DIR": str(tmp_path)}
     with system(tmp_path, database_url=new_sqlite(), redis_url=valkey.url, settings=settings) as running:
         running.start_model()
         _, client = running.start_up("--reload", "--workers", "1")
         [before] = client.teams()
-        run = client.enqueue("mine", "go on [steps=12]")
-        wait_until(lambda: client.run(run["id"])["usage"]["model_calls"] > 1, description="the run is under way")
+        run = client.enqueue("mine", "go on [steps=2]")
+        wait_until(lambda: client.run(run["id"])["usage"]["model_calls"] > 0, description="the run is under way")
 
-        module.write_text(TEAMS.format(instructions="two"))
+        module.write_text(teams(instructions="two"))
         wait_until(
             lambda: [v for team in client.teams() for v in team["versions"]] not in ([], before["versions"]),
             description="the workers serve the new version",
             timeout_s=120,
         )
+        released.touch()
         ended = client.run(run["id"], wait_s=120)
         [after] = client.teams()
-        module.write_text(TEAMS.format(instructions="three").replace("tools=", "tols="))
+        module.write_text(teams(instructions="three").replace("tools=", "tols="))
         running.wait_for_log("up", "The workers are not restarted")
 
         assert "my_teams.py changed: the workers are restarted." in running.log("up")
         assert "did you mean 'tools'?" in running.log("up")
-        assert "(my_teams.py:10)" in running.log("up")
+        assert "(my_teams.py:11)" in running.log("up")
         assert (ended["status"], ended["attempt"]) == ("completed", 2)
         assert client.run(client.enqueue("mine", "hello")["id"], wait_s=60)["status"] == "completed"
         assert [team["versions"] for team in client.teams()] == [after["versions"]]
