@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from worker.domain import Message, Role, Run, Status, Usage
+from worker.domain import Message, Role, Run, Status, Usage, calls_with_results
 from worker.loop.delegate import NAME as DELEGATE
 from worker.loop.fit import as_object
 
@@ -60,11 +60,10 @@ class RunOutput:
     def tools(self) -> list[ToolExecution]:
         """The calls of the leader's own tools, with their results."""
         own = [message for message in self.messages if message.delegation is None]
-        results = {message.tool_call_id: message.content for message in own if message.role is Role.TOOL}
-        calls = [call for message in own for call in message.tool_calls if call.name != DELEGATE]
         return [
-            ToolExecution(call.id, call.name, json.loads(as_object(call.arguments)), results.get(call.id))
-            for call in calls
+            ToolExecution(call.id, call.name, json.loads(as_object(call.arguments)), result)
+            for call, result in calls_with_results(own)
+            if call.name != DELEGATE
         ]
 
     @property

@@ -1,6 +1,7 @@
 """An agent alone: it runs, keeps sessions and is served as a team without members."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -94,3 +95,21 @@ def test_names_and_usage_of_sessions(database_url: str) -> None:
     with pytest.raises(SessionNotFound):
         agent.get_session_metrics("nowhere")
     db.close()
+
+
+def test_results_belong_to_the_calls_of_their_own_reply() -> None:
+    """Some servers give the calls of each reply the same ids."""
+
+    def say(word: str) -> str:
+        """Say a word."""
+        return word
+
+    steps = [Calls(("say", {"word": "one"})), Calls(("say", {"word": "two"})), "done"]
+    output = Agent(id="repeats", model=ScriptedModel(steps), tools=[say]).run("go")
+    ids = [tuple(replace(call, id="c") for call in m.tool_calls) for m in output.messages]
+    same = [
+        replace(m, tool_call_id="c" if m.role == "tool" else None, tool_calls=calls)
+        for m, calls in zip(output.messages, ids, strict=True)
+    ]
+
+    assert [call.result for call in replace(output, messages=same).tools] == ["one", "two"]

@@ -37,7 +37,17 @@ from worker.domain.event import (
 )
 from worker.domain.identity import new_id
 from worker.domain.lease import LeaseState
-from worker.domain.message import Draft, Excerpt, Extra, Message, Role, ToolCall, open_calls, size_of
+from worker.domain.message import (
+    Draft,
+    Excerpt,
+    Extra,
+    Message,
+    Role,
+    ToolCall,
+    calls_with_results,
+    open_calls,
+    size_of,
+)
 from worker.domain.outcome import End, Outcome, parse_outcome
 from worker.domain.principal import SERVICE, Principal, Scope
 from worker.domain.problem import Problem

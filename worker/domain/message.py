@@ -129,3 +129,18 @@ def open_calls(messages: Sequence[Message]) -> list[tuple[Message, int, ToolCall
         for index, call in enumerate(reply.tool_calls)
         if call.id not in answered[delegation]
     ]
+
+
+def calls_with_results(messages: Sequence[Message]) -> list[tuple[ToolCall, str | None]]:
+    """Return the calls of *messages*, in order, each with its result; None: it has none yet.
+
+    Ids of calls are unique in their reply alone, so a result belongs to the last reply before it.
+    """
+    last_reply: dict[str | None, int] = {}
+    results: dict[tuple[int, str | None], str] = {}
+    for message in messages:
+        if message.role is Role.ASSISTANT:
+            last_reply[message.delegation] = message.seq
+        elif message.role is Role.TOOL and message.delegation in last_reply:
+            results[last_reply[message.delegation], message.tool_call_id] = message.content
+    return [(call, results.get((message.seq, call.id))) for message in messages for call in message.tool_calls]

@@ -5,14 +5,14 @@ All of it is read from written messages, so a run that is taken over shows the s
 
 from dataclasses import replace
 
-from worker.domain import Message, Role, ToolCall
+from worker.domain import Message, Role, ToolCall, calls_with_results
 from worker.loop import data_block
 from worker.loop.conversation import Conversation, History
 from worker.loop.definition import Definition
 from worker.loop.delegate import NAME, delegate
 
 READ = 400  # results of tools that are read to find a member's own, at most
-TEXT = 4_000  # characters of a text of the team's history, at most
+TEXT = 4_000  # characters of an earlier text, at most
 
 
 def own_history(leader: Conversation, member: Definition) -> History:
@@ -22,20 +22,17 @@ def own_history(leader: Conversation, member: Definition) -> History:
     number = member.num_history_messages
     most = member.history_runs if number is None else number // 2
     turns: list[tuple[Message, Message]] = []
-    for reply, result in leader.history_reader.tool_results(limit=READ, before=None, cut=leader_text(leader)):
+    lengths: dict[int, int] = {}
+    for reply, result in leader.history_reader.tool_results(limit=READ, before=None, cut=TEXT):
         if len(turns) == most:
             break
         call = next(c for c in reply.tool_calls if c.id == result.message.tool_call_id)
         if (task := _task(leader.definition, member, call)) is not None:
             answer = replace(result.message, role=Role.ASSISTANT, author=member.id, tool_call_id=None)
+            if result.length > len(answer.content):
+                lengths[answer.seq] = result.length
             turns.append((replace(answer, seq=reply.seq, role=Role.USER, content=task), answer))
-    return History(tuple(message for turn in reversed(turns) for message in turn))
-
-
-def leader_text(leader: Conversation) -> int:
-    """Return how many characters of an earlier answer a member is shown."""
-    tokens = leader.limits.context_tokens
-    return TEXT if tokens is None else max(TEXT, tokens // 2)
+    return History(tuple(message for turn in reversed(turns) for message in turn), lengths=lengths)
 
 
 def data(leader: Conversation) -> tuple[str, ...]:
@@ -56,14 +53,11 @@ def _team_history(leader: Conversation, run_count: int) -> str:
 
 
 def _interactions(leader: Conversation) -> str:
-    results = {m.tool_call_id: m.content for m in leader.log if m.role is Role.TOOL}
     lines = []
-    for call in (call for message in leader.log for call in message.tool_calls):
-        arguments = delegate.parse(call.arguments) if call.name == NAME and call.id in results else ""
-        if isinstance(arguments, dict):
-            lines.append(
-                f"{arguments['member_id']} was given: {arguments['task']}\nand answered: {results[call.id][:TEXT]}"
-            )
+    for call, result in calls_with_results(leader.log):
+        arguments = delegate.parse(call.arguments) if call.name == NAME and result is not None else ""
+        if isinstance(arguments, dict) and result is not None:
+            lines.append(f"{arguments['member_id']} was given: {arguments['task']}\nand answered: {result[:TEXT]}")
     return "Other members of the team in this run:\n" + "\n".join(lines) if lines else ""
 
 
