@@ -197,9 +197,28 @@ def test_a_tool_tells_watchers_how_far_it_is(db: Db) -> None:
 
     events = list(team.run("go", stream=True))
 
-    told = [event.data for event in events if event.type == "tool_call.progress"]
-    assert [(data["name"], data["progress"], data["data"]) for data in told] == [
+    sent = [event.data for event in events if event.type == "tool_call.progress"]
+    assert [(data["name"], data["progress"], data["data"]) for data in sent] == [
         ("copy", "copied", {"files": 1}),
         ("copy", "copied", {"files": 2}),
     ]
     assert [event.data["failed"] for event in events if event.type == "tool_call.completed"] == [True]
+
+
+def test_hooks_of_both_kinds_do_not_wait_for_each_other(db: Db) -> None:
+    """Forty calls at once, each through an async, a sync and an async hook: more than a pool has threads."""
+
+    async def outer(call_next: Hook, arguments: dict[str, Any]) -> Any:
+        return await call_next(**arguments)
+
+    def middle(call_next: Hook, arguments: dict[str, Any]) -> Any:
+        return call_next(**arguments)
+
+    class Inner:
+        async def __call__(self, call_next: Hook, arguments: dict[str, Any]) -> Any:
+            return await call_next(**arguments)
+
+    steps = [Calls(*(("double", {"n": n}) for n in range(40))), "done"]
+    team = Team(id="t", model=ScriptedModel(steps), tools=[double], tool_hooks=[outer, middle, Inner()], db=db)
+
+    assert sorted(int(call.result or "") for call in team.run("go").tools) == [2 * n for n in range(40)]

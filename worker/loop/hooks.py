@@ -4,17 +4,17 @@ They are called where a result is decided: before the first model call, before t
 run that is taken over calls them again where nothing was written yet.
 """
 
-import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from worker.aio import on_thread
 from worker.domain import Draft, Role
 from worker.loop.conversation import Conversation
 from worker.loop.definition import Hook
-from worker.loop.run_context import RunContext, select
+from worker.loop.run_context import RunContext, select, underlying
 from worker.loop.user_function import call
 from worker.loop.user_loop import finished
 
@@ -118,10 +118,11 @@ def _through(
         return wait(finished(result)) if inspect.isawaitable(result) else result
 
     async def await_next(**changed: Any) -> Any:
-        result = await asyncio.to_thread(function, **changed)
+        # On a thread of its own: the threads of a pool could all hold hooks that wait for this one.
+        result = await on_thread(partial(function, **changed), name=f"tool {name}")
         return await result if isinstance(result, Awaitable) else result
 
-    following = await_next if inspect.iscoroutinefunction(hook) else call_next
+    following = await_next if inspect.iscoroutinefunction(underlying(hook)) else call_next
     available: Mapping[str, Any] = {
         "name": name,
         "function_name": name,
