@@ -2,14 +2,14 @@
 
 A worker of an older version would execute the run without it. So such a run says what it needs: `CONTRACT` is what a
 worker of this version understands, and is announced with its teams. To add an option: a field here and in `RunOrder`
-and, if workers of the last release do not know it, a new number.
+and, if workers of the last release do not know it, a new number as its `since`.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-CONTRACT = 1
+FIRST = {"since": 1}  # the contract of workers that know an option
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,14 +20,14 @@ class RunOptions:
     its tools, hooks and instructions. `add_dependencies_to_context`: the model is shown them, whatever the team says.
     """
 
-    session_state: dict[str, Any] = field(default_factory=dict)
-    dependencies: dict[str, Any] = field(default_factory=dict)
-    add_dependencies_to_context: bool = False
+    session_state: dict[str, Any] = field(default_factory=dict, metadata=FIRST)
+    dependencies: dict[str, Any] = field(default_factory=dict, metadata=FIRST)
+    add_dependencies_to_context: bool = field(default=False, metadata=FIRST)
 
     @property
     def needs(self) -> int:
         """The least contract of a worker that can execute the run."""
-        return CONTRACT if self.to_json() else 0
+        return max((_SINCE[name] for name in self.to_json()), default=0)
 
     def to_json(self) -> dict[str, Any]:
         """Return the options that ask for something, as they are stored."""
@@ -39,5 +39,7 @@ class RunOptions:
         return cls(**{name: row[name] for name in NAMES if name in row}) if row else NO_OPTIONS
 
 
-NAMES = tuple(each.name for each in fields(RunOptions))
+_SINCE: dict[str, int] = {each.name: each.metadata["since"] for each in fields(RunOptions)}
+NAMES = tuple(_SINCE)
+CONTRACT = max(_SINCE.values())
 NO_OPTIONS = RunOptions()
