@@ -33,7 +33,7 @@ class Options(TypedDict, total=False):
     instructions: str | Sequence[str] | Callable[..., Any] | None  # text, lines, or a function of a RunContext
     expected_output: str | None  # what an answer shall look like
     additional_context: str | None  # more text behind the instructions
-    add_name_to_context: bool | None  # whether it is told its name
+    add_name_to_context: bool | None  # whether its system message has its name
     introduction: str | None  # how it has introduced itself to the user
     markdown: bool | None  # whether it answers in Markdown
     system_message: str | Callable[..., Any] | None  # all of it, in place of the options above
@@ -54,7 +54,7 @@ class Options(TypedDict, total=False):
     add_history_to_context: bool | None  # whether each call includes earlier runs; for a member, its earlier tasks
     num_history_runs: int | None  # how many; by default 3 or, with the summary, what the summary does not cover, and 3
     num_history_messages: int | None  # or how many messages
-    max_tool_calls_from_history: int | None  # earlier tool calls are left out, except for so many of the last ones
+    max_tool_calls_from_history: int | None  # how many of the last tool calls of earlier runs are sent
     read_chat_history: bool | None  # whether it gets a tool that reads the whole chat
     read_tool_call_history: bool | None  # whether it gets a tool that reads earlier tool calls
     enable_session_summaries: bool | None  # whether a session is condensed in the background as its history grows

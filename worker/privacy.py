@@ -20,6 +20,7 @@ PAGE = 200
 KEYS = 1_000  # of requests, erased in one transaction
 # Columns for the product's own use, which hold nothing of the user; hashes, of secrets and of requests, are among them.
 _INTERNAL = {"session_pk", "fence", "lease_owner", "lease_until", "losses", "retries", "dispatched_at", "claimed_seq"}
+_INTERNAL |= {"needs"}
 _INTERNAL |= {"secret_hash", "request_hash", "request_key", "planned_key", "minute", "minute_at", "pace", "paced_at"}
 _EXPORTED_AS = {"covers_through_seq": "summary_seq"}  # field of a session: its key in an export
 _OUTSIDE = {"idempotency_key": idempotency.c.key, "batch": batches.c.id, "api_key": api_keys.c.id}

@@ -101,9 +101,9 @@ class Runnable(TeamSessions):
         Raises:
             What `run` raises.
         """
-        events = self.run(input, stream=True, **arguments)
-        Shown(members=show_member_responses, markdown=markdown).show(_pieces(events, stream is not False))
-        self.get_last_run_output()
+        shown = Shown(members=show_member_responses, markdown=markdown)
+        shown.show(_pieces(self.run(input, stream=True, **arguments), stream is not False))
+        self.get_run_output(shown.run_id)  # it raises why there is no answer
 
     async def aprint_response(
         self,
@@ -122,7 +122,7 @@ class Runnable(TeamSessions):
                     shown.add(event)
         finally:
             shown.close()
-        await self.aget_last_run_output()
+        await self.aget_run_output(shown.run_id)
 
     def cli_app(self, *, user: str = "You", **arguments: Unpack[RunArguments]) -> None:
         """Talk with it in the terminal, until 'exit' or Ctrl-D. The inputs are runs of one session."""

@@ -19,6 +19,7 @@ class Shown:
     """Prints the events of one run. `members`: the answers of members too, not only that they work."""
 
     def __init__(self, *, members: bool = True, markdown: bool = True) -> None:
+        self.run_id = ""
         self._members = members
         self._text = ""  # what is printed of the message that is being written
         self._message_id = ""
@@ -36,6 +37,8 @@ class Shown:
         """Print one event."""
         data = event.data
         match event.type:
+            case "run.queued":
+                self.run_id = data["run_id"]
             case "message.delta" if data["delegation"] is None:
                 self._begin(data["message_id"])
                 self._print(data["delta"])

@@ -163,7 +163,7 @@ def test_a_tool_that_blocks_the_loop_is_named(
 
 
 def test_an_awaited_run_holds_up_no_event_loop(database_url: str) -> None:
-    """Twenty at once; its async tools run on the loop of whoever awaits it."""
+    """Twenty at once; its async tools run on the loop of the caller."""
     loops = []
 
     async def fetch(n: int) -> str:

@@ -165,13 +165,13 @@ def test_ids_can_be_uuids_and_defaults_of_the_definition() -> None:
 
 
 def test_a_model_finds_a_member_by_what_it_can_mean() -> None:
-    """Models write names and other cases; a name that two members could have is nobody's."""
+    """Models write names and other cases; a name that two members have names neither."""
     team = Team(members=[Agent(name="Web Searcher"), Agent(id="a", name="Twin"), Agent(id="b", name="Twin")]).definition
 
     for meant in ("web-searcher", "Web Searcher", "web_searcher", "WEB-SEARCHER"):
         assert getattr(team.member(meant), "id", None) == "web-searcher"
     assert team.member("Twin") is None
-    assert team.member("nobody") is None
+    assert team.member("unknown") is None
 
 
 @pytest.mark.parametrize("option", sorted({**agno_names.DEFINITION, **agno_names.TEAM}))
@@ -248,7 +248,7 @@ def test_a_mode_that_does_not_exist_here_is_a_mistake_of_the_definition() -> Non
 def test_a_dependency_of_a_run_can_be_a_function() -> None:
     """It is called when the run is accepted; what it returns is stored."""
     model = ScriptedModel(["hello"])
-    team = Team(id="t", model=model, instructions="For {user}.", dependencies={"user": "nobody"})
+    team = Team(id="t", model=model, instructions="For {user}.", dependencies={"user": "Bob"})
 
     team.run("hi", dependencies={"user": lambda: "Ada"})
 

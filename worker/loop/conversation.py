@@ -135,7 +135,7 @@ class Conversation:
     def context(
         self, *, key: str, cancelled: threading.Event | None = None, call: ToolCallProgress | None = None
     ) -> RunContext:
-        """Return what a function of the user's is told of this run. *key* is the idempotency key of its *call*."""
+        """Return the context for a function of the user's. *key* is the idempotency key of its *call*."""
 
         def notify(name: str, data: dict[str, Any]) -> None:
             if call is not None:

@@ -65,8 +65,8 @@ class Hooks:
 class ForMembers:
     """What a leader's members are shown besides their tasks.
 
-    `num_team_history_runs`: inputs and answers of so many earlier runs; 0: none. `interactions`: the tasks and answers
-    of the other members in this run. `user_input`: the task is the user's input as it is.
+    `num_team_history_runs`: the number of earlier runs whose inputs and answers are shown. `interactions`: the tasks
+    and answers of the other members in this run. `user_input`: the task is the user's input as it is.
     """
 
     num_team_history_runs: int = 0

@@ -25,7 +25,7 @@ class Prompt:
     expected_output: str = ""
     additional_context: str = ""
     introduction: str = ""
-    name: bool = False  # the model is told its name; with a role it always is
+    name: bool = False  # the system message has its name; with a role it always does
     markdown: bool = False
     system_message: Text | None = None
     additional_input: tuple[ChatMessage, ...] = ()

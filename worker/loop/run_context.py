@@ -1,4 +1,4 @@
-"""What functions of users are told of the run that calls them, and how they ask for it.
+"""The context that functions of users get, and how they ask for it.
 
 A function names what it wants by its parameters. A parameter of the type `RunContext` gets the context; hooks and
 instructions can name other things as well, such as `session_state`.
@@ -14,7 +14,7 @@ from typing import Any, get_type_hints
 from worker.domain import bounds
 
 
-def _nobody(_name: str, _data: dict[str, Any]) -> None: ...
+def _ignore(_name: str, _data: dict[str, Any]) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class RunContext:
     session_state: dict[str, Any] = field(default_factory=dict)
     dependencies: Mapping[str, Any] = field(default_factory=dict)
     metadata: Mapping[str, Any] = field(default_factory=dict)
-    notify: Callable[[str, dict[str, Any]], None] = field(default=_nobody, repr=False)
+    notify: Callable[[str, dict[str, Any]], None] = field(default=_ignore, repr=False)
 
     def tell(self, name: str, data: Mapping[str, Any] | None = None) -> None:
         """Send an event `tool_call.progress` to those who watch the run: its name, and a JSON object.
