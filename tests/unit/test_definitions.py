@@ -9,6 +9,7 @@ import pytest
 
 from worker import (
     Agent,
+    InMemoryDb,
     Limits,
     OpenAIChat,
     ScriptedModel,
@@ -158,7 +159,7 @@ def test_arguments_of_a_run_are_sentences_too() -> None:
 def test_ids_can_be_uuids_and_defaults_of_the_definition() -> None:
     """As services have them; None is no user."""
     session, user = uuid.uuid4(), uuid.uuid4()
-    team = Team(model=ScriptedModel(["a", "b", "c"]), session_id="s", user_id="u")
+    team = Team(model=ScriptedModel(["a", "b", "c"]), db=InMemoryDb(), session_id="s", user_id="u")
 
     assert (team.run("x", session_id=session, user_id=user).session_id, team.run("x").user_id) == (str(session), "u")
     assert Team(model=ScriptedModel(["a"])).run("x", user_id=None).user_id == ""

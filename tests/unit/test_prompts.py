@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from worker import Agent, Calls, RunContext, ScriptedModel, Team
+from worker import Agent, Calls, InMemoryDb, RunContext, ScriptedModel, Team
 from worker.errors import RunFailed
 from worker.loop import data_block
 from worker.run_output import RunOutput
@@ -116,7 +116,7 @@ def test_examples_stand_before_the_history() -> None:
     """Texts, dicts and objects with a role and a content."""
     model = ScriptedModel(["one", "two"])
     examples = ["2 and 2?", {"role": "assistant", "content": "4"}]
-    team = Team(id="t", model=model, additional_input=examples, add_history_to_context=True)
+    team = Team(id="t", model=model, db=InMemoryDb(), additional_input=examples, add_history_to_context=True)
 
     team.run("first", session_id="s")
     team.run("second", session_id="s")
