@@ -14,7 +14,7 @@ import httpx2
 import pytest
 
 from tests.support.system import wait_until
-from worker import Calls, RunContext, ScriptedModel, Team
+from worker import Calls, InMemoryDb, RunContext, ScriptedModel, Team
 from worker.db import Db
 from worker.domain import ChatRequest, Status, Stop
 from worker.errors import ModelRefused, RunFailed, SessionOfThisRun
@@ -276,6 +276,18 @@ def test_a_tool_cannot_wait_for_a_run_of_its_own_session(database_url: str) -> N
     assert any(text.startswith(f"Error: {SessionOfThisRun.__name__}") for text in results)
     assert output.content == "done"
     team.db.close()
+
+
+def test_memories_of_two_objects_are_two_databases() -> None:
+    """A session of one is not the other's of the same name."""
+
+    def ask_other() -> str:
+        """Ask another team."""
+        return Team(model=ScriptedModel(["inner answer"]), db=InMemoryDb()).run("inner", session_id="s").content
+
+    team = Team(model=ScriptedModel([Calls(("ask_other", {})), "done"]), tools=[ask_other], db=InMemoryDb())
+
+    assert "inner answer" in {message.content for message in team.run("outer", session_id="s").messages}
 
 
 def test_a_lifespan_is_entered_and_left_in_one_task() -> None:

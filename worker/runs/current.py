@@ -8,13 +8,13 @@ from worker.domain import Claim
 from worker.errors import SessionOfThisRun
 from worker.store import Database
 
-_sessions: ContextVar[frozenset[tuple[str, str, str]]] = ContextVar("sessions", default=frozenset())
+_sessions: ContextVar[tuple[tuple[Database, str, str], ...]] = ContextVar("sessions", default=())
 
 
 @contextmanager
 def within(claim: Claim, database: Database) -> Iterator[None]:
     """Let the code of the block, its threads and its coroutines be part of a run."""
-    token = _sessions.set(_sessions.get() | {(str(database.address), claim.user_id, claim.session_id)})
+    token = _sessions.set((*_sessions.get(), (database, claim.user_id, claim.session_id)))
     try:
         yield
     finally:
@@ -27,5 +27,6 @@ def check_not_within(user_id: str, session_id: str | None, *, database: Database
     Raises:
         SessionOfThisRun
     """
-    if session_id is not None and (str(database.address), user_id, session_id) in _sessions.get():
-        raise SessionOfThisRun(session_id=session_id)
+    for other, *session in _sessions.get():
+        if session == [user_id, session_id] and database.is_same(other):
+            raise SessionOfThisRun(session_id=session_id)

@@ -95,6 +95,10 @@ class Database:
     def __repr__(self) -> str:
         return f"Database({str(self.address)!r})"
 
+    def is_same(self, other: "Database") -> bool:
+        """Whether both hold the same rows: two addresses of one database, or the memory of one object."""
+        return self is other or (self.address == other.address and not self._in_memory)
+
     @contextmanager
     def write(self) -> Iterator[Transaction]:
         """Commit what the block did; if it raises, roll back.
