@@ -69,7 +69,6 @@ _CODE = _absent("A definition is code. It does not change after it is made, and 
 _CALLABLE_DEFINITION = _absent("A definition is data, so nothing of it is computed and cached for a run.")
 _ALWAYS_STREAMED = _accepted("All events always reach those who watch; a reader skips what it does not need.")
 
-_PAUSES = _absent("Runs do not pause yet.")
 _MEDIA = _absent("An input is text.")
 _PAST_SESSIONS = _absent("A run sees its own session only. Give a tool that searches your own database.")
 _FOLLOWUPS = _absent("Ask for follow-up questions in the instructions.")
@@ -203,13 +202,8 @@ DB: dict[str, Name] = {
 
 # Of `@tool`.
 TOOL: dict[str, Name] = {
-    **dict.fromkeys(
-        (
-            *("requires_confirmation", "requires_user_input", "user_input_fields", "external_execution"),
-            *("external_execution_silent", "approval_type"),
-        ),
-        _PAUSES,
-    ),
+    "external_execution_silent": _accepted("A pending call is shown as any other."),
+    "approval_type": _absent("Say who decides: decided_by='operator'. Decisions are recorded with the run."),
     "show_result": _accepted("A result is a message of its own; a reader shows what it wants."),
     **{
         name: _absent("A tool is called each time. Keep results in the tool itself.")

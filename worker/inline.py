@@ -10,7 +10,7 @@ The async forms execute it by the same code, on a thread; its async tools run on
 import asyncio
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -18,10 +18,10 @@ from queue import SimpleQueue
 from typing import Any
 
 from worker.aio import on_thread
-from worker.db import IN_MEMORY, Db
-from worker.domain import SERVICE, Event, Run, RunOrder, Status, terminal_event, validate_order
-from worker.domain.event import TERMINAL, queued
-from worker.errors import RunFailed, RunNotFound
+from worker.db import Db
+from worker.domain import SERVICE, Decision, Event, Run, RunOrder, Status, terminal_event, validate_order
+from worker.domain.event import RUN_PAUSED, TERMINAL, queued
+from worker.errors import ArgumentInvalid, RunFailed, RunNotFound, SessionPaused
 from worker.events.publish import Listeners
 from worker.loop.definition import Definition
 from worker.loop.user_loop import CallersLoop
@@ -29,38 +29,74 @@ from worker.process.runtime import Runtime
 from worker.run_output import RunOutput, output_of
 from worker.runs import current
 from worker.runs.cancel import cancel
+from worker.runs.decide import decide
 from worker.runs.enqueue import enqueue
 from worker.runs.execute import execute
-from worker.store import Lease, erasure, messages, runs, sessions, teams
+from worker.store import Lease, erasure, messages, pending_calls, runs, sessions, teams
 from worker.summaries.in_process import refresh_in_background
 
-Accepted = Callable[[Run], None]
+Begin = Callable[[Runtime], Run]
+Begun = Callable[[Run], None]
 Happened = Event | BaseException
+LAST = TERMINAL | {RUN_PAUSED.name}  # events after which this process has nothing left to do
 POLL_S = 0.05  # between two checks of a run that waits for its turn
 CANCEL_S = 5.0  # how long a caller that leaves waits for the end of its run
 
 
-def run(db: Db, definition: Definition, order: RunOrder, *, accepted: Accepted) -> RunOutput:
-    """Execute one run and return its result. *accepted* is called with the run once it is accepted.
+def accept(order: RunOrder) -> Begin:
+    """Begin by accepting a run.
 
     Raises:
         SessionOfThisRun: it was called by a tool of a run in the same session; nothing is written.
-        RunFailed: it did not complete.
+        SessionPaused: an earlier run of the session waits for a decision; nothing is written.
     """
-    return _run(db, definition, order, db.runtime, accepted)
+
+    def begin(runtime: Runtime) -> Run:
+        settings = runtime.settings
+        current.check_not_within(order.user_id or "", order.session_id, database=runtime.db)
+        validate_order(order, max_input_bytes=settings.max_input_bytes)
+        return enqueue(runtime.db, order, settings=settings, lease=Lease(runtime.owner, settings.lease_seconds)).run
+
+    return begin
 
 
-async def arun(db: Db, definition: Definition, order: RunOrder, *, accepted: Accepted) -> RunOutput:
+def go_on(run_id: str, decisions: Sequence[Decision]) -> Begin:
+    """Begin by deciding about calls of a paused run. What `runs.decide` raises, it raises."""
+
+    def begin(runtime: Runtime) -> Run:
+        lease = Lease(runtime.owner, runtime.settings.lease_seconds)
+        run, _dispatches = decide(runtime.db, run_id, decisions, lease=lease)
+        if not decisions and run.status is Status.PAUSED:
+            raise ArgumentInvalid(problem="no call is decided: use confirm(), reject() or another one of them first")
+        return run
+
+    return begin
+
+
+def run(db: Db, definition: Definition, begin: Begin, *, begun: Begun, for_once: bool = False) -> RunOutput:
+    """Execute one run until it ends or pauses, and return its result. *begun* is called with the run at its beginning.
+
+    *for_once*: its session is only for this run, and is erased with its end.
+
+    Raises:
+        RunFailed: it did not complete.
+        What *begin* raises.
+    """
+    return _run(db, definition, begin, db.runtime, begun, for_once=for_once)
+
+
+async def arun(db: Db, definition: Definition, begin: Begin, *, begun: Begun, for_once: bool = False) -> RunOutput:
     """Execute one run and return its result, as `run` does. If the task is cancelled, so is the run."""
     run_ids: list[str] = []
 
     def note(run: Run) -> None:
         run_ids.append(run.id)
-        accepted(run)
+        begun(run)
 
     coroutines = CallersLoop(asyncio.get_running_loop())
     ended = on_thread(
-        lambda: _run(db, definition, order, replace(db.runtime, coroutines=coroutines), note), name="awaited run"
+        lambda: _run(db, definition, begin, replace(db.runtime, coroutines=coroutines), note, for_once=for_once),
+        name="awaited run",
     )
     try:
         return await asyncio.shield(ended)
@@ -69,13 +105,13 @@ async def arun(db: Db, definition: Definition, order: RunOrder, *, accepted: Acc
         raise
 
 
-def watch(db: Db, definition: Definition, order: RunOrder, *, accepted: Accepted) -> Iterator[Event]:
-    """Execute one run and yield its events as they happen, up to the terminal one. *accepted* as in `run`.
+def watch(db: Db, definition: Definition, begin: Begin, *, begun: Begun, for_once: bool = False) -> Iterator[Event]:
+    """Execute one run and yield its events as they happen, up to its end or its pause. The arguments as in `run`.
 
     A reader that leaves early cancels nothing, except by Ctrl-C.
     """
     runtime = db.runtime
-    queued_run = _accept(runtime, order, accepted)
+    queued_run = _begin(runtime, begin, begun)
     happened: SimpleQueue[Happened] = SimpleQueue()
     _listeners(runtime).listen(queued_run.id, happened.put)
     work = partial(_work, runtime, definition, queued_run.id, happened.put)
@@ -85,7 +121,7 @@ def watch(db: Db, definition: Definition, order: RunOrder, *, accepted: Accepted
     def follow() -> Iterator[Event]:
         try:
             yield queued(queued_run)
-            while (event := _event(happened.get())).type not in TERMINAL:
+            while (event := _event(happened.get())).type not in LAST:
                 yield event
             worker.join()  # the run has ended; wait until the thread no longer uses the database
             yield event
@@ -99,7 +135,9 @@ def watch(db: Db, definition: Definition, order: RunOrder, *, accepted: Accepted
     return follow()
 
 
-async def awatch(db: Db, definition: Definition, order: RunOrder, *, accepted: Accepted) -> AsyncGenerator[Event]:
+async def awatch(
+    db: Db, definition: Definition, begin: Begin, *, begun: Begun, for_once: bool = False
+) -> AsyncGenerator[Event]:
     """Execute one run and yield its events, as `watch` does."""
     loop = asyncio.get_running_loop()
     happened: asyncio.Queue[Happened] = asyncio.Queue()
@@ -108,17 +146,17 @@ async def awatch(db: Db, definition: Definition, order: RunOrder, *, accepted: A
         with suppress(RuntimeError):  # the loop is closed: its reader has left
             loop.call_soon_threadsafe(happened.put_nowait, event)
 
-    def begin() -> tuple[Runtime, Run]:
+    def prepare() -> tuple[Runtime, Run]:
         runtime = replace(db.runtime, coroutines=CallersLoop(loop))
-        run = _accept(runtime, order, accepted)
+        run = _begin(runtime, begin, begun)
         _listeners(runtime).listen(run.id, put)
         return runtime, run
 
-    runtime, queued_run = await on_thread(begin, name="accept")
+    runtime, queued_run = await on_thread(prepare, name="accept")
     ended = on_thread(partial(_work, runtime, definition, queued_run.id, put), name="awaited run")
     try:
         yield queued(queued_run)
-        while (event := _event(await happened.get())).type not in TERMINAL:
+        while (event := _event(await happened.get())).type not in LAST:
             yield event
         await ended
         yield event
@@ -143,16 +181,18 @@ def output(db: Db, run_id: str) -> RunOutput:
     return _output(db, run)
 
 
-def _run(db: Db, definition: Definition, order: RunOrder, runtime: Runtime, accepted: Accepted) -> RunOutput:
-    run_id = _accept(runtime, order, accepted).id
+def _run(db: Db, definition: Definition, begin: Begin, runtime: Runtime, begun: Begun, *, for_once: bool) -> RunOutput:
+    run_id = _begin(runtime, begin, begun).id
+    keeps = not for_once
     try:
         run, cause = _execute(runtime, definition, run_id)
+        keeps = keeps or run.status is Status.PAUSED
         return _output(db, run, cause)
     except KeyboardInterrupt:
         _cancel(runtime, run_id)  # it has ended already, unless it waited for its turn
         raise
     finally:
-        if order.session_id is None and db is IN_MEMORY:  # the session was only for this run
+        if not keeps:
             with runtime.db.write() as tx:
                 erasure.erase_session_of_run(tx, run_id)
 
@@ -164,7 +204,8 @@ def _work(runtime: Runtime, definition: Definition, run_id: str, put: Callable[[
         put(error)
         return
     # Needed if another process ended the run. If this process did, the reader stops at the event queued before.
-    put(terminal_event(run.id, run.status, run.finish_reason))
+    is_paused = run.status is Status.PAUSED
+    put(RUN_PAUSED(run_id=run.id, pending=[]) if is_paused else terminal_event(run.id, run.status, run.finish_reason))
 
 
 def _event(happened: Happened) -> Event:
@@ -192,17 +233,14 @@ async def _cancel_awaited(db: Db, run_ids: list[str], ended: "asyncio.Future[Any
     await asyncio.wait([ended, *cancelled], timeout=CANCEL_S)
 
 
-def _accept(runtime: Runtime, order: RunOrder, accepted: Accepted) -> Run:
-    settings = runtime.settings
-    current.check_not_within(order.user_id or "", order.session_id, database=runtime.db)
-    validate_order(order, max_input_bytes=settings.max_input_bytes)
-    run = enqueue(runtime.db, order, settings=settings, lease=Lease(runtime.owner, settings.lease_seconds)).run
-    accepted(run)
+def _begin(runtime: Runtime, begin: Begin, begun: Begun) -> Run:
+    run = begin(runtime)
+    begun(run)
     return run
 
 
 def _execute(runtime: Runtime, definition: Definition, run_id: str) -> tuple[Run, BaseException | None]:
-    """Execute an accepted run when its turn comes. Return it once it is terminal, with the error that ended it here.
+    """Execute a run when its turn comes. Return it once it has ended or paused, with the error that ended it here.
 
     If an earlier run of the session is queued and no live worker serves it, that run is executed first.
     """
@@ -215,11 +253,15 @@ def _execute(runtime: Runtime, definition: Definition, run_id: str) -> tuple[Run
                 run = runs.get(tx, run_id, principal=SERVICE)
             if run is None:
                 raise RunNotFound(run_id=run_id)
-            if run.status.terminal:
+            if run.status.terminal or run.status is Status.PAUSED:
                 break
             with runtime.db.read() as tx:
                 head = sessions.head_of_run(tx, run_id)
+                paused = None if head in (None, run_id) else runs.paused(tx, head)
                 served = teams.is_served(tx, definition.id, queue="runs")
+            if paused:  # while this run waited: it must not wait for a decision
+                _cancel(runtime, run_id)
+                raise SessionPaused(session_id=run.session_id, run_id=head)
             if head is not None and head != run_id and not served:
                 execute(serving, head, definition.id)
             time.sleep(POLL_S)
@@ -227,11 +269,12 @@ def _execute(runtime: Runtime, definition: Definition, run_id: str) -> tuple[Run
     return run, cause
 
 
-def _output(db: Db, ended: Run, cause: BaseException | None = None) -> RunOutput:
-    if ended.status is not Status.COMPLETED:
-        raise RunFailed(run_id=ended.id, status=ended.status, reason=_reason(ended)) from cause
+def _output(db: Db, run: Run, cause: BaseException | None = None) -> RunOutput:
+    if run.status not in (Status.COMPLETED, Status.PAUSED):
+        raise RunFailed(run_id=run.id, status=run.status, reason=_reason(run)) from cause
     with db.runtime.db.read() as tx:
-        return output_of(ended, messages.of_run_by_id(tx, ended.id))
+        calls = pending_calls.of_run(tx, run.id) if run.status is Status.PAUSED else []
+        return output_of(run, messages.of_run_by_id(tx, run.id), calls)
 
 
 def _reason(ended: Run) -> str:

@@ -4,21 +4,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
-from worker.domain import Message, Role, Run, Status, Usage, calls_with_results
+from worker.domain import Message, PendingCall, Role, Run, Status, Usage, calls_with_results
 from worker.loop.delegate import NAME as DELEGATE
 from worker.loop.fit import as_object
-
-
-@dataclass(frozen=True, slots=True)
-class ToolExecution:
-    """One call of a tool. `tool_args` are the model's arguments by name. `result` None: the call has none yet."""
-
-    tool_call_id: str
-    tool_name: str
-    tool_args: dict[str, Any]
-    result: str | None
+from worker.requirement import Requirement, ToolExecution
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +40,17 @@ class RunOutput:
     status: Status = Status.COMPLETED
     input: str = ""
     created_at: datetime | None = None
+    requirements: Sequence[Requirement] = ()  # of a paused run: its calls that asked for a decision
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether the run waits for decisions."""
+        return self.status is Status.PAUSED
+
+    @property
+    def active_requirements(self) -> list[Requirement]:
+        """The calls that wait for a decision: decide about them, and call `continue_run`."""
+        return [requirement for requirement in self.requirements if requirement.call.is_open]
 
     @property
     def metrics(self) -> Usage:
@@ -80,8 +81,8 @@ class RunOutput:
         return MemberResponse(delegation, member, own[0].content, answer.content if answer else None, own)
 
 
-def output_of(run: Run, messages: list[Message]) -> RunOutput:
-    """Return the result of a completed run with its messages."""
+def output_of(run: Run, messages: list[Message], calls: Sequence[PendingCall] = ()) -> RunOutput:
+    """Return the result of a run that is completed or paused, with its messages and the calls that ask."""
     return RunOutput(
         run.output or "",
         messages,
@@ -93,4 +94,5 @@ def output_of(run: Run, messages: list[Message]) -> RunOutput:
         run.status,
         run.input,
         run.created_at,
+        [Requirement(call) for call in calls],
     )

@@ -1,6 +1,6 @@
 """What a team and an agent have in common: their runs, in this process or on workers."""
 
-from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, Literal, Unpack, overload
@@ -9,9 +9,22 @@ from uuid import UUID
 from worker import agno_names, inline
 from worker.aio import twin
 from worker.db import IN_MEMORY, service_db
-from worker.domain import Event, OnBusy, OnBusyName, Priority, PriorityName, Run, RunOrder, check_id, validate_order
+from worker.domain import (
+    Decision,
+    Event,
+    OnBusy,
+    OnBusyName,
+    Priority,
+    PriorityName,
+    Run,
+    RunOrder,
+    check_id,
+    validate_order,
+)
+from worker.errors import ArgumentInvalid
 from worker.handle import RunHandle
 from worker.options import RunArguments, TeamOptions, definition_of, take
+from worker.requirement import Requirement
 from worker.run_output import RunOutput
 from worker.runs.enqueue import enqueue, enqueue_in
 from worker.shown import Shown, typed_lines
@@ -61,8 +74,7 @@ class Runnable(TeamSessions):
             SessionOfThisRun: a tool of a run in the same session called this; nothing is written.
             RunFailed: the run did not complete; its input is kept.
         """
-        execute = inline.watch if stream else inline.run
-        return execute(self.db, self.definition, self._order(input, arguments), accepted=self._remember)
+        return self._execute(*self._accepted(input, arguments), stream=stream)
 
     @overload
     def arun(
@@ -81,8 +93,41 @@ class Runnable(TeamSessions):
         Raises:
             What `run` raises; errors of the run itself when it is awaited.
         """
-        execute = inline.awatch if stream else inline.arun
-        return execute(self.db, self.definition, self._order(input, arguments), accepted=self._remember)
+        return self._aexecute(*self._accepted(input, arguments), stream=stream)
+
+    def continue_run(
+        self,
+        run_response: RunOutput | None = None,
+        *,
+        run_id: str | None = None,
+        requirements: Sequence[Requirement] | None = None,
+        decisions: Sequence[Decision] = (),
+        stream: bool = False,
+    ) -> Any:
+        """Go on with a paused run, with what is decided about its calls, and return its result as `run` does.
+
+        Decided are the `active_requirements` of *run_response*, or these *requirements* or *decisions* of the run
+        *run_id*, in this process or another. What is not decided keeps waiting: the result can be paused again. With
+        *stream*, return its events.
+
+        Raises:
+            RunNotFound, PendingNotFound, AlreadyDecided, RunNotPaused, DecisionInvalid: nothing is written.
+            ArgumentInvalid: nothing is decided.
+            RunFailed: the run did not complete.
+        """
+        return self._execute(*_going_on(run_response, run_id, requirements, decisions), stream=stream)
+
+    def acontinue_run(
+        self,
+        run_response: RunOutput | None = None,
+        *,
+        run_id: str | None = None,
+        requirements: Sequence[Requirement] | None = None,
+        decisions: Sequence[Decision] = (),
+        stream: bool = False,
+    ) -> Any:
+        """Go on with a paused run as `continue_run` does, awaited; with *stream*, `async for` its events."""
+        return self._aexecute(*_going_on(run_response, run_id, requirements, decisions), stream=stream)
 
     def print_response(
         self,
@@ -207,6 +252,21 @@ class Runnable(TeamSessions):
     aget_last_run_output = twin(get_last_run_output)
     acancel_run = twin(cancel_run)
 
+    def _accepted(self, input: str, arguments: Mapping[str, Any]) -> tuple[inline.Begin, bool]:
+        """Return how a run of these arguments begins, and whether its session is only for it."""
+        order = self._order(input, arguments)
+        return inline.accept(order), order.session_id is None and self.db is IN_MEMORY
+
+    def _execute(self, begin: inline.Begin, for_once: bool, *, stream: bool) -> RunOutput | Iterator[Event]:
+        execute = inline.watch if stream else inline.run
+        return execute(self.db, self.definition, begin, begun=self._remember, for_once=for_once)
+
+    def _aexecute(
+        self, begin: inline.Begin, for_once: bool, *, stream: bool
+    ) -> Awaitable[RunOutput] | AsyncIterator[Event]:
+        execute = inline.awatch if stream else inline.arun
+        return execute(self.db, self.definition, begin, begun=self._remember, for_once=for_once)
+
     def _order(self, input: str, arguments: Mapping[str, Any]) -> RunOrder:
         """Return the order of a run. What an argument leaves out is as the definition says.
 
@@ -221,6 +281,21 @@ class Runnable(TeamSessions):
         if isinstance(known.get("dependencies"), Mapping):
             known["dependencies"] = {name: _value(each) for name, each in known["dependencies"].items()}
         return RunOrder(self.id, input, session_id=ids["session_id"], user_id=ids["user_id"] or "", **known)
+
+
+def _going_on(
+    output: RunOutput | None,
+    run_id: str | None,
+    requirements: Sequence[Requirement] | None,
+    decisions: Sequence[Decision],
+) -> tuple[inline.Begin, bool]:
+    """Return how a paused run goes on."""
+    id = run_id or (output and output.run_id)
+    if not id:
+        raise ArgumentInvalid(problem="continue_run needs the output of a paused run, or its run_id")
+    given = requirements if requirements is not None else output.active_requirements if output is not None else ()
+    made = [decision for each in given if (decision := each.decision) is not None]
+    return inline.go_on(id, [*made, *decisions]), False
 
 
 def _text(id: str | UUID | None) -> str | None:

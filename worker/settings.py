@@ -96,6 +96,11 @@ class Settings(BaseSettings):
         le=3600,
         description="A model call that receives nothing for this long has failed; each retry waits twice as long.",
     )
+    pending_seconds: float = Field(
+        604_800.0,
+        gt=0,
+        description="A call that waits for a decision expires after this long, if its tool does not say. A week.",
+    )
     model_retries: int = Field(8, ge=0, le=100, description="Retries of a model call in a row before its run fails.")
     model_calls_in_flight: int = Field(
         0, ge=0, description="Calls to one model at the same time, by all workers together. 0: no limit."

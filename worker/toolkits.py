@@ -10,13 +10,8 @@ from functools import partial
 from typing import Any
 
 from worker.errors import ToolNotDescribable
+from worker.loop.asks import ASKING
 from worker.loop.tools import Tool, as_tool, tool
-
-PAUSES = {  # options of a tool that need a run that pauses
-    "requires_confirmation": "waits for a confirmation",
-    "requires_user_input": "waits for an input of the user",
-    "external_execution": "is executed by somebody else",
-}
 
 FOREIGN = {"agent", "team", "images", "videos", "audios", "files"}  # parameters that Agno fills in; here they are None
 
@@ -60,15 +55,12 @@ def _tool(function: Any) -> Tool:
     if isinstance(function, Tool):
         return function
     entrypoint, name = getattr(function, "entrypoint", function), getattr(function, "name", None)
-    for option, meaning in PAUSES.items():
-        if getattr(function, option, None):
-            problem = f"it {meaning} ({option}=True), and runs do not pause yet; remove the option"
-            raise ToolNotDescribable(function=name or "tool", problem=problem)
     if not callable(entrypoint):
         raise ToolNotDescribable(function=name or "tool", problem="it has no function")
     absent = dict.fromkeys(FOREIGN & inspect.signature(entrypoint).parameters.keys())
     if absent:
         entrypoint = partial(entrypoint, **absent)
-    made = tool(name=name, description=getattr(function, "description", None))(entrypoint)
+    asking: Any = {option: value for option in ASKING if (value := getattr(function, option, None))}
+    made = tool(name=name, description=getattr(function, "description", None), **asking)(entrypoint)
     stops = bool(getattr(function, "stop_after_tool_call", False))
     return replace(made, stop_after_call=stops, strict=bool(getattr(function, "strict", False)))

@@ -31,6 +31,7 @@ from worker.queue.progress_events import ProgressEvents
 from worker.queue.worker_loop import alive_at, consume, in_flight
 from worker.retention import Removal
 from worker.runs import background
+from worker.runs.decide import expire
 from worker.summaries import refresh
 from worker.team_module import enter_lifespan, load_teams
 
@@ -151,10 +152,12 @@ def _celery_name(owner: str, queues: Sequence[str]) -> str:
 
 
 def _extend_sweep(runtime: Runtime, queues: Sequence[str]) -> None:
-    """Let the sweep also feed the background work that this worker consumes, and remove what is past its lifetime.
+    """Let the sweep also end the wait of pending calls, feed the background work that this worker consumes, and remove
+    what is past its lifetime.
 
     A worker for interactive runs feeds nothing: that would slow its runs down.
     """
+    runtime.sweep.extra_steps.append(lambda: runtime.dispatcher.send(expire(runtime.db)))
     feeds = {"summaries": refresh.feed, "batch": background.feed}
     runtime.sweep.extra_steps += [partial(feed, runtime) for queue, feed in feeds.items() if queue in queues]
     if not feeds.keys().isdisjoint(queues):

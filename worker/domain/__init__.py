@@ -49,6 +49,7 @@ from worker.domain.message import (
     size_of,
 )
 from worker.domain.outcome import End, Outcome, parse_outcome
+from worker.domain.pending import Decision, PendingCall, PendingKind, Verdict
 from worker.domain.principal import SERVICE, Principal, Scope
 from worker.domain.problem import Problem
 from worker.domain.retention import Lifetimes, Retention
@@ -79,7 +80,7 @@ from worker.domain.run_order import (
 )
 from worker.domain.session import SessionRow, SessionSummary
 from worker.domain.state import NO_CHANGE, StateChange
-from worker.domain.stop import Reason, Stop, Stopped
+from worker.domain.stop import Paused, Reason, Stop, Stopped
 from worker.domain.summary import Due, Refresh, SessionSummaryManager, Summary, SummaryDraft
 from worker.domain.text import ID_LIMIT, check_id, check_input, check_json, check_object, check_text, check_texts, mend
 from worker.domain.usage import Usage

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, ParamSpec, TypedDict, get_type_hints
 
 from worker.domain.message import Message, Role
+from worker.domain.pending import PendingKind
 from worker.domain.run import Run, Status
 
 P = ParamSpec("P")
@@ -102,10 +103,20 @@ class ToolCallNote(ToolCallProgress):
     data: dict[str, Any]
 
 
+class ToolCallPending(ToolCallProgress):
+    pending_id: str
+    kind: PendingKind
+
+
 class DelegationProgress(TypedDict):
     delegation: str
     member: str
     author: str
+
+
+class RunPaused(TypedDict):
+    run_id: str
+    pending: list[str]  # ids of the calls that wait for a decision
 
 
 class RunEnded(TypedDict):
@@ -145,8 +156,18 @@ TOOL_CALL_COMPLETED = EventType(
     "The call has a result, also if the tool `failed`. The result is the `message.completed` with the same "
     "`tool_call_id`.",
 )
+TOOL_CALL_PENDING = EventType(
+    "tool_call.pending",
+    ToolCallPending,
+    "The call waits for a decision. Other calls go on; `GET /v1/runs/{run_id}/decisions` shows what it asks for.",
+)
 DELEGATION_STARTED = EventType("delegation.started", DelegationProgress, "A member began a task that it was given.")
 DELEGATION_COMPLETED = EventType("delegation.completed", DelegationProgress, "The member has answered.")
+RUN_PAUSED = EventType(
+    "run.paused",
+    RunPaused,
+    "All that is left to do waits for a decision. Once a call is decided, the run goes on with `run.started`.",
+)
 RUN_COMPLETED = EventType(
     "run.completed",
     RunCompleted,
@@ -218,5 +239,5 @@ def terminal_event(run_id: str, status: Status, finish_reason: str | None) -> Ev
 
 
 def terminal_id(run: Run) -> EventId:
-    """Return the id of a terminal run's last event. Finishing raised the fence once more, so it comes last."""
+    """Return the id of the last event of a terminal or paused run: its end, or its pause, has raised the fence."""
     return EventId(run.fence, 0)

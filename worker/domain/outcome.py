@@ -17,6 +17,7 @@ class End(StrEnum):
     CANCELLED = "cancelled"
     # Another attempt continues the run.
     WAITS = "waits"
+    PAUSED = "paused"  # once its pending calls are decided
     HANDED_OVER = "handed over"
     LEASE_LOST = "lease lost"
     DATABASE_UNAVAILABLE = "database unavailable"

@@ -14,7 +14,11 @@ class Scope(StrEnum):
     SESSIONS_READ = "sessions:read"  # with their messages and runs
     SESSIONS_WRITE = "sessions:write"  # change, delete
     BATCHES = "batches"  # their results need runs:read too
+    APPROVALS = "approvals"  # decide about calls that only an operator decides about
     ADMIN = "admin"  # all of these, and what is done to a whole installation
+
+
+NOT_BY_DEFAULT = frozenset({Scope.APPROVALS, Scope.ADMIN})  # what a key has only if it was made with it
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +26,7 @@ class Principal:
     """An API key and what it may do.
 
     `user_id` None is a service key: it acts for the user that a request names, else it sees every user. Empty `teams`
-    mean every team, empty `scopes` every scope but `admin`.
+    mean every team, empty `scopes` every scope but `approvals` and `admin`.
     """
 
     key_id: str
@@ -53,7 +57,9 @@ class Principal:
 
     def has_scope(self, scope: Scope) -> bool:
         """Tell whether this principal has *scope*."""
-        return not self.scopes.isdisjoint((scope, Scope.ADMIN)) or not (self.scopes or scope is Scope.ADMIN)
+        if scope is Scope.APPROVALS and self.user_id is not None:
+            return False
+        return not self.scopes.isdisjoint((scope, Scope.ADMIN)) or not (self.scopes or scope in NOT_BY_DEFAULT)
 
     def check_scope(self, scope: Scope) -> None:
         """Raise ScopeMissing unless this principal has *scope*."""

@@ -8,23 +8,29 @@ from typing import Annotated, Any, Literal
 
 from worker.domain.fields import ANSWER, HIDDEN, Metadata, RunId, SessionId, TeamId, Time, UserId, field
 from worker.domain.message import Message
+from worker.domain.pending import PendingCall
 from worker.domain.run_options import NO_OPTIONS, RunOptions
 from worker.domain.usage import Usage
 from worker.errors import ValueTooLarge
 
 
 class Status(StrEnum):
-    """`queued` → `running` → one of the terminal three. A terminal status never changes."""
+    """`queued` → `running` → one of the terminal three, which never changes.
+
+    A run that waits for decisions is `paused` in between, and then `queued` again. Its row stays `queued` with a time
+    that never comes, and says since when it is paused: so workers and APIs of older versions leave it alone.
+    """
 
     QUEUED = "queued"
     RUNNING = "running"
+    PAUSED = "paused"
     COMPLETED = "completed"
     FAILED = "failed"
     CANCELLED = "cancelled"
 
     @property
     def terminal(self) -> bool:
-        return self not in (Status.QUEUED, Status.RUNNING)
+        return self in (Status.COMPLETED, Status.FAILED, Status.CANCELLED)
 
 
 class Priority(StrEnum):
@@ -125,6 +131,9 @@ class Run:
             "Of a completed run: `stop`, or `length` if the model's limit of output tokens cut its answer off.", "stop"
         ),
     ] = None
+    pending: Annotated[
+        list[PendingCall], field("Calls of its tools that wait for a decision; those of an ended run wait for none.")
+    ] = dataclasses.field(default_factory=list)
     fence: Annotated[int, HIDDEN] = 0
     priority: Annotated[Priority, HIDDEN] = Priority.INTERACTIVE
     timeout_s: Annotated[float | None, HIDDEN] = None
@@ -166,6 +175,7 @@ class Claim:
     state: dict[str, Any]
     metadata: dict[str, Any] = dataclasses.field(default_factory=dict)
     options: RunOptions = NO_OPTIONS
+    needs: int = 0  # the least contract of a worker that can execute it
     refused: ValueTooLarge | None = None  # why its session_state was not set: the session's would be too large
     replay: Replay | None = None
     traceparent: str | None = None

@@ -41,5 +41,6 @@ class RunOptions:
 
 _SINCE: dict[str, int] = {each.name: each.metadata["since"] for each in fields(RunOptions)}
 NAMES = tuple(_SINCE)
-CONTRACT = max(_SINCE.values())
+PAUSES = 2  # the contract of workers that leave a pending call to those who decide
+CONTRACT = max(PAUSES, *_SINCE.values())
 NO_OPTIONS = RunOptions()

@@ -27,6 +27,10 @@ class Stopped(Exception):
         self.reason = reason
 
 
+class Paused(Exception):
+    """All that is left to do waits for a decision."""
+
+
 class Stop:
     """Whether an attempt must stop, and why. The first reason stays."""
 

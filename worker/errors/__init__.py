@@ -11,13 +11,15 @@
     │   ├── UnknownTeam, RunNotFound, SessionNotFound, InvalidTime, ArgumentInvalid, OrderInvalid, SessionOfOtherTeam,
     │   │   AmbiguousSession, SessionOfThisRun
     │   ├── IdempotencyConflict, RunGone, SessionBusy, QueueFull, WorkersTooOld, RunNotRetryable, SummaryNotFound
+    │   ├── PendingNotFound, AlreadyDecided, RunNotPaused, DecisionInvalid, ApproverNeeded, SessionPaused
     │   ├── BatchNotFound, BatchInvalid, BatchConflict
     │   ├── TooManyConnections, TooManyStreams, TooManyStreamsOfKey, SessionLocked
     │   └── KeyMissing, KeyInvalid, ScopeMissing, TeamForbidden, UserForbidden, KeyBound, RateLimited, ApiBusy
     ├── ModelError                               a failed model call; retrying the last ones does not help
     │   ├── ModelRateLimited/ModelBusy, ModelUnavailable, ModelSilent, ModelStreamBroken, SummaryUnusable
     │   └── ModelRefused/ModelContextExceeded, ModelAnswerInvalid/ModelNoAnswer, ModelAnswerTooLarge, ModelEmptyReply
-    ├── KeyNotFound, DatabaseUnavailable, LeaseLost, LimitReached, ReplayDiverged, WorkersLost, WorkerExhausted
+    ├── KeyNotFound, DatabaseUnavailable, LeaseLost, LimitReached, ReplayDiverged, WorkersLost, WorkerExhausted,
+    │   DecisionExpired
     ├── InputRefused, OutputRefused, HookFailed  a hook of the team ended the run
     └── SummaryFailed, RunFailed
 

@@ -101,6 +101,12 @@ class LeaseLost(TeamSessionsError):
     code = "lease_lost"
 
 
+class DecisionExpired(TeamSessionsError):
+    """No decision about a call of tool {tool!r} came in time. Retry the run to ask again."""
+
+    code = "decision_expired"
+
+
 class WorkerExhausted(TeamSessionsError):
     """The worker has no {what} left. The run is put back, for this worker or another one."""
 

@@ -3,7 +3,8 @@
 Each call runs on its own thread, and its result is written as soon as it arrives. If a call fails, the model receives
 the error as the result. Only an error that ends the attempt is raised: a lost lease, a stop, a failed model of a member
 for which the run is retried, a replay that diverged, a thread that could not be started. It is raised after every other
-call has reached a message boundary, so no paid reply is lost.
+call has reached a message boundary, so no paid reply is lost. A call that waits for a decision (`loop/pending.py`)
+stops none of the others; the run pauses when only such calls are left.
 """
 
 import contextvars
@@ -18,6 +19,7 @@ from worker.domain import (
     NO_CHANGE,
     Draft,
     Message,
+    Paused,
     Reason,
     Role,
     StateChange,
@@ -27,13 +29,12 @@ from worker.domain import (
     open_calls,
 )
 from worker.domain.event import TOOL_CALL_COMPLETED, TOOL_CALL_STARTED
-from worker.errors import LimitReached, ReplayDiverged, ValueTooLarge
-from worker.loop import delegation, history_tools, hooks, state_tool
+from worker.errors import DecisionExpired, LimitReached, ReplayDiverged, ValueTooLarge
+from worker.loop import delegation, history_tools, hooks, pending, state_tool
 from worker.loop.conversation import Conversation
 from worker.loop.definition import Definition, Mode
 from worker.loop.delegate import delegate
 from worker.loop.fit import as_object
-from worker.loop.recorded import Recorded
 from worker.loop.tools import CUT_OFF, NO_RESULT, OUTCOME_UNKNOWN, Result, Tool, state_change
 from worker.observe import exhaustion, metrics, tracing
 
@@ -62,7 +63,8 @@ def make_open_calls(conversation: Conversation, converse: Converse) -> None:
     """Execute the calls of the last replies that have no result yet. Write each result as it arrives.
 
     Raises:
-        Stopped, LeaseLost, ModelError, LimitReached, ReplayDiverged, WorkerExhausted
+        Stopped, LeaseLost, ModelError, LimitReached, ReplayDiverged, DecisionExpired, WorkerExhausted
+        Paused: calls that are left, here or of members, wait for a decision.
     """
     calls = open_calls(conversation.log)
     if not calls:
@@ -73,6 +75,7 @@ def make_open_calls(conversation: Conversation, converse: Converse) -> None:
     outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
     cancelled = threading.Event()
     failure: BaseException | None = None
+    paused: Paused | None = None
     with conversation.stop.below() as stop:
         stoppable = replace(conversation, stop=stop)
         try:
@@ -84,6 +87,9 @@ def make_open_calls(conversation: Conversation, converse: Converse) -> None:
                     outcome = outcomes.get()
                     if outcome is None:
                         break
+                    if isinstance(outcome, Paused):  # the others go on: it is no failure
+                        paused = outcome
+                        continue
                     if isinstance(outcome, BaseException):
                         failure = failure or outcome
                         stop.set_at_boundary()
@@ -95,6 +101,8 @@ def make_open_calls(conversation: Conversation, converse: Converse) -> None:
     conversation.stop.check()
     if failure is not None:
         raise failure
+    if paused is not None:
+        raise paused
 
 
 def callable_tools(definition: Definition) -> tuple[Tool, ...]:
@@ -138,22 +146,16 @@ def _begin(
 ) -> None:
     """Start one call on its own thread. Its outcome is put into *outcomes*, also if the call cannot start."""
     journal = conversation.journal
-    journal.publish(TOOL_CALL_STARTED(**_progress(conversation, call)))
-    tools = {t.name: t for t in callable_tools(conversation.definition)}
-    tool = tools.get(call.name)
     key = f"{conversation.run_id}:{reply.seq}:{index}"
-    if tool is None:
-        names = ", ".join(sorted(tools.keys() - {history_tools.read_rest.name})) or "none"
-        text = f"Error: there is no tool {call.name!r}. The tools are: {names}."
-        outcomes.put((call, Result(text, failed=True), NO_CHANGE))
+    tool = next((tool for tool in callable_tools(conversation.definition) if tool.name == call.name), None)
+    ready = _ready(conversation, tool, reply, index, key)
+    if isinstance(ready, BaseException):
+        outcomes.put(ready)
         return
-    cut_off = reply.extra is not None and reply.extra.cut_off
-    if cut_off and as_object(call.arguments) != call.arguments:
-        outcomes.put((call, Result(CUT_OFF, failed=True), NO_CHANGE))
-        return
-    own_tool = tool is not delegate and tool not in history_tools.ALL
-    if own_tool and conversation.recorded is not None:
-        outcomes.put(_recorded(conversation, conversation.recorded, reply, index))
+    journal.publish(TOOL_CALL_STARTED(**_progress(conversation, call)))
+    if isinstance(ready, Result) or tool is None:
+        assert isinstance(ready, Result)
+        outcomes.put((call, ready, NO_CHANGE))
         return
     if not tool.repeatable and not journal.record_start(key):
         outcomes.put((call, Result(OUTCOME_UNKNOWN, failed=True), NO_CHANGE))
@@ -166,7 +168,9 @@ def _begin(
                 return (call, Result(answer, failed=answer.startswith(ERROR)), NO_CHANGE)
             if tool in history_tools.ALL:
                 return (call, Result(history_tools.answer(conversation, call)), NO_CHANGE)
-            return (call, *_call(conversation, tool, call, key, cancelled))
+            result, change = _call(conversation, tool, ready, key, cancelled)
+            text = pending.result_text(journal.pending.get(key), result.text)
+            return (call, replace(result, text=text), change)
 
     def work() -> None:
         try:
@@ -181,13 +185,24 @@ def _begin(
         outcomes.put(exhaustion.found(error) or error)
 
 
-def _recorded(conversation: Conversation, recorded: Recorded, reply: Message, index: int) -> Outcome:
-    """Return the recorded result of the same call. The tool is not called, and the state does not change."""
-    try:
-        text = recorded.result(list(conversation.journal.log), reply, index)
-    except ReplayDiverged as diverged:
-        return diverged
-    return (reply.tool_calls[index], Result(text), NO_CHANGE)
+def _ready(
+    conversation: Conversation, tool: Tool | None, reply: Message, index: int, key: str
+) -> ToolCall | Result | Paused | DecisionExpired | ReplayDiverged:
+    """Return the call as it is to be made, or its result without a call; or why neither is possible now."""
+    call = reply.tool_calls[index]
+    if tool is None:
+        names = {tool.name for tool in callable_tools(conversation.definition)} - {history_tools.read_rest.name}
+        known = ", ".join(sorted(names)) or "none"
+        return Result(f"Error: there is no tool {call.name!r}. The tools are: {known}.", failed=True)
+    cut_off = reply.extra is not None and reply.extra.cut_off
+    if cut_off and as_object(call.arguments) != call.arguments:
+        return Result(CUT_OFF, failed=True)
+    if conversation.recorded is not None and tool is not delegate and tool not in history_tools.ALL:
+        try:
+            return Result(conversation.recorded.result(list(conversation.journal.log), reply, index))
+        except ReplayDiverged as diverged:
+            return diverged
+    return pending.settled(conversation, tool, call, key)
 
 
 def _call(

@@ -15,12 +15,14 @@ from worker.domain import (
     Event,
     Excerpt,
     Message,
+    PendingCall,
     StateChange,
     Stop,
     ToolCallProgress,
     Usage,
 )
 from worker.domain.event import TOOL_CALL_PROGRESS
+from worker.domain.pending import Question
 from worker.errors import ModelError
 from worker.loop.definition import Definition, Limits
 from worker.loop.recorded import Recorded
@@ -44,6 +46,13 @@ class Journal(Protocol):
     @property
     def state(self) -> dict[str, Any]:
         """The session's state, as this run last read it. Do not change it in place."""
+
+    @property
+    def pending(self) -> Mapping[str, PendingCall]:
+        """The calls that asked for a decision, by idempotency key, as they were when this attempt began."""
+
+    def record_pending(self, idempotency_key: str, question: Question) -> PendingCall:
+        """Record that a call waits for a decision, unless it is recorded; return how it stands."""
 
     def write(self, drafts: Sequence[Draft], *, change: StateChange = NO_CHANGE) -> None:
         """Write messages and their change of the session's state, in one transaction; add them to the log."""
@@ -117,6 +126,7 @@ class Conversation:
     user_id: str
     created_at: datetime  # when the run was accepted
     silence_s: float
+    pending_s: float  # after how long a call without a decision expires, if its tool does not say
     coroutines: Coroutines
     delegation: str | None = None
     dependencies: Mapping[str, Any] = field(default_factory=dict)

@@ -161,7 +161,12 @@ class Definition:
             [name, _named(getattr(self, name))] for name in names if getattr(self, name) != getattr(without, name)
         ]
         stops = [t.name for t in self.tools if t.stop_after_call]
-        return [*options, *([["stop_after_call", stops]] if stops else [])]
+        asks = [[t.name, _named(t.asks)] for t in self.tools if t.asks is not None]
+        return [
+            *options,
+            *([["stop_after_call", stops]] if stops else []),
+            *([["asks", asks]] if asks else []),
+        ]
 
     def _summary_options(self) -> list[Any]:
         manager = self.session_summary_manager

@@ -14,7 +14,7 @@ from collections.abc import Callable, Coroutine
 from concurrent import futures
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, overload
+from typing import Any, Unpack, overload
 
 import docstring_parser
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
@@ -22,9 +22,11 @@ from pydantic.errors import PydanticUserError
 from pydantic_core import to_jsonable_python
 
 from worker import agno_names
-from worker.domain import NO_CHANGE, StateChange, ToolDescription, check_json
+from worker.domain import NO_CHANGE, StateChange, ToolDescription, check_json, schemas
 from worker.domain.state import difference
 from worker.errors import InvalidJson, InvalidText, ToolNotDescribable
+from worker.loop.asks import ASKING, Asking, Asks, asks_of, without
+from worker.loop.fit import as_object
 from worker.loop.run_context import RunContext, hints_of, is_context, underlying
 from worker.loop.user_loop import finished, joined
 from worker.observe import logs, metrics, tracing
@@ -60,7 +62,7 @@ class Tool:
     """A function that a model may call.
 
     `repeatable` False: it is not called again once its start was recorded. `stop_after_call`: its result is the answer.
-    `strict`: its provider is asked to keep to the schema.
+    `strict`: its provider is asked to keep to the schema. `asks`: what it needs from somebody before it is called.
     """
 
     name: str
@@ -72,11 +74,17 @@ class Tool:
     repeatable: bool
     stop_after_call: bool = False
     strict: bool = False
+    asks: Asks | None = None
 
     @property
     def describe(self) -> ToolDescription:
-        """The tool as a model sees it."""
-        return ToolDescription(self.name, self.description, self.parameters, strict=self.strict)
+        """The tool as a model sees it: without the arguments that somebody else gives."""
+        return ToolDescription(self.name, self.description, self.given, strict=self.strict)
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The JSON schema of the arguments that the model gives."""
+        return without(self.parameters, self.asks.fields) if self.asks and self.asks.fields else self.parameters
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.function(*args, **kwargs)
@@ -104,6 +112,21 @@ class Tool:
             metrics.TOOL_FAILURES.labels(self.name).inc()
             log.warning("tool failed", tool=self.name, error=error)
             return Result(f"Error: {type(error).__name__}: {error}", failed=True)
+
+    def problem(self, arguments: str) -> str | None:
+        """Return why a model's arguments cannot be called with, as a text for the model; None: they can.
+
+        Of a tool that asks for arguments, only those are checked that the model gives.
+        """
+        fields = self.asks.fields if self.asks is not None else ()
+        if not fields:
+            parsed = self.parse(arguments)
+            return parsed if isinstance(parsed, str) else None
+        given = as_object(arguments)
+        listed = schemas.problems(self.given, json.loads(given))
+        if given != arguments or listed:
+            return f"Error: the arguments of {self.name!r} do not fit its schema: {'; '.join(listed) or 'no object'}."
+        return None
 
     def parse(self, arguments: str) -> dict[str, Any] | str:
         """Return a model's arguments by name, validated; or an error text for the model."""
@@ -144,7 +167,7 @@ def tool(
     repeatable: bool = True,
     stop_after_tool_call: bool = False,
     strict: bool = False,
-    **others: Any,
+    **others: Unpack[Asking],
 ) -> Callable[[Callable[..., Any]], Tool]: ...
 def tool(
     function: Callable[..., Any] | None = None,
@@ -171,16 +194,20 @@ def tool(
             start was recorded, and the result says that the outcome is unknown.
         stop_after_tool_call: its result is the answer of the run. After an error the model goes on.
         strict: the provider keeps to the schema; it refuses schemas with parameters that have a default.
+        others: what a call needs from somebody before it is made, and the run waits for: see `Asking`.
 
     Raises:
-        ToolNotDescribable: no JSON schema can be made of the signature, or no provider accepts the name.
+        ToolNotDescribable: no JSON schema can be made of the signature, no provider accepts the name, or the options
+            exclude each other.
         ArgumentInvalid: one of *others*, the options that Agno's decorator has, does not exist here.
     """
-    agno_names.check("tool", others, known=OPTIONS)
+    asking = {option: others[option] for option in ASKING if option in others}
+    agno_names.check("tool", others, known=(*OPTIONS, *ASKING))
 
     def make(target: Callable[..., Any]) -> Tool:
         made = _describe(target, name=name, description=description, repeatable=repeatable)
-        return replace(made, stop_after_call=stop_after_tool_call, strict=strict)
+        asks = asks_of(made.name, made.parameters, asking)
+        return replace(made, stop_after_call=stop_after_tool_call, strict=strict, asks=asks)
 
     return make if function is None else make(function)
 

@@ -1,20 +1,27 @@
 """Results for tool calls that will get none: no call is left open when a run or a member's work has ended."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from worker.domain import Draft, Message, Role, open_calls
 from worker.loop.tools import NO_RESULT
 
+NOT_MADE = "Not made: {because}."
 
-def unanswered(log: Sequence[Message], *, because: str) -> list[Draft]:
+
+def unanswered(log: Sequence[Message], *, because: str, never_made: Collection[str] = ()) -> list[Draft]:
     """Return results for the calls without one, because a terminal run has no call without a result.
 
-    A tool may have been running when the run ended, here or in a process that was lost.
+    A tool may have been running when the run ended, here or in a process that was lost; not if the call waited for a
+    decision: *never_made* has the idempotency keys of those.
     """
-    text = NO_RESULT.format(because=because)
+
+    def text(message: Message, index: int) -> str:
+        waited = any(key.endswith(f":{message.seq}:{index}") for key in never_made)
+        return (NOT_MADE if waited else NO_RESULT).format(because=because)
+
     return [
-        Draft(Role.TOOL, call.name, text, tool_call_id=call.id, delegation=reply.delegation)
-        for reply, _index, call in open_calls(log)
+        Draft(Role.TOOL, call.name, text(reply, index), tool_call_id=call.id, delegation=reply.delegation)
+        for reply, index, call in open_calls(log)
     ]
 
 

@@ -70,6 +70,8 @@ TOKENS = _counter("tokens_total", "Tokens of replies: input, cached_input (part 
 TOOL_FAILURES = _counter("tool_failures_total", "Calls of a team's own tools that raised an error.", "tool")
 TOOL_CALL = _seconds("tool_call", "Seconds of calls of a team's own tools.", "tool", buckets=LONG_S)
 
+DECISIONS = _counter("decisions_total", "Decisions about calls that waited, by kind and decision.", "kind", "decision")
+
 # Leases, fences, repairs
 LEASE_LOSSES = _counter("lease_losses_total", "Leases that this process had lost, of runs and of summaries.", "work")
 REFUSED_WRITES = _counter("refused_writes_total", "Writes refused by the fence: another process had the claim.", "work")

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from worker.domain import NO_ORIGIN, Dispatch, OnBusy, Origin, Priority, Run, RunOrder, Status, run_dispatch
 from worker.domain.run_order import BatchRun
-from worker.errors import QueueFull, SessionBusy
+from worker.errors import QueueFull, SessionBusy, SessionPaused
 from worker.runs.cancel import end_or_ask
 from worker.runs.finish import Head, pass_on
 from worker.settings import Settings
@@ -28,15 +28,18 @@ def join(tx: Transaction, order: RunOrder, *, origin: Origin, settings: Settings
     return queue_order.join_input(tx, session.pk, order, limit=settings.max_input_bytes)
 
 
-def check(tx: Transaction, order: RunOrder, appended: AppendedRun, *, settings: Settings) -> Ahead:
-    """Check that a busy session takes one more run, and return what is before it.
+def check(tx: Transaction, order: RunOrder, appended: AppendedRun, *, settings: Settings, here: bool) -> Ahead:
+    """Check that a busy session takes one more run, and return what is before it. *here*: its caller executes it.
 
     Raises:
         SessionBusy, QueueFull
+        SessionPaused: its caller would wait for a decision.
     """
     if order.on_busy is OnBusy.REJECT:
         raise SessionBusy(session_id=order.session_id, run_id=appended.head_run_id)
     ahead = queue_order.ahead(tx, appended.head_run_id, position=appended.position)
+    if here and ahead.paused and order.on_busy not in (OnBusy.INTERRUPT, OnBusy.ROLLBACK):
+        raise SessionPaused(session_id=order.session_id, run_id=appended.head_run_id)
     if appended.position - ahead.head_position > settings.max_queued_per_session:
         setting = "TEAM_SESSIONS_MAX_QUEUED_PER_SESSION"
         raise QueueFull(whose=f"Session {order.session_id!r}", limit=settings.max_queued_per_session, setting=setting)

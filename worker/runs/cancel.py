@@ -8,7 +8,7 @@ from worker.errors import RunNotFound
 from worker.loop.unanswered import unanswered
 from worker.observe import metrics
 from worker.runs.finish import Ending, Head, end_head
-from worker.store import Database, Transaction, messages, runs, sessions
+from worker.store import Database, Transaction, messages, pending_calls, runs, sessions
 
 BECAUSE = "the run was cancelled"
 
@@ -62,7 +62,7 @@ def _end_now(tx: Transaction, session: sessions.LockedSession, run: runs.Unfinis
         drafts = [Draft(Role.USER, session.user_id, run.input)]
     else:
         log = messages.of_run(tx, session_pk=session.pk, first_seq=run.first_seq, last_seq=run.last_seq)
-        drafts = unanswered(log, because=BECAUSE)
+        drafts = unanswered(log, because=BECAUSE, never_made=pending_calls.close(tx, run.id))
     head = Head(run.id, session.pk, session.session_id, session.team, run.position, run.fence, run.status)
     _, dispatches = end_head(tx, head, Ending(Status.CANCELLED, drafts))
     return dispatches

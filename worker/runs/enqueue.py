@@ -45,7 +45,8 @@ def enqueue(
     after retention has removed that one. With a *lease* there is no dispatch: its process executes the run.
 
     Raises:
-        SessionOfOtherTeam, IdempotencyConflict, RunGone, SessionBusy, QueueFull, WorkersTooOld: nothing is written.
+        SessionOfOtherTeam, IdempotencyConflict, RunGone, SessionBusy, SessionPaused, QueueFull, WorkersTooOld: nothing
+            is written.
     """
     with db.write() as tx:
         accepted = enqueue_in(tx, order, settings=settings, idempotency_key=idempotency_key, lease=lease)
@@ -89,7 +90,7 @@ def enqueue_in(
     if appended.team != order.team:
         raise SessionOfOtherTeam(session_id=session_id, team=order.team)
     is_head = appended.head_run_id == run_id
-    ahead = None if is_head else busy.check(tx, order, appended, settings=settings)
+    ahead = None if is_head else busy.check(tx, order, appended, settings=settings, here=lease is not None)
     traceparent = tracing.mark_accepted(run_id=run_id, session_id=session_id)
     added = runs.add(tx, order, appended, run_id=run_id, origin=origin, lease=lease, traceparent=traceparent)
     if ahead is not None:

@@ -4,8 +4,9 @@
 2. While it executes, the keeper renews its lease and tells it to stop (`process.keeper`).
 3. `_converse` continues after the run's last written message (`loop.loop.converse`). The journal writes each message
    in a transaction that checks the fence (`journal.RunJournal`).
-4. The last transaction ends the run and makes the session's next run the head (`finish.end_head`).
-5. `execute` sends the dispatches of that transaction (`queue.dispatch`): the next head, and a summary that is due.
+4. Calls that wait for a decision pause the run; the decision queues it again (`runs.decide`).
+5. The last transaction ends the run and makes the session's next run the head (`finish.end_head`).
+6. `execute` sends the dispatches of that transaction (`queue.dispatch`): the next head, and a summary that is due.
 
 Every failure ends in one of four ways: the run is terminal and has an error; it is queued again and keeps its messages;
 another process has claimed it; or this process is lost and the lease expires. The sweep of any worker then takes the
@@ -19,11 +20,28 @@ from datetime import datetime
 from functools import partial
 
 from worker.clock import rfc3339
-from worker.domain import Backoff, Claim, End, Outcome, Reason, Replay, RunError, Status, Stop, Stopped, silence_limit
+from worker.domain import (
+    Backoff,
+    Claim,
+    End,
+    Outcome,
+    Paused,
+    PendingCall,
+    Reason,
+    Replay,
+    RunError,
+    Status,
+    Stop,
+    Stopped,
+    silence_limit,
+)
 from worker.domain.dispatch import queue_of
 from worker.domain.event import RUN_REQUEUED, RUN_STARTED
+from worker.domain.pending import key_of
+from worker.domain.run_options import PAUSES
 from worker.errors import (
     DatabaseUnavailable,
+    DecisionExpired,
     HookFailed,
     InputRefused,
     LeaseLost,
@@ -44,13 +62,13 @@ from worker.models.openai_chat import default_model
 from worker.observe import exhaustion, logs, metrics, tracing
 from worker.process.patience import Patience, of_attempt
 from worker.process.runtime import Runtime
-from worker.runs import cancel, current
+from worker.runs import cancel, current, decide
 from worker.runs.claim import NotClaimed, Suspect, claim_head
 from worker.runs.finish import Ending
 from worker.runs.journal import RunJournal
 from worker.runs.progress import Report, RunProgress
 from worker.runs.session_history import SessionHistory
-from worker.store import leases, messages
+from worker.store import leases, messages, pending_calls
 from worker.summaries.due import threshold
 
 log = logs.get(__name__)
@@ -153,6 +171,8 @@ def _execute_claimed(runtime: Runtime, definition: Definition, claim: Claim, rep
         )
         journal = RunJournal(patience, claim, stream, ttl_s=ttl_s)
         try:
+            if claim.attempt > 1 and claim.needs >= PAUSES:
+                journal.pending = patience.again(lambda: _pending(runtime, claim))
             with current.within(claim, runtime.db):
                 outcome = _converse(_Attempt(runtime, definition, allowed_s, claim, journal, stop, patience))
         except LeaseLost:
@@ -192,6 +212,8 @@ def _converse(attempt: _Attempt) -> Outcome:
             Ending(Status.COMPLETED, [answer], output=answer.content, finish_reason=finish_reason, usage=answer.usage)
         )
         return Outcome(End.COMPLETED)
+    except Paused:
+        return Outcome(End.PAUSED if journal.pause() else End.WAITS)
     except Stopped as stopped:
         return _stopped(attempt, stopped.reason)
     except ModelError as error:
@@ -205,6 +227,8 @@ def _converse(attempt: _Attempt) -> Outcome:
         return _fail(journal, error, because="the run reached its limit")
     except (InputRefused, OutputRefused, HookFailed) as error:
         return replace(_fail(journal, error, because="a function of the team ended the run"), cause=error.__cause__)
+    except DecisionExpired as error:
+        return _fail(journal, error, because=decide.TOO_LATE)
     except ReplayDiverged as error:
         return _fail(journal, error, because="the replay left the path of the run that it repeats")
     except Exception as error:  # noqa: BLE001 - a bug in a definition or here: this run fails, its session continues
@@ -241,6 +265,7 @@ def _conversation(attempt: _Attempt) -> Conversation:
         dependencies={**definition.dependencies, **claim.options.dependencies},
         shows_dependencies=claim.options.add_dependencies_to_context,
         metadata=claim.metadata,
+        pending_s=settings.pending_seconds,
         silence_s=silence_limit(settings.model_silence_seconds, failures=claim.retries),
         model_retries=_model_retries(attempt),
         recorded=attempt.patience.again(lambda: _recorded(runtime, claim.replay)),
@@ -254,6 +279,12 @@ def _recorded(runtime: Runtime, replay: Replay | None) -> Recorded | None:
         return None
     with runtime.db.read() as tx:
         return Recorded(messages.of_run_by_id(tx, replay.of))
+
+
+def _pending(runtime: Runtime, claim: Claim) -> dict[str, PendingCall]:
+    """Return the calls of the run that asked for a decision, by idempotency key."""
+    with runtime.db.read() as tx:
+        return {key_of(call.id): call for call in pending_calls.of_run(tx, claim.run_id)}
 
 
 def _stopped(attempt: _Attempt, reason: Reason) -> Outcome:

@@ -18,6 +18,7 @@ from worker.domain import (
     Dispatch,
     Draft,
     Message,
+    PendingCall,
     StateChange,
     Status,
     Usage,
@@ -27,13 +28,14 @@ from worker.domain import (
     size_of,
     terminal_event,
 )
-from worker.domain.event import MESSAGE_RESTARTED
+from worker.domain.event import MESSAGE_RESTARTED, RUN_PAUSED
+from worker.domain.pending import Question, key_of
 from worker.events.publish import RunStream
 from worker.loop.unanswered import unanswered
 from worker.observe import metrics
 from worker.process.patience import Patience
 from worker.runs.finish import Ending, Head, end_head, refused
-from worker.store import Transaction, leases, messages, runs, sessions
+from worker.store import Transaction, leases, messages, pending_calls, runs, sessions
 
 
 class RunJournal:
@@ -52,6 +54,7 @@ class RunJournal:
         self.log = list(claim.log)
         self.usage = claim.usage
         self.state = claim.state
+        self.pending: dict[str, PendingCall] = {}
         self.dispatches: tuple[Dispatch, ...] = ()
 
     def write(self, drafts: Sequence[Draft], *, change: StateChange = NO_CHANGE) -> None:
@@ -99,6 +102,59 @@ class RunJournal:
         with self._lock:
             return self._patience.write(record, committed=committed)
 
+    def record_pending(self, idempotency_key: str, question: Question) -> PendingCall:
+        """Record that a call waits for a decision, unless it is recorded, and return how it stands.
+
+        Raises:
+            LeaseLost, DatabaseUnavailable
+        """
+        run_id = self._claim.run_id
+
+        def record(tx: Transaction) -> PendingCall:
+            self._hold(tx, (), usage=Usage())
+            return pending_calls.record(tx, run_id=run_id, idempotency_key=idempotency_key, question=question)
+
+        def committed(tx: Transaction, call: PendingCall) -> bool:
+            return self._held(tx) is not None and call.id in {known.id for known in pending_calls.of_run(tx, run_id)}
+
+        with self._lock:
+            call = self._patience.write(record, committed=committed)
+            self.pending[idempotency_key] = call
+        return call
+
+    def pause(self) -> bool:
+        """Give the run up until its calls are decided; False: one of them is decided already, and the run is queued.
+
+        That is seen under the lock that a decision takes, so no run stays paused after a decision.
+
+        Raises:
+            LeaseLost, DatabaseUnavailable
+        """
+        claim = self._claim
+        known = {key for key, call in self.pending.items() if call.is_open}
+
+        def pause(tx: Transaction) -> tuple[list[str], datetime | None]:
+            sessions.advance(tx, claim.session_pk, messages=0)
+            waiting = pending_calls.of_run(tx, claim.run_id)
+            decided = any(key_of(call.id) in known and not call.is_open for call in waiting)
+            at = leases.requeue(tx, claim, wait_s=None, waits_for=None, retried=False) if decided else None
+            if at is None and not leases.pause(tx, claim):
+                raise refused(claim.run_id, fence=claim.fence)
+            return [call.id for call in waiting if call.is_open], at
+
+        def committed(tx: Transaction, result: tuple[list[str], datetime | None]) -> bool:
+            run = self._lock_run(tx)
+            fence = claim.fence + int(result[1] is None)
+            return run is not None and (run.fence, run.status) == (fence, Status.QUEUED)
+
+        with self._lock:
+            waiting, at = self._patience.write(pause, committed=committed)
+        if at is not None:
+            self.dispatches = (self._again(at),)
+            return False
+        self._stream.end(RUN_PAUSED(run_id=claim.run_id, pending=waiting))
+        return True
+
     def end(self, ending: Ending, *, because: str | None = None) -> None:
         """End the run; its dispatches are in `dispatches` then.
 
@@ -114,10 +170,14 @@ class RunJournal:
         )
 
         def end(tx: Transaction) -> tuple[list[Message], tuple[Dispatch, ...]]:
+            if self.pending and because is None:
+                pending_calls.close(tx, claim.run_id)  # a call of a tool that is gone has had its result
             if because is None or sessions.lock_of_run(tx, claim.run_id) is None:
                 return end_head(tx, head, ending)
             self.log = messages.of_run_by_id(tx, claim.run_id)
-            return end_head(tx, head, replace(ending, drafts=unanswered(self.log, because=because)))
+            never_made = pending_calls.close(tx, claim.run_id) if self.pending else set()
+            drafts = unanswered(self.log, because=because, never_made=never_made)
+            return end_head(tx, head, replace(ending, drafts=drafts))
 
         def committed(tx: Transaction, _ended: object) -> bool:
             run = self._lock_run(tx)
@@ -155,17 +215,19 @@ class RunJournal:
         with self._lock:
             at = self._patience.write(requeue, committed=committed)
         if wait_s is None:
-            self.dispatches = (
-                run_dispatch(
-                    claim.run_id,
-                    session_id=claim.session_id,
-                    team=claim.team,
-                    attempt=claim.attempt,
-                    sent_at=at,
-                    priority=claim.priority,
-                ),
-            )
+            self.dispatches = (self._again(at),)
         return at
+
+    def _again(self, sent_at: datetime) -> Dispatch:
+        claim = self._claim
+        return run_dispatch(
+            claim.run_id,
+            session_id=claim.session_id,
+            team=claim.team,
+            attempt=claim.attempt,
+            sent_at=sent_at,
+            priority=claim.priority,
+        )
 
     def publish_input(self) -> None:
         """Publish that the run's input is in the history."""

@@ -9,6 +9,7 @@ from worker.store import Database, runs
 
 GATHER_S = 0.2  # questions of this time are answered by one statement
 AT_ONCE = 500  # runs in one statement
+ENDED = -1  # the fence of no run
 
 
 class UnfinishedRuns:
@@ -17,10 +18,12 @@ class UnfinishedRuns:
     def __init__(self, db: Database) -> None:
         self._db = db
         self._asked: set[str] = set()
-        self._answer: asyncio.Task[set[str]] | None = None
+        self._answer: asyncio.Task[dict[str, int | None]] | None = None
 
-    async def has(self, run_id: str) -> bool:
-        """Tell whether the run is queued or running. False: it has ended, or it was erased.
+    async def has(self, run_id: str, *, paused_at: int | None) -> bool:
+        """Tell whether the run has not ended, and is not in another pause than the one with the fence *paused_at*.
+
+        False: it has ended, was erased, or was paused.
 
         Raises:
             DatabaseUnavailable
@@ -32,22 +35,23 @@ class UnfinishedRuns:
         answer = self._answer
         self._asked.add(run_id)
         await asyncio.wait([answer])  # unlike `await answer`, this does not end it when one watcher leaves
-        return run_id in answer.result()
+        fence = answer.result().get(run_id, ENDED)
+        return fence is None or fence == paused_at
 
-    async def _read(self, asked: set[str]) -> set[str]:
+    async def _read(self, asked: set[str]) -> dict[str, int | None]:
         await asyncio.sleep(GATHER_S)
         self._answer = None
         return await asyncio.to_thread(self._read_rows, sorted(asked))
 
-    def _read_rows(self, run_ids: list[str]) -> set[str]:
-        unfinished: set[str] = set()
+    def _read_rows(self, run_ids: list[str]) -> dict[str, int | None]:
+        unfinished: dict[str, int | None] = {}
         with self._db.read() as tx:
             for first in range(0, len(run_ids), AT_ONCE):
                 unfinished |= runs.unfinished_of(tx, run_ids[first : first + AT_ONCE])
         return unfinished
 
 
-def _retrieve(answer: "asyncio.Task[set[str]]") -> None:
+def _retrieve(answer: "asyncio.Task[dict[str, int | None]]") -> None:
     """Take note of an error, also if every watcher who asked has left."""
     if not answer.cancelled():
         answer.exception()

@@ -8,8 +8,9 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import replace
 
-from worker.domain import SERVICE, Event, EventId, Run, message_completed, terminal_event
+from worker.domain import SERVICE, Event, EventId, Run, Status, message_completed, terminal_event
 from worker.domain.event import (
     ERASED,
     FIRST_MESSAGE,
@@ -17,13 +18,14 @@ from worker.domain.event import (
     MESSAGE_DELTA,
     MESSAGE_RESTARTED,
     QUEUED_ID,
+    RUN_PAUSED,
     TERMINAL,
     queued,
     terminal_id,
 )
 from worker.events.follow import Follower
 from worker.runs.unfinished import UnfinishedRuns
-from worker.store import Database, messages, runs
+from worker.store import Database, messages, pending_calls, runs
 
 POLL_S = 2.0  # after this time without an event, ask whether the run has ended: the stream may be lost
 LATE_S = 1.0  # the last events may be on their way when the row is terminal already
@@ -56,7 +58,7 @@ async def watch(
         events = await follower.read(run.id, after=read_through, wait_s=LATE_S if was_terminal else POLL_S)
         for read_through, event in events:
             ended = event.type in TERMINAL or event.type == ERASED
-            if ended or position.has_shown(event):
+            if ended or position.has_shown(read_through, event):
                 continue
             if position.lacks_messages_before(event):
                 for seq, missing in await asyncio.to_thread(_messages, db, run, position.seq, event.data["seq"]):
@@ -68,12 +70,16 @@ async def watch(
             return  # the watcher reconnects to another process, after the last event
         if not events:
             yield None
-            if not was_terminal and await unfinished.has(run.id):
+            if not was_terminal and await unfinished.has(run.id, paused_at=position.paused_at):
                 continue
         row = await asyncio.to_thread(_read_run, db, run.id)
         if row is None:
             return  # it was erased
         run = row
+        if run.status is Status.PAUSED and position.paused_at != run.fence:
+            for seq, missing in await asyncio.to_thread(_messages, db, run, position.seq, None):
+                yield position.of_row(seq), missing, run
+            yield position.of_pause(terminal_id(run)), _paused(run), run
         if run.status.terminal and (ended or was_terminal):
             for seq, missing in await asyncio.to_thread(_messages, db, run, position.seq, None):
                 yield position.of_row(seq), missing, run
@@ -89,9 +95,12 @@ class _Position:
         self.seq = seq  # of the last message that was shown; 0: none
         self._streamed_seq = streamed_seq  # of the last message that the stream has had until there
         self._marked_fence = streamed.fence if marked else None  # under this fence, ids name both positions
+        self.paused_at = streamed.fence if streamed.n == 0 else None  # the fence of the last pause that was shown
 
-    def has_shown(self, event: Event) -> bool:
-        """Tell whether the reader has been shown the message of *event*, or a later one."""
+    def has_shown(self, id: EventId, event: Event) -> bool:
+        """Tell whether the reader has been shown the message or the pause of *event*, or a later one."""
+        if event.type == RUN_PAUSED.name:
+            return id.fence == self.paused_at
         if event.type == MESSAGE_COMPLETED.name:
             self._streamed_seq = max(self._streamed_seq, event.data["seq"])
             return bool(event.data["seq"] <= self.seq)
@@ -109,8 +118,15 @@ class _Position:
         """Return the id under which an entry of the stream is shown."""
         if event.type == MESSAGE_COMPLETED.name:
             self.seq = event.data["seq"]
+        if event.type == RUN_PAUSED.name:
+            return self.of_pause(id)
         self.streamed = id
         return self._marked() if id.fence == self._marked_fence else id
+
+    def of_pause(self, id: EventId) -> EventId:
+        """Return the id under which a pause is shown: it has a fence of its own, from the stream or from the row."""
+        self.streamed, self.paused_at = id, id.fence
+        return id
 
     def of_row(self, seq: int) -> EventId:
         """Return the id under which a message is shown that the stream lacks."""
@@ -139,7 +155,14 @@ async def _position(follower: Follower, run: Run, after: EventId) -> _Position:
 
 def _read_run(db: Database, run_id: str) -> Run | None:
     with db.read() as tx:
-        return runs.get(tx, run_id, principal=SERVICE)
+        run = runs.get(tx, run_id, principal=SERVICE)
+        if run is None or run.status is not Status.PAUSED:
+            return run
+        return replace(run, pending=list(pending_calls.of_runs(tx, [run_id]).get(run_id, ())))
+
+
+def _paused(run: Run) -> Event:
+    return RUN_PAUSED(run_id=run.id, pending=[call.id for call in run.pending])
 
 
 def _messages(db: Database, run: Run, after_seq: int, before_seq: int | None) -> list[tuple[int, Event]]:

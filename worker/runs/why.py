@@ -5,12 +5,13 @@ The first check that applies gives the reason:
 1. The run has ended: then its error.
 2. An earlier run of its session has not ended: then why not.
 3. A worker executes it: then what it waits for (`runs/executing.py`).
-4. The script that enqueued it executes it.
-5. No live worker serves its team or consumes its queue.
-6. It waits until a given time.
-7. The broker is unreachable, or the run is not sent yet.
-8. A worker took it from its queue, and has not claimed it.
-9. No worker of its queue reaches the database.
+4. It is paused: then how many calls wait for a decision, and until when.
+5. The script that enqueued it executes it.
+6. No live worker serves its team or consumes its queue.
+7. It waits until a given time.
+8. The broker is unreachable, or the run is not sent yet.
+9. A worker took it from its queue, and has not claimed it.
+10. No worker of its queue reaches the database.
 
 Otherwise it waits in its queue for a free slot.
 """
@@ -20,7 +21,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from worker.clock import rfc3339
-from worker.domain import SERVICE, Message, Principal, Status
+from worker.domain import SERVICE, Message, PendingCall, Principal, Status
 from worker.domain.dispatch import queue_of
 from worker.errors import RunNotFound
 from worker.events.model_slots import waits_for_slot
@@ -28,7 +29,7 @@ from worker.process import presence
 from worker.queue.dispatch import Dispatcher, NoDispatcher
 from worker.runs.executing import sentences, waiting
 from worker.settings import Settings
-from worker.store import Database, Transaction, messages, run_state, runs
+from worker.store import Database, Transaction, messages, pending_calls, run_state, runs
 from worker.store.run_state import RunState, Served
 
 Fact = str | int | None
@@ -68,7 +69,8 @@ def why(
         head = None if row.status.terminal or row.head_run_id in (None, run_id) else _head_of(tx, row)
         executed = head or row
         log = messages.without_contents(tx, executed.run_id) if executed.status is Status.RUNNING else []
-    answer = _of_run(executed, known, log)
+        calls = pending_calls.of_run(tx, executed.run_id) if executed.status is Status.PAUSED else []
+    answer = _paused(executed, calls) if executed.paused_at is not None else _of_run(executed, known, log)
     return _with_summary(answer if head is None else _behind(row, head, answer), row)
 
 
@@ -105,6 +107,17 @@ def _of_run(row: RunState, known: _Known, log: Sequence[Message]) -> Why:
         detail = f"The script that enqueued it, {row.lease_owner!r}, executes it; its lease ends at {until}."
         return _because(row, "held_by_script", detail, {"worker": row.lease_owner, "lease_until": until})
     return _unserved(row, known.team) or _waiting(row) or _queued(row, known)
+
+
+def _paused(row: RunState, calls: Sequence[PendingCall]) -> Why:
+    waiting = [call for call in calls if call.is_open]
+    since = rfc3339(min((call.created_at for call in waiting), default=row.paused_at or row.now))
+    expiries = [call.expires_at for call in waiting if call.expires_at is not None]
+    what = "a call" if len(waiting) == 1 else f"{len(waiting)} calls"
+    detail = f"It waits for a decision about {what}, since {since}. See: team-sessions pending list --run {row.run_id}"
+    facts: dict[str, Fact] = {"calls": len(waiting), "since": since}
+    facts["expires_at"] = rfc3339(min(expiries)) if expiries else None
+    return _because(row, "paused", detail, facts)
 
 
 def _ended(row: RunState) -> Why:

@@ -11,7 +11,8 @@ from worker.store.tables import runs, sessions, teams
 from worker.store.teams import is_live
 
 # Literals, so that SQLite uses the partial indexes: it does not compare their conditions with bound values.
-queued: ColumnElement[bool] = runs.c.status == literal_column(f"'{Status.QUEUED.value}'")
+_status_queued: ColumnElement[bool] = runs.c.status == literal_column(f"'{Status.QUEUED.value}'")
+queued: ColumnElement[bool] = and_(_status_queued, runs.c.paused_at.is_(None))
 running: ColumnElement[bool] = runs.c.status == literal_column(f"'{Status.RUNNING.value}'")
 background: ColumnElement[bool] = runs.c.priority == literal_column(f"'{Priority.BACKGROUND.value}'")
 interactive: ColumnElement[bool] = runs.c.priority == literal_column(f"'{Priority.INTERACTIVE.value}'")

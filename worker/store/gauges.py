@@ -49,6 +49,7 @@ def read(tx: Transaction) -> Gauges:
     counts = {(queue, "queued"): _count(tx, runs.c.id, *where) for queue, where in _QUEUES.items()}
     for queue, of in (("runs", interactive), ("batch", background)):
         counts[queue, "running"] = _count(tx, runs.c.id, running, of)
+    counts["resumed", "paused"] = _count(tx, runs.c.id, runs.c.paused_at.is_not(None))
     live = teams.live(tx)
     jobs = {"due": summary_jobs.c.send_at.is_not(None), "failed": summary_jobs.c.send_at.is_(None)}
     unfinished = select(batches.c.status, batches.c.planned, batches.c.fed, batches.c.ended)

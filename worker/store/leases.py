@@ -5,7 +5,7 @@ Writers take the lock of the run's session first (`store/sessions.py`). The keep
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
@@ -34,6 +34,18 @@ from worker.store.tables import runs, sessions, teams, tool_starts
 from worker.store.usage import NAMES, amounts, booked, usage_of
 
 SUSPECT = 2  # losses in a row after which a run gets a process of its own; after one more loss it fails
+
+
+NEVER = datetime(9998, 12, 31, tzinfo=UTC)  # the `not_before` of a paused run, the latest time that a caller can name
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """A run that goes on. `sent_at` None: it is not dispatched, because the process that decided executes it."""
+
+    attempt: int
+    priority: Priority
+    sent_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +92,7 @@ def claim(
         state=state,
         priority=Priority(row.priority),
         usage=usage_of(row),
-        elapsed_s=(row.claimed_at - row.started_at).total_seconds(),
+        elapsed_s=(row.claimed_at - row.started_at).total_seconds() - row.paused_s,
         cancel_requested=row.cancel_requested_at is not None,
         options=RunOptions.from_json(row.options),
         refused=None,
@@ -116,8 +128,11 @@ def _claim(*, isolated: bool) -> Hot:
         .returning(
             *(runs.c[name] for name in ("position", "priority", "input", "fence", "attempt", "retries", "losses")),
             *(runs.c[name] for name in ("first_seq", "last_seq", "created_at", "started_at", "timeout_s")),
-            *(runs.c[name] for name in ("replay_of", "execute_tools", "traceparent", "metadata", "options", *NAMES)),
-            *(runs.c.lease_until, db_time().label("claimed_at")),
+            *(
+                runs.c[name]
+                for name in ("replay_of", "execute_tools", "traceparent", "metadata", "options", "needs", *NAMES)
+            ),
+            *(runs.c.lease_until, runs.c.paused_s, db_time().label("claimed_at")),
             runs.c.cancel_requested_at,  # SQLite 3.40 answers `IS NOT NULL` wrongly in RETURNING: ask for the value
         )
     )
@@ -217,6 +232,35 @@ def requeue(
         )
         .returning(func.coalesce(runs.c.not_before, db_time()))
     ).scalar_one_or_none()
+
+
+def pause(tx: Transaction, claim: Claim) -> bool:
+    """Give a held run up until its calls are decided; False: it is not held any more.
+
+    Its fence rises, as at an end: the event of the pause follows all events of this claim.
+    """
+    paused = {"status": Status.QUEUED, "fence": runs.c.fence + 1, "lease_owner": None, "lease_until": None}
+    paused |= {"dispatched_at": None, "not_before": NEVER, "paused_at": db_time()}
+    own = update(runs).where(runs.c.id == claim.run_id, still_held(claim.fence))
+    return tx.execute(own.values(**paused).returning(runs.c.id)).one_or_none() is not None
+
+
+def resume(tx: Transaction, run_id: str, *, lease: Lease | None = None) -> Resumed | None:
+    """Queue a paused run again; None: it is not paused. With a *lease* its process executes it, and nobody else.
+
+    The caller holds the session's lock.
+    """
+    own = (runs.c.id == run_id, runs.c.paused_at.is_not(None))
+    paused = tx.execute(select(runs.c.paused_at, db_time()).where(*own).with_for_update()).one_or_none()
+    if paused is None:
+        return None
+    queued = {"paused_at": None, "paused_s": runs.c.paused_s + (paused[1] - paused[0]).total_seconds()}
+    queued |= {"dispatched_at": db_time(), "not_before": None}
+    if lease is not None:
+        queued |= {"dispatched_at": None, "lease_owner": lease.owner, "not_before": db_time(lease.ttl_s)}
+    columns = (runs.c.attempt, runs.c.priority, runs.c.dispatched_at)
+    row = tx.execute(update(runs).where(*own).values(**queued).returning(*columns)).one()
+    return Resumed(row.attempt, Priority(row.priority), row.dispatched_at)
 
 
 def put_back(tx: Transaction, run_id: str, *, team: str, wait_s: float) -> None:

@@ -18,13 +18,15 @@ from worker.store.tables import batch_items, runs
 
 @dataclass(frozen=True, slots=True)
 class Ahead:
-    """What is before a new run: the head's position, and whether the head or the run just before is a background one.
+    """What is before a new run: the head's position, whether the head or the run just before is a background one, and
+    whether the head is paused.
 
     Interactive runs promote the background runs before them. If neither is one, none is left to promote.
     """
 
     head_position: int
     background: bool
+    paused: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,7 @@ class Moved:
 def ahead(tx: Transaction, head_run_id: str, *, position: int) -> Ahead:
     """Return what is before a new run at *position*, which is not the head."""
     row = tx.execute(_AHEAD, {"head": head_run_id, "previous": position - 1}).one()
-    return Ahead(row[0], Priority.BACKGROUND in (row[1], row[2]))
+    return Ahead(row[0], Priority.BACKGROUND in (row[1], row[2]), row[3] is not None)
 
 
 def promote(tx: Transaction, session_pk: int, *, head_run_id: str, first: int, before: int) -> Promoted | None:
@@ -117,7 +119,7 @@ def _same_kind(row: Any, order: RunOrder) -> bool:
 
 _head, _previous = runs.alias("head"), runs.alias("previous")
 _AHEAD = (
-    select(_head.c.position, _head.c.priority, _previous.c.priority)
+    select(_head.c.position, _head.c.priority, _previous.c.priority, _head.c.paused_at)
     .select_from(_head)
     .outerjoin(
         _previous, and_(_previous.c.session_pk == _head.c.session_pk, _previous.c.position == bindparam("previous"))

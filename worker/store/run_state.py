@@ -36,6 +36,7 @@ class RunState:
     summary_error: str | None  # why the last refresh of the session's summary failed
     summary_again_at: datetime | None  # when it is tried again; None: not before it is requested again
     needs: int  # the least contract of a worker that can execute it
+    paused_at: datetime | None
     now: datetime
 
 
@@ -57,17 +58,21 @@ def of_run(tx: Transaction, run_id: str) -> RunState | None:
     ahead = func.coalesce(runs.c.position - head.c.position, 0)
     run = (runs.c.id, sessions.c.team_id, runs.c.status, runs.c.priority, runs.c.attempt, sessions.c.head_run_id)
     lease = (runs.c.lease_owner, runs.c.lease_until, runs.c.dispatched_at, runs.c.not_before, runs.c.waits_for)
+    last = (runs.c.needs, runs.c.paused_at, db_time())
     ended = (runs.c.cancel_requested_at, runs.c.error_code, runs.c.error_message)
     summary = (summary_jobs.c.error_code, summary_jobs.c.send_at)
     statement = (
-        select(*run, ahead, sessions.c.run_count - runs.c.position, *lease, *ended, *summary, runs.c.needs, db_time())
+        select(*run, ahead, sessions.c.run_count - runs.c.position, *lease, *ended, *summary, *last)
         .select_from(runs.join(sessions, sessions.c.pk == runs.c.session_pk))
         .outerjoin(summary_jobs, summary_jobs.c.session_pk == sessions.c.pk)
         .outerjoin(head, head.c.id == sessions.c.head_run_id)
         .where(runs.c.id == run_id)
     )
     row: Any = tx.execute(statement).one_or_none()
-    return None if row is None else RunState(row[0], row[1], Status(row[2]), Priority(row[3]), *row[4:])
+    if row is None:
+        return None
+    status = Status.PAUSED if row.paused_at is not None else Status(row[2])
+    return RunState(row[0], row[1], status, Priority(row[3]), *row[4:])
 
 
 def served(tx: Transaction, team: str) -> Served:

@@ -173,6 +173,7 @@ def _end() -> Hot:
         .where(runs.c.id == bindparam("run"), held)
         .values(
             fence=runs.c.fence + 1,
+            paused_at=None,
             first_seq=func.coalesce(runs.c.first_seq, bindparam("first_written", type_=runs.c.first_seq.type)),
             lease_owner=None,
             lease_until=None,
@@ -212,7 +213,7 @@ def exclude(tx: Transaction, run_id: str) -> None:
 
 def count_queued(tx: Transaction, *, user_id: str | None, limit: int) -> int:
     """Return how many runs are queued, of one user or (None) in all; counts no further than *limit*."""
-    queued = select(literal(1)).where(runs.c.status == Status.QUEUED)
+    queued = select(literal(1)).where(*with_status(Status.QUEUED))
     own = queued if user_id is None else queued.where(runs.c.user_id == user_id)
     return int(tx.execute(select(func.count()).select_from(own.limit(limit).subquery())).scalar_one())
 
@@ -233,10 +234,18 @@ def get(
     return None if row is None else from_row(row)
 
 
-def unfinished_of(tx: Transaction, run_ids: Sequence[str]) -> set[str]:
-    """Return those of *run_ids* that are queued or running."""
+def paused(tx: Transaction, run_id: str) -> bool:
+    """Tell whether a run is paused."""
+    own = (runs.c.id == run_id, runs.c.paused_at.is_not(None))
+    return tx.execute(select(runs.c.id).where(*own)).one_or_none() is not None
+
+
+def unfinished_of(tx: Transaction, run_ids: Sequence[str]) -> dict[str, int | None]:
+    """Return those of *run_ids* that are queued, running or paused: for each the fence of its pause, or None."""
     unfinished = runs.c.status.in_((Status.QUEUED, Status.RUNNING))
-    return set(tx.execute(select(runs.c.id).where(runs.c.id.in_(run_ids), unfinished)).scalars())
+    columns = (runs.c.id, runs.c.fence, runs.c.paused_at)
+    rows = tx.execute(select(*columns).where(runs.c.id.in_(run_ids), unfinished))
+    return {row.id: None if row.paused_at is None else row.fence for row in rows}
 
 
 def page(tx: Transaction, filters: RunFilters, *, principal: Principal, before: str | None, limit: int) -> Page[Run]:
@@ -265,7 +274,7 @@ def page(tx: Transaction, filters: RunFilters, *, principal: Principal, before: 
     if filters.team is not None:
         conditions.append(runs.c.team_id == filters.team)
     if filters.status is not None:
-        conditions.append(runs.c.status == filters.status)
+        conditions += with_status(filters.status)
     if filters.idempotency_key is not None:
         conditions.append(_under_key(tx, filters.idempotency_key, principal.acting_for(filters.user_id)))
     if before is not None:
@@ -285,6 +294,13 @@ def _page(tx: Transaction, *conditions: ColumnElement[bool], order: ColumnElemen
     own = select(*COLUMNS).select_from(runs.join(sessions, sessions.c.pk == runs.c.session_pk))
     rows, more = pages.fitting(tx, own.where(*conditions).order_by(order.desc()), _SIZE, limit=limit)
     return pages.page(map(from_row, rows), more=more)
+
+
+def with_status(status: Status) -> tuple[ColumnElement[bool], ...]:
+    """Return the conditions of runs with this status."""
+    if status is Status.PAUSED:
+        return (runs.c.paused_at.is_not(None),)
+    return (runs.c.status == status, runs.c.paused_at.is_(None))
 
 
 def _under_key(tx: Transaction, key: str, acting: str | None) -> ColumnElement[bool]:
@@ -335,7 +351,8 @@ def from_row(row: Any) -> Run:
         Run,
         row,
         team=row.team_id,
-        status=Status(row.status),
+        status=Status.PAUSED if row.paused_at is not None else Status(row.status),
+        pending=[],
         error=RunError(row.error_code, row.error_message) if row.error_code else None,
         usage=usage_of(row),
         priority=Priority(row.priority),

@@ -4,13 +4,13 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
-from sqlalchemy import func, literal_column, or_, select
+from sqlalchemy import func, or_, select
 
 from worker.domain import Priority, Status
 from worker.domain.dispatch import queue_of
 from worker.store.columns import db_time
+from worker.store.dispatchable import queued
 from worker.store.engine import Transaction
 from worker.store.tables import runs, sessions, summary_jobs, teams
 from worker.store.teams import SILENT_S, not_left
@@ -48,8 +48,7 @@ def silent_workers(tx: Transaction, *, within_s: float) -> list[Silent]:
 
 def waiting_runs(tx: Transaction) -> list[WaitingRun]:
     """Return heads, among the oldest queued runs, that only lack a worker; the longest wait first."""
-    queued: Any = literal_column("'queued'")
-    oldest = select(runs.c.id).where(runs.c.status == queued).order_by(runs.c.id).limit(MOST).cte("oldest")
+    oldest = select(runs.c.id).where(queued).order_by(runs.c.id).limit(MOST).cte("oldest")
     before = runs.alias("before")
     columns = (runs.c.id, sessions.c.team_id, runs.c.attempt, runs.c.priority)
     times = (runs.c.created_at, runs.c.not_before, before.c.finished_at)
@@ -68,8 +67,7 @@ def waiting_runs(tx: Transaction) -> list[WaitingRun]:
 
 def queued_by_team(tx: Transaction) -> dict[str, int]:
     """Return how many of the oldest queued runs each team has, heads or not."""
-    queued: Any = literal_column("'queued'")
-    oldest = select(runs.c.session_pk).where(runs.c.status == queued).order_by(runs.c.id).limit(MOST).cte("oldest")
+    oldest = select(runs.c.session_pk).where(queued).order_by(runs.c.id).limit(MOST).cte("oldest")
     count = func.count().label("count")
     joined = select(sessions.c.team_id, count).select_from(oldest.join(sessions, sessions.c.pk == oldest.c.session_pk))
     rows = tx.execute(joined.group_by(sessions.c.team_id)).all()

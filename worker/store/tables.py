@@ -93,7 +93,7 @@ runs = Table(
     Column("id", String(64), primary_key=True),
     Column("session_pk", ForeignKey(sessions.c.pk, ondelete="CASCADE"), nullable=False),
     Column("position", Integer, nullable=False),  # in the order of acceptance, from 1; retention removes the first
-    Column("status", String(16), nullable=False),  # domain.run.Status
+    Column("status", String(16), nullable=False),  # domain.run.Status; of a paused run 'queued'
     Column("input", Text, nullable=False),
     Column("output", Text),  # the final answer, once completed
     Column("error_code", String(64)),
@@ -129,6 +129,8 @@ runs = Table(
     Column("finish_reason", String(32)),  # of a completed run: 'stop' or 'length'; None: by an older version
     Column("options", JSON(none_as_null=True)),  # object: domain.run_options.RunOptions; None: there are none
     Column("needs", Integer, nullable=False, server_default="0"),  # the least contract of a worker that can execute it
+    Column("paused_at", UtcTime),  # since when a paused run waits for decisions
+    Column("paused_s", Float, nullable=False, server_default="0"),  # seconds that it was paused: they do not count
     UniqueConstraint("session_pk", "position"),
 )
 # For lists. Ids sort by time, so each index is in the order of a list; ids of replays sort before all others.
@@ -144,8 +146,11 @@ _index("runs_dispatched", runs.c.dispatched_at, where=_queued)
 _index("runs_resumed", runs.c.dispatched_at, where=_queued & (runs.c.attempt > 0))
 _index("runs_leased", runs.c.lease_until, where=runs.c.status == "running")
 _index("runs_queued", runs.c.user_id, where=_queued)
-_index("runs_background", runs.c.created_at, where=_queued & (runs.c.priority == "background"))
+_of_background = _queued & (runs.c.priority == "background")
+_index("runs_background", runs.c.created_at, where=_of_background)  # for the workers of version 0.2
+_index("runs_background_due", runs.c.created_at, where=_of_background & runs.c.paused_at.is_(None))
 _index("runs_waiting", runs.c.not_before, where=_queued & runs.c.not_before.is_not(None))
+_index("runs_paused", runs.c.id, where=runs.c.paused_at.is_not(None))
 
 # The history: append-only, one row per message.
 messages = Table(
@@ -164,6 +169,36 @@ messages = Table(
     Column("created_at", UtcTime, nullable=False),
     Column("extra", JSON(none_as_null=True)),  # object: domain.message.Extra, and `calls`: the extra of each call
 )
+
+# Calls of tools that somebody decides about. They stay with their run, as its record of decisions.
+pending_calls = Table(
+    "pending_calls",
+    metadata,
+    Column("idempotency_key", String(128), primary_key=True),  # of the call: its run, the seq of its reply, its place
+    Column("run_id", ForeignKey(runs.c.id, ondelete="CASCADE"), nullable=False),
+    Column("kind", String(16), nullable=False),  # domain.pending.PendingKind
+    Column("tool", String(255), nullable=False),
+    Column("tool_call_id", String(255), nullable=False),
+    Column("arguments", Text, nullable=False),  # JSON text, the model's
+    Column("schema", JsonOf(dict), nullable=False),  # object: the JSON schema that other arguments must fit
+    Column("fields", JsonOf(list), nullable=False),  # list of the arguments that are asked for
+    Column("author", String(255), nullable=False),
+    Column("delegation", String(64)),
+    Column("decided_by", String(16), nullable=False),  # domain.pending.DecidedBy
+    Column("on_expiry", String(16), nullable=False),  # domain.pending.OnExpiry
+    Column("created_at", UtcTime, nullable=False),
+    Column("expires_at", UtcTime),  # None: never
+    Column("decision", String(16)),  # domain.pending.Verdict; None: not decided
+    Column("answer", Text),  # other arguments, as JSON text, or the result
+    Column("note", Text),
+    Column("key_id", String(64)),  # of the API key that decided; None: another process did
+    Column("approver", String(255)),  # whom the deciding program named
+    Column("decided_at", UtcTime),
+)
+_undecided = pending_calls.c.decision.is_(None)
+Index("ix_pending_calls_run_id", pending_calls.c.run_id)
+_index("pending_calls_waiting", pending_calls.c.created_at, pending_calls.c.idempotency_key, where=_undecided)
+_index("pending_calls_expires", pending_calls.c.expires_at, where=_undecided & pending_calls.c.expires_at.is_not(None))
 
 # Summaries, one row per version; `sessions.summary_version` is the current one.
 summaries = Table(

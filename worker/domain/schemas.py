@@ -1,0 +1,98 @@
+"""JSON schemas that come from outside: of answers, of arguments, of tools that are no Python functions."""
+
+import json
+from typing import Any
+
+import jsonschema
+from jsonschema.exceptions import SchemaError
+from referencing.exceptions import Unresolvable
+
+SCHEMA_BYTES = 64 * 1024
+SCHEMA_LEVELS = 64
+LISTED = 5  # problems that are named
+_LENGTH = 200  # of one problem
+
+
+def mistake_in(schema: object) -> str | None:
+    """Return why *schema* cannot be used as a JSON schema; None: it can. References lead inside it only."""
+    if not isinstance(schema, dict):
+        return f"it is of type {type(schema).__name__}; expected an object"
+    try:
+        length = len(json.dumps(schema, allow_nan=False).encode())
+    except (TypeError, ValueError, RecursionError):
+        return "it is no JSON"
+    if length > SCHEMA_BYTES:
+        return f"it has {length:,} bytes; {SCHEMA_BYTES:,} is the most"
+    if _levels(schema) > SCHEMA_LEVELS:
+        return f"it has more than {SCHEMA_LEVELS} levels"
+    for reference in _references(schema):
+        if not reference.startswith("#"):
+            return "a $ref in it leads outside; only '#/…' is followed"
+    try:
+        _VALIDATOR.check_schema(schema)
+    except SchemaError as error:
+        return f"{_path(error.absolute_path)}: {_shortened(error.message)}"
+    return None
+
+
+def problems(schema: dict[str, Any], value: object) -> list[str]:
+    """Return what in *value* does not fit *schema*: the first few as `path: why`. They can quote the value."""
+    found = []
+    try:
+        for error in _VALIDATOR(schema).iter_errors(value):
+            found.append(f"{_path(error.absolute_path)}: {_shortened(error.message)}")
+            if len(found) == LISTED:
+                break
+    except (Unresolvable, RecursionError) as error:
+        return [f"(all): it cannot be checked ({type(error).__name__})"]
+    return found
+
+
+def paths(schema: dict[str, Any], value: object) -> list[str]:
+    """Return where *value* does not fit *schema*, without a word of the value: `path (rule)`."""
+    found: dict[str, None] = {}
+    try:
+        for error in _VALIDATOR(schema).iter_errors(value):
+            found[f"{_path(error.absolute_path)} ({error.validator})"] = None
+            if len(found) == LISTED:
+                break
+    except (Unresolvable, RecursionError) as error:
+        return [f"(all) ({type(error).__name__})"]
+    return list(found)
+
+
+_VALIDATOR = jsonschema.Draft202012Validator
+
+
+def _levels(value: object) -> int:
+    """Return how deeply *value* is nested, without recursion."""
+    levels, here = 0, [value]
+    while here:
+        levels += 1
+        here = [inside for each in here for inside in _inside(each)]
+    return levels
+
+
+def _references(schema: dict[str, Any]) -> list[str]:
+    found: list[str] = []
+    here: list[Any] = [schema]
+    while here:
+        each = here.pop()
+        here += _inside(each)
+        if isinstance(each, dict):
+            found += [str(each[name]) for name in ("$ref", "$dynamicRef") if isinstance(each.get(name), str)]
+    return found
+
+
+def _inside(value: object) -> list[object]:
+    """Return the objects and lists directly inside *value*."""
+    children = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
+    return [child for child in children if isinstance(child, (dict, list))]
+
+
+def _path(path: Any) -> str:
+    return ".".join(map(str, path)) or "(all)"
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _LENGTH else text[:_LENGTH] + "…"
