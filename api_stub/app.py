@@ -17,7 +17,7 @@ from api_stub import dependencies, errors, middleware, schemas
 from api_stub.connections import KEEP_ALIVE_S, Connections
 from api_stub.limits import limits_of, raise_file_limit
 from api_stub.memory import Memory
-from api_stub.routes import batches, health, runs, sessions, teams, users
+from api_stub.routes import batches, health, pending, runs, sessions, teams, users
 from api_stub.service import Service
 from api_stub.threads import AT_ONCE
 from worker.observe import logs, metrics, tracing
@@ -56,7 +56,7 @@ def make_app(settings: Settings) -> FastAPI:
         openapi_url=None,  # served below, and only with a key
         telemetry=_NO_TELEMETRY,
     )
-    for module in (runs, sessions, batches, users, teams, health):
+    for module in (runs, pending, sessions, batches, users, teams, health):
         app.include_router(module.router)
 
     @app.get("/openapi.json", include_in_schema=False)

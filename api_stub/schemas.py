@@ -8,7 +8,19 @@ from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import BaseModel, Field, WithJsonSchema
 
-from worker.domain import Message, Principal, Refresh, Run, RunOrder, Scope, SessionSummary, Status, bounds
+from worker.domain import (
+    Decision,
+    Message,
+    PendingCall,
+    Principal,
+    Refresh,
+    Run,
+    RunOrder,
+    Scope,
+    SessionSummary,
+    Status,
+    bounds,
+)
 from worker.domain.fields import TEXT, Metadata, SessionId, TeamId, Time, UserId, field
 
 NextCursor = Annotated[
@@ -69,6 +81,26 @@ class RunReceipt(BaseModel, from_attributes=True):
 
 class RunPage(Page[Run]):
     """A page of runs, newest first."""
+
+
+class PendingPage(Page[PendingCall]):
+    """A page of calls that wait for a decision, oldest first."""
+
+
+class Decisions(BaseModel):
+    """The calls of a run that asked for a decision, oldest first."""
+
+    data: list[PendingCall]
+
+
+class ContinueRequest(BaseModel, extra="forbid"):
+    """Decisions about pending calls of a run."""
+
+    decisions: list[Decision] = Field(min_length=1, max_length=1000, description="What is decided, a call once each.")
+    approver: Annotated[
+        str | None,
+        field("The person who decided, as your program names them; recorded with the decisions.", "ada", schema=NAME),
+    ] = None
 
 
 class MessagePage(Page[Message]):

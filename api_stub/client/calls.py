@@ -106,6 +106,38 @@ def why(run_id: str, *, user_id: str | None = None) -> Request[types.Why]:
     return Request("GET", _path_of("runs", run_id, "why"), _not_none(user_id=user_id))
 
 
+def continue_run(
+    run_id: str,
+    decisions: Sequence[types.Decision],
+    *,
+    approver: str | None = None,
+    user_id: str | None = None,
+) -> Request[types.Run]:
+    """Decide about pending calls of a run, and return the run, which goes on at once with what is decided.
+
+    *approver* is the person who decided. Sending the same decisions again changes nothing.
+    """
+    body = {"decisions": list(decisions), **_not_none(approver=approver)}
+    return Request("POST", _path_of("runs", run_id, "continue"), _not_none(user_id=user_id), body=body)
+
+
+def decisions(run_id: str, *, user_id: str | None = None) -> Request[types.Decisions]:
+    """Return all calls of a run that asked for a decision, with what was decided."""
+    return Request("GET", _path_of("runs", run_id, "decisions"), _not_none(user_id=user_id))
+
+
+def pending(
+    *,
+    team: str | None = None,
+    user_id: str | None = None,
+    run_id: str | None = None,
+    kind: types.PendingKind | None = None,
+    decided_by: types.DecidedBy | None = None,
+) -> Listing[types.PendingCall]:
+    """Yield the calls that wait for a decision, the oldest first, page by page."""
+    return _listing("pending", team=team, user_id=user_id, run_id=run_id, kind=kind, decided_by=decided_by)
+
+
 def runs(
     *,
     status: types.Status | None = None,

@@ -78,6 +78,9 @@ class _Methods(Generic[Http]):
     stream = _reads(calls.stream)
     cancel = _sends(calls.cancel)
     retry = _sends(calls.retry)
+    continue_run = _sends(calls.continue_run)
+    decisions = _sends(calls.decisions)
+    pending = _lists(calls.pending)
     why = _sends(calls.why)
     runs = _lists(calls.runs)
 

@@ -16,13 +16,17 @@ EventType = Literal[
     "tool_call.started",
     "tool_call.progress",
     "tool_call.completed",
+    "tool_call.pending",
     "delegation.started",
     "delegation.completed",
+    "run.paused",
     "run.completed",
     "run.failed",
     "run.cancelled",
 ]
-Status = Literal["queued", "running", "completed", "failed", "cancelled"]
+Status = Literal["queued", "running", "paused", "completed", "failed", "cancelled"]
+PendingKind = Literal["confirmation", "input", "external"]
+DecidedBy = Literal["user", "operator"]
 BatchKind = Literal["refresh_summaries", "replay_runs", "retry_failed", "enqueue_runs"]
 ItemStatus = Literal[
     "waiting", "queued", "running", "completed", "same", "changed", "diverged", "failed", "cancelled", "gone"
@@ -39,6 +43,43 @@ class Usage(TypedDict):  # The model calls and tokens of a run.
     input_tokens: int
     cached_input_tokens: int
     output_tokens: int
+
+
+class PendingCall(TypedDict):  # A call that waits for a decision, and what was decided.
+    id: str
+    run_id: str
+    team: str
+    session_id: str
+    user_id: str
+    kind: PendingKind
+    tool: str
+    tool_call_id: str
+    arguments: str
+    schema: dict[str, Any]
+    fields: list[str]
+    author: str
+    delegation: str | None
+    decided_by: DecidedBy
+    created_at: str
+    expires_at: str | None
+    decision: Literal["approve", "reject", "answer", "expired", "cancelled"] | None
+    answer: str | None
+    note: str | None
+    key_id: str | None
+    approver: str | None
+    decided_at: str | None
+
+
+class Decision(TypedDict):  # What somebody decides about a pending call.
+    id: str
+    action: Literal["approve", "reject", "answer"]
+    arguments: NotRequired[dict[str, Any] | None]
+    result: NotRequired[str | None]
+    note: NotRequired[str | None]
+
+
+class Decisions(TypedDict):  # The calls of a run that asked for a decision, oldest first.
+    data: list[PendingCall]
 
 
 class Run(TypedDict):  # One input and everything done to answer it.
@@ -60,6 +101,7 @@ class Run(TypedDict):  # One input and everything done to answer it.
     started_at: str | None
     finished_at: str | None
     finish_reason: str | None
+    pending: list[PendingCall]
 
 
 class ToolCall(TypedDict):  # A tool call that a model asked for.

@@ -14,12 +14,14 @@ from api_stub.memory import BoundedRoute, ReadsLarge
 from api_stub.streams import LastingResponse
 from worker import clock
 from worker.domain import EventId, Principal, Run, RunOrder, Status, check_id, validate_order
-from worker.domain.event import TERMINAL
+from worker.domain.event import RUN_PAUSED, TERMINAL
 from worker.errors import InvalidEventId, RunNotFound
 from worker.runs import cancel, enqueue, retry, why
-from worker.store import runs
+from worker.store import pending_calls, runs
 
 router = APIRouter(prefix="/v1/runs", tags=["runs"], route_class=BoundedRoute)
+LAST = TERMINAL | {RUN_PAUSED.name}  # events that a wait ends with
+WAITED = (Status.QUEUED, Status.RUNNING)  # a paused run waits for its caller
 POLL_S = 1.0  # while waiting, read the row at least this often: its event may be lost
 
 _Id = Annotated[str, Field(pattern="^(run|replay)_[0-9a-f]{32}$")]
@@ -79,6 +81,7 @@ def list_runs(
     before = RUNS.decode(cursor)
     with service.db.read() as tx:
         rows = runs.page(tx, filters, principal=principal, before=before, limit=limit)
+        rows[:] = pending_calls.attached(tx, rows)
     return schemas.RunPage(data=rows, next_cursor=RUNS.next_cursor(rows))
 
 
@@ -90,7 +93,7 @@ async def get_run(
     user_id: deps.ForUser = None,
     wait: Annotated[float, Query(ge=0, le=60, description="Seconds to wait for its end.", examples=[30])] = 0,
 ) -> Run:
-    """One run. With `wait`, answers as soon as the run has ended, or after `wait` seconds."""
+    """One run. With `wait`, answers as soon as the run has ended or paused, or after `wait` seconds."""
     if not wait:
         return await _find(service, principal, run_id, user_id)
     async with service.streams.open(principal):
@@ -103,10 +106,10 @@ async def _wait(
     deadline = clock.monotonic() + wait_s
     last_id = await service.follower.newest(run_id)
     run = await _find(service, principal, run_id, user_id, texts=False)  # many can wait at once
-    while not (run.status.terminal or service.follower.leaving) and (left := deadline - clock.monotonic()) > 0:
+    while run.status in WAITED and not service.follower.leaving and (left := deadline - clock.monotonic()) > 0:
         events = await service.follower.read(run_id, after=last_id, wait_s=min(left, POLL_S))
         last_id = events[-1][0] if events else last_id
-        if not events or any(event.type in TERMINAL for _id, event in events):
+        if not events or any(event.type in LAST for _id, event in events):
             run = await _find(service, principal, run_id, user_id, texts=False)
     return await _find(service, principal, run_id, user_id)
 
@@ -199,7 +202,8 @@ async def _find(
 ) -> Run:
     def read() -> Run | None:
         with service.db.read() as tx:
-            return runs.get(tx, run_id, principal=principal, user_id=user_id, texts=texts)
+            run = runs.get(tx, run_id, principal=principal, user_id=user_id, texts=texts)
+            return pending_calls.attached(tx, [run])[0] if run is not None and texts else run
 
     run = await service.threads.run(read)
     if run is None:

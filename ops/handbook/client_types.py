@@ -20,6 +20,9 @@ from typing import Any, Literal, NotRequired, TypedDict
 NAMES = (
     "RunError",
     "Usage",
+    "PendingCall",
+    "Decision",
+    "Decisions",
     "Run",
     "ToolCall",
     "Message",
@@ -50,6 +53,8 @@ def page() -> str:
     literals = {
         "EventType": [event_type.name for event_type in EVENT_TYPES],
         "Status": schemas["Status"]["enum"],
+        "PendingKind": schemas["PendingKind"]["enum"],
+        "DecidedBy": schemas["DecidedBy"]["enum"],
         "BatchKind": schemas["Kind"]["enum"],
         "ItemStatus": schemas["Item"]["properties"]["status"]["enum"],
     }

@@ -72,6 +72,9 @@ FIELDS = {
     "progress": "What the tool calls it.",
     "data": "What the tool tells: an object of its own.",
     "failed": "Whether the tool raised an error, or was not called. The result says why.",
+    "pending_id": "Id of the call for those who decide: see [pending calls](api.md#pendingcall).",
+    "kind": "What it waits for: `confirmation`, `input` or `external`.",
+    "pending": "Ids of the calls that wait for a decision.",
     "seq": "The message's number in its session, from 1.",
     "role": "`user` (the input, or a member's task), `assistant` (a reply) or `tool` (a result).",
     "content": "The message's whole text.",
@@ -112,4 +115,6 @@ def _type(hint: Any) -> str:
         return "integer" if hint is int else "boolean"
     if get_origin(hint) is dict:
         return "object"
-    return "list of objects" if get_args(hint) else "string"
+    if get_origin(hint) is list:
+        return "list of strings" if get_args(hint) == (str,) else "list of objects"
+    return "string"

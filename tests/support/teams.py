@@ -47,11 +47,50 @@ def block(seconds: int, context: RunContext) -> str:
     return "done"
 
 
+def _effect(line: str) -> None:
+    with (Path(os.environ["TEAM_SESSIONS_DATA_DIR"]) / "effects").open("a") as file:
+        file.write(f"{line}\n")
+
+
+@tool(requires_confirmation=True, repeatable=False)
+def pay(eur: int, context: RunContext) -> str:
+    """Pay, once somebody has said yes."""
+    _effect(f"pay {eur} {context.idempotency_key}")
+    return f"paid {eur}"
+
+
+@tool(requires_confirmation=True, decided_by="operator")
+def refund(eur: int, context: RunContext) -> str:
+    """Refund, once an operator has said yes."""
+    _effect(f"refund {eur} {context.idempotency_key}")
+    return f"refunded {eur}"
+
+
+@tool(requires_user_input=True, user_input_fields=["address"])
+def ship(order: str, address: str, context: RunContext) -> str:
+    """Ship an order to an address that the user gives."""
+    _effect(f"ship {order} {address} {context.idempotency_key}")
+    return f"shipped {order} to {address}"
+
+
+@tool(external_execution=True)
+def measure(what: str) -> str:
+    """Measure something, elsewhere."""
+    raise AssertionError(what)
+
+
 model = OpenAIChat(id="rules")
 plain = Team(id="plain", model=model)
 remembers = Team(id="remembers", model=model, add_history_to_context=True, num_history_runs=3)
 with_tool = Team(id="with-tool", model=model, tools=[look_up], limits=Limits(turns=12))
 members = [Agent(id=name, model=model, role=f"does {name}", tools=[look_up]) for name in ("a", "b", "c")]
+asking = [pay, refund, ship, measure]
+asks_leave = Team(
+    id="asks-leave",
+    model=model,
+    tools=[*asking, look_up],
+    members=[Agent(id=name, model=model, role=f"does {name}", tools=asking) for name in ("a", "b")],
+)
 leads = Team(id="leads", model=model, members=members)
 condensed = Team(
     id="condensed",

@@ -139,6 +139,7 @@ class Run:
     timeout_s: Annotated[float | None, HIDDEN] = None
     replay: Annotated[Replay | None, HIDDEN] = None
     options: Annotated[RunOptions, HIDDEN] = NO_OPTIONS
+    needs: Annotated[int, HIDDEN] = 0  # the least contract of a worker that can execute it
 
 
 @dataclass(frozen=True, slots=True)

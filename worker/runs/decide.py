@@ -91,6 +91,7 @@ def decide(
             new.append(call)
         dispatches = _go_on(tx, session, run_id, lease=lease) if new else ()
         after = runs.get(tx, run_id, principal=principal, user_id=user_id) or run
+        after = pending_calls.attached(tx, [after])[0]
     for call, decision in ((call, decision) for call in new for decision in decisions if decision.id == call.id):
         _observe(call, Verdict(decision.action), key_id=principal.key_id)
     return after, dispatches

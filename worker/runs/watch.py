@@ -8,7 +8,6 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import replace
 
 from worker.domain import SERVICE, Event, EventId, Run, Status, message_completed, terminal_event
 from worker.domain.event import (
@@ -156,9 +155,7 @@ async def _position(follower: Follower, run: Run, after: EventId) -> _Position:
 def _read_run(db: Database, run_id: str) -> Run | None:
     with db.read() as tx:
         run = runs.get(tx, run_id, principal=SERVICE)
-        if run is None or run.status is not Status.PAUSED:
-            return run
-        return replace(run, pending=list(pending_calls.of_runs(tx, [run_id]).get(run_id, ())))
+        return None if run is None else pending_calls.attached(tx, [run])[0]
 
 
 def _paused(run: Run) -> Event:

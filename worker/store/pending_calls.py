@@ -1,12 +1,12 @@
 """Pending calls: recorded by the process that executes the run, decided under the lock of its session."""
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from sqlalchemy import Select, and_, insert, literal, select, tuple_, update
 
-from worker.domain import Principal
+from worker.domain import Principal, Run
 from worker.domain.pending import (
     DecidedBy,
     OnExpiry,
@@ -70,13 +70,14 @@ def of_run(tx: Transaction, run_id: str) -> list[PendingCall]:
     return [_from_row(row) for row in tx.execute(ordered)]
 
 
-def of_runs(tx: Transaction, run_ids: Collection[str]) -> dict[str, tuple[PendingCall, ...]]:
-    """Return the undecided calls of these runs, oldest first, by run."""
-    ordered = _read().where(pending_calls.c.run_id.in_(run_ids), _open).order_by(*_ORDER)
-    found: dict[str, tuple[PendingCall, ...]] = {}
-    for row in tx.execute(ordered):
-        found[row.run_id] = (*found.get(row.run_id, ()), _from_row(row))
-    return found
+def attached(tx: Transaction, runs: Sequence[Run]) -> list[Run]:
+    """Return *runs* with the calls that they wait for, oldest first. Only runs that can have some cost a statement."""
+    asking = [run.id for run in runs if run.needs >= PAUSES and not run.status.terminal]
+    if not asking:
+        return list(runs)
+    ordered = _read().where(pending_calls.c.run_id.in_(asking), _open).order_by(*_ORDER)
+    calls = [_from_row(row) for row in tx.execute(ordered)]
+    return [replace(run, pending=[call for call in calls if call.run_id == run.id]) for run in runs]
 
 
 def decide(

@@ -328,7 +328,7 @@ def viewpoint(tx: Transaction, run_id: str) -> Viewpoint | None:
 
 _SIZE = pages.size_of_columns(runs.c.input, runs.c.output, runs.c.error_message, runs.c.metadata)
 COLUMNS = (
-    *(c for c in runs.c if c.name not in ("session_pk", "user_id", "team_id", "options", "needs")),
+    *(c for c in runs.c if c.name not in ("session_pk", "user_id", "team_id", "options")),
     sessions.c.session_id,
     sessions.c.user_id,
     sessions.c.team_id,
