@@ -32,7 +32,7 @@ from worker.runs.cancel import cancel
 from worker.runs.decide import decide
 from worker.runs.enqueue import enqueue
 from worker.runs.execute import execute
-from worker.store import Lease, erasure, messages, pending_calls, runs, sessions, teams
+from worker.store import Lease, erasure, messages, pending_calls, run_state, runs, sessions, teams
 from worker.summaries.in_process import refresh_in_background
 
 Begin = Callable[[Runtime], Run]
@@ -257,7 +257,7 @@ def _execute(runtime: Runtime, definition: Definition, run_id: str) -> tuple[Run
                 break
             with runtime.db.read() as tx:
                 head = sessions.head_of_run(tx, run_id)
-                paused = None if head in (None, run_id) else runs.paused(tx, head)
+                paused = None if head in (None, run_id) else run_state.paused(tx, head)
                 served = teams.is_served(tx, definition.id, queue="runs")
             if paused:  # while this run waited: it must not wait for a decision
                 _cancel(runtime, run_id)

@@ -48,6 +48,7 @@ class Options(TypedDict, total=False):
     tools: Sequence[Any] | None  # functions that it may call, and toolkits
     tool_choice: str | Mapping[str, Any] | None  # of its first call: 'auto', 'required', a tool's name; or 'none'
     tool_hooks: Sequence[Callable[..., Any]] | None  # functions around each tool call
+    ask_user: bool | None  # whether it gets a tool that asks the user a question; the run waits for the answer
     pre_hooks: Sequence[Callable[..., Any]] | None  # functions of the input, which can raise InputRefused
     post_hooks: Sequence[Callable[..., Any]] | None  # functions of the answer, which can raise OutputRefused
 
@@ -151,6 +152,7 @@ def definition_of(kind: str, options: Mapping[str, Any]) -> Definition:
         session_state=given.state(),
         add_session_state_to_context=given.flag("add_session_state_to_context"),
         enable_agentic_state=given.flag("enable_agentic_state"),
+        ask_user=given.flag("ask_user"),
         dependencies=given.mapping("dependencies"),
         enable_session_summaries=enabled,
         session_summary_manager=_summary_manager(given),

@@ -14,7 +14,7 @@ from worker.domain.fields import field
 from worker.events.erase import Eraser
 from worker.settings import Settings
 from worker.store import Database, batch_items, erasure, sessions, users
-from worker.store.tables import api_keys, batches, idempotency, messages, runs, summaries
+from worker.store.tables import api_keys, batches, idempotency, messages, pending_calls, runs, summaries
 
 PAGE = 200
 KEYS = 1_000  # of requests, erased in one transaction
@@ -24,7 +24,12 @@ _INTERNAL |= {"needs"}
 _INTERNAL |= {"secret_hash", "request_hash", "request_key", "planned_key", "minute", "minute_at", "pace", "paced_at"}
 _EXPORTED_AS = {"covers_through_seq": "summary_seq"}  # field of a session: its key in an export
 _OUTSIDE = {"idempotency_key": idempotency.c.key, "batch": batches.c.id, "api_key": api_keys.c.id}
-_KINDS = {"run": runs.c.position, "message": messages.c.seq, "summary": summaries.c.version}  # in which order
+_KINDS = {  # in which order, and what is before the first
+    "run": (runs.c.position, 0),
+    "message": (messages.c.seq, 0),
+    "pending_call": (pending_calls.c.idempotency_key, ""),
+    "summary": (summaries.c.version, 0),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +45,11 @@ class Erased:
 
 
 def export(db: Database, user_id: str, *, principal: Principal) -> Iterator[dict[str, Any]]:
-    """Yield everything of a user: each session, then its runs, messages and summaries; at the end what is in none.
+    """Yield everything of a user: each session, then what is in it; at the end what is in none.
 
-    Objects for JSON, with their `type`: 'session', 'run', 'message', 'summary', 'batch_item', 'idempotency_key',
-    'batch' or 'api_key', without secrets. Read page by page: what is written in between may be included or not.
+    Objects for JSON, with their `type`: 'session', 'run', 'message', 'pending_call', 'summary', 'batch_item',
+    'idempotency_key', 'batch' or 'api_key', without secrets. Read page by page: what is written in between may be
+    included or not.
 
     Raises:
         UserForbidden: at the first step.
@@ -55,9 +61,9 @@ def export(db: Database, user_id: str, *, principal: Principal) -> Iterator[dict
             continue
         names = (column.name for column in fields(session))
         yield _line("session", {_EXPORTED_AS.get(name, name): getattr(session, name) for name in names})
-        for kind, order in _KINDS.items():
+        for kind, (order, before) in _KINDS.items():
             read = partial(users.rows, order=order, pk=pk)
-            for rows in db.pages(read, key=itemgetter(order.name), after=0, limit=PAGE):
+            for rows in db.pages(read, key=itemgetter(order.name), after=before, limit=PAGE):
                 yield from (_line(kind, {"session_id": session.session_id, **row}) for row in rows)
     if not principal.teams:  # an item has no team until it has a run
         read, position = partial(batch_items.with_requests, user_id=user_id), itemgetter("batch_id", "number")

@@ -16,6 +16,7 @@ from worker.queue.progress_events import ProgressEvents
 from worker.runs.background import execute_in_slot
 from worker.runs.execute import execute
 from worker.runs.intake import accept_order
+from worker.runs.intake_decisions import accept_decisions
 from worker.summaries.refresh import refresh
 
 
@@ -57,6 +58,18 @@ def register(app: Celery, runtime: Runtime, progress: ProgressEvents) -> None:
             headers = self.request.headers or {}
             with tracing.enqueue_message(traceparent=headers.get(TRACEPARENT)):
                 return accept_order(runtime, sent, key=self.request.id, options=headers.get(UNSUPPORTED, ()))
+        except DatabaseUnavailable:
+            raise Reject(requeue=True) from None  # back to the broker, which keeps it
+
+    # Its arguments can hold text, too.
+    @app.task(  # type: ignore[untyped-decorator]  # as above
+        name="runs.continue", bind=True, send_events=False, Request="worker.queue.consumer:PrivateRequest"
+    )
+    def continue_run(self: Any, *args: Any, **fields: Any) -> str:
+        """Decide about calls that a run waits for, as another service says through the broker."""
+        sent = fields | {"positional arguments": len(args)} if args else fields
+        try:
+            return accept_decisions(runtime, sent)
         except DatabaseUnavailable:
             raise Reject(requeue=True) from None  # back to the broker, which keeps it
 

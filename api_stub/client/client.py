@@ -13,7 +13,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 import httpx2
 
-from api_stub.client import address, calls
+from api_stub.client import address, calls, pending_calls
 from api_stub.client.connections import IDLE_S, Connections
 from api_stub.client.core import Answer, Exchange, Listing, Request, Retries, Waiting, lost
 from api_stub.client.streams import Reading
@@ -78,9 +78,9 @@ class _Methods(Generic[Http]):
     stream = _reads(calls.stream)
     cancel = _sends(calls.cancel)
     retry = _sends(calls.retry)
-    continue_run = _sends(calls.continue_run)
-    decisions = _sends(calls.decisions)
-    pending = _lists(calls.pending)
+    continue_run = _sends(pending_calls.continue_run)
+    decisions = _sends(pending_calls.decisions)
+    pending = _lists(pending_calls.pending)
     why = _sends(calls.why)
     runs = _lists(calls.runs)
 

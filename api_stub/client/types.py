@@ -29,7 +29,7 @@ PendingKind = Literal["confirmation", "input", "external"]
 DecidedBy = Literal["user", "operator"]
 BatchKind = Literal["refresh_summaries", "replay_runs", "retry_failed", "enqueue_runs"]
 ItemStatus = Literal[
-    "waiting", "queued", "running", "completed", "same", "changed", "diverged", "failed", "cancelled", "gone"
+    "waiting", "queued", "running", "paused", "completed", "same", "changed", "diverged", "failed", "cancelled", "gone"
 ]
 
 

@@ -2,11 +2,14 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from tests.support.asking import tools_that_ask
 from worker import Team
 from worker import settings as configuration
+from worker.db import Db
 from worker.process.runtime import Runtime, start_in_process
 from worker.store import Database
 
@@ -30,3 +33,23 @@ def process(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call
     yield start
     for runtime in started:
         runtime.close()
+
+
+@pytest.fixture
+def script_db(database_url: str) -> Iterator[Db]:
+    """A database of a script."""
+    db = Db(database_url)
+    yield db
+    db.close()
+
+
+@pytest.fixture
+def made() -> list[Any]:
+    """The effects of the tools, in order."""
+    return []
+
+
+@pytest.fixture
+def asking(made: list[Any]) -> list[Any]:
+    """One tool of each kind, and one that asks nobody."""
+    return tools_that_ask(made)

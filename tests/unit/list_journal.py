@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from worker.domain import NO_CHANGE, Draft, Event, Message, Role, StateChange, ToolCall, Usage
+from worker.domain import NO_CHANGE, Draft, Event, Message, PendingCall, Role, StateChange, ToolCall, Usage
+from worker.domain.pending import Question
 
 
 def message(
@@ -27,6 +28,7 @@ class ListJournal:
         self.started = set(started)
         self.published: list[Event] = []
         self.state: dict[str, Any] = {}
+        self.pending: dict[str, PendingCall] = {}
 
     def write(self, drafts: Sequence[Draft], *, change: StateChange = NO_CHANGE) -> None:
         self.state = change.applied_to(self.state)
@@ -39,6 +41,9 @@ class ListJournal:
         new = idempotency_key not in self.started
         self.started.add(idempotency_key)
         return new
+
+    def record_pending(self, idempotency_key: str, question: Question) -> PendingCall:
+        raise AssertionError(f"no call of these tests asks: {question.tool}")
 
     def publish(self, event: Event) -> None:
         self.published.append(event)

@@ -227,8 +227,8 @@ def test_parameters_of_a_model_can_be_given_by_their_names() -> None:
 
 def test_options_of_a_tool_that_do_not_exist_are_sentences() -> None:
     """Before its function is ever called."""
-    with pytest.raises(ArgumentInvalid, match=r"requires_confirmation does not exist here\. Runs do not pause yet"):
-        tool(requires_confirmation=True)
+    with pytest.raises(ArgumentInvalid, match=r"approval_type does not exist here\. Say who decides"):
+        tool(approval_type="required")  # type: ignore[call-overload]
     with pytest.raises(ArgumentInvalid, match=r"there is no option 'repeatble' \(did you mean 'repeatable'"):
         tool(repeatble=False)
     assert tool(show_result=True, requires_confirmation=False)(max_of_two).name == "max_of_two"

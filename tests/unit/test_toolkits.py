@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import team_sessions
 
-from worker import Calls, ScriptedModel, Team
+from worker import Calls, InMemoryDb, ScriptedModel, Team
 from worker.errors import DefinitionInvalid
 
 
@@ -67,10 +67,15 @@ def test_a_single_function_of_a_toolkit_keeps_its_options() -> None:
     assert model.requests[0].tools[0].description == "Add two numbers."
 
 
-def test_what_needs_a_pause_is_refused_with_a_sentence() -> None:
-    """It would be called without the confirmation."""
-    with pytest.raises(DefinitionInvalid, match="'plus' cannot be a tool: it waits for a confirmation"):
-        Team(tools=[Function("plus", add, requires_confirmation=True)])
+def test_a_function_of_a_toolkit_keeps_what_it_asks_for() -> None:
+    """It is not called without the confirmation."""
+    model = ScriptedModel([Calls(("plus", {"a": 1, "b": 2})), "done"])
+    team = Team(model=model, db=InMemoryDb(), tools=[Function("plus", add, requires_confirmation=True)])
+
+    output = team.run("go")
+    output.active_requirements[0].confirm()
+
+    assert team.continue_run(output).content == "done"
 
 
 def test_a_class_in_place_of_an_object_is_named() -> None:

@@ -10,13 +10,13 @@ from worker.domain import Batch, BatchStatus, PausedBy
 from worker.store import LockedBatch
 
 
-def capacity(locked: LockedBatch) -> int:
-    """Return how many items may begin now."""
+def capacity(locked: LockedBatch, *, paused: int) -> int:
+    """Return how many items may begin now. Those whose run is *paused* leave their place in the window to others."""
     batch, order = locked.batch, locked.batch.order
     limits, usage, minute = order.limits, batch.spent.usage, locked.minute
     if batch.status is not BatchStatus.RUNNING:
         return 0
-    bounds: list[float] = [order.window - batch.in_flight, batch.planned - batch.fed]
+    bounds: list[float] = [order.window - (batch.in_flight - paused), batch.planned - batch.fed]
     if batch.canary is not None:
         bounds.append(batch.canary - batch.fed)
     if limits.items_per_minute is not None:

@@ -104,7 +104,9 @@ def _begin_some(db: Database, batch_id: str, *, settings: Settings) -> list[Disp
         locked = batches.lock(tx, batch_id, wait=False)
         if locked is None:
             return None
-        pending = batch_items.pending(tx, batch_id, limit=min(CHUNK, capacity(locked)))
+        is_full = locked.batch.in_flight >= locked.batch.order.window
+        paused = batch_items.count_paused(tx, batch_id) if is_full else 0
+        pending = batch_items.pending(tx, batch_id, limit=min(CHUNK, capacity(locked, paused=paused)))
         dispatches: list[Dispatch] = []
         ended: list[Ended] = []
         started = 0

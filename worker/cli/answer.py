@@ -7,7 +7,7 @@ import math
 import os
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any, cast
 
@@ -26,13 +26,18 @@ PAUSES = {  # why a run waits, by the code of its error; events of other codes s
     "model_no_answer": "something else answers in place of the model",
     "model_stream_broken": "the model's answer broke off",
 }
+PAUSED = 3  # the exit code of a command whose run waits for a decision
 DELEGATES = "delegate_task_to_member"  # not shown as a tool call: delegation.started shows it
 
 
 class Answer:
-    """Prints the answer of one run. `last_id`: ID of the last event. `run`: the run, once it has ended."""
+    """Prints the answer of one run. `last_id`: ID of the last event. `run`: the run, once it has ended.
 
-    def __init__(self) -> None:
+    *ask* asks a person about calls that wait for a decision, and says whether the run goes on.
+    """
+
+    def __init__(self, *, ask: Callable[..., bool] | None = None) -> None:
+        self._ask = ask
         self.last_id: str | None = None
         self.run: Run | None = None
         self._completed: set[str] = set()
@@ -42,7 +47,19 @@ class Answer:
         self._lock = threading.Lock()
 
     def follow(self, client: Client, run_id: str, *, user_id: str | None = None) -> Run:
-        """Print a run's events after `last_id` up to its end, and return the run. Say why if it does not move."""
+        """Print a run's events after `last_id` up to its end, and return the run. Say why if it does not move.
+
+        A run that goes on waiting for a decision is returned as it is.
+        """
+        while True:
+            run = self._follow(client, run_id, user_id=user_id)
+            if run is not None:
+                return run
+            assert self._ask is not None
+            if not self._ask(client, run_id, user_id=user_id):
+                return client.run(run_id, user_id=user_id)
+
+    def _follow(self, client: Client, run_id: str, *, user_id: str | None) -> Run | None:
         events = client.stream(run_id, after=self.last_id, user_id=user_id)
         try:
             with explained(events, run_id, user_id=user_id, explain=self.explain, count=self.count) as arriving:
@@ -50,13 +67,15 @@ class Answer:
         finally:
             self._erase_count()
 
-    def show(self, events: Iterable[Event]) -> Run:
-        """Print events up to the end of the run, and return the run."""
+    def show(self, events: Iterable[Event]) -> Run | None:
+        """Print events up to the end of the run, and return the run; None: it waits for a decision."""
         for event in events:
             with self._lock:
                 self._erase_count()
                 self._print_event(event)
             self.last_id = event.id
+            if event.type == "run.paused" and self._ask is not None:
+                return None
         assert self.run is not None, "a stream ends with the run"
         return self.run
 
@@ -104,6 +123,9 @@ class Answer:
             self._note(f"→ {data['member']}")
         elif event.type == "delegation.completed":
             self._note(f"← {data['member']}")
+        elif event.type == "tool_call.pending" and self._ask is None:
+            run_id = data["pending_id"].partition(".")[0]
+            self._note(f"{data['name']} waits for a decision: team-sessions runs continue {run_id}")
         elif event.type == "run.requeued":
             self._note(_pause(data))
         elif event.terminal:
@@ -148,7 +170,10 @@ def _is_terminal() -> bool:
 
 
 def require_completed(run: Run) -> None:
-    """Raise click.ClickException if the run did not complete. The message says how it ended."""
+    """Raise click.ClickException if the run did not complete. The message says how it ended, or what it waits for."""
+    if run["status"] == "paused":
+        echo(f"Run {run['id']} waits for a decision: team-sessions runs continue {run['id']}", err=True)
+        raise click.exceptions.Exit(PAUSED)
     if run["status"] != "completed":
         reason = f": {run['error']['message']}" if run["error"] else "."
         raise click.ClickException(f"Run {run['id']} is {run['status']}{reason}")

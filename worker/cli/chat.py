@@ -10,6 +10,7 @@ from api_stub.client import Client, RequestFailed, Run
 from worker.cli import typed
 from worker.cli.answer import Answer, require_completed, show_aside
 from worker.cli.connection import client_errors_shown, connect
+from worker.cli.decisions import ask, can_ask
 from worker.cli.terminal import echo
 
 MAX_NAMES = 5  # in one sentence
@@ -23,8 +24,9 @@ def chat(team: str, session_id: str | None, user_id: str | None) -> None:
     """Talk with TEAM.
 
     Enter sends a message; pasted lines are one message. Ctrl-C cancels the current answer, Ctrl-D ends the
-    conversation; the session is kept. If nothing happens for five seconds, it says why. From a pipe, each line is one
-    input, and the first run that does not complete ends the conversation.
+    conversation; the session is kept. It asks about calls that wait for a decision. If nothing happens for five
+    seconds, it says why. From a pipe, each line is one input, and the first run that does not complete ends the
+    conversation.
 
     \b
         team-sessions chat team --session s1
@@ -60,7 +62,7 @@ class Conversation:
             click.ClickException: the run failed, or was cancelled elsewhere.
             KeyboardInterrupt: Ctrl-C cancelled it.
         """
-        key, session_id, answer = uuid.uuid4().hex, self._session_id, Answer()
+        key, session_id, answer = uuid.uuid4().hex, self._session_id, Answer(ask=ask if can_ask() else None)
         try:
             run = self._enqueue(text, session_id=session_id, key=key)
             require_completed(answer.follow(self._client, run["id"]))

@@ -13,6 +13,7 @@ from worker.cli.output import json_option, json_requested, print_object
 from worker.cli.table import print_table
 from worker.clock import rfc3339
 from worker.domain import Scope, check_id
+from worker.domain.principal import NOT_BY_DEFAULT
 from worker.store import Database, api_keys
 from worker.store.api_keys import Key
 
@@ -48,13 +49,16 @@ def create(name: str, user_id: str | None, teams: tuple[str, ...], scopes: tuple
     """Create a key and print it. It is not shown again.
 
     A service key names the user that it acts for in each request; without a user it sees all users. A key bound to a
-    user acts as that user. Without --scope it has every scope but admin; admin includes all scopes. Without runs:read,
-    answers about runs have only ids, status and times, and the results of batches cannot be read.
+    user acts as that user. Without --scope it has every scope but approvals and admin; admin includes all scopes.
+    Without runs:read, answers about runs have only ids, status and times, and the results of batches cannot be read.
+    With approvals it decides about calls that only an operator decides about.
     """
     check_id(name, field="name")
     for value, field in [(user_id, "user"), *((team, "team") for team in teams)]:
         if value is not None:
             check_id(value, field=field)
+    if user_id is not None and Scope.APPROVALS in scopes:
+        raise click.UsageError("The scope 'approvals' is for operators: make the key bound to no user.")
     with _database() as db, db.write() as tx:
         key = api_keys.create(tx, name=name, user_id=user_id, teams=frozenset(teams), scopes=frozenset(scopes))
     click.echo(key)
@@ -113,8 +117,8 @@ def _as_row(key: Key) -> tuple[str, ...]:
 
 
 def _scopes(key: Key) -> list[str]:
-    """Return the scopes of a key; a row without scopes means all but admin."""
-    return key.scopes or [scope.value for scope in Scope if scope is not Scope.ADMIN]
+    """Return the scopes of a key; a row without scopes means all that a key has by default."""
+    return key.scopes or [scope.value for scope in Scope if scope not in NOT_BY_DEFAULT]
 
 
 def _utc(time: datetime | None) -> str:

@@ -15,6 +15,7 @@ from worker.cli import typed
 from worker.cli.answer import Answer, require_completed, show_aside
 from worker.cli.cancel import TEXTS, cancel
 from worker.cli.connection import connect, object_options
+from worker.cli.decisions import ask, can_ask
 from worker.cli.output import (
     json_line,
     json_option,
@@ -24,6 +25,7 @@ from worker.cli.output import (
     print_list,
     print_object,
 )
+from worker.cli.pending import continue_run
 from worker.cli.silence import explained
 from worker.cli.table import age, format_fields
 
@@ -45,14 +47,15 @@ def run(team: str, input: str, session_id: str | None, user_id: str | None) -> N
         team-sessions run team "Who am I?" --session s1
         git diff | team-sessions run reviewer -
 
-    If nothing happens for five seconds, it says why. Ctrl-C ends the waiting, not the run. The exit code is 1 if the
-    run failed or was cancelled.
+    If nothing happens for five seconds, it says why. In a terminal it asks about calls that wait for a decision; after
+    'later' the run goes on waiting, and the exit code is 3. Ctrl-C ends the waiting, not the run. The exit code is 1 if
+    the run failed or was cancelled.
     """
     text = typed.read_all() if input == "-" else input
     with connect() as client:
         accepted = client.enqueue(team, text, session_id=session_id, user_id=user_id)
         try:
-            ended = _last(client, accepted["id"]) if json_requested() else Answer().follow(client, accepted["id"])
+            ended = _last(client, accepted["id"]) if json_requested() else _answer().follow(client, accepted["id"])
         except KeyboardInterrupt:
             click.echo(f"\nThe run continues. To watch it: team-sessions runs watch {accepted['id']}", err=True)
             raise
@@ -73,18 +76,20 @@ def why(run_id: str) -> None:
 
 @click.group()
 def runs() -> None:
-    """List runs; show, watch or retry one; cancel one or many.
+    """List runs; show, watch, continue or retry one; cancel one or many.
 
     \b
         team-sessions runs list --status failed --team support
         team-sessions runs list --status queued --why
         team-sessions runs show ID
+        team-sessions runs continue ID
         team-sessions runs retry ID
         team-sessions runs cancel --team support --status queued
     """
 
 
 runs.add_command(cancel)
+runs.add_command(continue_run)
 
 
 @runs.command("list")
@@ -133,7 +138,7 @@ def watch(run_id: str, user_id: str | None) -> None:
     """
     with connect() as client:
         if not json_requested():
-            ended = Answer().follow(client, run_id, user_id=user_id)
+            ended = _answer().follow(client, run_id, user_id=user_id)
         else:
             ended = _last(client, run_id, user_id=user_id, show=lambda event: click.echo(json_line(asdict(event))))
     require_completed(ended)
@@ -147,6 +152,10 @@ def retry(run_id: str, user_id: str | None) -> None:
         run = client.retry(run_id, user_id=user_id)
     print_object(run, lambda run: run["id"])
     note(f"To watch it: team-sessions runs watch {run['id']}")
+
+
+def _answer() -> Answer:
+    return Answer(ask=ask if can_ask() else None)
 
 
 def _last(

@@ -23,7 +23,7 @@ MAX_WINDOW = 1_000
 MAX_INTEGER = 2**53  # every JSON reader keeps integers up to here exact
 CANARY = re.compile(r"[1-9][0-9]{0,8}|(100|[1-9]?[0-9](\.[0-9]{1,4})?)%")
 ItemStatus = Literal[
-    "waiting", "queued", "running", "completed", "same", "changed", "diverged", "failed", "cancelled", "gone"
+    "waiting", "queued", "running", "paused", "completed", "same", "changed", "diverged", "failed", "cancelled", "gone"
 ]
 _CANARY = {"pattern": f"^({CANARY.pattern})$"}
 _TIME = {"type": "string", "format": "date-time"}

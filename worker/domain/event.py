@@ -4,7 +4,7 @@
 the client's `EventType` are made from it, and mypy checks the data of every event that is published.
 
 The id of an event is `<fence>-<n>`, so that a stream in Redis refuses an entry of an older claim. A run's first event
-is `0-1`, its last `<fence>-0`; both are made from the run's row where the stream lacks them.
+is `0-1`, its last `<fence>-0`, a pause `<fence>-1`; all three are made from the run's row where the stream lacks them.
 """
 
 from collections.abc import Callable
@@ -239,5 +239,10 @@ def terminal_event(run_id: str, status: Status, finish_reason: str | None) -> Ev
 
 
 def terminal_id(run: Run) -> EventId:
-    """Return the id of the last event of a terminal or paused run: its end, or its pause, has raised the fence."""
+    """Return the id of a terminal run's last event. Finishing raised the fence once more, so it comes last."""
     return EventId(run.fence, 0)
+
+
+def pause_id(run: Run) -> EventId:
+    """Return the id of the event of a paused run's pause, which has raised the fence. A client ends at an id `…-0`."""
+    return EventId(run.fence, 1)

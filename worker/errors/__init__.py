@@ -30,5 +30,6 @@ part of the contract, `status` is the HTTP status, `retry` is True if the same c
 
 from worker.errors.base import *
 from worker.errors.model import *
+from worker.errors.pending import *
 from worker.errors.process import *
 from worker.errors.refused import *

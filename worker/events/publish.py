@@ -200,6 +200,10 @@ class RunStream:
             if self.also is not None:
                 self.also(event)
 
+    def pause(self, event: Event) -> None:
+        """Queue the event of a pause. Pausing a run raised its fence, so the event follows all others of this claim."""
+        self.publisher.put(_Entry(self.run_id, EventId(self.fence + 1, 1), event, self.ttl_s))
+
     def end(self, event: Event) -> None:
         """Queue the terminal event. Ending a run raised its fence, so the event follows all others."""
         self.publisher.put(_Entry(self.run_id, EventId(self.fence + 1, 0), event, self.ttl_s))

@@ -30,7 +30,7 @@ from worker.domain import (
 )
 from worker.domain.event import TOOL_CALL_COMPLETED, TOOL_CALL_STARTED
 from worker.errors import DecisionExpired, LimitReached, ReplayDiverged, ValueTooLarge
-from worker.loop import delegation, history_tools, hooks, pending, state_tool
+from worker.loop import ask_tool, delegation, history_tools, hooks, pending, state_tool
 from worker.loop.conversation import Conversation
 from worker.loop.definition import Definition, Mode
 from worker.loop.delegate import delegate
@@ -112,6 +112,7 @@ def callable_tools(definition: Definition) -> tuple[Tool, ...]:
         *delegation.tools(definition),
         *history_tools.tools(definition),
         *state_tool.tools(definition),
+        *ask_tool.tools(definition),
     )
 
 

@@ -1,6 +1,7 @@
 """Everything that the loop needs to answer one input, or one delegated task, with its interfaces to the storage."""
 
 import copy
+import math
 import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -126,7 +127,6 @@ class Conversation:
     user_id: str
     created_at: datetime  # when the run was accepted
     silence_s: float
-    pending_s: float  # after how long a call without a decision expires, if its tool does not say
     coroutines: Coroutines
     delegation: str | None = None
     dependencies: Mapping[str, Any] = field(default_factory=dict)
@@ -135,6 +135,7 @@ class Conversation:
     data: tuple[str, ...] = ()  # of a member: texts about its team, at the end of its contexts
     recorded: Recorded | None = None  # in a replay: results instead of tool calls
     model_retries: int = 0
+    pending_s: float = math.inf  # after how long a call without a decision expires, if its tool does not say
     gives_up: Callable[[ModelError], bool] = _never_helps  # whether the run is not retried after this error
 
     @property

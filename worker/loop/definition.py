@@ -92,6 +92,7 @@ class Definition:
     hooks: Hooks = Hooks()
     tool_choice: str | None = None  # of the first model call: 'auto', 'required', or a tool's name; 'none': of each
     enable_agentic_state: bool = False
+    ask_user: bool = False
     add_history_to_context: bool = False
     num_history_runs: int | None = None
     num_history_messages: int | None = None
@@ -156,7 +157,10 @@ class Definition:
     def _later_options(self) -> list[Any]:
         """Return the options that the first release did not have, where they are set."""
         without = Definition(self.id, self.name, self.model)
-        names = ("prompt", "for_members", "hooks", "tool_choice", "enable_agentic_state", "max_tool_calls_from_history")
+        names = (
+            *("prompt", "for_members", "hooks", "tool_choice", "enable_agentic_state", "ask_user"),
+            "max_tool_calls_from_history",
+        )
         options = [
             [name, _named(getattr(self, name))] for name in names if getattr(self, name) != getattr(without, name)
         ]

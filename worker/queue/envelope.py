@@ -20,7 +20,8 @@ from worker.domain import check_id
 SENT_AT = "sent_at"  # header of a message: the time of the dispatch in the row
 TRACEPARENT = "traceparent"  # header: the trace that the sender of an order belongs to
 UNSUPPORTED = "unsupported"  # header: an option that the sender of an order used, and that no worker can honour
-ORDER = "runs.enqueue"
+# The tasks that other services send.
+ORDERS = ("runs.enqueue", "runs.continue")
 # The tasks that only this package sends, with the types of their arguments.
 IDS: dict[str, dict[str, type]] = {
     "runs.execute": {"run_id": str, "session_id": str, "team": str},
@@ -107,8 +108,8 @@ def _check(content: _Content) -> None:
         raise NotATask("no id")
     if not isinstance(args, list) or not isinstance(kwargs, dict):
         raise NotATask("no arguments")
-    if content.task == ORDER:
-        return  # `runs/intake.py` checks its arguments, and records for its sender what is wrong
+    if content.task in ORDERS:
+        return  # `runs/intake.py` and `runs/intake_decisions.py` check their arguments
     types = IDS.get(content.task)
     if types is None:
         raise NotATask("unknown task")
@@ -125,7 +126,7 @@ def _check(content: _Content) -> None:
 
 
 def _message(content: _Content, headers: dict[str, Any], queue: str) -> dict[str, Any]:
-    is_order = content.task == ORDER
+    is_order = content.task in ORDERS
     kept: dict[str, Any] = {"lang": "py", "task": content.task, "id": content.task_id, "argsrepr": ""}
     kept["kwargsrepr"] = "" if is_order else repr(content.kwargs)  # monitors see them
     if is_order:

@@ -26,9 +26,7 @@ from worker.domain import (
     End,
     Outcome,
     Paused,
-    PendingCall,
     Reason,
-    Replay,
     RunError,
     Status,
     Stop,
@@ -37,8 +35,6 @@ from worker.domain import (
 )
 from worker.domain.dispatch import queue_of
 from worker.domain.event import RUN_REQUEUED, RUN_STARTED
-from worker.domain.pending import key_of
-from worker.domain.run_options import PAUSES
 from worker.errors import (
     DatabaseUnavailable,
     DecisionExpired,
@@ -57,18 +53,17 @@ from worker.events.publish import RunStream
 from worker.loop.conversation import Conversation
 from worker.loop.definition import Definition
 from worker.loop.loop import converse
-from worker.loop.recorded import Recorded
 from worker.models.openai_chat import default_model
 from worker.observe import exhaustion, logs, metrics, tracing
 from worker.process.patience import Patience, of_attempt
 from worker.process.runtime import Runtime
-from worker.runs import cancel, current, decide
+from worker.runs import cancel, current, decide, earlier
 from worker.runs.claim import NotClaimed, Suspect, claim_head
 from worker.runs.finish import Ending
 from worker.runs.journal import RunJournal
 from worker.runs.progress import Report, RunProgress
 from worker.runs.session_history import SessionHistory
-from worker.store import leases, messages, pending_calls
+from worker.store import leases
 from worker.summaries.due import threshold
 
 log = logs.get(__name__)
@@ -171,8 +166,7 @@ def _execute_claimed(runtime: Runtime, definition: Definition, claim: Claim, rep
         )
         journal = RunJournal(patience, claim, stream, ttl_s=ttl_s)
         try:
-            if claim.attempt > 1 and claim.needs >= PAUSES:
-                journal.pending = patience.again(lambda: _pending(runtime, claim))
+            journal.pending = patience.again(lambda: earlier.decisions(runtime.db, claim))
             with current.within(claim, runtime.db):
                 outcome = _converse(_Attempt(runtime, definition, allowed_s, claim, journal, stop, patience))
         except LeaseLost:
@@ -213,7 +207,8 @@ def _converse(attempt: _Attempt) -> Outcome:
         )
         return Outcome(End.COMPLETED)
     except Paused:
-        return Outcome(End.PAUSED if journal.pause() else End.WAITS)
+        count = journal.pause()
+        return Outcome(End.PAUSED, f"{count} call{'s' * (count > 1)}") if count else Outcome(End.HANDED_OVER)
     except Stopped as stopped:
         return _stopped(attempt, stopped.reason)
     except ModelError as error:
@@ -268,23 +263,9 @@ def _conversation(attempt: _Attempt) -> Conversation:
         pending_s=settings.pending_seconds,
         silence_s=silence_limit(settings.model_silence_seconds, failures=claim.retries),
         model_retries=_model_retries(attempt),
-        recorded=attempt.patience.again(lambda: _recorded(runtime, claim.replay)),
+        recorded=attempt.patience.again(lambda: earlier.results(runtime.db, claim.replay)),
         gives_up=lambda error: _retry_wait_s(attempt, error) is None,
     )
-
-
-def _recorded(runtime: Runtime, replay: Replay | None) -> Recorded | None:
-    """Return the recorded tool results for a replay. None: the run is no replay, or it executes its tools."""
-    if replay is None or replay.execute_tools:
-        return None
-    with runtime.db.read() as tx:
-        return Recorded(messages.of_run_by_id(tx, replay.of))
-
-
-def _pending(runtime: Runtime, claim: Claim) -> dict[str, PendingCall]:
-    """Return the calls of the run that asked for a decision, by idempotency key."""
-    with runtime.db.read() as tx:
-        return {key_of(call.id): call for call in pending_calls.of_run(tx, claim.run_id)}
 
 
 def _stopped(attempt: _Attempt, reason: Reason) -> Outcome:

@@ -122,8 +122,8 @@ class RunJournal:
             self.pending[idempotency_key] = call
         return call
 
-    def pause(self) -> bool:
-        """Give the run up until its calls are decided; False: one of them is decided already, and the run is queued.
+    def pause(self) -> int:
+        """Give the run up until a call is decided; return how many wait. 0: one is decided, and the run is queued.
 
         That is seen under the lock that a decision takes, so no run stays paused after a decision.
 
@@ -151,9 +151,9 @@ class RunJournal:
             waiting, at = self._patience.write(pause, committed=committed)
         if at is not None:
             self.dispatches = (self._again(at),)
-            return False
-        self._stream.end(RUN_PAUSED(run_id=claim.run_id, pending=waiting))
-        return True
+            return 0
+        self._stream.pause(RUN_PAUSED(run_id=claim.run_id, pending=waiting))
+        return len(waiting)
 
     def end(self, ending: Ending, *, because: str | None = None) -> None:
         """End the run; its dispatches are in `dispatches` then.

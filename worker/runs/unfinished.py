@@ -5,7 +5,7 @@ A watcher asks every two seconds that its stream is silent. Thousands of watcher
 
 import asyncio
 
-from worker.store import Database, runs
+from worker.store import Database, run_state
 
 GATHER_S = 0.2  # questions of this time are answered by one statement
 AT_ONCE = 500  # runs in one statement
@@ -47,7 +47,7 @@ class UnfinishedRuns:
         unfinished: dict[str, int | None] = {}
         with self._db.read() as tx:
             for first in range(0, len(run_ids), AT_ONCE):
-                unfinished |= runs.unfinished_of(tx, run_ids[first : first + AT_ONCE])
+                unfinished |= run_state.unfinished_of(tx, run_ids[first : first + AT_ONCE])
         return unfinished
 
 

@@ -19,6 +19,7 @@ from worker.domain.event import (
     QUEUED_ID,
     RUN_PAUSED,
     TERMINAL,
+    pause_id,
     queued,
     terminal_id,
 )
@@ -78,7 +79,7 @@ async def watch(
         if run.status is Status.PAUSED and position.paused_at != run.fence:
             for seq, missing in await asyncio.to_thread(_messages, db, run, position.seq, None):
                 yield position.of_row(seq), missing, run
-            yield position.of_pause(terminal_id(run)), _paused(run), run
+            yield position.of_pause(pause_id(run)), _paused(run), run
         if run.status.terminal and (ended or was_terminal):
             for seq, missing in await asyncio.to_thread(_messages, db, run, position.seq, None):
                 yield position.of_row(seq), missing, run
@@ -94,7 +95,7 @@ class _Position:
         self.seq = seq  # of the last message that was shown; 0: none
         self._streamed_seq = streamed_seq  # of the last message that the stream has had until there
         self._marked_fence = streamed.fence if marked else None  # under this fence, ids name both positions
-        self.paused_at = streamed.fence if streamed.n == 0 else None  # the fence of the last pause that was shown
+        self.paused_at = streamed.fence if streamed.n == 1 else None  # the fence of the last pause that was shown
 
     def has_shown(self, id: EventId, event: Event) -> bool:
         """Tell whether the reader has been shown the message or the pause of *event*, or a later one."""

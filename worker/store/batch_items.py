@@ -93,6 +93,13 @@ def ended_refreshes(tx: Transaction, batch_id: str, *, given_up: bool = False) -
     return [_refreshed(row, used.get(row.session_pk, Usage())) for row in rows]
 
 
+def count_paused(tx: Transaction, batch_id: str) -> int:
+    """Return how many items in flight wait for decisions."""
+    joined = batch_items.join(runs, runs.c.id == batch_items.c.run_id)
+    paused = (batch_items.c.batch_id == batch_id, _in_flight, runs.c.paused_at.is_not(None))
+    return int(tx.execute(select(func.count()).select_from(joined).where(*paused)).scalar_one())
+
+
 def runs_in_flight(tx: Transaction, batch_id: str) -> list[str]:
     """Return the runs of items in flight."""
     own = (batch_items.c.batch_id == batch_id, _in_flight, batch_items.c.run_id.is_not(None))
@@ -197,6 +204,7 @@ def _run_outcome() -> ColumnElement[str]:
     return case(
         (runs.c.id.is_(None), ItemOutcome.GONE.value),
         (runs.c.error_code == DIVERGED, ItemOutcome.DIVERGED.value),
+        (runs.c.paused_at.is_not(None), Status.PAUSED.value),
         (and_(runs.c.replay_of.is_not(None), runs.c.status == Status.COMPLETED), compared),
         else_=runs.c.status,
     )

@@ -1,5 +1,6 @@
 """The state of a run, with everything that can keep it from moving, for `runs/why.py`; and its trace."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -73,6 +74,20 @@ def of_run(tx: Transaction, run_id: str) -> RunState | None:
         return None
     status = Status.PAUSED if row.paused_at is not None else Status(row[2])
     return RunState(row[0], row[1], status, Priority(row[3]), *row[4:])
+
+
+def paused(tx: Transaction, run_id: str) -> bool:
+    """Tell whether a run is paused."""
+    own = (runs.c.id == run_id, runs.c.paused_at.is_not(None))
+    return tx.execute(select(runs.c.id).where(*own)).one_or_none() is not None
+
+
+def unfinished_of(tx: Transaction, run_ids: Sequence[str]) -> dict[str, int | None]:
+    """Return those of *run_ids* that are queued, running or paused: for each the fence of its pause, or None."""
+    unfinished = runs.c.status.in_((Status.QUEUED, Status.RUNNING))
+    columns = (runs.c.id, runs.c.fence, runs.c.paused_at)
+    rows = tx.execute(select(*columns).where(runs.c.id.in_(run_ids), unfinished))
+    return {row.id: None if row.paused_at is None else row.fence for row in rows}
 
 
 def served(tx: Transaction, team: str) -> Served:

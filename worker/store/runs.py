@@ -3,7 +3,6 @@
 Pages of runs are newest first, each read in the order of one index.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -232,20 +231,6 @@ def get(
     statement = own.where(runs.c.id == run_id, visible(principal, user_id))
     row = tx.execute(statement).one_or_none()
     return None if row is None else from_row(row)
-
-
-def paused(tx: Transaction, run_id: str) -> bool:
-    """Tell whether a run is paused."""
-    own = (runs.c.id == run_id, runs.c.paused_at.is_not(None))
-    return tx.execute(select(runs.c.id).where(*own)).one_or_none() is not None
-
-
-def unfinished_of(tx: Transaction, run_ids: Sequence[str]) -> dict[str, int | None]:
-    """Return those of *run_ids* that are queued, running or paused: for each the fence of its pause, or None."""
-    unfinished = runs.c.status.in_((Status.QUEUED, Status.RUNNING))
-    columns = (runs.c.id, runs.c.fence, runs.c.paused_at)
-    rows = tx.execute(select(*columns).where(runs.c.id.in_(run_ids), unfinished))
-    return {row.id: None if row.paused_at is None else row.fence for row in rows}
 
 
 def page(tx: Transaction, filters: RunFilters, *, principal: Principal, before: str | None, limit: int) -> Page[Run]:

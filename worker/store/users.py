@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, delete, select
+from sqlalchemy import Column, ColumnElement, Select, delete, select
 
 from worker.domain import Principal
 from worker.store import batch_items, pages
 from worker.store.engine import Page, Transaction
 from worker.store.sessions import visible
-from worker.store.tables import api_keys, batches, idempotency, sessions
+from worker.store.tables import api_keys, batches, idempotency, runs, sessions
 
 
 def session_pks(tx: Transaction, *, principal: Principal, user_id: str, after: int, limit: int) -> list[int]:
@@ -23,14 +23,19 @@ def session_pks(tx: Transaction, *, principal: Principal, user_id: str, after: i
 
 def rows(tx: Transaction, order: Column[Any], pk: int, *, after: Any, limit: int) -> Page[dict[str, Any]]:
     """Return up to *limit* rows of a session from the table of *order*, in its order, after its value *after*."""
-    table = order.table
-    return _page(tx, order, table.c.session_pk == pk, after=after, limit=limit)
+    columns = order.table.c
+    own = columns.session_pk == pk if "session_pk" in columns else columns.run_id.in_(_runs_of(pk))
+    return _page(tx, order, own, after=after, limit=limit)
 
 
 def own_rows(tx: Transaction, order: Column[Any], user_id: str, *, after: Any, limit: int) -> Page[dict[str, Any]]:
     """Return up to *limit* rows of a user from the table of *order*, in its order, after its value *after*."""
     table = order.table
     return _page(tx, order, table.c.user_id == user_id, after=after, limit=limit)
+
+
+def _runs_of(pk: int) -> Select[tuple[str]]:
+    return select(runs.c.id).where(runs.c.session_pk == pk)
 
 
 def _page(

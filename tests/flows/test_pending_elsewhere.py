@@ -1,0 +1,112 @@
+"""Pending calls in batches, through Celery, of the model's own questions, in exports."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from tests.support.asking import calls_of, results_of
+from worker import Calls, ScriptedModel, Team
+from worker.batches import lifecycle
+from worker.batches.accept import ExplicitItems, create
+from worker.batches.feed import step
+from worker.db import Db
+from worker.domain import (
+    SERVICE,
+    BatchOrder,
+    BatchRun,
+    BatchStatus,
+    End,
+    Kind,
+    RunOrder,
+)
+from worker.privacy import export
+from worker.process.runtime import Runtime
+from worker.runs.cancel import cancel
+from worker.runs.enqueue import enqueue
+from worker.runs.execute import execute
+from worker.runs.intake_decisions import accept_decisions
+from worker.settings import Settings
+from worker.store import Database, batch_items, pending_calls, teams
+
+
+def test_a_paused_item_of_a_batch_leaves_its_place_to_others(script_db: Db, asking: list[Any]) -> None:
+    """Otherwise as many people as its window is wide could stop it. The batch ends when they have decided."""
+    db = script_db.runtime.db
+    team = Team(id="t", model=ScriptedModel([Calls(("refund", {"eur": n})) for n in (1, 2, 3)]), tools=asking)
+    with db.write() as tx:
+        teams.announce(tx, worker="w", versions={"t": "1"}, queues=["runs", "batch"])
+    items = [BatchRun(team="t", input=f"{n}", session_id=f"s{n}", user_id="u") for n in (1, 2, 3)]
+    order = BatchOrder(kind=Kind.ENQUEUE_RUNS, window=1)
+    batch_id = create(db, order, principal=SERVICE, settings=Settings(), items=ExplicitItems(requests=items)).id
+
+    begun = []
+    for _ in items:
+        step(db, batch_id, settings=Settings(), send=lambda dispatches: None)
+        (run_id,) = set(in_flight(db, batch_id)) - set(begun)
+        begun.append(run_id)
+        assert execute(replace(script_db.runtime, teams={"t": team.definition}), run_id, "t").end is End.PAUSED
+    with db.read() as tx:
+        page = batch_items.page(tx, batch_id, after=0, limit=10)
+        assert [item.status for item in page] == ["paused"] * 3
+    for run_id in begun:
+        cancel(db, run_id)
+    step(db, batch_id, settings=Settings(), send=lambda dispatches: None)
+
+    assert lifecycle.get(db, batch_id, principal=SERVICE).status is BatchStatus.COMPLETED
+
+
+def in_flight(db: Database, batch_id: str) -> list[str]:
+    with db.read() as tx:
+        return batch_items.runs_in_flight(tx, batch_id)
+
+
+def test_a_model_asks_the_user(script_db: Db) -> None:
+    """With the built-in tool; the answer is the result of its call."""
+    model = ScriptedModel([Calls(("ask_user", {"question": "Which size?", "options": ["S", "L"]})), "L it is."])
+    team = Team(id="t", model=model, ask_user=True, db=script_db)
+
+    output = team.run("A shirt", session_id="s")
+    (question,) = output.active_requirements
+    assert question.tool_args == {"question": "Which size?", "options": ["S", "L"]}
+    question.user_input_schema[0].value = "L"
+
+    assert team.continue_run(output).content == "L it is."
+    assert results_of(script_db, output.run_id) == ["L"]
+
+
+def test_another_service_decides_through_celery(
+    process: Callable[..., Runtime], asking: list[Any], made: list[Any]
+) -> None:
+    """The same decisions as over HTTP; what is refused is said without a word of theirs."""
+    team = Team(id="t", model=ScriptedModel([Calls(("refund", {"eur": 5})), "done"]), tools=asking)
+    runtime = process(team)
+    run_id = enqueue(runtime.db, RunOrder("t", "hi", session_id="s", user_id="u"), settings=Settings()).run.id
+    assert execute(runtime, run_id, "t").end is End.PAUSED
+    with runtime.db.read() as tx:
+        (call,) = pending_calls.of_run(tx, run_id)
+    yes = {"id": call.id, "action": "approve"}
+
+    for wrong, code in (
+        ({"decisions": [yes]}, "invalid_identifier"),
+        ({"run_id": run_id, "decisions": [yes], "else": 1}, "order_invalid"),
+        ({"run_id": run_id, "decisions": []}, "order_invalid"),
+        ({"run_id": run_id, "decisions": [{**yes, "action": "maybe"}]}, "order_invalid"),
+        ({"run_id": run_id, "user_id": "other", "decisions": [yes]}, "run_not_found"),
+        ({"run_id": run_id, "decisions": [{**yes, "arguments": {"eur": "many"}}]}, "decision_invalid"),
+    ):
+        assert accept_decisions(runtime, wrong) == f"refused: {code}"
+    sent = {"run_id": run_id, "user_id": "u", "decisions": [yes], "approver": "ada"}
+    assert accept_decisions(runtime, sent) == f"decided: {run_id}"
+    assert execute(runtime, run_id, "t").end is End.COMPLETED
+    assert len(made) == 1
+
+
+def test_an_export_has_the_decisions(script_db: Db, asking: list[Any]) -> None:
+    """They are of the user; erasing the session erases them."""
+    team = Team(id="t", model=ScriptedModel([Calls(("refund", {"eur": 5}))]), tools=asking, db=script_db)
+    output = team.run("hi", session_id="s", user_id="u")
+
+    lines = [line for line in export(script_db.runtime.db, "u", principal=SERVICE) if line["type"] == "pending_call"]
+    assert [(line["tool"], line["run_id"]) for line in lines] == [("refund", output.run_id)]
+    team.delete_session("s", user_id="u")
+    assert calls_of(script_db, output.run_id) == []
