@@ -118,7 +118,7 @@ def test_all_approves_what_waits_for_a_yes(running: System, client: Client) -> N
 
 def test_a_users_key_cannot_have_approvals(running: System) -> None:
     """It is refused where it would be made."""
-    refused = command(running, "keys", "create", "k", "--user", "ada", "--scope", "approvals")
+    refused = command(running, "keys", "create", "--name", "k", "--user", "ada", "--scope", "approvals")
 
     assert refused.returncode == 2
     assert "is for operators" in refused.stderr
