@@ -73,7 +73,6 @@ _MEDIA = _absent("An input is text.")
 _PAST_SESSIONS = _absent("A run sees its own session only. Give a tool that searches your own database.")
 _FOLLOWUPS = _absent("Ask for follow-up questions in the instructions.")
 _FALLBACK = _absent("A run that its model fails is retried with the same model; see limits=Limits(model_retries=…).")
-_SCHEMA = _absent("An input and an answer are text. Ask for JSON in the instructions, and check it in a post_hook.")
 
 # Of a team and of an agent.
 DEFINITION: dict[str, Name] = {
@@ -88,8 +87,6 @@ DEFINITION: dict[str, Name] = {
     "followups": _FOLLOWUPS,
     "num_followups": _FOLLOWUPS,
     "followup_model": _FOLLOWUPS,
-    "input_schema": _SCHEMA,
-    "output_schema": _SCHEMA,
     "store_media": _MEDIA,
     "send_media_to_model": _MEDIA,
     "media_storage": _MEDIA,
@@ -144,7 +141,7 @@ DEFINITION: dict[str, Name] = {
     "output_model_prompt": _NO_SECOND_MODEL,
     "parser_model": _NO_SECOND_MODEL,
     "parser_model_prompt": _NO_SECOND_MODEL,
-    "parse_response": _SCHEMA,
+    "parse_response": _absent("An answer is parsed if it has an output_schema; `text` is what the model wrote."),
     "use_json_mode": _absent("OpenAIChat finds out what its server supports."),
     "structured_outputs": _absent("OpenAIChat finds out what its server supports."),
     "compression_manager": _absent("Summaries condense a session: enable_session_summaries=True."),
@@ -175,7 +172,6 @@ RUN: dict[str, Name] = {
     "audio": _MEDIA,
     "videos": _MEDIA,
     "files": _MEDIA,
-    "output_schema": _SCHEMA,
     "background": _absent("`enqueue` returns at once, and a worker executes the run."),
     **{name: DEFINITION[name] for name in ("stream_events", "stream_intermediate_steps", "debug_mode")},
     "retries": _absent("This is an option of the definition: limits=Limits(model_retries=…)."),

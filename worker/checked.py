@@ -9,8 +9,9 @@ from typing import Any, TypeVar, cast
 from zoneinfo import ZoneInfo
 
 from worker.domain import ChatMessage, ChatModel, bounds, check_id
-from worker.errors import DefinitionInvalid, TeamSessionsError, ToolNotDescribable
-from worker.loop import delegate, history_tools, hooks, prompt_text, state_tool
+from worker.errors import DefinitionInvalid, SchemaInvalid, TeamSessionsError, ToolNotDescribable
+from worker.loop import answer, ask_tool, delegate, history_tools, hooks, prompt_text, state_tool
+from worker.loop.answer import AnswerSchema
 from worker.loop.definition import Definition, Hook, Instructions, slug
 from worker.loop.prompt import Text
 from worker.loop.run_context import name_of, problem_of_call
@@ -19,7 +20,7 @@ from worker.models.openai_chat import OpenAIChat
 from worker.toolkits import flattened
 
 T = TypeVar("T")
-BUILT_IN = {delegate.NAME, state_tool.NAME, *(t.name for t in history_tools.ALL)}
+BUILT_IN = {delegate.NAME, state_tool.NAME, ask_tool.ask_user.name, *(t.name for t in history_tools.ALL)}
 
 
 class Checked:
@@ -197,6 +198,17 @@ class Checked:
             self.mistakes.append(f"timezone_identifier is {name!r}; expected a name such as 'Europe/Berlin'")
             return "UTC"
         return name
+
+    def answer_schema(self, name: str) -> AnswerSchema | None:
+        """Return what an answer or an input must fit."""
+        value = self._options.get(name)
+        if value is None:
+            return None
+        try:
+            return answer.of(value)
+        except SchemaInvalid as error:
+            self.mistakes.append(error.message.replace("output_schema", name, 1).removesuffix("."))
+            return None
 
     def choice(self, name: str, choices: Sequence[str]) -> str:
         """Return one of *choices*, by default the first."""

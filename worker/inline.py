@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from queue import SimpleQueue
 from typing import Any
@@ -23,6 +23,7 @@ from worker.domain import SERVICE, Decision, Event, Run, RunOrder, Status, termi
 from worker.domain.event import RUN_PAUSED, TERMINAL, queued
 from worker.errors import ArgumentInvalid, RunFailed, RunNotFound, SessionPaused
 from worker.events.publish import Listeners
+from worker.loop.answer import AnswerSchema
 from worker.loop.definition import Definition
 from worker.loop.user_loop import CallersLoop
 from worker.process.runtime import Runtime
@@ -41,6 +42,18 @@ Happened = Event | BaseException
 LAST = TERMINAL | {RUN_PAUSED.name}  # events after which this process has nothing left to do
 POLL_S = 0.05  # between two checks of a run that waits for its turn
 CANCEL_S = 5.0  # how long a caller that leaves waits for the end of its run
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """How a run begins here. `for_once`: its session is only for it, and is erased with its end.
+
+    `answer`: what its answer must fit, for the object that its caller gets.
+    """
+
+    begin: Begin
+    for_once: bool = False
+    answer: AnswerSchema | None = None
 
 
 def accept(order: RunOrder) -> Begin:
@@ -73,19 +86,17 @@ def go_on(run_id: str, decisions: Sequence[Decision]) -> Begin:
     return begin
 
 
-def run(db: Db, definition: Definition, begin: Begin, *, begun: Begun, for_once: bool = False) -> RunOutput:
+def run(db: Db, definition: Definition, start: Start, *, begun: Begun) -> RunOutput:
     """Execute one run until it ends or pauses, and return its result. *begun* is called with the run at its beginning.
-
-    *for_once*: its session is only for this run, and is erased with its end.
 
     Raises:
         RunFailed: it did not complete.
-        What *begin* raises.
+        What *start* raises.
     """
-    return _run(db, definition, begin, db.runtime, begun, for_once=for_once)
+    return _run(db, definition, start, db.runtime, begun)
 
 
-async def arun(db: Db, definition: Definition, begin: Begin, *, begun: Begun, for_once: bool = False) -> RunOutput:
+async def arun(db: Db, definition: Definition, start: Start, *, begun: Begun) -> RunOutput:
     """Execute one run and return its result, as `run` does. If the task is cancelled, so is the run."""
     run_ids: list[str] = []
 
@@ -95,8 +106,7 @@ async def arun(db: Db, definition: Definition, begin: Begin, *, begun: Begun, fo
 
     coroutines = CallersLoop(asyncio.get_running_loop())
     ended = on_thread(
-        lambda: _run(db, definition, begin, replace(db.runtime, coroutines=coroutines), note, for_once=for_once),
-        name="awaited run",
+        lambda: _run(db, definition, start, replace(db.runtime, coroutines=coroutines), note), name="awaited run"
     )
     try:
         return await asyncio.shield(ended)
@@ -105,13 +115,13 @@ async def arun(db: Db, definition: Definition, begin: Begin, *, begun: Begun, fo
         raise
 
 
-def watch(db: Db, definition: Definition, begin: Begin, *, begun: Begun, for_once: bool = False) -> Iterator[Event]:
+def watch(db: Db, definition: Definition, start: Start, *, begun: Begun) -> Iterator[Event]:
     """Execute one run and yield its events as they happen, up to its end or its pause. The arguments as in `run`.
 
     A reader that leaves early cancels nothing, except by Ctrl-C.
     """
     runtime = db.runtime
-    queued_run = _begin(runtime, begin, begun)
+    queued_run = _begin(runtime, start, begun)
     happened: SimpleQueue[Happened] = SimpleQueue()
     _listeners(runtime).listen(queued_run.id, happened.put)
     work = partial(_work, runtime, definition, queued_run.id, happened.put)
@@ -135,9 +145,7 @@ def watch(db: Db, definition: Definition, begin: Begin, *, begun: Begun, for_onc
     return follow()
 
 
-async def awatch(
-    db: Db, definition: Definition, begin: Begin, *, begun: Begun, for_once: bool = False
-) -> AsyncGenerator[Event]:
+async def awatch(db: Db, definition: Definition, start: Start, *, begun: Begun) -> AsyncGenerator[Event]:
     """Execute one run and yield its events, as `watch` does."""
     loop = asyncio.get_running_loop()
     happened: asyncio.Queue[Happened] = asyncio.Queue()
@@ -148,7 +156,7 @@ async def awatch(
 
     def prepare() -> tuple[Runtime, Run]:
         runtime = replace(db.runtime, coroutines=CallersLoop(loop))
-        run = _begin(runtime, begin, begun)
+        run = _begin(runtime, start, begun)
         _listeners(runtime).listen(run.id, put)
         return runtime, run
 
@@ -167,7 +175,7 @@ async def awatch(
         _listeners(runtime).leave(queued_run.id)
 
 
-def output(db: Db, run_id: str) -> RunOutput:
+def output(db: Db, run_id: str, *, answer: AnswerSchema | None = None) -> RunOutput:
     """Return the result of a run that has ended.
 
     Raises:
@@ -178,16 +186,16 @@ def output(db: Db, run_id: str) -> RunOutput:
         run = runs.get(tx, run_id, principal=SERVICE)
     if run is None:
         raise RunNotFound(run_id=run_id)
-    return _output(db, run)
+    return _output(db, run, answer=answer)
 
 
-def _run(db: Db, definition: Definition, begin: Begin, runtime: Runtime, begun: Begun, *, for_once: bool) -> RunOutput:
-    run_id = _begin(runtime, begin, begun).id
-    keeps = not for_once
+def _run(db: Db, definition: Definition, start: Start, runtime: Runtime, begun: Begun) -> RunOutput:
+    run_id = _begin(runtime, start, begun).id
+    keeps = not start.for_once
     try:
         run, cause = _execute(runtime, definition, run_id)
         keeps = keeps or run.status is Status.PAUSED
-        return _output(db, run, cause)
+        return _output(db, run, cause, answer=start.answer)
     except KeyboardInterrupt:
         _cancel(runtime, run_id)  # it has ended already, unless it waited for its turn
         raise
@@ -233,8 +241,8 @@ async def _cancel_awaited(db: Db, run_ids: list[str], ended: "asyncio.Future[Any
     await asyncio.wait([ended, *cancelled], timeout=CANCEL_S)
 
 
-def _begin(runtime: Runtime, begin: Begin, begun: Begun) -> Run:
-    run = begin(runtime)
+def _begin(runtime: Runtime, start: Start, begun: Begun) -> Run:
+    run = start.begin(runtime)
     begun(run)
     return run
 
@@ -269,12 +277,12 @@ def _execute(runtime: Runtime, definition: Definition, run_id: str) -> tuple[Run
     return run, cause
 
 
-def _output(db: Db, run: Run, cause: BaseException | None = None) -> RunOutput:
+def _output(db: Db, run: Run, cause: BaseException | None = None, *, answer: AnswerSchema | None = None) -> RunOutput:
     if run.status not in (Status.COMPLETED, Status.PAUSED):
         raise RunFailed(run_id=run.id, status=run.status, reason=_reason(run)) from cause
     with db.runtime.db.read() as tx:
         calls = pending_calls.of_run(tx, run.id) if run.status is Status.PAUSED else []
-        return output_of(run, messages.of_run_by_id(tx, run.id), calls)
+        return output_of(run, messages.of_run_by_id(tx, run.id), calls, answer)
 
 
 def _reason(ended: Run) -> str:

@@ -45,6 +45,10 @@ class Options(TypedDict, total=False):
     dependencies: Mapping[str, Any] | None  # of its runs, for tools, hooks and instructions; `run` can add to them
     add_dependencies_to_context: bool | None  # whether each call includes them
 
+    # What its answer must fit: a pydantic model, a dataclass, or a JSON schema. `RunOutput.content` is then the object.
+    output_schema: Any
+    input_schema: Any  # what its input must fit: `run` takes an object or its JSON
+
     tools: Sequence[Any] | None  # functions that it may call, and toolkits
     tool_choice: str | Mapping[str, Any] | None  # of its first call: 'auto', 'required', a tool's name; or 'none'
     tool_hooks: Sequence[Callable[..., Any]] | None  # functions around each tool call
@@ -101,6 +105,7 @@ class RunArguments(TypedDict, total=False):
     session_state: Mapping[str, Any] | None  # set in the session's state when the run starts
     dependencies: Mapping[str, Any] | None  # for its tools, hooks and instructions; of functions, what they return now
     add_dependencies_to_context: bool | None  # whether the model is shown them, whatever the team says
+    output_schema: Any  # what the answer must fit: a pydantic model, a dataclass, or a JSON schema; before the team's
 
 
 def take(function: Any, named: Any, *, accepted: Sequence[str] = ()) -> None:
@@ -153,6 +158,8 @@ def definition_of(kind: str, options: Mapping[str, Any]) -> Definition:
         add_session_state_to_context=given.flag("add_session_state_to_context"),
         enable_agentic_state=given.flag("enable_agentic_state"),
         ask_user=given.flag("ask_user"),
+        output_schema=given.answer_schema("output_schema"),
+        input_schema=given.answer_schema("input_schema"),
         dependencies=given.mapping("dependencies"),
         enable_session_summaries=enabled,
         session_summary_manager=_summary_manager(given),

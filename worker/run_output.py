@@ -2,10 +2,12 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from worker.domain import Message, PendingCall, Role, Run, Status, Usage, calls_with_results
+from worker.loop.answer import AnswerSchema, is_repair
 from worker.loop.delegate import NAME as DELEGATE
 from worker.loop.fit import as_object
 from worker.requirement import Requirement, ToolExecution
@@ -26,11 +28,13 @@ class MemberResponse:
 class RunOutput:
     """The result of a run: the answer, all its messages (members' too), and its usage.
 
+    `content` is the answer: text or, with an `output_schema`, the object; `text` is what the model wrote.
+
     `finish_reason` is 'stop', or 'length' if the model's limit of output tokens cut the answer off. `tools` are the
     leader's own calls, `member_responses` its members' work, both oldest first.
     """
 
-    content: str
+    content: Any
     messages: list[Message]
     usage: Usage
     run_id: str
@@ -41,6 +45,8 @@ class RunOutput:
     input: str = ""
     created_at: datetime | None = None
     requirements: Sequence[Requirement] = ()  # of a paused run: its calls that asked for a decision
+    text: str = ""  # the answer as the model wrote it
+    answer_schema: AnswerSchema | None = field(default=None, repr=False)
 
     @property
     def is_paused(self) -> bool:
@@ -70,7 +76,8 @@ class RunOutput:
     @property
     def member_responses(self) -> list[MemberResponse]:
         """What each member did, by task."""
-        tasks = dict.fromkeys(message.delegation for message in self.messages if message.delegation is not None)
+        delegations = dict.fromkeys(message.delegation for message in self.messages)
+        tasks = [each for each in delegations if each is not None and not is_repair(each)]
         return [self._of_member(delegation) for delegation in tasks]
 
     def _of_member(self, delegation: str) -> MemberResponse:
@@ -81,10 +88,17 @@ class RunOutput:
         return MemberResponse(delegation, member, own[0].content, answer.content if answer else None, own)
 
 
-def output_of(run: Run, messages: list[Message], calls: Sequence[PendingCall] = ()) -> RunOutput:
-    """Return the result of a run that is completed or paused, with its messages and the calls that ask."""
+def output_of(
+    run: Run, messages: list[Message], calls: Sequence[PendingCall] = (), answer: AnswerSchema | None = None
+) -> RunOutput:
+    """Return the result of a run that is completed or paused, with its messages and the calls that ask.
+
+    *answer*: what its answer fits, so that its content is the object.
+    """
+    text = run.output or ""
+    content = text if run.parsed is None else run.parsed if answer is None else answer.parse(text)
     return RunOutput(
-        run.output or "",
+        content,
         messages,
         run.usage,
         run.id,
@@ -95,4 +109,6 @@ def output_of(run: Run, messages: list[Message], calls: Sequence[PendingCall] = 
         run.input,
         run.created_at,
         [Requirement(call) for call in calls],
+        text,
+        answer,
     )

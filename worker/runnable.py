@@ -23,6 +23,7 @@ from worker.domain import (
 )
 from worker.errors import ArgumentInvalid
 from worker.handle import RunHandle
+from worker.loop import answer
 from worker.options import RunArguments, TeamOptions, definition_of, take
 from worker.requirement import Requirement
 from worker.run_output import RunOutput
@@ -74,7 +75,7 @@ class Runnable(TeamSessions):
             SessionOfThisRun: a tool of a run in the same session called this; nothing is written.
             RunFailed: the run did not complete; its input is kept.
         """
-        return self._execute(*self._accepted(input, arguments), stream=stream)
+        return self._execute(self._accepted(input, arguments), stream=stream)
 
     @overload
     def arun(
@@ -93,7 +94,7 @@ class Runnable(TeamSessions):
         Raises:
             What `run` raises; errors of the run itself when it is awaited.
         """
-        return self._aexecute(*self._accepted(input, arguments), stream=stream)
+        return self._aexecute(self._accepted(input, arguments), stream=stream)
 
     def continue_run(
         self,
@@ -115,7 +116,7 @@ class Runnable(TeamSessions):
             ArgumentInvalid: nothing is decided.
             RunFailed: the run did not complete.
         """
-        return self._execute(*_going_on(run_response, run_id, requirements, decisions), stream=stream)
+        return self._execute(self._going_on(run_response, run_id, requirements, decisions), stream=stream)
 
     def acontinue_run(
         self,
@@ -127,7 +128,7 @@ class Runnable(TeamSessions):
         stream: bool = False,
     ) -> Any:
         """Go on with a paused run as `continue_run` does, awaited; with *stream*, `async for` its events."""
-        return self._aexecute(*_going_on(run_response, run_id, requirements, decisions), stream=stream)
+        return self._aexecute(self._going_on(run_response, run_id, requirements, decisions), stream=stream)
 
     def print_response(
         self,
@@ -234,7 +235,7 @@ class Runnable(TeamSessions):
             RunNotFound
             RunFailed: it did not complete, or has not ended.
         """
-        return inline.output(self.db, run_id)
+        return inline.output(self.db, run_id, answer=self.definition.output_schema)
 
     def get_last_run_output(self) -> RunOutput:
         """Return the result of the last run of this object. Raises NoLastSession and what `get_run_output` raises."""
@@ -252,22 +253,38 @@ class Runnable(TeamSessions):
     aget_last_run_output = twin(get_last_run_output)
     acancel_run = twin(cancel_run)
 
-    def _accepted(self, input: str, arguments: Mapping[str, Any]) -> tuple[inline.Begin, bool]:
-        """Return how a run of these arguments begins, and whether its session is only for it."""
+    def _accepted(self, input: Any, arguments: Mapping[str, Any]) -> inline.Start:
+        """Return how a run of these arguments begins."""
         order = self._order(input, arguments)
-        return inline.accept(order), order.session_id is None and self.db is IN_MEMORY
+        own = arguments.get("output_schema")
+        schema = self.definition.output_schema if own is None else answer.of(own)
+        return inline.Start(inline.accept(order), order.session_id is None and self.db is IN_MEMORY, schema)
 
-    def _execute(self, begin: inline.Begin, for_once: bool, *, stream: bool) -> RunOutput | Iterator[Event]:
+    def _going_on(
+        self,
+        output: RunOutput | None,
+        run_id: str | None,
+        requirements: Sequence[Requirement] | None,
+        decisions: Sequence[Decision],
+    ) -> inline.Start:
+        """Return how a paused run goes on."""
+        id = run_id or (output and output.run_id)
+        if not id:
+            raise ArgumentInvalid(problem="continue_run needs the output of a paused run, or its run_id")
+        given = requirements if requirements is not None else output.active_requirements if output is not None else ()
+        made = [decision for each in given if (decision := each.decision) is not None]
+        schema = output.answer_schema if output is not None else None
+        return inline.Start(inline.go_on(id, [*made, *decisions]), answer=schema or self.definition.output_schema)
+
+    def _execute(self, start: inline.Start, *, stream: bool) -> RunOutput | Iterator[Event]:
         execute = inline.watch if stream else inline.run
-        return execute(self.db, self.definition, begin, begun=self._remember, for_once=for_once)
+        return execute(self.db, self.definition, start, begun=self._remember)
 
-    def _aexecute(
-        self, begin: inline.Begin, for_once: bool, *, stream: bool
-    ) -> Awaitable[RunOutput] | AsyncIterator[Event]:
+    def _aexecute(self, start: inline.Start, *, stream: bool) -> Awaitable[RunOutput] | AsyncIterator[Event]:
         execute = inline.awatch if stream else inline.arun
-        return execute(self.db, self.definition, begin, begun=self._remember, for_once=for_once)
+        return execute(self.db, self.definition, start, begun=self._remember)
 
-    def _order(self, input: str, arguments: Mapping[str, Any]) -> RunOrder:
+    def _order(self, input: Any, arguments: Mapping[str, Any]) -> RunOrder:
         """Return the order of a run. What an argument leaves out is as the definition says.
 
         Raises:
@@ -280,22 +297,11 @@ class Runnable(TeamSessions):
         known = {name: value for name, value in given.items() if name in RunArguments.__annotations__}
         if isinstance(known.get("dependencies"), Mapping):
             known["dependencies"] = {name: _value(each) for name, each in known["dependencies"].items()}
+        if (own := known.pop("output_schema", None)) is not None:
+            schema = answer.of(own)
+            known |= {"output_schema": dict(schema.schema), "output_name": schema.name}
+        input = answer.as_input(self.definition.input_schema, input)
         return RunOrder(self.id, input, session_id=ids["session_id"], user_id=ids["user_id"] or "", **known)
-
-
-def _going_on(
-    output: RunOutput | None,
-    run_id: str | None,
-    requirements: Sequence[Requirement] | None,
-    decisions: Sequence[Decision],
-) -> tuple[inline.Begin, bool]:
-    """Return how a paused run goes on."""
-    id = run_id or (output and output.run_id)
-    if not id:
-        raise ArgumentInvalid(problem="continue_run needs the output of a paused run, or its run_id")
-    given = requirements if requirements is not None else output.active_requirements if output is not None else ()
-    made = [decision for each in given if (decision := each.decision) is not None]
-    return inline.go_on(id, [*made, *decisions]), False
 
 
 def _text(id: str | UUID | None) -> str | None:

@@ -41,9 +41,13 @@ def enqueue(
     session_state: dict[str, Any] | None = None,
     dependencies: dict[str, Any] | None = None,
     add_dependencies_to_context: bool | None = None,
+    output_schema: dict[str, Any] | None = None,
+    output_name: str | None = None,
     idempotency_key: str | None = None,
 ) -> Request[types.Run]:
     """Enqueue a run and return it, committed. Without a *session_id* it opens a new session.
+
+    With an *output_schema*, a JSON schema, the run's `parsed` is the answer as an object.
 
     Retries never create a second run. Pass an *idempotency_key* of your own, and this holds across restarts.
 
@@ -63,6 +67,8 @@ def enqueue(
         session_state=session_state,
         dependencies=dependencies,
         add_dependencies_to_context=add_dependencies_to_context,
+        output_schema=output_schema,
+        output_name=output_name,
     )
     return Request("POST", path_of("runs"), body=body, headers=_with_key(idempotency_key))
 

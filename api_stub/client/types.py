@@ -93,6 +93,7 @@ class Run(TypedDict):  # One input and everything done to answer it.
     team_version: str | None
     input: str
     output: str | None
+    parsed: Any
     error: RunError | None
     usage: Usage
     retry_of: str | None
@@ -222,6 +223,8 @@ class BatchRun(TypedDict):  # A run of a batch of kind 'enqueue_runs'.
     session_state: NotRequired[dict[str, Any]]
     dependencies: NotRequired[dict[str, Any]]
     add_dependencies_to_context: NotRequired[bool]
+    output_schema: NotRequired[dict[str, Any] | None]
+    output_name: NotRequired[str]
     on_busy: NotRequired[Literal["enqueue", "reject", "interrupt", "rollback", "coalesce", "pass"]]
     not_before: NotRequired[str | None]
     timeout: NotRequired[float | None]

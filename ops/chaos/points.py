@@ -63,11 +63,12 @@ def install() -> None:
     _wrap(summaries, "cover", after="inside-summary")
     ask, called = loop._ask, calls._call
 
-    def named_ask(conversation: Any, window: Any) -> Any:
+    def named_ask(conversation: Any, window: Any, repairing: Any = ()) -> Any:
         claim = conversation.journal._claim
         turn = sum(m.role is Role.ASSISTANT for m in conversation.log)
         by = f"{claim.run_id} {claim.fence} {conversation.delegation or '-'} {turn}"
-        reply = ask(replace(conversation, model=replace(conversation.model, request_params={"user": by})), window)
+        named = replace(conversation, model=replace(conversation.model, request_params={"user": by}))
+        reply = ask(named, window, repairing)
         at("after-reply")
         return reply
 

@@ -97,6 +97,8 @@ def _type(schema: Schema, schemas: Schema, aliases: dict[str, str]) -> str:
     if "enum" in schema or "const" in schema:
         text = _literal(schema.get("enum") or [schema["const"]])
         return aliases.get(text, text)
+    if "type" not in schema:
+        return "Any"
     if schema["type"] == "array":
         return f"list[{_type(schema['items'], schemas, aliases)}]"
     return "dict[str, Any]" if schema["type"] == "object" else PLAIN[schema["type"]]

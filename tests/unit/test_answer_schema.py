@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from llmock.pytest_plugin import LLMock
@@ -9,11 +10,13 @@ from llmock.testing import LLMockServer
 
 from tests.unit.chat_server import HELLO, KEY
 from worker.domain import ChatRequest, Reply, Stop
-from worker.errors import ModelError, ModelRefused
+from worker.errors import ArgumentInvalid, ModelError, ModelRefused
+from worker.models import schema_forms
 from worker.models.openai_chat import OpenAIChat
 
 SCHEMA = {"type": "object"}
-FORMED = ChatRequest(HELLO.messages, answer_schema=SCHEMA)
+FORMED = ChatRequest(HELLO.messages, answer_schema=SCHEMA, describes_answer=True)
+BARE = ChatRequest(HELLO.messages, answer_schema=SCHEMA, answer_name="letter")  # its messages do not say what to answer
 _names = itertools.count(1)
 
 
@@ -35,8 +38,8 @@ def ask(event_loop, provider) -> Callable[..., Reply]:
     """Ask a model that nobody has asked before, or another one by its name."""
     own = f"m{next(_names)}"
 
-    def call(request: ChatRequest = FORMED, name: str = own) -> Reply:
-        model = OpenAIChat(id=name, api_key=KEY, base_url=provider.base_url())
+    def call(request: ChatRequest = FORMED, name: str = own, **options: Any) -> Reply:
+        model = OpenAIChat(id=name, api_key=KEY, base_url=provider.base_url(), **options)
         return event_loop.ask(model, request, lambda _: None, stop=Stop())
 
     return call
@@ -133,3 +136,51 @@ def test_a_schema_goes_before_what_a_model_is_always_asked_for(provider, event_l
 
     assert [r.body["response_format"]["type"] for r in provider.requests] == ["json_schema", "json_object"]
     assert [r.body["temperature"] for r in provider.requests] == [0, 0]
+
+
+def kinds(provider: LLMock) -> list[str | None]:
+    """Return of each request in which form it asked for a schema; None: in words at most."""
+    formats = [request.body.get("response_format") for request in provider.requests]
+    return [format and format["type"] for format in formats]
+
+
+@pytest.mark.parametrize(
+    ("refusals", "asked"), [(1, ["json_schema", "json_object"]), (2, ["json_schema", "json_object", None])]
+)
+def test_a_server_without_schemas_is_told_in_words(provider, ask, refusals, asked):
+    """For any JSON object, then only in words; the schema stands in both. It is remembered for an hour."""
+    provider.fail(400, times=refusals)
+    provider.reply("{}").reply("{}").reply("{}")
+
+    ask(BARE)
+    ask(BARE)
+    assert kinds(provider) == [*asked, asked[-1]]
+    last = provider.requests[-1].body["messages"][-1]
+    assert last["role"] == "system"
+    assert '{"type": "object"}' in last["content"]
+    for known in list(schema_forms._refused):
+        schema_forms._refused[known] -= schema_forms.REMEMBERED_S + 1
+    ask(BARE)
+    assert kinds(provider)[-1] == "json_schema"
+
+
+@pytest.mark.parametrize(
+    ("form", "asked"), [("json_schema", "json_schema"), ("json_object", "json_object"), ("prompt", None)]
+)
+def test_a_form_can_be_chosen(provider, ask, form, asked):
+    """Then it is the only one; its name and whether it is strict are sent with a schema."""
+    ask(BARE, structured_output=form)
+
+    assert kinds(provider) == [asked]
+    if form == "json_schema":
+        assert provider.requests[0].body["response_format"]["json_schema"]["name"] == "letter"
+    with pytest.raises(ArgumentInvalid, match="structured_output is 'xml'; expected one of 'auto'"):
+        OpenAIChat("m", structured_output="xml")
+
+
+def test_a_schema_that_is_not_strict_is_not_said_to_be(provider, ask):
+    """A provider would refuse it."""
+    loose = {"type": "object", "properties": {"a": {"type": "string"}}}
+    ask(ChatRequest(HELLO.messages, answer_schema=loose))
+
+    assert provider.requests[0].body["response_format"]["json_schema"]["strict"] is False

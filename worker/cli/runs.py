@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from itertools import islice
-from typing import Any, cast, get_args
+from typing import Any, TextIO, cast, get_args
 
 import click
 
@@ -38,14 +38,16 @@ HEAD = ("ID", "STATUS", "TEAM", "USER", "SESSION", "AGE")
 @click.argument("input")
 @click.option("--session", "session_id", help="Continue this session. Default: a new one.")
 @click.option("--user", "user_id", help="The user that the run is for.")
+@click.option("--schema", type=click.File(), help="A file with the JSON schema that the answer must fit.")
 @json_option("Print only the finished run, as JSON.")
-def run(team: str, input: str, session_id: str | None, user_id: str | None) -> None:
+def run(team: str, input: str, session_id: str | None, user_id: str | None, schema: TextIO | None) -> None:
     """Enqueue a run of TEAM with INPUT and print its answer as it appears. INPUT '-' is standard input.
 
     \b
         team-sessions run team "Hello, I am Ada" --session s1
         team-sessions run team "Who am I?" --session s1
         git diff | team-sessions run reviewer -
+        team-sessions run team "Where is my parcel?" --schema category.json | jq .category
 
     If nothing happens for five seconds, it says why. In a terminal it asks about calls that wait for a decision; after
     'later' the run goes on waiting, and the exit code is 3. Ctrl-C ends the waiting, not the run. The exit code is 1 if
@@ -53,7 +55,8 @@ def run(team: str, input: str, session_id: str | None, user_id: str | None) -> N
     """
     text = typed.read_all() if input == "-" else input
     with connect() as client:
-        accepted = client.enqueue(team, text, session_id=session_id, user_id=user_id)
+        wanted = None if schema is None else _schema(schema)
+        accepted = client.enqueue(team, text, session_id=session_id, user_id=user_id, output_schema=wanted)
         try:
             ended = _last(client, accepted["id"]) if json_requested() else _answer().follow(client, accepted["id"])
         except KeyboardInterrupt:
@@ -152,6 +155,16 @@ def retry(run_id: str, user_id: str | None) -> None:
         run = client.retry(run_id, user_id=user_id)
     print_object(run, lambda run: run["id"])
     note(f"To watch it: team-sessions runs watch {run['id']}")
+
+
+def _schema(file: TextIO) -> dict[str, Any]:
+    try:
+        schema = json.load(file)
+    except ValueError as error:
+        raise click.ClickException(f"{file.name} is no JSON: {error}.") from None
+    if not isinstance(schema, dict):
+        raise click.ClickException(f"{file.name} holds no JSON schema; expected an object.")
+    return schema
 
 
 def _answer() -> Answer:

@@ -44,8 +44,9 @@ class ToolDescription:
 class ChatRequest:
     """One model call. It fails if the model sends nothing for `silence_s` seconds.
 
-    `answer_schema`: the JSON schema of the answer, for models that support one. `tool_choice`: 'auto', 'required',
-    'none' or the name of a tool; None: as the provider does.
+    `answer_schema`: the JSON schema of the answer, for models that support one, and what the answer is called.
+    `describes_answer`: the messages say already what the answer must be, so no schema is put into them. `tool_choice`:
+    'auto', 'required', 'none' or the name of a tool; None: as the provider does.
     """
 
     messages: tuple[ChatMessage, ...]
@@ -53,6 +54,8 @@ class ChatRequest:
     answer_schema: dict[str, Any] | None = None
     silence_s: float = 60.0
     tool_choice: str | None = None
+    answer_name: str = "answer"
+    describes_answer: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,6 +118,9 @@ class Run:
     ] = None
     input: Annotated[str, field("The user's text.", "My parcel has not come. What now?")]
     output: Annotated[str | None, field("The final answer, once completed.", "I have opened a ticket.", None)] = None
+    parsed: Annotated[
+        Any, field("Its output as JSON, if an `output_schema` was asked for; else null.", {"category": "parcel"}, None)
+    ] = None
     error: Failure = None
     usage: Annotated[Usage, field("Model usage until now.")] = Usage()
     retry_of: Annotated[str | None, field("The run it repeats.", "run_019ab3c4d5e6f708192a3b4c5d6e7f80", None)] = None

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-FIRST = {"since": 1}  # the contract of workers that know an option
+FIRST, SECOND = {"since": 1}, {"since": 2}  # the contract of workers that know an option
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,11 +18,14 @@ class RunOptions:
 
     `session_state`: set in the session's state, by top-level keys, when the run is first claimed. `dependencies`: for
     its tools, hooks and instructions. `add_dependencies_to_context`: the model is shown them, whatever the team says.
+    `output_schema`: the JSON schema that the answer must fit, and `output_name`, what the model is told it is.
     """
 
     session_state: dict[str, Any] = field(default_factory=dict, metadata=FIRST)
     dependencies: dict[str, Any] = field(default_factory=dict, metadata=FIRST)
     add_dependencies_to_context: bool = field(default=False, metadata=FIRST)
+    output_schema: dict[str, Any] | None = field(default=None, metadata=SECOND)
+    output_name: str = field(default="", metadata=SECOND)
 
     @property
     def needs(self) -> int:

@@ -6,6 +6,7 @@ what the Celery task `runs.enqueue` reads. To add an option: a field here, and a
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, fields, replace
 from dataclasses import field as default
@@ -16,15 +17,16 @@ from pydantic import AwareDatetime, BeforeValidator, ConfigDict, Field, TypeAdap
 from pydantic.json_schema import SkipJsonSchema
 
 from worker.clock import rfc3339
-from worker.domain import run_options
+from worker.domain import run_options, schemas
 from worker.domain.bounds import check_metadata
 from worker.domain.fields import ID, INPUT, Metadata, check_rfc3339, field, in_place
 from worker.domain.run import OnBusy, Priority, Replay, Run
 from worker.domain.run_options import RunOptions
-from worker.domain.text import check_id, check_input, wrong_type
-from worker.errors import InvalidTime
+from worker.domain.text import check_id, check_input, check_json, wrong_type
+from worker.errors import InvalidTime, SchemaInvalid
 
 MAX_TIMEOUT_S = 86_400.0
+NAME = re.compile(r"^[A-Za-z0-9_-]{0,64}$")  # of an answer, as providers take it
 # Databases and calendars can convert every time between these to every time zone; not every time outside.
 EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
 
@@ -83,10 +85,22 @@ class RunOrder:
         bool, Field(strict=True), field("Whether the model is shown the dependencies, whatever the team says.", True)
     ] = False
 
+    output_schema: Annotated[
+        dict[str, Any] | None,
+        field(
+            "The JSON schema that the answer must fit; it goes before the team's. At most 64 KiB, without a '$ref' to "
+            "the outside.",
+            {"type": "object", "properties": {"category": {"type": "string"}}, "required": ["category"]},
+        ),
+    ] = None
+    output_name: Annotated[
+        str, field("What the answer is, for the model.", "invoice", schema={"pattern": NAME.pattern})
+    ] = ""
+
     @property
     def options(self) -> RunOptions:
         """What it asks beyond its input."""
-        return RunOptions(self.session_state, self.dependencies, self.add_dependencies_to_context)
+        return RunOptions(**{name: getattr(self, name) for name in run_options.NAMES})
 
     def to_json(self) -> dict[str, Any]:
         """Return the order, but for its priority, as the JSON of a batch's item.
@@ -157,9 +171,7 @@ def order_again(run: Run, *, priority: Priority) -> RunOrder:
         priority=priority,
         timeout=run.timeout_s,
         metadata=run.metadata,
-        session_state=run.options.session_state,
-        dependencies=run.options.dependencies,
-        add_dependencies_to_context=run.options.add_dependencies_to_context,
+        **{name: getattr(run.options, name) for name in run_options.NAMES},
     )
 
 
@@ -178,7 +190,8 @@ def validate_order(order: RunOrder, *, max_input_bytes: int) -> None:
     """Check an order before anything is written.
 
     Raises:
-        EmptyInput, InputTooLarge, ValueTooLarge, InvalidType, InvalidText, InvalidIdentifier, InvalidJson, InvalidTime
+        EmptyInput, InputTooLarge, ValueTooLarge, InvalidType, InvalidText, InvalidIdentifier, InvalidJson, InvalidTime,
+        SchemaInvalid
     """
     check_id(order.team, field="team")
     if order.session_id is not None:
@@ -189,6 +202,11 @@ def validate_order(order: RunOrder, *, max_input_bytes: int) -> None:
         check_metadata(getattr(order, name), field=name)
     if not isinstance(order.add_dependencies_to_context, bool):
         raise wrong_type(order.add_dependencies_to_context, field="add_dependencies_to_context", expected="a boolean")
+    if order.output_schema is not None and (mistake := schemas.mistake_in(order.output_schema)) is not None:
+        raise SchemaInvalid(problem=mistake)
+    if not isinstance(order.output_name, str) or not NAME.match(order.output_name):
+        raise SchemaInvalid(problem="its output_name has other characters than A-Z, a-z, 0-9, '_' and '-', or over 64")
+    check_json(order.output_schema, field="output_schema")
     check_input(order.input, limit=max_input_bytes)
     if order.not_before is not None:
         validate_time(order.not_before, field="not_before")

@@ -1,7 +1,8 @@
 """JSON schemas that come from outside: of answers, of arguments, of tools that are no Python functions."""
 
 import json
-from typing import Any
+import re
+from typing import Any, NoReturn
 
 import jsonschema
 from jsonschema.exceptions import SchemaError
@@ -35,6 +36,33 @@ def mistake_in(schema: object) -> str | None:
     return None
 
 
+def strict(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return a schema of a type as providers take it for strict answers: no other properties, and all of them given."""
+    made = json.loads(json.dumps(schema))
+    here: list[Any] = [made]
+    while here:
+        each = here.pop()
+        here += _inside(each)
+        if isinstance(each, dict) and isinstance(each.get("properties"), dict):
+            each.setdefault("additionalProperties", False)
+            each["required"] = list(each["properties"])
+    return dict(made)
+
+
+def is_strict(schema: object) -> bool:
+    """Tell whether each object in a schema names all its properties as required, and takes no others."""
+    here: list[Any] = [schema]
+    while here:
+        each = here.pop()
+        here += _inside(each)
+        properties = each.get("properties") if isinstance(each, dict) else None
+        if isinstance(properties, dict):
+            all_given = set(each.get("required", ())) == set(properties)
+            if each.get("additionalProperties") is not False or not all_given:
+                return False
+    return True
+
+
 def problems(schema: dict[str, Any], value: object) -> list[str]:
     """Return what in *value* does not fit *schema*: the first few as `path: why`. They can quote the value."""
     found = []
@@ -61,6 +89,23 @@ def paths(schema: dict[str, Any], value: object) -> list[str]:
     return list(found)
 
 
+def parse_answer(text: str) -> Any:
+    """Return the JSON value that a model's answer is, without the fence that some put around it; None: it is none.
+
+    NaN and infinities are no JSON.
+    """
+    fenced = _FENCED.match(text.strip())
+    try:
+        return json.loads(fenced[1] if fenced else text, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(constant)
+
+
+_FENCED = re.compile(r"\A```[\w-]*\s*\n(.*)\n\s*```\Z", re.DOTALL)
 _VALIDATOR = jsonschema.Draft202012Validator
 
 

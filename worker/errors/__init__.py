@@ -7,7 +7,7 @@
     │                                                                               at the start of a command
     ├── RequestRefused                           the caller can correct it
     │   ├── InvalidType, InvalidText, InvalidJson, InvalidIdentifier, EmptyInput, InputTooLarge, InvalidEventId
-    │   ├── ValueTooLarge, InvalidCursor, UnknownParameter, NoLastSession
+    │   ├── ValueTooLarge, InvalidCursor, UnknownParameter, NoLastSession, SchemaInvalid
     │   ├── UnknownTeam, RunNotFound, SessionNotFound, InvalidTime, ArgumentInvalid, OrderInvalid, SessionOfOtherTeam,
     │   │   AmbiguousSession, SessionOfThisRun
     │   ├── IdempotencyConflict, RunGone, SessionBusy, QueueFull, WorkersTooOld, RunNotRetryable, SummaryNotFound
@@ -19,7 +19,7 @@
     │   ├── ModelRateLimited/ModelBusy, ModelUnavailable, ModelSilent, ModelStreamBroken, SummaryUnusable
     │   └── ModelRefused/ModelContextExceeded, ModelAnswerInvalid/ModelNoAnswer, ModelAnswerTooLarge, ModelEmptyReply
     ├── KeyNotFound, DatabaseUnavailable, LeaseLost, LimitReached, ReplayDiverged, WorkersLost, WorkerExhausted,
-    │   DecisionExpired
+    │   DecisionExpired, AnswerInvalid
     ├── InputRefused, OutputRefused, HookFailed  a hook of the team ended the run
     └── SummaryFailed, RunFailed
 

@@ -101,6 +101,12 @@ class LeaseLost(TeamSessionsError):
     code = "lease_lost"
 
 
+class AnswerInvalid(TeamSessionsError):
+    """The answer of {author!r} does not fit its schema, at: {paths}. It was asked to repair it, if its limits allow."""
+
+    code = "answer_invalid"
+
+
 class DecisionExpired(TeamSessionsError):
     """No decision about a call of tool {tool!r} came in time. Retry the run to ask again."""
 

@@ -148,6 +148,12 @@ class ArgumentInvalid(RequestRefused):
     code = "argument_invalid"
 
 
+class SchemaInvalid(RequestRefused):
+    """The output_schema cannot be used: {problem}."""
+
+    code = "schema_invalid"
+
+
 class OrderInvalid(RequestRefused):
     """Argument {field!r} of the task 'runs.enqueue' is not valid: {problem}."""
 

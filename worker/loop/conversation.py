@@ -25,6 +25,7 @@ from worker.domain import (
 from worker.domain.event import TOOL_CALL_PROGRESS
 from worker.domain.pending import Question
 from worker.errors import ModelError
+from worker.loop.answer import AnswerSchema
 from worker.loop.definition import Definition, Limits
 from worker.loop.recorded import Recorded
 from worker.loop.run_context import RunContext
@@ -135,6 +136,7 @@ class Conversation:
     data: tuple[str, ...] = ()  # of a member: texts about its team, at the end of its contexts
     recorded: Recorded | None = None  # in a replay: results instead of tool calls
     model_retries: int = 0
+    answer: AnswerSchema | None = None  # what the answer must fit
     pending_s: float = math.inf  # after how long a call without a decision expires, if its tool does not say
     gives_up: Callable[[ModelError], bool] = _never_helps  # whether the run is not retried after this error
 

@@ -9,6 +9,7 @@ from enum import StrEnum, nonmember
 from typing import Any
 
 from worker.domain import ChatModel, Retention, SessionSummaryManager
+from worker.loop.answer import AnswerSchema
 from worker.loop.prompt import NO_PROMPT, Prompt
 from worker.loop.run_context import name_of, underlying
 from worker.loop.tools import Tool
@@ -41,7 +42,8 @@ class Limits:
     """The limits of one run, its members included. None: the setting of the worker; `tokens` None: no limit.
 
     `context_tokens`: the approximate size of the summary, the history and the run's messages that are sent with one
-    model call. `model_retries`: how often in a row a run is retried after its model failed.
+    model call. `model_retries`: how often in a row a run is retried after its model failed. `repairs`: how often an
+    answer that does not fit its schema is asked for again, 0 or 1.
     """
 
     turns: int | None = None
@@ -50,6 +52,7 @@ class Limits:
     seconds: float | None = None
     context_tokens: int | None = None
     model_retries: int | None = None
+    repairs: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +96,8 @@ class Definition:
     tool_choice: str | None = None  # of the first model call: 'auto', 'required', or a tool's name; 'none': of each
     enable_agentic_state: bool = False
     ask_user: bool = False
+    output_schema: AnswerSchema | None = None
+    input_schema: AnswerSchema | None = None
     add_history_to_context: bool = False
     num_history_runs: int | None = None
     num_history_messages: int | None = None
@@ -159,6 +164,7 @@ class Definition:
         without = Definition(self.id, self.name, self.model)
         names = (
             *("prompt", "for_members", "hooks", "tool_choice", "enable_agentic_state", "ask_user"),
+            *("output_schema", "input_schema"),
             "max_tool_calls_from_history",
         )
         options = [

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from worker.domain import DelegationProgress, Draft, Extra, Message, Role, ToolCall
 from worker.domain.event import DELEGATION_COMPLETED, DELEGATION_STARTED
-from worker.errors import HookFailed, InputRefused, ModelError, OutputRefused
+from worker.errors import AnswerInvalid, HookFailed, InputRefused, ModelError, OutputRefused
 from worker.loop import for_members
 from worker.loop.conversation import Conversation
 from worker.loop.definition import Definition, Mode, OnMemberFailure
@@ -68,7 +68,11 @@ def carry_out(leader: Conversation, call: ToolCall, delegation: str, converse: C
         return f"Error: there is no member {arguments['member_id']!r}. The members are: {ids}."
     model = member.model or leader.model
     history, data = for_members.own_history(leader, member), for_members.data(leader)
-    conversation = replace(leader, definition=member, model=model, history=history, delegation=delegation, data=data)
+    answers = leader.definition.mode is Mode.ROUTE and leader.answer is not None  # its answer is the leader's
+    schema = leader.answer if answers else member.output_schema
+    conversation = replace(
+        leader, definition=member, model=model, history=history, delegation=delegation, data=data, answer=schema
+    )
     journal = leader.journal
     progress: DelegationProgress = {"delegation": delegation, "member": member.id, "author": leader.definition.id}
     journal.publish(DELEGATION_STARTED(**progress))
@@ -87,7 +91,7 @@ def _work(conversation: Conversation, leader: Conversation, converse: Callable[[
     try:
         with tracing.member(member.id):
             draft = converse(conversation)
-    except (ModelError, HookFailed, InputRefused, OutputRefused) as error:
+    except (ModelError, HookFailed, InputRefused, OutputRefused, AnswerInvalid) as error:
         is_retried = isinstance(error, ModelError) and not leader.gives_up(error)
         if is_retried or leader.definition.on_member_failure is OnMemberFailure.FAIL:
             raise

@@ -5,13 +5,14 @@ have no result yet, and continues: a written reply is never requested again. A m
 uses the same loop, with the messages of its delegation as the log.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from worker.domain import ChatRequest, Draft, Extra, Reply, Role, Stopped, ask_again_at_once, mend, message_id
+from worker.domain import ChatRequest, Draft, Extra, Message, Reply, Role, Stopped, ask_again_at_once, mend, message_id
 from worker.domain.event import MESSAGE_DELTA, MESSAGE_RESTARTED
 from worker.errors import LimitReached, ModelContextExceeded, ModelError, TeamSessionsError
-from worker.loop import calls, context, delegation, hooks, prompt_text
+from worker.loop import answer, calls, context, delegation, hooks, prompt_text
+from worker.loop.answer import Misfit
 from worker.loop.conversation import Conversation
 from worker.loop.definition import Mode
 from worker.loop.window import Fitted, Window
@@ -24,13 +25,30 @@ def converse(conversation: Conversation) -> Draft:
     """Return the answer, not yet written: a leader's answer is written in the transaction that ends the run.
 
     Raises:
-        Stopped, LeaseLost, ModelError, LimitReached, ReplayDiverged, InputRefused, OutputRefused, HookFailed
+        Stopped, LeaseLost, ModelError, LimitReached, ReplayDiverged, InputRefused, OutputRefused, HookFailed,
+        AnswerInvalid
+        Paused: all that is left to do waits for a decision.
     """
     definition = prompt_text.of_run(conversation)
     if definition is not conversation.definition:
         conversation = replace(conversation, definition=definition)
+    answer.check_input(conversation.definition.input_schema, conversation.log)
     hooks.check_input(conversation)
-    return hooks.check_answer(conversation, _answer(conversation))
+    return _fitting(conversation, hooks.check_answer(conversation, _answer(conversation)))
+
+
+def _fitting(conversation: Conversation, draft: Draft) -> Draft:
+    """Return the answer if it fits its schema: a member's, a tool's or a hook's is not asked for again.
+
+    Raises:
+        AnswerInvalid
+    """
+    if conversation.answer is not None:
+        try:
+            conversation.answer.parse(draft.content)
+        except Misfit as misfit:
+            answer.fail(draft.author, misfit.problems)
+    return draft
 
 
 def _answer(conversation: Conversation) -> Draft:
@@ -46,7 +64,8 @@ def _answer(conversation: Conversation) -> Draft:
             return result
         conversation.stop.check(boundary=True)
         _check_limits(conversation)
-        reply = _ask(conversation, window)
+        repairing = answer.repairing(journal.log, conversation.delegation)
+        reply = _ask(conversation, window, repairing)
         draft = Draft(
             Role.ASSISTANT,
             definition.id,
@@ -56,9 +75,19 @@ def _answer(conversation: Conversation) -> Draft:
             usage=reply.usage,
             extra=_extra(reply),
         )
-        if not reply.tool_calls:
+        if reply.tool_calls and not repairing:
+            journal.write([draft])
+            continue
+        problems = answer.problems_of(conversation.answer, reply)
+        if conversation.answer is None or not problems:
             return draft
-        journal.write([draft])
+        question = answer.question(conversation.answer, reply, definition.id, conversation.delegation, problems)
+        if repairing or conversation.limits.repairs < 1:
+            journal.write(question[:1])  # it is in the log, and in no later context
+            answer.fail(definition.id, problems)
+        journal.write(question)
+        index = len(conversation.log)
+        journal.publish(MESSAGE_RESTARTED(message_id=message_id(conversation.delegation, index)))
 
 
 def _extra(reply: Reply) -> Extra | None:
@@ -82,8 +111,10 @@ def _check_limits(conversation: Conversation) -> None:
         raise LimitReached(limit=limits.tokens, what="tokens", option="Limits(tokens=…)")
 
 
-def _ask(conversation: Conversation, window: Window) -> Reply:
+def _ask(conversation: Conversation, window: Window, repairing: Sequence[Message] = ()) -> Reply:
     """Return the model's reply. If the context is too long for the model, it is made smaller and sent once more.
+
+    *repairing*: an answer that did not fit, and what is wrong with it, at the end of the context.
 
     Raises:
         Stopped, ModelError
@@ -106,13 +137,13 @@ def _ask(conversation: Conversation, window: Window) -> Reply:
 
         return ask_again_at_once(once, most=conversation.model_retries, before_each=begin_again)
 
-    request, fitted = _request(conversation, window)
+    request, fitted = _request(conversation, window, repairing)
     try:
         try:
             reply = ask(request)
         except ModelContextExceeded as error:
             window.shrink(request, fitted, error)
-            smaller, _ = _request(conversation, window)
+            smaller, _ = _request(conversation, window, repairing)
             if smaller.messages == request.messages:
                 raise
             log.warning("a context was too long for its model, and is sent again in part", model=conversation.model.id)
@@ -129,14 +160,18 @@ def _ask(conversation: Conversation, window: Window) -> Reply:
     return reply
 
 
-def _request(conversation: Conversation, window: Window) -> tuple[ChatRequest, Fitted]:
+def _request(conversation: Conversation, window: Window, repairing: Sequence[Message]) -> tuple[ChatRequest, Fitted]:
     definition, state = conversation.definition, conversation.journal.state
-    fitted = window.fit(conversation.history, conversation.log)
-    tools = tuple(t.describe for t in calls.offered(definition, reads_rest=fitted.cut))
+    fitted = window.fit(conversation.history, [*conversation.log, *repairing])
+    tools = () if repairing else tuple(t.describe for t in calls.offered(definition, reads_rest=fitted.cut))
     names = {tool.name for tool in tools}
     messages = context.build(definition, fitted.history, fitted.log, state, tools=names)
     choice = _tool_choice(conversation, names)
-    return ChatRequest(messages, tools, tool_choice=choice, silence_s=conversation.silence_s), fitted
+    request = ChatRequest(messages, tools, tool_choice=choice, silence_s=conversation.silence_s)
+    if conversation.answer is None or definition.mode is Mode.ROUTE:
+        return request, fitted
+    schema = conversation.answer
+    return replace(request, answer_schema=dict(schema.schema), answer_name=schema.name), fitted
 
 
 def _tool_choice(conversation: Conversation, names: Collection[str]) -> str | None:

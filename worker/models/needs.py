@@ -14,7 +14,6 @@ Server = tuple[str | None, str]  # base_url and id of the model
 class Need(StrEnum):
     """A part of a request that a server refuses."""
 
-    NO_SCHEMA = "no schema for the answer"  # found by `OpenAIChat.reply`: it is refused in many ways
     NO_STREAM_OPTIONS = "no stream_options"
     NO_EXTRA = "no extra fields in messages"
 

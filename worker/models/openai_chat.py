@@ -9,17 +9,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import httpx2
 import openai
 
 from worker import agno_names, errors
 from worker.domain import ChatMessage, ChatRequest, Extra, Reply
-from worker.models import documents, extras, forms, needs, server
+from worker.models import documents, extras, forms, needs, schema_forms, server
 from worker.models.answer import Answer
 from worker.models.failures import body_of, to_model_error, words
 from worker.models.needs import Need
+from worker.models.schema_forms import SchemaForm
 from worker.settings import Settings
 
 # Names of request parameters that are no part of the body, and of the arguments for them.
@@ -45,6 +46,7 @@ class OpenAIChat:
 
     `api_key` and `base_url` default to OPENAI_API_KEY and OPENAI_BASE_URL. `request_params` are sent with every call,
     such as `{"temperature": 0.2}`; the usual ones can be given by their names: `OpenAIChat(id="…", temperature=0.2)`.
+    `structured_output` is how it is asked for an answer that fits a schema; 'auto' finds out what its server takes.
     """
 
     provider: ClassVar[str] = "openai"  # whose API it uses, as named in traces
@@ -53,6 +55,7 @@ class OpenAIChat:
     api_key: str | None = field(repr=False)
     base_url: str | None
     request_params: Mapping[str, Any]
+    structured_output: str
 
     def __init__(
         self,
@@ -60,15 +63,20 @@ class OpenAIChat:
         api_key: str | None = None,
         base_url: str | None = None,
         request_params: Mapping[str, Any] | None = None,
+        structured_output: Literal["auto", "json_schema", "json_object", "prompt"] = "auto",
         **others: Any,
     ) -> None:
         agno_names.check("model", others, known=PARAMETERS)
+        if structured_output not in ("auto", *SchemaForm):
+            known = ", ".join(map(repr, ("auto", *map(str, SchemaForm))))
+            raise errors.ArgumentInvalid(problem=f"structured_output is {structured_output!r}; expected one of {known}")
         named = {name: value for name, value in others.items() if name in PARAMETERS and value is not None}
         values = {
             "id": id,
             "api_key": api_key,
             "base_url": base_url,
             "request_params": {**(request_params or {}), **named},
+            "structured_output": structured_output,
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -81,28 +89,36 @@ class OpenAIChat:
             ModelAnswerInvalid, ModelEmptyReply: only asking again at once can help.
             ModelRefused, ModelAnswerTooLarge: a retry cannot help.
         """
-        if request.answer_schema is None or Need.NO_SCHEMA in needs.of(self._server):
-            return await self._ask(replace(request, answer_schema=None), on_delta)
-        try:
+        if request.answer_schema is None:
             return await self._ask(request, on_delta)
-        except errors.ModelError as error:
-            if not _may_be_the_schema(error):
-                raise
-            refused = isinstance(error, errors.ModelRefused) or error.http_status == 501
-        # The prompt describes the answer too. If this is refused as well, the schema was not the cause.
-        reply = await self._ask(replace(request, answer_schema=None), on_delta)
-        if refused:  # a failed answer can have another cause, such as an outage that is over now
-            needs.remember(self._server, [Need.NO_SCHEMA])
-        return reply
+        refused: list[SchemaForm] = []
+        failure: errors.ModelError | None = None
+        for form in schema_forms.forms(request, self.structured_output, self._server):
+            try:
+                reply = await self._ask(schema_forms.asked(request, form), on_delta, form=form)
+            except errors.ModelError as error:
+                if not _may_be_the_schema(error) or form is SchemaForm.PROMPT:
+                    raise
+                failure = error
+                if isinstance(error, errors.ModelRefused) or error.http_status == 501:
+                    refused.append(form)  # a failed answer can have another cause, such as an outage that is over now
+                continue
+            for earlier in refused:  # if all forms were refused, the schema was not the cause
+                schema_forms.refused(self._server, earlier)
+            return reply
+        assert failure is not None
+        raise failure
 
     @property
     def _server(self) -> needs.Server:
         return self.base_url, self.id
 
-    async def _ask(self, request: ChatRequest, on_delta: Callable[[str], None]) -> Reply:
+    async def _ask(
+        self, request: ChatRequest, on_delta: Callable[[str], None], *, form: SchemaForm | None = None
+    ) -> Reply:
         answer = Answer(self.id, on_delta)
         try:
-            async with aclosing(await self._start_stream(request)) as response:
+            async with aclosing(await self._start_stream(request, form)) as response:
                 try:
                     await documents.read(response, answer.add, silence_s=request.silence_s)
                 except (openai.APIConnectionError, documents.NotJson, documents.TooLarge):
@@ -117,13 +133,13 @@ class OpenAIChat:
                 error, model=self.id, silence_s=silence_s, secrets=secrets, has_begun=answer.has_begun
             ) from None
 
-    async def _start_stream(self, request: ChatRequest) -> httpx2.Response:
+    async def _start_stream(self, request: ChatRequest, schema_form: SchemaForm | None) -> httpx2.Response:
         """Start the stream. If the server refuses a part or a form of the request, ask without it, or in another."""
         used = known = _learned.get(self._server) or forms.of_model(self.id, self.base_url)
         met = needs.of(self._server)
         while True:
             own = None if Need.NO_EXTRA in met else Extra(self.id, self._address())
-            body = self._body(request, used, own=own, with_usage=Need.NO_STREAM_OPTIONS not in met)
+            body = self._body(request, used, own=own, with_usage=Need.NO_STREAM_OPTIONS not in met, form=schema_form)
             try:
                 response = await self._post(body, silence_s=request.silence_s)
             except openai.APIStatusError as error:
@@ -143,17 +159,23 @@ class OpenAIChat:
                 return response
 
     def _body(
-        self, request: ChatRequest, used: Iterable[forms.Form], *, own: Extra | None = None, with_usage: bool = True
+        self,
+        request: ChatRequest,
+        used: Iterable[forms.Form],
+        *,
+        own: Extra | None = None,
+        with_usage: bool = True,
+        form: SchemaForm | None = None,
     ) -> dict[str, Any]:
         """Return what is sent, in the forms *used*. *own*: the extras of this model are sent too."""
         messages: Sequence[ChatMessage] = request.messages
-        for form in used:
-            messages = form.apply(messages)
+        for used_form in used:
+            messages = used_form.apply(messages)
         body = {
             "stream_options": {"include_usage": True},
             **self.request_params,
             **(self.request_params.get("extra_body") or {}),
-            **_response_format(request),
+            **schema_forms.response_format(request, form),
             "model": self.id,
             "messages": [_message(m, own) for m in messages],
             "stream": True,
@@ -242,13 +264,6 @@ def _tools(request: ChatRequest) -> dict[str, Any]:
         return tools
     named = choice not in ("auto", "required", "none")
     return {**tools, "tool_choice": {"type": "function", "function": {"name": choice}} if named else choice}
-
-
-def _response_format(request: ChatRequest) -> dict[str, Any]:
-    if request.answer_schema is None:
-        return {}
-    schema = {"name": "answer", "schema": request.answer_schema, "strict": True}
-    return {"response_format": {"type": "json_schema", "json_schema": schema}}
 
 
 def _may_be_the_schema(error: errors.ModelError) -> bool:

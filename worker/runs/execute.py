@@ -36,6 +36,7 @@ from worker.domain import (
 from worker.domain.dispatch import queue_of
 from worker.domain.event import RUN_REQUEUED, RUN_STARTED
 from worker.errors import (
+    AnswerInvalid,
     DatabaseUnavailable,
     DecisionExpired,
     HookFailed,
@@ -50,6 +51,7 @@ from worker.errors import (
     WorkersLost,
 )
 from worker.events.publish import RunStream
+from worker.loop import answer
 from worker.loop.conversation import Conversation
 from worker.loop.definition import Definition
 from worker.loop.loop import converse
@@ -200,11 +202,12 @@ def _converse(attempt: _Attempt) -> Outcome:
     if claim.refused is not None:
         return _fail(journal, claim.refused, because="the state of its session would be too large")
     try:
-        answer = converse(_conversation(attempt))
-        finish_reason = "length" if answer.extra is not None and answer.extra.cut_off else "stop"
-        journal.end(
-            Ending(Status.COMPLETED, [answer], output=answer.content, finish_reason=finish_reason, usage=answer.usage)
-        )
+        conversation = _conversation(attempt)
+        draft = converse(conversation)
+        finish_reason = "length" if draft.extra is not None and draft.extra.cut_off else "stop"
+        is_json = conversation.answer is not None
+        ending = Ending(Status.COMPLETED, [draft], draft.content, finish_reason, usage=draft.usage, is_json=is_json)
+        journal.end(ending)
         return Outcome(End.COMPLETED)
     except Paused:
         count = journal.pause()
@@ -222,6 +225,8 @@ def _converse(attempt: _Attempt) -> Outcome:
         return _fail(journal, error, because="the run reached its limit")
     except (InputRefused, OutputRefused, HookFailed) as error:
         return replace(_fail(journal, error, because="a function of the team ended the run"), cause=error.__cause__)
+    except AnswerInvalid as error:
+        return _fail(journal, error, because="its answer did not fit")
     except DecisionExpired as error:
         return _fail(journal, error, because=decide.TOO_LATE)
     except ReplayDiverged as error:
@@ -261,6 +266,7 @@ def _conversation(attempt: _Attempt) -> Conversation:
         shows_dependencies=claim.options.add_dependencies_to_context,
         metadata=claim.metadata,
         pending_s=settings.pending_seconds,
+        answer=answer.of_run(claim.options, definition),
         silence_s=silence_limit(settings.model_silence_seconds, failures=claim.retries),
         model_retries=_model_retries(attempt),
         recorded=attempt.patience.again(lambda: earlier.results(runtime.db, claim.replay)),

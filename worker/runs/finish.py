@@ -23,6 +23,7 @@ class Ending:
     finish_reason: str | None = None
     error: RunError | None = None
     usage: Usage = Usage()
+    is_json: bool = False  # the output fits a schema
     excluded: bool = False  # left out of later contexts and summaries
 
 
@@ -59,6 +60,7 @@ def end_head(tx: Transaction, head: Head, ending: Ending) -> tuple[list[Message]
         last_seq=last_seq,
         output=ending.output,
         finish_reason=ending.finish_reason,
+        is_json=ending.is_json,
         error=ending.error,
         usage=ending.usage,
     )

@@ -23,6 +23,7 @@ from worker.domain import (
     Usage,
     Viewpoint,
 )
+from worker.domain.schemas import parse_answer
 from worker.store import leases, pages
 from worker.store.columns import TTL, UtcTime, db_time, from_columns
 from worker.store.engine import Page, Transaction
@@ -149,6 +150,7 @@ def end(
     last_seq: int,
     output: str | None,
     finish_reason: str | None,
+    is_json: bool,
     error: RunError | None,
     usage: Usage,
 ) -> bool:
@@ -160,7 +162,7 @@ def end(
     code, message = (error.code, error.message) if error else (None, None)
     values = {"run": run_id, "held_fence": fence, "held_status": held_status, "status": status, "output": output}
     values |= {"first_written": first_written, "last_seq": last_seq, "error_code": code, "error_message": message}
-    values["finish_reason"] = finish_reason
+    values |= {"finish_reason": finish_reason, "output_is_json": is_json}
     return _end().one_or_none(tx, {**values, **amounts(usage)}) is not None
 
 
@@ -338,6 +340,7 @@ def from_row(row: Any) -> Run:
         team=row.team_id,
         status=Status.PAUSED if row.paused_at is not None else Status(row.status),
         pending=[],
+        parsed=parse_answer(row.output or "") if row.output_is_json else None,
         error=RunError(row.error_code, row.error_message) if row.error_code else None,
         usage=usage_of(row),
         priority=Priority(row.priority),

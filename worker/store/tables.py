@@ -129,6 +129,7 @@ runs = Table(
     Column("finish_reason", String(32)),  # of a completed run: 'stop' or 'length'; None: by an older version
     Column("options", JSON(none_as_null=True)),  # object: domain.run_options.RunOptions; None: there are none
     Column("needs", Integer, nullable=False, server_default="0"),  # the least contract of a worker that can execute it
+    Column("output_is_json", Boolean),  # whether the output fits a schema; None: by an older version
     Column("paused_at", UtcTime),  # since when a paused run waits for decisions
     Column("paused_s", Float, nullable=False, server_default="0"),  # seconds that it was paused: they do not count
     UniqueConstraint("session_pk", "position"),

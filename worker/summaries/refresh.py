@@ -239,6 +239,7 @@ def _ask_model(
     request = ChatRequest(
         messages=condense.context(manager.session_summary_prompt, summary, piece, size=size),
         answer_schema=condense.SCHEMA,
+        describes_answer=True,
         silence_s=runtime.settings.model_silence_seconds,
     )
     first = runtime.ask(model, request, lambda _delta: None, stop=stop)

@@ -1,4 +1,4 @@
-"""Adds since when and how long a run was paused. Older processes pause none.
+"""Adds since when and how long a run was paused, and whether its output is JSON. Older processes write none of it.
 
 For them a paused run is a queued one whose time has not come. The index for background runs replaces one that they
 still use.
@@ -18,6 +18,7 @@ depends_on = None
 
 def upgrade() -> None:
     where = None if op.get_bind().dialect.name == "sqlite" else SCHEMA
+    op.add_column("runs", sa.Column("output_is_json", sa.Boolean), schema=where)
     op.add_column("runs", sa.Column("paused_at", UtcTime), schema=where)
     op.add_column("runs", sa.Column("paused_s", sa.Float, nullable=False, server_default="0"), schema=where)
     background = "status = 'queued' AND priority = 'background' AND paused_at IS NULL"
