@@ -212,6 +212,9 @@ def tool(
     return make if function is None else make(function)
 
 
+_own = [p for p in inspect.signature(tool).parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+_more = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None) for name in ASKING]
+tool.__signature__ = inspect.Signature([*_own, *_more])  # type: ignore[attr-defined]  # for `help`, as below
 tool.ACCEPTED = agno_names.accepted("tool")  # type: ignore[attr-defined]  # an attribute of a function
 
 
