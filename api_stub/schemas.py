@@ -90,7 +90,7 @@ class PendingPage(Page[PendingCall]):
 class Decisions(BaseModel):
     """The calls of a run that asked for a decision, oldest first."""
 
-    data: list[PendingCall]
+    data: list[PendingCall] = Field(description="Each with what was decided; null: nothing yet.")
 
 
 class ContinueRequest(BaseModel, extra="forbid"):

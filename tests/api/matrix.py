@@ -79,6 +79,12 @@ ROUTES = [
     Route("GET", "/v1/teams", None),
     Route("GET", "/metrics", Scope.RUNS_READ),
 ]
+# Pending calls have tests of their own: `test_pending.py`.
+OF_PENDING_CALLS = [
+    Route("GET", "/v1/runs/{run_id}/decisions", Scope.RUNS_READ),
+    Route("POST", "/v1/runs/{run_id}/continue", Scope.RUNS_WRITE),
+    Route("GET", "/v1/pending", Scope.RUNS_READ),
+]
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The teams that the workers of these tests serve."""
 
-from tests.support.teams import asks_leave, plain, with_tool
+from tests.support.teams import plain, waits, with_tool
 from worker import OpenAIChat, RunContext, Team, tool
 
 
@@ -13,4 +13,4 @@ def dawdle(context: RunContext) -> str:
 
 slow_tool = Team(id="slow-tool", model=OpenAIChat(id="rules"), tools=[dawdle])
 
-__all__ = ["asks_leave", "plain", "slow_tool", "with_tool"]
+__all__ = ["plain", "slow_tool", "waits", "with_tool"]

@@ -13,7 +13,7 @@ from api_stub.app import make_app
 from api_stub.client import calls
 from api_stub.client.core import Listing, Request, Waiting
 from api_stub.client.streams import Lines, Watch
-from api_stub.routes import batches, health, runs, sessions, teams, users
+from api_stub.routes import batches, health, pending, runs, sessions, teams, users
 from worker.settings import Settings
 
 OPEN = {"/healthz", "/readyz"}
@@ -77,7 +77,7 @@ def test_the_query_parameters_that_are_accepted_are_those_that_are_described(des
     """Others are refused, from the list that the route itself has."""
     accepted = {
         (method, route.path_format): {parameter.alias for parameter in route.dependant.query_params}
-        for module in (batches, health, runs, sessions, teams, users)
+        for module in (batches, health, pending, runs, sessions, teams, users)
         for route in module.router.routes
         if isinstance(route, APIRoute)
         for method in route.methods

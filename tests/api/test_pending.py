@@ -13,7 +13,7 @@ from worker.domain import Scope
 def paused(door: Door, *calls: tuple[str, dict[str, Any]], **fields: Any) -> dict[str, Any]:
     """Return a run that waits for decisions about these calls."""
     marks = " ".join(f"[call={tool} {json.dumps(arguments)}]" for tool, arguments in calls)
-    run = door.enqueue(marks, team="asks-leave", **fields)
+    run = door.enqueue(marks, team="waits", **fields)
     answer = door.run(run["id"], wait=60)
     assert answer["status"] == "paused", answer
     return answer

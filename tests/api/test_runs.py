@@ -16,6 +16,7 @@ TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 FIELDS = {
     *("id", "team", "session_id", "user_id", "status", "position", "attempt", "input", "output", "error", "usage"),
     *("retry_of", "metadata", "created_at", "started_at", "finished_at", "finish_reason", "team_version"),
+    *("pending", "parsed"),
 }
 
 

@@ -6,7 +6,7 @@ import httpx2
 import pytest
 
 from tests.api.door import Door, check_problem, name
-from tests.api.matrix import CASES, KINDS, OWNERS, ROUTES, Kind, Route, answer
+from tests.api.matrix import CASES, KINDS, OF_PENDING_CALLS, OWNERS, ROUTES, Kind, Route, answer
 from worker.batches import accept, feed, lifecycle
 from worker.batches.accept import ExplicitItems
 from worker.domain import BatchOrder, Principal, Selection
@@ -176,7 +176,8 @@ def test_every_route_stands_in_the_matrix(door: Door) -> None:
         if path not in ("/healthz", "/readyz")
     }
 
-    needed = {(route.method, route.path, *filter(None, (route.scope, route.also))) for route in ROUTES}
+    routes = [*ROUTES, *OF_PENDING_CALLS]
+    needed = {(route.method, route.path, *filter(None, (route.scope, route.also))) for route in routes}
     assert described == needed
 
 

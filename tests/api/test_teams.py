@@ -25,7 +25,7 @@ def test_teams_are_those_of_live_workers(door: Door) -> None:
     live_teams = {team["team"]: team for team in answer.json()["data"]}
     assert answer.json()["next_cursor"] is None
     assert list(live_teams) == sorted(live_teams)
-    assert {"plain", "slow-tool", "with-tool"} == set(live_teams) - {twice}
+    assert {"plain", "slow-tool", "waits", "with-tool"} == set(live_teams) - {twice}
     assert live_teams["plain"].items() >= {"workers": 1, "queues": ["batch", "resumed", "runs"]}.items()
     assert len(live_teams["plain"]["versions"]) == 1
     assert live_teams[twice] == {"team": twice, "versions": ["1", "2"], "workers": 2, "queues": ["resumed", "runs"]}

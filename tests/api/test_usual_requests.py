@@ -18,6 +18,7 @@ LONG_WAY = {  # a turn at a session depends on its id, so FastAPI has to resolve
     "refresh_summary",
     "cancel_run",
     "retry_run",
+    "continue_run",
 }
 
 

@@ -42,7 +42,7 @@ def command(running: System, *arguments: str, **options: Any) -> "subprocess.Com
 
 
 def paused(client: Client, *calls: str) -> str:
-    run = client.enqueue("asks-leave", " ".join(f"[call={call}]" for call in calls), user_id="ada")
+    run = client.enqueue("waits", " ".join(f"[call={call}]" for call in calls), user_id="ada")
     assert client.wait(run["id"])["status"] == "paused"
     return run["id"]
 
@@ -50,7 +50,7 @@ def paused(client: Client, *calls: str) -> str:
 def test_run_asks_and_goes_on(typed: Callable[..., Terminal]) -> None:
     """Yes to one call, other arguments for the next, a word for the model with a no; then the answer comes."""
     marks = '[call=pay {"eur": 5}] [call=pay {"eur": 7}] [call=pay {"eur": 9}] [call=ship {"order": "8"}]'
-    terminal = typed("run", "asks-leave", marks)
+    terminal = typed("run", "waits", marks)
 
     terminal.until("pay(eur=5)? [y]es, [n]o, [e]dit, [l]ater")
     terminal.type("y\r")
@@ -69,12 +69,12 @@ def test_run_asks_and_goes_on(typed: Callable[..., Terminal]) -> None:
 
 def test_later_leaves_the_run_waiting(typed: Callable[..., Terminal], client: Client) -> None:
     """It says how to decide then."""
-    terminal = typed("run", "asks-leave", '[call=pay {"eur": 5}]')
+    terminal = typed("run", "waits", '[call=pay {"eur": 5}]')
     terminal.until("pay(eur=5)?")
     terminal.type("l\r")
     terminal.until("waits for a decision: team-sessions runs continue run_")
 
-    for call in client.pending(team="asks-leave"):
+    for call in client.pending(team="waits"):
         client.cancel(call["run_id"])
 
 

@@ -101,7 +101,7 @@ def test_both_clients_can_do_the_same() -> None:
     """The same methods, with the same parameters, told in the same words."""
     names = [name for name in dir(Client) if not name.startswith("_") and name != "close"]
 
-    assert len(names) == 30
+    assert len(names) == 33
     assert names == [name for name in dir(AsyncClient) if not name.startswith("_") and name != "aclose"]
     for name in names:
         one, other = getattr(Client, name), getattr(AsyncClient, name)

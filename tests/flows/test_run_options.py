@@ -10,7 +10,19 @@ from tests.support.life import end, take
 from worker import Calls, RunContext, ScriptedModel, Team
 from worker.batches.accept import ExplicitItems, create
 from worker.db import Db
-from worker.domain import CONTRACT, SERVICE, BatchOrder, BatchRun, Kind, OnBusy, RunError, RunOrder, StateChange, Status
+from worker.domain import (
+    CONTRACT,
+    SERVICE,
+    BatchOrder,
+    BatchRun,
+    Kind,
+    OnBusy,
+    RunError,
+    RunOptions,
+    RunOrder,
+    StateChange,
+    Status,
+)
 from worker.domain.run_order import parse_batch_run
 from worker.errors import RunFailed, ValueTooLarge, WorkersTooOld
 from worker.queue.dispatch import NoDispatcher
@@ -100,7 +112,7 @@ def test_a_retry_and_a_replay_keep_the_options(db: Database) -> None:
 
     for run in (retried, replayed):
         assert look.row(db, run.id).options == OPTIONS
-        assert look.row(db, run.id).needs == CONTRACT
+        assert look.row(db, run.id).needs == RunOptions(**OPTIONS).needs == 1
 
 
 def look_up(tx: Any, run_id: str) -> Any:

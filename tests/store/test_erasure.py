@@ -34,6 +34,7 @@ RELATED: dict[str, dict[str, Any]] = {
     "summaries": {"session_pk": 1},
     "summary_jobs": {"session_pk": 1},
     "tool_starts": {"run_id": "run_1"},
+    "pending_calls": {"run_id": "run_1"},
     "idempotency": {"user_id": USER},
     "api_keys": {"user_id": USER},
     "batches": {"user_id": USER},
@@ -130,7 +131,17 @@ def test_everything_of_a_user_is_exported(marked: Database) -> None:
     assert missing == set()
     assert USER in text
     assert "secret_hash" not in text
-    kinds = {"session", "run", "message", "summary", "batch_item", "idempotency_key", "batch", "api_key"}
+    kinds = {
+        "session",
+        "run",
+        "message",
+        "pending_call",
+        "summary",
+        "batch_item",
+        "idempotency_key",
+        "batch",
+        "api_key",
+    }
     assert {line["type"] for line in lines} == kinds
 
 

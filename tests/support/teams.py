@@ -85,8 +85,8 @@ remembers = Team(id="remembers", model=model, add_history_to_context=True, num_h
 with_tool = Team(id="with-tool", model=model, tools=[look_up], limits=Limits(turns=12))
 members = [Agent(id=name, model=model, role=f"does {name}", tools=[look_up]) for name in ("a", "b", "c")]
 asking = [pay, refund, ship, measure]
-asks_leave = Team(
-    id="asks-leave",
+waits = Team(
+    id="waits",
     model=model,
     tools=[*asking, look_up],
     members=[Agent(id=name, model=model, role=f"does {name}", tools=asking) for name in ("a", "b")],
