@@ -4,6 +4,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import pytest
+from sqlalchemy import update
+
 from tests.support.asking import calls_of, results_of
 from worker import Calls, ScriptedModel, Team
 from worker.batches import lifecycle
@@ -15,18 +18,24 @@ from worker.domain import (
     BatchOrder,
     BatchRun,
     BatchStatus,
+    Decision,
     End,
     Kind,
     RunOrder,
+    Status,
 )
+from worker.errors import WorkersTooOld
 from worker.privacy import export
 from worker.process.runtime import Runtime
 from worker.runs.cancel import cancel
+from worker.runs.decide import decide
 from worker.runs.enqueue import enqueue
 from worker.runs.execute import execute
 from worker.runs.intake_decisions import accept_decisions
+from worker.runs.replay import replay_in
 from worker.settings import Settings
-from worker.store import Database, batch_items, pending_calls, teams
+from worker.store import Database, batch_items, pending_calls, runs, teams
+from worker.store.tables import teams as teams_table
 
 
 def test_a_paused_item_of_a_batch_leaves_its_place_to_others(script_db: Db, asking: list[Any]) -> None:
@@ -99,6 +108,72 @@ def test_another_service_decides_through_celery(
     assert accept_decisions(runtime, sent) == f"decided: {run_id}"
     assert execute(runtime, run_id, "t").end is End.COMPLETED
     assert len(made) == 1
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_replay_asks_nobody(
+    process: Callable[..., Runtime], asking: list[Any], made: list[Any], recorded: bool
+) -> None:
+    """With recorded results no tool is called; one that executes its tools takes the decisions of then."""
+    steps = Calls(("refund", {"eur": 5}), ("refund", {"eur": 6}))
+    team = Team(id="t", model=ScriptedModel([steps, "done", steps, "done"]), tools=asking)
+    runtime = process(team)
+    first = enqueue(runtime.db, RunOrder("t", "hi", session_id="s", user_id="u"), settings=Settings()).run.id
+    execute(runtime, first, "t")
+    with runtime.db.read() as tx:
+        yes, no = pending_calls.of_run(tx, first)
+    decide(runtime.db, first, [Decision(yes.id, "approve", {"eur": 1}), Decision(no.id, "reject")])
+    execute(runtime, first, "t")
+    with runtime.db.write() as tx:
+        replayed = replay_in(tx, first, execute_tools=not recorded, settings=Settings()).run.id
+
+    assert execute(runtime, replayed, "t").end is End.COMPLETED
+
+    assert [effect[1] for effect in made] == ([1] if recorded else [1, 1])
+    with runtime.db.read() as tx:
+        assert pending_calls.of_run(tx, replayed) == []
+
+
+@pytest.mark.parametrize("execute_tools", [True, False])
+def test_a_replay_that_makes_another_call_diverges(
+    process: Callable[..., Runtime], asking: list[Any], execute_tools: bool
+) -> None:
+    """Nobody decided about it."""
+    first_calls, other_calls = Calls(("refund", {"eur": 5})), Calls(("refund", {"eur": 500}))
+    team = Team(id="t", model=ScriptedModel([first_calls, "done", other_calls]), tools=asking)
+    runtime = process(team)
+    first = enqueue(runtime.db, RunOrder("t", "hi", session_id="s", user_id="u"), settings=Settings()).run.id
+    execute(runtime, first, "t")
+    with runtime.db.read() as tx:
+        (call,) = pending_calls.of_run(tx, first)
+    decide(runtime.db, first, [Decision(call.id, "approve")])
+    execute(runtime, first, "t")
+    with runtime.db.write() as tx:
+        replayed = replay_in(tx, first, execute_tools=execute_tools, settings=Settings()).run.id
+
+    outcome = execute(runtime, replayed, "t")
+
+    assert (outcome.end, outcome.detail) == (End.FAILED, "replay_diverged")
+
+
+def test_a_decision_waits_for_workers_that_know_it(process: Callable[..., Runtime], asking: list[Any]) -> None:
+    """A worker of an older version would make the call without it. Nothing is written."""
+    runtime = process(Team(id="t", model=ScriptedModel([Calls(("refund", {"eur": 5}))]), tools=asking))
+    run_id = enqueue(runtime.db, RunOrder("t", "hi", session_id="s", user_id="u"), settings=Settings()).run.id
+    execute(runtime, run_id, "t")
+    with runtime.db.write() as tx:
+        (call,) = pending_calls.of_run(tx, run_id)
+        teams.announce(tx, worker="old", versions={"t": "1"}, queues=["runs"])
+        tx.execute(update(teams_table).where(teams_table.c.worker == "old").values(contract=1))
+
+    with pytest.raises(WorkersTooOld):
+        decide(runtime.db, run_id, [Decision(call.id, "approve")])
+
+    with runtime.db.read() as tx:
+        assert pending_calls.of_run(tx, run_id) == [call]
+        run = runs.get(tx, run_id, principal=SERVICE)
+    assert run is not None
+    assert run.status is Status.PAUSED
 
 
 def test_an_export_has_the_decisions(script_db: Db, asking: list[Any]) -> None:

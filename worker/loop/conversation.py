@@ -135,6 +135,7 @@ class Conversation:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     data: tuple[str, ...] = ()  # of a member: texts about its team, at the end of its contexts
     recorded: Recorded | None = None  # in a replay: results instead of tool calls
+    decided: tuple[PendingCall, ...] | None = None  # in a replay that executes its tools: what was decided then
     model_retries: int = 0
     answer: AnswerSchema | None = None  # what the answer must fit
     pending_s: float = math.inf  # after how long a call without a decision expires, if its tool does not say

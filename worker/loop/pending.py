@@ -5,13 +5,14 @@ recorded counts, also if the tool has changed since.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from worker.domain import Event, Paused, PendingCall, PendingKind, ToolCall, Verdict
 from worker.domain.event import TOOL_CALL_PENDING
 from worker.domain.pending import OnExpiry, Question
-from worker.errors import DecisionExpired, HookFailed
+from worker.errors import DecisionExpired, HookFailed, ReplayDiverged
 from worker.loop.asks import Asks, only, seconds
 from worker.loop.conversation import Conversation
 from worker.loop.tools import Result, Tool
@@ -24,12 +25,14 @@ OTHER_ARGUMENTS = "(It was called with other arguments: {arguments}) "
 
 def settled(
     conversation: Conversation, tool: Tool, call: ToolCall, key: str
-) -> ToolCall | Result | Paused | DecisionExpired:
+) -> ToolCall | Result | Paused | DecisionExpired | ReplayDiverged:
     """Return the call as it is to be made, or its result without a call; that it waits, or that the run fails."""
     known = conversation.journal.pending.get(key)
     if known is None:
         if tool.asks is None:
             return call
+        if conversation.decided is not None:
+            return _as_then(conversation.decided, conversation.definition.id, tool, call)
         if (problem := tool.problem(call.arguments)) is not None:
             return Result(problem, failed=True)
         try:
@@ -66,6 +69,17 @@ def _decided(known: PendingCall, call: ToolCall) -> ToolCall | Result | Decision
             return Result(EXPIRED, failed=True)
         case _:
             return Result(f"{REJECTED} {known.note or ''}".strip(), failed=True)
+
+
+def _as_then(
+    decided: Sequence[PendingCall], author: str, tool: Tool, call: ToolCall
+) -> ToolCall | Result | DecisionExpired | ReplayDiverged:
+    """Return what the decision about the same call makes of it: a replay asks nobody."""
+    same = (author, tool.name, _object(call.arguments))
+    for known in decided:
+        if (known.author, known.tool, _object(known.arguments)) == same and not known.is_open:
+            return _decided(known, call)
+    return ReplayDiverged(tool=tool.name)
 
 
 def _asks_now(conversation: Conversation, asks: Asks, tool: Tool, call: ToolCall, key: str) -> bool:

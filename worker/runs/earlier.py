@@ -15,6 +15,14 @@ def decisions(db: Database, claim: Claim) -> dict[str, PendingCall]:
         return {key_of(call.id): call for call in pending_calls.of_run(tx, claim.run_id)}
 
 
+def decided_then(db: Database, replay: Replay | None) -> tuple[PendingCall, ...] | None:
+    """Return what was decided in the run that a replay repeats with its tools; None: it is no such replay."""
+    if replay is None or not replay.execute_tools:
+        return None
+    with db.read() as tx:
+        return tuple(pending_calls.of_run(tx, replay.of))
+
+
 def results(db: Database, replay: Replay | None) -> Recorded | None:
     """Return the recorded tool results for a replay. None: the run is no replay, or it executes its tools."""
     if replay is None or replay.execute_tools:

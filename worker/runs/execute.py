@@ -270,6 +270,7 @@ def _conversation(attempt: _Attempt) -> Conversation:
         silence_s=silence_limit(settings.model_silence_seconds, failures=claim.retries),
         model_retries=_model_retries(attempt),
         recorded=attempt.patience.again(lambda: earlier.results(runtime.db, claim.replay)),
+        decided=attempt.patience.again(lambda: earlier.decided_then(runtime.db, claim.replay)),
         gives_up=lambda error: _retry_wait_s(attempt, error) is None,
     )
 
