@@ -2,19 +2,20 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 from worker import clock
 from worker.db import Db
-from worker.domain import SERVICE, Dispatch, Event, Run
+from worker.domain import SERVICE, Decision, Dispatch, Event, Run, Status
 from worker.errors import RunNotFound
 from worker.events.follow import Follower
 from worker.runs.cancel import cancel
+from worker.runs.decide import decide
 from worker.runs.unfinished import UnfinishedRuns
 from worker.runs.watch import watch
-from worker.store import runs
+from worker.store import pending_calls, runs
 
 POLL_S = 0.1
 T = TypeVar("T")
@@ -46,15 +47,25 @@ class RunHandle:
         """
         with self.db.runtime.db.read() as tx:
             run = runs.get(tx, self.run_id, principal=SERVICE)
-        if run is None:
-            raise RunNotFound(run_id=self.run_id)
-        return run
+            if run is None:
+                raise RunNotFound(run_id=self.run_id)
+            return pending_calls.attached(tx, [run])[0]
 
     def wait(self, timeout: float) -> Run:
-        """Return the run as soon as it is terminal, at the latest after *timeout* seconds, as it is then."""
+        """Return the run as soon as it has ended or paused, at the latest after *timeout* seconds, as it is then."""
         deadline = clock.monotonic() + timeout
-        while not (run := self.run()).status.terminal and clock.monotonic() < deadline:
+        while (run := self.run()).status in (Status.QUEUED, Status.RUNNING) and clock.monotonic() < deadline:
             time.sleep(POLL_S)
+        return run
+
+    def decide(self, decisions: Sequence[Decision], *, approver: str | None = None) -> Run:
+        """Decide about calls that the run waits for, and return the run. It goes on at once with what is decided.
+
+        Raises:
+            PendingNotFound, AlreadyDecided, RunNotPaused, DecisionInvalid, WorkersTooOld: nothing is written.
+        """
+        run, dispatches = decide(self.db.runtime.db, self.run_id, decisions, approver=approver)
+        self.db.runtime.dispatcher.send(dispatches)
         return run
 
     def cancel(self) -> Run:

@@ -25,6 +25,7 @@ from worker.domain import (
     Status,
 )
 from worker.errors import WorkersTooOld
+from worker.handle import RunHandle
 from worker.privacy import export
 from worker.process.runtime import Runtime
 from worker.runs.cancel import cancel
@@ -174,6 +175,24 @@ def test_a_decision_waits_for_workers_that_know_it(process: Callable[..., Runtim
         run = runs.get(tx, run_id, principal=SERVICE)
     assert run is not None
     assert run.status is Status.PAUSED
+
+
+def test_a_handle_waits_for_the_pause_and_decides(process: Callable[..., Runtime], asking: list[Any]) -> None:
+    """As a service does that has the package and no HTTP."""
+    team = Team(id="t", model=ScriptedModel([Calls(("refund", {"eur": 5})), "done"]), tools=asking)
+    runtime = process(team)
+    db = Db(runtime.db._url)
+    run = enqueue(runtime.db, RunOrder("t", "hi", session_id="s", user_id="u"), settings=Settings()).run
+    execute(runtime, run.id, "t")
+    handle = RunHandle(db, run.id, "s")
+
+    waiting = handle.wait(timeout=60)
+    assert [call.tool for call in waiting.pending] == ["refund"]
+    decided = handle.decide([Decision(waiting.pending[0].id, "approve")], approver="ada")
+    db.close()
+
+    assert decided.status is Status.QUEUED
+    assert execute(runtime, run.id, "t").end is End.COMPLETED
 
 
 def test_an_export_has_the_decisions(script_db: Db, asking: list[Any]) -> None:
