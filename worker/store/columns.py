@@ -117,6 +117,26 @@ def _on_sqlite(element: db_time, compiler: SQLCompiler, **kw: Any) -> str:
     return f"utc_now({compiler.process(element.clauses, **kw)})"
 
 
+class likely(FunctionElement[bool]):  # noqa: N801 - as above
+    """A condition that most of the rows meet that are worth a look. SQLite, which has no statistics, would otherwise
+    read all rows that meet it rather than the few of a partial index.
+    """
+
+    type = Boolean()
+    inherit_cache = True
+    _is_implicitly_boolean = True  # else SQLAlchemy writes `= 1` behind it, and no index fits
+
+
+@compiles(likely, "postgresql")
+def _likely_on_postgres(element: likely, compiler: SQLCompiler, **kw: Any) -> str:
+    return compiler.process(element.clauses, **kw)
+
+
+@compiles(likely, "sqlite")
+def _likely_on_sqlite(element: likely, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"likely({compiler.process(element.clauses, **kw)})"
+
+
 class byte_length(FunctionElement[int]):  # noqa: N801 - as above
     """The bytes of a text or of JSON as its column holds it; 0 for NULL. On Postgres the value itself is not read."""
 

@@ -5,15 +5,16 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, and_, exists, literal_column, or_, select, update
 
 from worker.domain import Dispatch, Priority, Status, run_dispatch
-from worker.store.columns import db_time
+from worker.store.columns import db_time, likely
 from worker.store.engine import Transaction
 from worker.store.tables import runs, sessions, teams
 from worker.store.teams import is_live
 
 # Literals, so that SQLite uses the partial indexes: it does not compare their conditions with bound values.
-_status_queued: ColumnElement[bool] = runs.c.status == literal_column(f"'{Status.QUEUED.value}'")
-queued: ColumnElement[bool] = and_(_status_queued, runs.c.paused_at.is_(None))
-running: ColumnElement[bool] = runs.c.status == literal_column(f"'{Status.RUNNING.value}'")
+queued: ColumnElement[bool] = and_(
+    likely(runs.c.status == literal_column(f"'{Status.QUEUED.value}'")), runs.c.paused_at.is_(None)
+)
+running: ColumnElement[bool] = likely(runs.c.status == literal_column(f"'{Status.RUNNING.value}'"))
 background: ColumnElement[bool] = runs.c.priority == literal_column(f"'{Priority.BACKGROUND.value}'")
 interactive: ColumnElement[bool] = runs.c.priority == literal_column(f"'{Priority.INTERACTIVE.value}'")
 never_claimed: ColumnElement[bool] = runs.c.attempt == literal_column("0")
@@ -30,7 +31,7 @@ def take_expired(tx: Transaction, *, ended_only: bool, limit: int) -> list[Dispa
 
 def take_due(tx: Transaction, *, limit: int) -> list[Dispatch]:
     """Mark as dispatched, and return, queued heads whose time has come and that were not sent."""
-    due = and_(queued, runs.c.not_before <= db_time(), runs.c.dispatched_at.is_(None))
+    due = and_(queued, runs.c.not_before <= db_time(), likely(runs.c.dispatched_at.is_(None)))
     return _take(tx, due, runs.c.not_before, limit=limit)
 
 

@@ -150,7 +150,9 @@ _index("runs_queued", runs.c.user_id, where=_queued)
 _of_background = _queued & (runs.c.priority == "background")
 _index("runs_background", runs.c.created_at, where=_of_background)  # for the workers of version 0.2
 _index("runs_background_due", runs.c.created_at, where=_of_background & runs.c.paused_at.is_(None))
-_index("runs_waiting", runs.c.not_before, where=_queued & runs.c.not_before.is_not(None))
+_of_later = _queued & runs.c.not_before.is_not(None)
+_index("runs_waiting", runs.c.not_before, where=_of_later)  # for the workers of version 0.2
+_index("runs_due", runs.c.not_before, where=_of_later & runs.c.paused_at.is_(None))
 _index("runs_paused", runs.c.id, where=runs.c.paused_at.is_not(None))
 
 # The history: append-only, one row per message.

@@ -1,7 +1,7 @@
 """Adds since when and how long a run was paused, and whether its output is JSON. Older processes write none of it.
 
-For them a paused run is a queued one whose time has not come. The index for background runs replaces one that they
-still use.
+For them a paused run is a queued one whose time has not come. The indexes for background runs and for those
+that wait for their time replace two that they still use.
 """
 
 import sqlalchemy as sa
@@ -22,7 +22,9 @@ def upgrade() -> None:
     op.add_column("runs", sa.Column("paused_at", UtcTime), schema=where)
     op.add_column("runs", sa.Column("paused_s", sa.Float, nullable=False, server_default="0"), schema=where)
     background = "status = 'queued' AND priority = 'background' AND paused_at IS NULL"
+    later = "status = 'queued' AND not_before IS NOT NULL AND paused_at IS NULL"
     for name, column, condition in (
+        ("due", "not_before", later),
         ("background_due", "created_at", background),
         ("paused", "id", "paused_at IS NOT NULL"),
     ):
