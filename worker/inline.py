@@ -73,12 +73,12 @@ def accept(order: RunOrder) -> Begin:
     return begin
 
 
-def go_on(run_id: str, decisions: Sequence[Decision]) -> Begin:
+def go_on(run_id: str, decisions: Sequence[Decision], *, user_id: str | None = None) -> Begin:
     """Begin by deciding about calls of a paused run. What `runs.decide` raises, it raises."""
 
     def begin(runtime: Runtime) -> Run:
         lease = Lease(runtime.owner, runtime.settings.lease_seconds)
-        run, _dispatches = decide(runtime.db, run_id, decisions, lease=lease)
+        run, _dispatches = decide(runtime.db, run_id, decisions, user_id=user_id, lease=lease)
         if not decisions and run.status is Status.PAUSED:
             raise ArgumentInvalid(problem="no call is decided: use confirm(), reject() or another one of them first")
         return run

@@ -103,20 +103,22 @@ class Runnable(TeamSessions):
         run_id: str | None = None,
         requirements: Sequence[Requirement] | None = None,
         decisions: Sequence[Decision] = (),
+        user_id: str | None = None,
+        session_id: str | None = None,
         stream: bool = False,
     ) -> Any:
         """Go on with a paused run, with what is decided about its calls, and return its result as `run` does.
 
         Decided are the `active_requirements` of *run_response*, or these *requirements* or *decisions* of the run
-        *run_id*, in this process or another. What is not decided keeps waiting: the result can be paused again. With
-        *stream*, return its events.
+        *run_id*, in this process or another. What is not decided keeps waiting: the result can be paused again. With a
+        *user_id*, only if the run is of this user; the *session_id* is not needed. With *stream*, return its events.
 
         Raises:
             RunNotFound, PendingNotFound, AlreadyDecided, RunNotPaused, DecisionInvalid: nothing is written.
             ArgumentInvalid: nothing is decided.
             RunFailed: the run did not complete.
         """
-        return self._execute(self._going_on(run_response, run_id, requirements, decisions), stream=stream)
+        return self._execute(self._going_on(run_response, run_id, requirements, decisions, user_id), stream=stream)
 
     def acontinue_run(
         self,
@@ -125,10 +127,12 @@ class Runnable(TeamSessions):
         run_id: str | None = None,
         requirements: Sequence[Requirement] | None = None,
         decisions: Sequence[Decision] = (),
+        user_id: str | None = None,
+        session_id: str | None = None,
         stream: bool = False,
     ) -> Any:
         """Go on with a paused run as `continue_run` does, awaited; with *stream*, `async for` its events."""
-        return self._aexecute(self._going_on(run_response, run_id, requirements, decisions), stream=stream)
+        return self._aexecute(self._going_on(run_response, run_id, requirements, decisions, user_id), stream=stream)
 
     def print_response(
         self,
@@ -266,6 +270,7 @@ class Runnable(TeamSessions):
         run_id: str | None,
         requirements: Sequence[Requirement] | None,
         decisions: Sequence[Decision],
+        user_id: str | None,
     ) -> inline.Start:
         """Return how a paused run goes on."""
         id = run_id or (output and output.run_id)
@@ -274,7 +279,9 @@ class Runnable(TeamSessions):
         given = requirements if requirements is not None else output.active_requirements if output is not None else ()
         made = [decision for each in given if (decision := each.decision) is not None]
         schema = output.answer_schema if output is not None else None
-        return inline.Start(inline.go_on(id, [*made, *decisions]), answer=schema or self.definition.output_schema)
+        return inline.Start(
+            inline.go_on(id, [*made, *decisions], user_id=user_id), answer=schema or self.definition.output_schema
+        )
 
     def _execute(self, start: inline.Start, *, stream: bool) -> RunOutput | Iterator[Event]:
         execute = inline.watch if stream else inline.run

@@ -24,6 +24,7 @@ from worker.errors import (
     DefinitionInvalid,
     PendingNotFound,
     RunFailed,
+    RunNotFound,
     RunNotPaused,
     SessionBusy,
     SessionPaused,
@@ -270,6 +271,9 @@ def test_going_on_needs_a_decision(script_db: Db, asking: list[Any]) -> None:
         team.continue_run(output)
     with pytest.raises(ArgumentInvalid, match="needs the output"):
         team.continue_run()
+    output.active_requirements[0].confirm()
+    with pytest.raises(RunNotFound):
+        team.continue_run(output, user_id="somebody else", session_id="s")
 
 
 @pytest.mark.parametrize(
