@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import update
 
 from tests.support.asking import calls_of, results_of
-from worker import Calls, ScriptedModel, Team
+from worker import Calls, ScriptedModel, Team, tool
 from worker.batches import lifecycle
 from worker.batches.accept import ExplicitItems, create
 from worker.batches.feed import step
@@ -133,6 +133,26 @@ def test_a_replay_asks_nobody(
     assert [effect[1] for effect in made] == ([1] if recorded else [1, 1])
     with runtime.db.read() as tx:
         assert pending_calls.of_run(tx, replayed) == []
+
+
+def test_a_replay_makes_a_call_that_asked_nobody(process: Callable[..., Runtime], made: list[Any]) -> None:
+    """A function of the tool says so, then and now."""
+
+    @tool(requires_confirmation=lambda arguments: arguments["eur"] > 10)
+    def refund(eur: int) -> str:
+        """Refund."""
+        made.append(eur)
+        return "refunded"
+
+    small = Calls(("refund", {"eur": 1}))
+    runtime = process(Team(id="t", model=ScriptedModel([small, "done", small, "done"]), tools=[refund]))
+    first = enqueue(runtime.db, RunOrder("t", "hi", session_id="s", user_id="u"), settings=Settings()).run.id
+    execute(runtime, first, "t")
+    with runtime.db.write() as tx:
+        replayed = replay_in(tx, first, execute_tools=True, settings=Settings()).run.id
+
+    assert execute(runtime, replayed, "t").end is End.COMPLETED
+    assert made == [1, 1]
 
 
 @pytest.mark.parametrize("execute_tools", [True, False])

@@ -31,8 +31,6 @@ def settled(
     if known is None:
         if tool.asks is None:
             return call
-        if conversation.decided is not None:
-            return _as_then(conversation.decided, conversation.definition.id, tool, call)
         if (problem := tool.problem(call.arguments)) is not None:
             return Result(problem, failed=True)
         try:
@@ -40,6 +38,8 @@ def settled(
                 return call
         except HookFailed as error:
             return Result(f"Error: this call was not made. {error.message}", failed=True)
+        if conversation.decided is not None:
+            return _as_then(conversation.decided, conversation.definition.id, tool, call)
         known = conversation.journal.record_pending(key, _question(conversation, tool, tool.asks, call))
     if known.is_open:
         conversation.journal.publish(_event(known))
