@@ -9,8 +9,9 @@ again: a rule without anything to act on does nothing.
 """
 
 import time
+from contextlib import suppress
 from dataclasses import replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from hypothesis import strategies as st
 from hypothesis.stateful import invariant, rule
@@ -18,22 +19,32 @@ from sqlalchemy import select, update
 
 from tests.properties.attempts import SETTLE_S, Attempt, Crash, GatedModel
 from tests.properties.promise_checks import Checks
-from worker.domain import ChatRequest, Reply, Role, RunOrder, Status, ToolCall, Usage, new_id
-from worker.errors import ModelRefused, ModelUnavailable
+from worker.domain import ChatRequest, Decision, Reply, Role, RunOrder, Status, ToolCall, Usage, new_id
+from worker.errors import AlreadyDecided, ModelRefused, ModelUnavailable, RunNotPaused
 from worker.loop.definition import Definition
 from worker.loop.tools import RunContext, tool
 from worker.process.runtime import Runtime
 from worker.runs.cancel import cancel
+from worker.runs.decide import decide, expire
 from worker.runs.enqueue import enqueue
 from worker.settings import Settings
-from worker.store import messages
+from worker.store import messages, pending_calls
 from worker.store.columns import db_time
+from worker.store.tables import pending_calls as pending
 from worker.store.tables import runs, sessions
 from worker.team import Team
 
 BLOCKED_S = 0.4  # an attempt that has not moved for so long waits for a lock
 SESSIONS = st.sampled_from(["a", "b"])
 PROCESSES = st.integers(0, 2)
+CALLS = {
+    "note": ["note"],
+    "charge": ["charge"],
+    "both": ["note", "charge"],
+    "ask": ["ask", "charge"],
+    "ask and decide": ["ask", "ask", "decide_now"],
+}
+WHAT = ["text", *CALLS]
 PICK = st.integers(0, 11)  # of the runs that were accepted, or of the attempts at the model, from the newest
 
 
@@ -62,7 +73,19 @@ class Promises(Checks):
             world.effects[context.idempotency_key] += 1
             return "charged"
 
-        self.definition: Definition = Team(id="t", tools=[note, charge], version="1").definition
+        @tool(requires_confirmation=True, repeatable=False)
+        def ask(context: RunContext) -> str:
+            """Do what somebody has to say yes to."""
+            world.asked[context.idempotency_key] += 1
+            return "done"
+
+        @tool
+        def decide_now(context: RunContext) -> str:
+            """Decide about the calls of this run, before it pauses."""
+            world.decide_all(context.run_id, "approve")
+            return "decided"
+
+        self.definition: Definition = Team(id="t", tools=[note, charge, ask, decide_now], version="1").definition
 
     # What can happen.
 
@@ -105,7 +128,7 @@ class Promises(Checks):
             self._start(attempt.run_id, process)
             self._give(attempt, what)
 
-    @rule(pick=PICK, what=st.sampled_from(["text", "note", "charge", "both", "unavailable", "refused"]))
+    @rule(pick=PICK, what=st.sampled_from([*WHAT, "unavailable", "refused"]))
     def answer(self, pick: int, what: str) -> None:
         """A model answers, or fails."""
         if attempt := self._asking(pick):
@@ -118,7 +141,7 @@ class Promises(Checks):
             attempt.answer = Crash()
             self._settle(attempt)
 
-    @rule(pick=PICK, what=st.sampled_from(["text", "note", "charge", "both"]), commit=st.integers(1, 4))
+    @rule(pick=PICK, what=st.sampled_from(WHAT), commit=st.integers(1, 4))
     def crash_at_commit(self, pick: int, what: str, commit: int) -> None:
         """A process dies between what it did and the commit that says so."""
         if attempt := self._asking(pick):
@@ -128,7 +151,7 @@ class Promises(Checks):
 
     @rule(
         pick=PICK,
-        what=st.sampled_from(["text", "note", "charge", "both"]),
+        what=st.sampled_from(WHAT),
         commit=st.integers(1, 4),
         commit_first=st.booleans(),
     )
@@ -149,6 +172,17 @@ class Promises(Checks):
         """The lease of a crashed or stalled process runs out, or a waiting run's time comes."""
         if run_id := self._run(pick):
             self._expire(run_id)
+
+    @rule(pick=PICK, action=st.sampled_from(["approve", "reject", "expired"]))
+    def decide(self, pick: int, action: str) -> None:
+        """Somebody decides about the calls of a run that wait, or nobody does in time."""
+        run_id = self._run(pick)
+        if run_id and action != "expired":
+            self.decide_all(run_id, action)
+        elif run_id:
+            with self.db.write() as tx:
+                tx.execute(update(pending).where(pending.c.run_id == run_id).values(expires_at=db_time(-1.0)))
+            expire(self.db)
 
     @rule(pick=PICK)
     def cancel(self, pick: int) -> None:
@@ -206,6 +240,7 @@ class Promises(Checks):
                 heads = select(sessions.c.head_run_id).where(sessions.c.user_id == self.user)
                 waiting = [head for head in tx.execute(heads).scalars() if head is not None]
             for run_id in waiting:
+                self.decide_all(run_id, "reject")
                 self._expire(run_id)
                 attempt = self._start(run_id, 0)
                 while attempt.alive and attempt.asked:
@@ -219,6 +254,14 @@ class Promises(Checks):
         assert set(rows) == set(self.orders), "an accepted run is lost"
         assert all(Status(row.status).terminal for row in rows.values()), "a run is stuck"
         assert all(rows[run_id].input == order.input for run_id, order in self.orders.items())
+
+    def decide_all(self, run_id: str, action: Any) -> None:
+        """Decide about the calls of a run that wait; one that has ended meanwhile refuses it."""
+        with self.db.read() as tx:
+            waiting = [call.id for call in pending_calls.of_run(tx, run_id) if call.is_open]
+        for id in waiting:
+            with suppress(AlreadyDecided, RunNotPaused):
+                decide(self.db, run_id, [Decision(id, action)])
 
     # How the machine moves an attempt from door to door.
 
@@ -234,7 +277,8 @@ class Promises(Checks):
         with self.db.write() as tx:
             past = db_time(-1.0)
             tx.execute(update(runs).where(runs.c.id == run_id, runs.c.status == "running").values(lease_until=past))
-            tx.execute(update(runs).where(runs.c.id == run_id, runs.c.not_before.is_not(None)).values(not_before=past))
+            waits = (runs.c.not_before.is_not(None), runs.c.paused_at.is_(None))
+            tx.execute(update(runs).where(runs.c.id == run_id, *waits).values(not_before=past))
 
     def _start(self, run_id: str, process: int, *, within_s: float = SETTLE_S) -> Attempt:
         self.count += 1
@@ -258,7 +302,7 @@ class Promises(Checks):
             self.live = [a for a in self.live if a is not attempt]
 
     def _reply(self, attempt: Attempt, what: str) -> Reply | BaseException:
-        names = {"note": ["note"], "charge": ["charge"], "both": ["note", "charge"]}.get(what, [])
+        names = CALLS.get(what, [])
         if what == "unavailable":
             return ModelUnavailable(model="gated", reason="test")
         if what == "refused":

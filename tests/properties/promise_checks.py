@@ -9,7 +9,8 @@ from hypothesis.stateful import RuleBasedStateMachine
 from sqlalchemy import Connection
 
 from worker.domain import Role, RunOrder, Status, open_calls
-from worker.store import Database, messages
+from worker.domain.pending import key_of
+from worker.store import Database, messages, pending_calls
 
 
 class Checks(RuleBasedStateMachine):
@@ -21,6 +22,7 @@ class Checks(RuleBasedStateMachine):
         super().__init__()
         self.orders: dict[str, RunOrder] = {}
         self.effects: Counter[str] = Counter()
+        self.asked: Counter[str] = Counter()  # effects of the tool that asks, by idempotency key
         self.problems: list[str] = []
         self.ended: dict[str, tuple[str, str | None]] = {}
         self.fences: dict[str, int] = {}  # text of an attempt's replies → its fence
@@ -52,7 +54,26 @@ class Checks(RuleBasedStateMachine):
         if [m.run_id for m in log] != [r.id for r in started for _ in range(r.first_seq, r.last_seq + 1)]:
             say("order: the messages of a run are not contiguous, or not in the order of acceptance")
         for row in rows:
-            self._check_run(row, [m for m in log if m.run_id == row.id])
+            own = [m for m in log if m.run_id == row.id]
+            self._check_run(row, own)
+            self._check_decisions(row, own, pending_calls.of_run(tx, row.id))
+
+    def _check_decisions(self, row: Any, log: list[Any], calls: list[Any]) -> None:
+        say = self.problems.append
+        approved = {key_of(call.id) for call in calls if call.decision == "approve"}
+        made = {key: count for key, count in self.asked.items() if key.startswith(f"{row.id}:")}
+        if not made.keys() <= approved:
+            say("asked: a call had an effect, and nobody said yes")
+        if any(count > 1 for count in made.values()):
+            say("asked: a call took effect twice")
+        unanswered = {f"{row.id}:{reply.seq}:{index}" for reply, index, _call in open_calls(log)}
+        waiting = [call for call in calls if key_of(call.id) in unanswered]
+        if row.paused_at is not None and not any(call.is_open for call in waiting):
+            say("asked: a paused run waits for nothing")
+        if row.paused_at is not None and any(not call.is_open for call in waiting):
+            say("asked: a run is paused with a decision")
+        if row.paused_at is not None and row.lease_owner is not None:
+            say("asked: a paused run holds a lease")
 
     def _check_run(self, row: Any, log: list[Any]) -> None:
         say = self.problems.append
