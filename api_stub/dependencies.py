@@ -136,6 +136,7 @@ ForUser = Annotated[
 ]
 OfTeam = Annotated[str | None, _filter("Only those of this team.", "support"), _storable("team")]
 OfSession = Annotated[str | None, _filter("Only those of this session.", "s-42"), _storable("session_id")]
+OfRun = Annotated[str | None, _filter("Only those of this run.", _RUN), _storable("run_id")]
 ByIdempotencyKey = Annotated[
     str | None,
     _filter("Only the run that was accepted with this Idempotency-Key. Keys belong to a user.", "order-17"),

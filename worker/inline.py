@@ -73,10 +73,19 @@ def accept(order: RunOrder) -> Begin:
     return begin
 
 
-def go_on(run_id: str, decisions: Sequence[Decision], *, user_id: str | None = None) -> Begin:
-    """Begin by deciding about calls of a paused run. What `runs.decide` raises, it raises."""
+def go_on(run_id: str, team: str, decisions: Sequence[Decision], *, user_id: str | None = None) -> Begin:
+    """Begin by deciding about calls of a paused run of *team*.
+
+    Raises:
+        RunNotFound: there is none, or it is of another team, so that it could not be executed here.
+        What `runs.decide` raises.
+    """
 
     def begin(runtime: Runtime) -> Run:
+        with runtime.db.read() as tx:
+            known = runs.get(tx, run_id, principal=SERVICE, user_id=user_id, texts=False)
+        if known is None or known.team != team:
+            raise RunNotFound(run_id=run_id)
         lease = Lease(runtime.owner, runtime.settings.lease_seconds)
         run, _dispatches = decide(runtime.db, run_id, decisions, user_id=user_id, lease=lease)
         if not decisions and run.status is Status.PAUSED:

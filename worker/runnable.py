@@ -280,7 +280,8 @@ class Runnable(TeamSessions):
         made = [decision for each in given if (decision := each.decision) is not None]
         schema = output.answer_schema if output is not None else None
         return inline.Start(
-            inline.go_on(id, [*made, *decisions], user_id=user_id), answer=schema or self.definition.output_schema
+            inline.go_on(id, self.id, [*made, *decisions], user_id=user_id),
+            answer=schema or self.definition.output_schema,
         )
 
     def _execute(self, start: inline.Start, *, stream: bool) -> RunOutput | Iterator[Event]:

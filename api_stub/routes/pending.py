@@ -26,7 +26,7 @@ def list_pending_calls(
     principal: deps.RunsRead,
     kind: Annotated[PendingKind | None, Query(description="Only calls of this kind.")] = None,
     decided_by: Annotated[DecidedBy | None, Query(description="Only calls that these decide about.")] = None,
-    run_id: Annotated[str | None, Query(description="Only calls of this run.", examples=["run_019ab3c4"])] = None,
+    run_id: deps.OfRun = None,
     team: deps.OfTeam = None,
     user_id: deps.ForUser = None,
     cursor: pagination.Cursor = None,

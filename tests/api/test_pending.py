@@ -148,6 +148,13 @@ def test_wrong_decisions_are_refused_and_change_nothing(door: Door) -> None:
     for wrong in ({"arguments": {"eur": "x"}}, {"result": "x"}, {"note": "\x00"}, {"arguments": {"eur": 1, "more": 2}}):
         check_problem(decide(door, run, yes | wrong), status=422, code="decision_invalid")
     assert decide(door, run, yes | {"arguments": {"eur": "x" * 1_100_000}}).status_code in (413, 422)
+    check_problem(decide(door, run, yes, yes | {"action": "reject"}), status=422, code="decision_invalid")
+    check_problem(decide(door, run, yes, approver="a\x00b"), status=422, code="invalid_text")
+    check_problem(decide(door, run, yes, approver="a" * 300), status=422, code="invalid_identifier")
+    unknown = check_problem(decide(door, run, yes | {"id": "x" * 9_000}), status=404, code="pending_not_found")
+    assert len(unknown["detail"]) < 1_000
+    answer = door.http.get("/v1/pending", params={"run_id": "a\x00b"})
+    check_problem(answer, status=422, code="invalid_text")
     for body in ({}, {"decisions": []}, {"decisions": [yes], "else": 1}, {"decisions": [yes | {"action": "maybe"}]}):
         assert door.http.post(f"/v1/runs/{run['id']}/continue", json=body).status_code == 422
     assert door.run(run["id"])["pending"] == run["pending"]

@@ -35,7 +35,7 @@ def decision_about(call: dict[str, Any]) -> dict[str, Any]:
 
 
 class Decider(threading.Thread):
-    """One program: it decides about calls that wait, in random order, one by one, until it is told to end."""
+    """A program that decides about pending calls, one at a time and in random order, until `ends` is set."""
 
     def __init__(self, running: System, seed: int) -> None:
         super().__init__(daemon=True)
@@ -69,7 +69,7 @@ def test_killed_workers_lose_no_decision_and_make_no_call_without_one(running: S
 
     choose = random.Random(SEED)
     for _ in range(kills):
-        time.sleep(choose.uniform(0.3, 0.9))
+        time.sleep(choose.uniform(0.3, 0.9))  # so that a kill meets every stage of a run
         worker = choose.choice([worker for worker in running.workers if worker.poll() is None])
         os.kill(worker.pid, signal.SIGKILL)
         worker.wait()

@@ -51,5 +51,5 @@ def made() -> list[Any]:
 
 @pytest.fixture
 def asking(made: list[Any]) -> list[Any]:
-    """One tool of each kind, and one that asks nobody."""
+    """One tool of each kind, and one that waits for nothing."""
     return tools_that_ask(made)

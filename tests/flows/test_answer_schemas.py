@@ -80,7 +80,7 @@ def test_a_pydantic_model_and_the_schema_of_one_run(script_db: Db) -> None:
 
 
 def test_an_answer_is_repaired_once_and_leaves_no_trace(script_db: Db) -> None:
-    """The pair is in the log, in no later context; the model is told where, and gets no tools."""
+    """The log has the answer and the correction; no later context has them. The model gets the paths, and no tools."""
 
     @tool
     def look() -> str:
@@ -170,7 +170,7 @@ def test_the_member_that_answers_is_asked_with_the_schema(script_db: Db) -> None
 
 
 def test_a_members_schema_is_of_its_answers_to_the_leader(script_db: Db) -> None:
-    """If it does not fit, the leader is told, as of any member that fails."""
+    """The leader reads an error if the answer does not fit."""
     member = ScriptedModel([WRONG, WRONG, FITS])
     task = ("delegate_task_to_member", {"member_id": "m", "task": "x"})
     lead = ScriptedModel([Calls(task), Calls(task), "done"])

@@ -19,7 +19,7 @@ from worker.store import pending_calls
 
 
 def test_a_script_decides_about_each_kind(script_db: Db, asking: list[Any], made: list[Any]) -> None:
-    """With the names of Agno. A call that asks nobody is made at once."""
+    """With the names of Agno. A call that waits for nothing is made at once."""
     steps = Calls(("look", {"q": "a"}), ("refund", {"eur": 5}), ("ship", {"order": "7"}), ("run_sql", {"query": "q"}))
     model = ScriptedModel([steps, "done"])
     team = Team(id="t", model=model, tools=asking, db=script_db)
@@ -53,7 +53,7 @@ def test_a_script_decides_about_each_kind(script_db: Db, asking: list[Any], made
     assert len(model.requests) == 2
 
 
-def test_the_model_is_not_asked_for_what_somebody_else_gives(script_db: Db, asking: list[Any]) -> None:
+def test_the_model_is_not_asked_for_what_the_user_gives(script_db: Db, asking: list[Any]) -> None:
     """The schema that it gets lacks these arguments, and wrong ones of its own are an error at once."""
     model = ScriptedModel([Calls(("ship", {"wrong": 1}), ("refund", {"eur": "no"})), "done"])
     team = Team(id="t", model=model, tools=asking, db=script_db)
@@ -66,13 +66,15 @@ def test_the_model_is_not_asked_for_what_somebody_else_gives(script_db: Db, aski
     assert all(text.startswith("Error: the arguments of") for text in results_of(script_db, output.run_id))
 
 
-def test_decisions_count_one_by_one_and_paused_time_does_not(script_db: Db, asking: list[Any], made: list[Any]) -> None:
+def test_each_decision_counts_at_once_and_paused_time_does_not(
+    script_db: Db, asking: list[Any], made: list[Any]
+) -> None:
     """The run goes on with what is decided, and pauses again. A double click is one; another decision is refused."""
     model = ScriptedModel([Calls(("refund", {"eur": 5}), ("refund", {"eur": 7})), "done"])
     team = Team(id="t", model=model, tools=asking, db=script_db, limits=Limits(seconds=1.5))
     output = team.run("hi", session_id="s")
     first, second = (call.id for call in output.active_requirements)
-    time.sleep(2)
+    time.sleep(2)  # longer than the run may take
 
     output = team.continue_run(run_id=output.run_id, decisions=[Decision(first, "approve")])
     assert output.is_paused

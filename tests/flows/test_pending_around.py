@@ -217,8 +217,8 @@ def test_a_deploy_changes_the_tool_while_its_call_waits(script_db: Db, asking: l
         assert all(not call.is_open for call in calls_of(script_db, output.run_id))
 
 
-def test_a_retry_asks_again_and_a_replay_asks_nobody(script_db: Db, asking: list[Any], made: list[Any]) -> None:
-    """A retry repeats the input. A replay takes the recorded results."""
+def test_a_retry_asks_again(script_db: Db, asking: list[Any], made: list[Any]) -> None:
+    """It repeats the input, without the decisions."""
     model = ScriptedModel([Calls(("refund", {"eur": 5})), Calls(("refund", {"eur": 5})), "done"])
     team = Team(id="t", model=model, tools=asking, db=script_db)
     first = team.run("hi", session_id="s")
@@ -274,6 +274,9 @@ def test_going_on_needs_a_decision(script_db: Db, asking: list[Any]) -> None:
     output.active_requirements[0].confirm()
     with pytest.raises(RunNotFound):
         team.continue_run(output, user_id="somebody else", session_id="s")
+    with pytest.raises(RunNotFound):  # it could not execute the run, and would wait for it without end
+        Team(id="other", model=ScriptedModel([]), db=script_db).continue_run(output)
+    assert calls_of(script_db, output.run_id)[0].is_open
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,7 @@ def test_another_service_decides_through_celery(
 
 
 @pytest.mark.parametrize("recorded", [True, False])
-def test_a_replay_asks_nobody(
+def test_a_replay_does_not_ask_again(
     process: Callable[..., Runtime], asking: list[Any], made: list[Any], recorded: bool
 ) -> None:
     """With recorded results no tool is called; one that executes its tools takes the decisions of then."""
@@ -135,7 +135,7 @@ def test_a_replay_asks_nobody(
         assert pending_calls.of_run(tx, replayed) == []
 
 
-def test_a_replay_makes_a_call_that_asked_nobody(process: Callable[..., Runtime], made: list[Any]) -> None:
+def test_a_replay_makes_a_call_that_waited_for_nothing(process: Callable[..., Runtime], made: list[Any]) -> None:
     """A function of the tool says so, then and now."""
 
     @tool(requires_confirmation=lambda arguments: arguments["eur"] > 10)
@@ -159,7 +159,7 @@ def test_a_replay_makes_a_call_that_asked_nobody(process: Callable[..., Runtime]
 def test_a_replay_that_makes_another_call_diverges(
     process: Callable[..., Runtime], asking: list[Any], execute_tools: bool
 ) -> None:
-    """Nobody decided about it."""
+    """There is no decision about it."""
     first_calls, other_calls = Calls(("refund", {"eur": 5})), Calls(("refund", {"eur": 500}))
     team = Team(id="t", model=ScriptedModel([first_calls, "done", other_calls]), tools=asking)
     runtime = process(team)

@@ -75,7 +75,7 @@ class Promises(Checks):
 
         @tool(requires_confirmation=True, repeatable=False)
         def ask(context: RunContext) -> str:
-            """Do what somebody has to say yes to."""
+            """Do what needs an approval."""
             world.asked[context.idempotency_key] += 1
             return "done"
 
@@ -175,7 +175,7 @@ class Promises(Checks):
 
     @rule(pick=PICK, action=st.sampled_from(["approve", "reject", "expired"]))
     def decide(self, pick: int, action: str) -> None:
-        """Somebody decides about the calls of a run that wait, or nobody does in time."""
+        """The pending calls of a run are decided, or expire."""
         run_id = self._run(pick)
         if run_id and action != "expired":
             self.decide_all(run_id, action)

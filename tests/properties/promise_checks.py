@@ -63,7 +63,7 @@ class Checks(RuleBasedStateMachine):
         approved = {key_of(call.id) for call in calls if call.decision == "approve"}
         made = {key: count for key, count in self.asked.items() if key.startswith(f"{row.id}:")}
         if not made.keys() <= approved:
-            say("asked: a call had an effect, and nobody said yes")
+            say("asked: a call had an effect without an approval")
         if any(count > 1 for count in made.values()):
             say("asked: a call took effect twice")
         unanswered = {f"{row.id}:{reply.seq}:{index}" for reply, index, _call in open_calls(log)}

@@ -12,7 +12,7 @@ from worker.store.tables import runs as runs_table
 
 
 def tools_that_ask(made: list[Any]) -> list[Any]:
-    """Return one tool of each kind, and one that asks nobody. *made* gets their effects, in order."""
+    """Return one tool of each kind, and one that waits for nothing. *made* gets their effects, in order."""
 
     @tool(requires_confirmation=True)
     def refund(eur: int, context: RunContext) -> str:

@@ -54,14 +54,14 @@ def _effect(line: str) -> None:
 
 @tool(requires_confirmation=True, repeatable=False)
 def pay(eur: int, context: RunContext) -> str:
-    """Pay, once somebody has said yes."""
+    """Pay, once it is approved."""
     _effect(f"pay {eur} {context.idempotency_key}")
     return f"paid {eur}"
 
 
 @tool(requires_confirmation=True, decided_by="operator")
 def refund(eur: int, context: RunContext) -> str:
-    """Refund, once an operator has said yes."""
+    """Refund, once an operator has approved it."""
     _effect(f"refund {eur} {context.idempotency_key}")
     return f"refunded {eur}"
 

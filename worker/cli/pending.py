@@ -58,7 +58,7 @@ def list_pending(
 @click.option("--note", "why", help="Why it is rejected, for the model.")
 @click.option("--result", multiple=True, nargs=2, metavar="CALL FILE", help="The result of this call; '-': from stdin.")
 @click.option("--set", "given", multiple=True, nargs=2, metavar="CALL NAME=VALUE", help="An argument that it asks for.")
-@click.option("--all", "every", is_flag=True, help="Approve every call that waits for a yes or no.")
+@click.option("--all", "every", is_flag=True, help="Approve every call that waits for a confirmation.")
 @click.option("--approver", help="The person who decided, for the record.")
 def continue_run(
     run_id: str,

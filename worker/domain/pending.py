@@ -12,7 +12,7 @@ from worker.domain.fields import ANSWER, HIDDEN, ID, RunId, SessionId, TeamId, T
 class PendingKind(StrEnum):
     """What a pending call waits for."""
 
-    CONFIRMATION = "confirmation"  # a yes or no
+    CONFIRMATION = "confirmation"  # approved or rejected
     INPUT = "input"  # arguments that the model does not give
     EXTERNAL = "external"  # the result: the tool is executed elsewhere
 
@@ -63,7 +63,7 @@ class PendingCall:
     kind: Annotated[
         PendingKind,
         in_place(PendingKind),
-        field("What it waits for: a yes or no, arguments, or its result.", "confirmation"),
+        field("What it waits for: a confirmation, arguments, or its result.", "confirmation"),
     ]
     tool: Annotated[str, field("The tool that the model called.", "refund")]
     tool_call_id: Annotated[str, field("ID of the call in its messages.", "call_1")]

@@ -2,6 +2,7 @@
 
 import json
 import re
+from itertools import islice
 from typing import Any, NoReturn
 
 import jsonschema
@@ -65,28 +66,21 @@ def is_strict(schema: object) -> bool:
 
 def problems(schema: dict[str, Any], value: object) -> list[str]:
     """Return what in *value* does not fit *schema*: the first few as `path: why`. They can quote the value."""
-    found = []
-    try:
-        for error in _VALIDATOR(schema).iter_errors(value):
-            found.append(f"{_path(error.absolute_path)}: {_shortened(error.message)}")
-            if len(found) == LISTED:
-                break
-    except (Unresolvable, RecursionError) as error:
-        return [f"(all): it cannot be checked ({type(error).__name__})"]
-    return found
+    return [f"{path}: {_shortened(message)}" for path, _rule, message in _misfits(schema, value)]
 
 
 def paths(schema: dict[str, Any], value: object) -> list[str]:
     """Return where *value* does not fit *schema*, without a word of the value: `path (rule)`."""
-    found: dict[str, None] = {}
+    return list(dict.fromkeys(f"{path} ({rule})" for path, rule, _message in _misfits(schema, value)))
+
+
+def _misfits(schema: dict[str, Any], value: object) -> list[tuple[str, str, str]]:
+    """Return the first places where *value* does not fit: path, rule and message of each."""
+    errors = _VALIDATOR(schema).iter_errors(value)
     try:
-        for error in _VALIDATOR(schema).iter_errors(value):
-            found[f"{_path(error.absolute_path)} ({error.validator})"] = None
-            if len(found) == LISTED:
-                break
+        return [(_path(e.absolute_path), str(e.validator), e.message) for e in islice(errors, LISTED)]
     except (Unresolvable, RecursionError) as error:
-        return [f"(all) ({type(error).__name__})"]
-    return list(found)
+        return [("(all)", type(error).__name__, "it cannot be checked")]
 
 
 def parse_answer(text: str) -> Any:

@@ -1,4 +1,4 @@
-"""What a tool asks for before its call has a result: a yes, arguments, or the result itself."""
+"""What a tool asks for before its call has a result: a confirmation, arguments, or the result itself."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -26,10 +26,10 @@ class Asks:
 
 
 class Asking(TypedDict, total=False):
-    """The options of `@tool` by which a call waits for somebody. Only one of the first, second and fourth can be set.
+    """The options of `@tool` by which a call waits for a decision. Only one of the first, second and fourth can be set.
 
     A function as `requires_confirmation` gets the arguments by name, or the `RunContext`, and says whether this call
-    needs a yes. `decided_by` 'operator': only keys with the scope `approvals` can decide.
+    needs a confirmation. `decided_by` 'operator': only keys with the scope `approvals` can decide.
     """
 
     requires_confirmation: bool | Callable[..., Any]

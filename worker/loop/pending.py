@@ -74,7 +74,7 @@ def _decided(known: PendingCall, call: ToolCall) -> ToolCall | Result | Decision
 def _as_then(
     decided: Sequence[PendingCall], author: str, tool: Tool, call: ToolCall
 ) -> ToolCall | Result | DecisionExpired | ReplayDiverged:
-    """Return what the decision about the same call makes of it: a replay asks nobody."""
+    """Return what the decision about the same call makes of it: a replay does not ask again."""
     same = (author, tool.name, _object(call.arguments))
     for known in decided:
         if (known.author, known.tool, _object(known.arguments)) == same and not known.is_open:

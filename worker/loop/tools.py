@@ -62,7 +62,7 @@ class Tool:
     """A function that a model may call.
 
     `repeatable` False: it is not called again once its start was recorded. `stop_after_call`: its result is the answer.
-    `strict`: its provider is asked to keep to the schema. `asks`: what it needs from somebody before it is called.
+    `strict`: its provider is asked to keep to the schema. `asks`: what a call waits for before it is made.
     """
 
     name: str
@@ -78,7 +78,7 @@ class Tool:
 
     @property
     def describe(self) -> ToolDescription:
-        """The tool as a model sees it: without the arguments that somebody else gives."""
+        """The tool as a model sees it: without the arguments that the user gives."""
         return ToolDescription(self.name, self.description, self.given, strict=self.strict)
 
     @property
@@ -194,7 +194,7 @@ def tool(
             start was recorded, and the result says that the outcome is unknown.
         stop_after_tool_call: its result is the answer of the run. After an error the model goes on.
         strict: the provider keeps to the schema; it refuses schemas with parameters that have a default.
-        others: what a call needs from somebody before it is made, and the run waits for: see `Asking`.
+        others: what a call waits for before it is made: see `Asking`.
 
     Raises:
         ToolNotDescribable: no JSON schema can be made of the signature, no provider accepts the name, or the options

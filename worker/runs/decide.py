@@ -21,7 +21,7 @@ from worker.domain import (
 )
 from worker.domain.pending import VERDICTS, DecidedBy, PendingKind
 from worker.domain.run_options import PAUSES
-from worker.domain.text import check_json, check_text
+from worker.domain.text import ID_LIMIT, check_id, check_json, check_text
 from worker.errors import (
     AlreadyDecided,
     ApproverNeeded,
@@ -61,9 +61,11 @@ def decide(
 
     Raises:
         RunNotFound, UserForbidden, PendingNotFound, ApproverNeeded, DecisionInvalid, AlreadyDecided, RunNotPaused,
-        WorkersTooOld: nothing is written.
+        WorkersTooOld, InvalidText, InvalidIdentifier: nothing is written.
     """
-    new: list[PendingCall] = []
+    if approver is not None:
+        check_id(approver, field="approver")
+    new: dict[str, Decision] = {}
     with db.write() as tx:
         visible = runs.get(tx, run_id, principal=principal, user_id=user_id, texts=False)
         session = None if visible is None else sessions.lock_of_run(tx, run_id)
@@ -74,7 +76,9 @@ def decide(
         for decision in decisions:
             call = calls.get(decision.id)
             if call is None:
-                raise PendingNotFound(run_id=run_id, pending_id=decision.id)
+                raise PendingNotFound(run_id=run_id, pending_id=decision.id[:ID_LIMIT])
+            if call.id in new:
+                raise DecisionInvalid(pending_id=call.id, problem="it is decided twice in one request")
             _check_may_decide(call, principal)
             answer = _answer(call, decision)
             if not _is_new(call, decision, answer, run):
@@ -88,12 +92,12 @@ def decide(
                 key_id=principal.key_id or None,
                 approver=approver,
             )
-            new.append(call)
+            new[call.id] = decision
         dispatches = _go_on(tx, session, run_id, lease=lease) if new else ()
         after = runs.get(tx, run_id, principal=principal, user_id=user_id) or run
         after = pending_calls.attached(tx, [after])[0]
-    for call, decision in ((call, decision) for call in new for decision in decisions if decision.id == call.id):
-        _observe(call, Verdict(decision.action), key_id=principal.key_id)
+    for id, decision in new.items():
+        _observe(calls[id], Verdict(decision.action), key_id=principal.key_id)
     return after, dispatches
 
 

@@ -246,7 +246,7 @@ def pause(tx: Transaction, claim: Claim) -> bool:
 
 
 def resume(tx: Transaction, run_id: str, *, lease: Lease | None = None) -> Resumed | None:
-    """Queue a paused run again; None: it is not paused. With a *lease* its process executes it, and nobody else.
+    """Queue a paused run again; None: it is not paused. With a *lease* only its process executes it.
 
     The caller holds the session's lock.
     """
